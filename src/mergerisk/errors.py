@@ -1,0 +1,30 @@
+"""Errors that are meant for the person at the keyboard."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake the user can mend: one line that says what is wrong, where, and what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class MissingExtraError(UserError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional dependency: pip install 'mergerisk[{extra}]'")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'ties'?)`` for a near miss, else the list of what is known."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(names)})"

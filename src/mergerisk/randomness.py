@@ -1,0 +1,44 @@
+"""Randomness that belongs to (seed, stream, image), never to a batch.
+
+Results then do not depend on batch size, worker count, device or order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """A 63-bit seed for one use of ``seed``; different names give unrelated seeds."""
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+def generator(seed: int, *names: str | int) -> torch.Generator:
+    """A CPU generator seeded with :func:`derive_seed`."""
+    return torch.Generator().manual_seed(derive_seed(seed, *names))
+
+
+class ImageRandom:
+    """One random stream per image.
+
+    Args:
+        seed: the study's or caller's seed.
+        stream: what the numbers are for.
+        indices: the images' identities (their positions in the task, say), not their places in a batch.
+    """
+
+    def __init__(self, seed: int, stream: str, indices: Sequence[int]) -> None:
+        self._generators = [generator(seed, stream, index) for index in indices]
+
+    def uniform(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
+        """The next numbers in [0, 1) of every image: N × ``shape``, with ``like``'s dtype and device."""
+        # Drawn in float64 on the CPU, so that every device and dtype sees the same numbers.
+        draws = [torch.rand(shape, generator=g, dtype=torch.float64) for g in self._generators]
+        return torch.stack(draws).to(device=like.device, dtype=like.dtype)

@@ -1,0 +1,122 @@
+"""Names to implementations: lazy, open to third parties, with "did you mean".
+
+A registry never imports an implementation before it is asked for, so listing names stays cheap.
+Third parties add entries in two ways: an installed package declares an entry point in the registry's
+group (``name = "package.module:attribute"``), or a script uses the :meth:`Registry.register` decorator.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from mergerisk.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What can be said of an implementation without importing it."""
+
+    name: str
+    target: str
+    """``package.module:attribute``, imported on first use."""
+    summary: str
+    paper: str = ""
+
+
+class Registry(Generic[T]):
+    """Implementations of one kind (``attack``, ``merging method``) by name.
+
+    Args:
+        kind: what an entry is, for messages.
+        group: entry-point group in which installed packages add entries.
+        builtin: the entries the package itself provides.
+    """
+
+    def __init__(self, kind: str, group: str, builtin: Iterable[Entry]) -> None:
+        self.kind = kind
+        self.group = group
+        self._builtin = {entry.name: entry for entry in builtin}
+        self._registered: dict[str, tuple[Entry, T]] = {}
+
+    def entries(self) -> list[Entry]:
+        """Every entry: built in, installed, registered, in that order."""
+        return list(self._all().values())
+
+    def names(self) -> list[str]:
+        return list(self._all())
+
+    def _all(self) -> dict[str, Entry]:
+        found = dict(self._builtin)
+        for point in metadata.entry_points(group=self.group):
+            distribution = f" from {point.dist.name}" if point.dist else ""
+            found.setdefault(point.name, Entry(point.name, point.value, f"plugin{distribution}"))
+        for name, (entry, _) in self._registered.items():
+            found[name] = entry
+        return found
+
+    def register(self, name: str, *, summary: str = "", paper: str = "") -> Callable[[T], T]:
+        """Decorator: make the decorated implementation available as ``name`` in this process.
+
+        Raises:
+            UserError: the name is taken.
+        """
+
+        def add(implementation: T) -> T:
+            if name in self._all():
+                raise UserError(f"{self.kind} {name!r} is registered already; choose another name")
+            entry = Entry(name, f"{implementation!r}", summary or inspect.getdoc(implementation) or "", paper)
+            self._registered[name] = (entry, implementation)
+            return implementation
+
+        return add
+
+    def unregister(self, name: str) -> None:
+        """Take back what :meth:`register` added."""
+        del self._registered[name]
+
+    def check(self, name: str) -> Entry:
+        """The entry called ``name``.
+
+        Raises:
+            UserError: there is none; the message names the nearest.
+        """
+        known = self._all()
+        if name not in known:
+            raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, known)}")
+        return known[name]
+
+    def load(self, name: str) -> T:
+        """Import and return the implementation called ``name``.
+
+        Raises:
+            UserError: no such name, or the plugin that provides it cannot be imported.
+        """
+        entry = self.check(name)
+        if name in self._registered:
+            return self._registered[name][1]
+        module, _, attribute = entry.target.partition(":")
+        try:
+            return cast("T", getattr(importlib.import_module(module), attribute))
+        except (ImportError, AttributeError) as error:
+            if name in self._builtin:
+                raise
+            raise UserError(f"{self.kind} {name!r} cannot be loaded from {entry.target!r}: {error}") from error
+
+    def create(self, name: str, parameters: Mapping[str, Any]) -> Any:
+        """Make the implementation called ``name`` with these hyper-parameters, checked.
+
+        Raises:
+            UserError: unknown name, unknown hyper-parameter, or a value out of range.
+        """
+        from mergerisk.validation import construct
+
+        return construct(cast("type[Any]", self.load(name)), parameters, f"{self.kind} {name!r}")

@@ -1,0 +1,59 @@
+"""Hyper-parameters and study files are checked by pydantic; its findings become one line each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from mergerisk.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+def hyperparameters(cls: type[T]) -> type[T]:
+    """Decorator: a frozen keyword-only dataclass whose values are checked when it is made, by pydantic.
+
+    Unknown names, wrong types, NaN and values out of a field's range raise ``pydantic.ValidationError``, a
+    ``ValueError``.
+    """
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    made: type[Any] = dataclass(cls, frozen=True, kw_only=True, config=config)
+    return made
+
+
+def field_path(location: Iterable[int | str]) -> str:
+    """``('merging', 2, 'scaling')`` as ``merging[2].scaling``."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def first_finding(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """The first thing pydantic found, as one line: field, what is wrong, what was given."""
+    finding = error.errors(include_url=False)[0]
+    path = field_path(finding["loc"])
+    if finding["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        return f"{path}: unknown field{did_you_mean(str(finding['loc'][-1]), known) if known else ''}"
+    if finding["type"] in {"missing", "missing_keyword_only_argument"}:
+        return f"{path}: required, but not given"
+    message = finding["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = message[0].lower() + message[1:] if message[1:2].islower() else message
+    given = finding["input"]
+    shown = f", got {given!r}" if isinstance(given, str | int | float) and finding["type"] != "value_error" else ""
+    return f"{path}: {message}{shown}" if path else f"{message}{shown}"
+
+
+def construct(cls: type[T], parameters: Mapping[str, Any], where: str) -> T:
+    """``cls(**parameters)`` with pydantic's findings turned into a one-line :class:`UserError`."""
+    try:
+        return cls(**parameters)
+    except ValidationError as error:
+        known = getattr(cls, "__dataclass_fields__", None) or getattr(cls, "model_fields", {})
+        raise UserError(f"{where}: {first_finding(error, known)}") from error
