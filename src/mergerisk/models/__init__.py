@@ -1,0 +1,5 @@
+"""Encoders, heads and the classifiers they make: name or folder → :class:`Encoder`."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,22 @@
+from .checks import check_finite as check_finite
+from .checks import check_same_architecture as check_same_architecture
+from .classifier import Classifier as Classifier
+from .classifier import Head as Head
+from .encoder import Encoder as Encoder
+from .encoder import State as State
+from .features import extract_features as extract_features
+from .loading import (
+    BACKBONES as BACKBONES,
+)
+from .loading import (
+    backbone_folder as backbone_folder,
+)
+from .loading import (
+    backbone_identity as backbone_identity,
+)
+from .loading import (
+    load_encoder as load_encoder,
+)
+from .loading import (
+    load_expert as load_expert,
+)

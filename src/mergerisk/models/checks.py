@@ -1,0 +1,51 @@
+"""What must hold of weights before anything is built on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from mergerisk.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Raises:
+    UserError: a tensor holds NaN or infinity; the message names it.
+    """
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{where}: tensor {name!r} holds NaN or infinity; the checkpoint is unusable")
+
+
+def check_same_architecture(
+    reference: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], where: str
+) -> None:
+    """Names, shapes and kinds (floating or not) of two states must agree.
+
+    Raises:
+        UserError: they do not; the message names ``where``, the first tensor that differs, and how.
+    """
+    missing = reference.keys() - state.keys()
+    if missing:
+        name = min(missing)
+        raise UserError(
+            f"{where}: tensor {name!r} is missing{did_you_mean(name, state) if state else ''}; "
+            "ingredients must be fine-tuned from the same base"
+        )
+    extra = state.keys() - reference.keys()
+    if extra:
+        raise UserError(
+            f"{where}: tensor {min(extra)!r} is not in the base; ingredients must be fine-tuned from the same base"
+        )
+    for name, tensor in reference.items():
+        other = state[name]
+        if other.shape != tensor.shape:
+            raise UserError(
+                f"{where}: tensor {name!r} has shape {tuple(other.shape)}, the base has {tuple(tensor.shape)}"
+            )
+        if other.is_floating_point() != tensor.is_floating_point():
+            raise UserError(f"{where}: tensor {name!r} has dtype {other.dtype}, the base has {tensor.dtype}")

@@ -1,0 +1,76 @@
+"""Encoders: pixels in [0, 1] to features. What gets merged."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+State = dict[str, torch.Tensor]
+"""Parameters and buffers by name."""
+
+
+class Encoder(nn.Module):
+    """A backbone behind the pixels it expects.
+
+    Resizing and normalising live in here, so that a budget of 8/255 means 8/255 of the image that is attacked.
+
+    Args:
+        backbone: the module whose parameters are merged.
+        features: backbone, normalised pixels (N × 3 × ``image_size`` × ``image_size``) → features (N × ``width``);
+            by default the backbone's own output.
+        width: number of features.
+        image_size: side of the images the backbone expects, in pixels; others are resized (bilinear).
+        mean: per channel, subtracted from pixels in [0, 1].
+        std: per channel, divides what is left.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        width: int,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        features: Callable[[nn.Module, torch.Tensor], torch.Tensor] = nn.Module.__call__,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.features = features
+        self.width = width
+        self.image_size = image_size
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Pixels in [0, 1], N × 3 × H × W → features, N × ``width``."""
+        size = (self.image_size, self.image_size)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        return self.features(self.backbone, (images - self.mean) / self.std)
+
+    def state(self) -> State:
+        """The backbone's parameters and buffers by the backbone's own names: a view, not a copy."""
+        return {name: tensor.detach() for name, tensor in self.backbone.state_dict().items()}
+
+    def with_state(self, state: Mapping[str, torch.Tensor]) -> Encoder:
+        """A new encoder of the same architecture that holds (without copying) ``state``.
+
+        Raises:
+            RuntimeError: names or shapes differ.
+        """
+        # The memo keeps deepcopy from copying the tensors that are replaced the next moment.
+        kept = {id(tensor): tensor for tensor in (*self.backbone.parameters(), *self.backbone.buffers())}
+        twin = copy.deepcopy(self, dict(kept))
+        twin.backbone.load_state_dict(dict(state), strict=True, assign=True)
+        return twin.requires_grad_(False).eval()

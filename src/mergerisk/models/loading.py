@@ -1,0 +1,172 @@
+"""From a name or a folder to an :class:`Encoder`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergerisk.errors import UserError, did_you_mean
+from mergerisk.registry import Entry
+
+if TYPE_CHECKING:
+    from mergerisk.models.encoder import Encoder, State
+
+BACKBONES = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "starter-vit",
+            "mergerisk.models:starter",
+            "ViT, 0.6 M parameters, 32 px, pretrained on rendered images; ships with the package",
+        ),
+    )
+}
+"""Backbones known by name."""
+
+
+def backbone_folder(name: str) -> Path:
+    """The folder that holds ``config.json`` and ``model.safetensors`` of a backbone.
+
+    Args:
+        name: a known backbone, or a folder in the layout that transformers saves.
+
+    Raises:
+        UserError: neither.
+    """
+    if name in BACKBONES:
+        return Path(__file__).parent / "starter"
+    folder = Path(name)
+    if not folder.is_dir():
+        raise UserError(
+            f"unknown backbone {name!r}{did_you_mean(name, BACKBONES)}; or give a folder with config.json "
+            "and model.safetensors"
+        )
+    for file in ("config.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise UserError(
+                f"backbone {name!r}: the folder has no {file}; save it with transformers' save_pretrained"
+            )
+    return folder
+
+
+def backbone_identity(name: str) -> dict[str, str]:
+    """SHA-256 of each file that decides what the backbone computes."""
+    return folder_identity(backbone_folder(name))
+
+
+def folder_identity(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file in a model's folder that decides what it computes."""
+    files = ("config.json", "model.safetensors", "preprocessor_config.json")
+    return {
+        file: hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        for file in files
+        if (folder / file).is_file()
+    }
+
+
+def load_encoder(name: str) -> Encoder:
+    """The pretrained encoder called ``name``, float32, frozen, in evaluation mode.
+
+    Args:
+        name: ``"starter-vit"``, or a folder with a ViT in the layout that transformers saves.
+
+    Raises:
+        UserError: unknown name, a folder that holds something else, or weights with NaN.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import ViTConfig, ViTModel
+    from transformers.utils import logging
+
+    from mergerisk.models.checks import check_finite
+    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.vit import class_token
+
+    folder = backbone_folder(name)
+    config = _read_json(folder / "config.json")
+    if config.get("model_type") != "vit":
+        raise UserError(f"backbone {name!r}: model_type is {config.get('model_type')!r}; supported here: 'vit'")
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        loaded: Any = ViTModel.from_pretrained(
+            folder,
+            config=ViTConfig.from_dict(config),
+            add_pooling_layer=False,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"backbone {name!r}: cannot be loaded: {first_line}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+    model, findings = loaded
+    if findings["missing_keys"]:
+        missing = min(findings["missing_keys"])
+        raise UserError(f"backbone {name!r}: model.safetensors lacks tensor {missing!r}")
+    pixels = _read_json(folder / "preprocessor_config.json", default={})
+    encoder = Encoder(
+        model,
+        width=int(model.config.hidden_size),
+        image_size=int(model.config.image_size),
+        mean=pixels.get("image_mean", [0.5] * 3),
+        std=pixels.get("image_std", [0.5] * 3),
+        features=class_token,
+    )
+    check_finite(encoder.state(), f"backbone {name!r}")
+    return encoder.requires_grad_(False).eval()
+
+
+def load_expert(base: Encoder, path: Path) -> State:
+    """An expert's parameters, float32, checked against the base.
+
+    Args:
+        base: the encoder it was fine-tuned from.
+        path: a folder as transformers saves it, or a ``.safetensors`` file with the names of ``base.state()``.
+
+    Raises:
+        UserError: no such file, not safetensors (pickles are refused: loading one runs its code), another
+            architecture, or weights with NaN.
+    """
+    from mergerisk.models.checks import check_finite, check_same_architecture
+
+    state = load_encoder(str(path)).state() if path.is_dir() else _read_safetensors(path)
+    check_same_architecture(base.state(), state, str(path))
+    check_finite(state, str(path))
+    return state
+
+
+def _read_safetensors(path: Path) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file or folder")
+    if path.suffix != ".safetensors":
+        raise UserError(
+            f"{path}: only .safetensors files are read; a pickled checkpoint could run code when loaded"
+        )
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
+    return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+
+
+def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
+    if default is not None and not path.is_file():
+        return default
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold a JSON object")
+    return content

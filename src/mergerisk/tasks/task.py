@@ -1,0 +1,95 @@
+"""What a task is: labelled images in [0, 1], in three splits that share no image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mergerisk.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels.
+
+    Attributes:
+        images: float32, N × 3 × H × W, values in [0, 1].
+        labels: int64, N, values in [0, number of classes).
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: torch.Tensor | slice) -> Split:
+        return Split(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task.
+
+    Attributes:
+        name: how studies and results call it.
+        class_names: one name per label.
+        train: what heads and experts are trained on.
+        test: what clean accuracy is measured on and what is attacked.
+        calibration: what data-driven merging methods read, without its labels. By default it shares no image
+            with ``test``, so that a merge never sees what is attacked.
+
+    Raises:
+        UserError: fewer than two classes, an empty split, a label or a pixel out of range.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    calibration: Split
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) < 2:
+            raise UserError(
+                f"task {self.name!r} has {len(self.class_names)} class; classification needs at least two"
+            )
+        for name in ("train", "test", "calibration"):
+            _check_split(getattr(self, name), f"task {self.name!r}, {name} split", len(self.class_names))
+
+
+def _check_split(split: Split, where: str, classes: int) -> None:
+    images, labels = split.images, split.labels
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
+        raise UserError(
+            f"{where}: images must be float32, N × 3 × H × W, got {images.dtype}, {tuple(images.shape)}"
+        )
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise UserError(f"{where}: labels must be int64, one per image, got {labels.dtype}, {tuple(labels.shape)}")
+    if len(labels) == 0:
+        raise UserError(f"{where}: has no images")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
+        raise UserError(
+            f"{where}: pixels must lie in [0, 1], found {low:g} to {high:g}; divide 8-bit images by 255"
+        )
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise UserError(
+            f"{where}: labels must lie in 0 to {classes - 1}, found {int(labels.min())} to {int(labels.max())}"
+        )
+
+
+def select_balanced(labels: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Positions of ``count`` images, as evenly over the classes as they allow; sorted; all if fewer exist.
+
+    A smaller count selects a subset of what a larger one selects with the same seed.
+    """
+    shuffled = torch.randperm(len(labels), generator=generator)
+    rank_in_class = torch.empty_like(labels)
+    for label in labels.unique():
+        members = shuffled[labels[shuffled] == label]
+        rank_in_class[members] = torch.arange(len(members))
+    # Stable, so that within a rank the shuffle decides which classes come first.
+    order = shuffled[torch.sort(rank_in_class[shuffled], stable=True).indices]
+    return order[:count].sort().values

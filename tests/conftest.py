@@ -1,0 +1,29 @@
+"""One thread per process, as in a worker: the suite runs in several processes already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from tests.tiny import save_tiny_vit, write_tiny_study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a ViT of a few thousand parameters, as transformers saves it."""
+    return save_tiny_vit(tmp_path_factory.mktemp("backbone") / "tiny-vit")
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
+    """A study file over two tiny tasks, which runs in seconds."""
+    return write_tiny_study(tmp_path_factory.mktemp("study"), tiny_vit)
