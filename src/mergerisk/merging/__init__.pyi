@@ -1,0 +1,34 @@
+from .adamerging import AdaMerging as AdaMerging
+from .averaging import TaskArithmetic as TaskArithmetic
+from .averaging import WeightAveraging as WeightAveraging
+from .catalogue import (
+    CORRECTIONS as CORRECTIONS,
+)
+from .catalogue import (
+    METHODS as METHODS,
+)
+from .catalogue import (
+    create as create,
+)
+from .catalogue import (
+    merge_state_dicts as merge_state_dicts,
+)
+from .catalogue import (
+    split_name as split_name,
+)
+from .method import (
+    Calibration as Calibration,
+)
+from .method import (
+    Merged as Merged,
+)
+from .method import (
+    MergingMethod as MergingMethod,
+)
+from .method import (
+    StateMerging as StateMerging,
+)
+from .stacked import Stacked as Stacked
+from .surgery import Surgery as Surgery
+from .surgery import SurgeryAdapter as SurgeryAdapter
+from .ties import Ties as Ties

@@ -1,0 +1,182 @@
+"""AdaMerging and Surgery against the naive transcriptions, on the same batches."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tests.naive import merging as naive
+from tests.tiny import tiny_encoder, tiny_task
+
+from mergerisk.errors import UserError
+from mergerisk.finetuning import linear_probe
+from mergerisk.merging import AdaMerging, Calibration, Merged, Surgery, WeightAveraging, create
+from mergerisk.merging.adamerging import draw, mean_entropy
+from mergerisk.models import Encoder, extract_features
+from mergerisk.randomness import generator
+
+TASKS = ("one", "two", "three")
+
+
+def material() -> tuple[Encoder, dict[str, Encoder], dict[str, Calibration]]:
+    base = tiny_encoder()
+    experts = {name: tiny_encoder(seed) for seed, name in enumerate(TASKS, start=1)}
+    tasks = {name: tiny_task(name, seed) for seed, name in enumerate(TASKS)}
+    calibration = {
+        name: Calibration(task.calibration.images, linear_probe(base, task)) for name, task in tasks.items()
+    }
+    return base, experts, calibration
+
+
+def double_state(encoder: Encoder) -> dict[str, torch.Tensor]:
+    return {name: t.double() for name, t in encoder.state().items() if t.is_floating_point()}
+
+
+def test_layer_wise_adamerging_follows_the_naive_one() -> None:
+    base, experts, calibration = material()
+    method = AdaMerging(steps=6, learning_rate=0.02, batches=1, batch_size=8)
+    merged = method.merge(base, experts, calibration=calibration, seed=3)
+
+    draws = {task: generator(3, "adamerging", task) for task in TASKS}
+    steps = [
+        [[(draw(calibration[task].images, 8, draws[task]).double() - 0.5) / 0.5] for task in TASKS]
+        for _ in range(6)
+    ]
+    heads = [
+        lambda z, head=calibration[task].head: z @ head.weight.double().T + head.bias.double() for task in TASKS
+    ]
+    lambdas, state = naive.adamerging(
+        tiny_encoder().backbone.double(),
+        double_state(base),
+        [double_state(experts[task]) for task in TASKS],
+        heads,
+        steps,
+        lr=0.02,
+    )
+    learnt = merged.coefficients["adamerging"]
+    assert learnt.shape == (3, 4)
+    assert float((learnt - 0.3).abs().max()) > 0.01  # it did learn
+    torch.testing.assert_close(learnt.double(), lambdas, atol=2e-4, rtol=0)
+    for name, tensor in state.items():
+        torch.testing.assert_close(merged.encoder.state()[name].double(), tensor, atol=1e-4, rtol=1e-4)
+    assert int(merged.encoder.state()["counter"]) == 7
+
+
+def test_adamerging_lowers_the_entropy_it_minimises() -> None:
+    base, experts, calibration = material()
+
+    def entropy(merged: Merged) -> float:
+        return sum(
+            float(mean_entropy(calibration[task].head(extract_features(merged.encoder, calibration[task].images))))
+            for task in TASKS
+        )
+
+    few = AdaMerging(steps=1, learning_rate=1e-6).merge(base, experts, calibration=calibration)
+    many = AdaMerging(steps=60, learning_rate=0.02).merge(base, experts, calibration=calibration)
+    assert entropy(many) < entropy(few) - 0.01
+
+
+def test_task_wise_adamerging_learns_one_coefficient_per_task_within_bounds() -> None:
+    base, experts, calibration = material()
+    method = AdaMerging(granularity="task_wise", steps=40, learning_rate=0.2)
+    learnt = method.merge(base, experts, calibration=calibration).coefficients["adamerging"]
+    assert learnt.shape == (3, 1)
+    assert float(learnt.min()) >= 0.0
+    assert float(learnt.max()) <= 1.0
+
+
+def test_adamerging_at_its_start_is_task_arithmetic() -> None:
+    base, experts, calibration = material()
+    start = AdaMerging(steps=1, learning_rate=1e-9).merge(base, experts, calibration=calibration)
+    arithmetic = create("task_arithmetic", scaling=0.3).merge(base, experts)
+    for name, tensor in arithmetic.encoder.state().items():
+        torch.testing.assert_close(start.encoder.state()[name], tensor, atol=1e-6, rtol=1e-5)
+
+
+def test_mean_entropy_has_its_closed_forms() -> None:
+    assert float(mean_entropy(torch.zeros(5, 7))) == pytest.approx(math.log(7))
+    assert float(mean_entropy(torch.tensor([[1000.0, 0.0]]))) == 0.0
+    p = torch.tensor([0.7, 0.2, 0.1])
+    assert float(mean_entropy(p.log()[None])) == pytest.approx(float(-(p * p.log()).sum()))
+
+
+def test_surgery_follows_the_naive_one() -> None:
+    base, experts, calibration = material()
+    merged = WeightAveraging().merge(base, experts)
+    surgery = Surgery(rank=3, steps=25, batches=1, batch_size=8)
+    corrected = surgery.correct(merged, experts, calibration=calibration, seed=5)
+    for task in TASKS:
+        images = calibration[task].images
+        source = extract_features(merged.encoder, images)
+        target = extract_features(experts[task], images)
+        draws = generator(5, "surgery", task)
+        down = torch.empty(3, 6)
+        torch.nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=draws)
+        pairs = [draw(torch.stack([source, target], dim=1), 8, draws).double() for _ in range(25)]
+        expected = naive.train_surgery(down.double(), [[(pair[:, 0], pair[:, 1])] for pair in pairs])
+        adapter = corrected.adapters[task]
+        torch.testing.assert_close(adapter.down.double(), expected[0], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(adapter.up.double(), expected[1], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(
+            adapter(source).double(), naive.surgery(source.double(), *expected), atol=1e-4, rtol=1e-3
+        )
+
+
+def test_surgery_brings_features_nearer_to_the_experts() -> None:
+    base, experts, calibration = material()
+    merged = WeightAveraging().merge(base, experts)
+    corrected = Surgery(rank=4, steps=300, learning_rate=0.01).correct(merged, experts, calibration=calibration)
+    for task in TASKS:
+        images = calibration[task].images
+        wanted = extract_features(experts[task], images)
+        before = (extract_features(merged.encoder, images) - wanted).abs().mean()
+        after = (corrected.adapters[task](extract_features(merged.encoder, images)) - wanted).abs().mean()
+        assert float(after) < 0.9 * float(before)
+
+
+def test_a_stacked_method_is_the_method_then_the_correction() -> None:
+    base, experts, calibration = material()
+    stacked = create("ties+surgery", density=0.5, surgery={"rank": 2, "steps": 5})
+    merged = stacked.merge(base, experts, calibration=calibration, seed=1)
+    plain = create("ties", density=0.5).merge(base, experts)
+    for name, tensor in plain.encoder.state().items():
+        assert torch.equal(merged.encoder.state()[name], tensor)
+    assert set(merged.adapters) == set(TASKS)
+    head = calibration["one"].head
+    logits = merged.classifier("one", head)(calibration["one"].images)
+    expected = head(merged.adapters["one"](extract_features(plain.encoder, calibration["one"].images)))
+    torch.testing.assert_close(logits, expected)
+
+
+def test_missing_calibration_is_said_before_any_work() -> None:
+    base, experts, calibration = material()
+    for name in ("adamerging", "ties+surgery"):
+        method = create(name)
+        with pytest.raises(UserError, match="reads unlabelled images"):
+            method.merge(base, experts)
+        with pytest.raises(UserError, match="calibration for task 'three' is missing"):
+            method.merge(base, experts, calibration={task: calibration[task] for task in TASKS[:2]})
+
+
+def test_experts_of_another_architecture_are_refused() -> None:
+    base, experts, _ = material()
+    broken = experts["two"].with_state(
+        {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t
+         for name, t in experts["two"].state().items()}
+    )  # fmt: skip
+    with pytest.raises(UserError, match="expert 'two': tensor 'first.weight' holds NaN"):
+        create("weight_averaging").merge(base, experts | {"two": broken})
+    with pytest.raises(UserError, match="nothing to merge"):
+        create("ties").merge(base, {})
+
+
+def test_seeds_decide_the_draws() -> None:
+    base, experts, calibration = material()
+    method = AdaMerging(steps=5, learning_rate=0.02)
+    learnt = [
+        method.merge(base, experts, calibration=calibration, seed=seed).coefficients["adamerging"]
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(learnt[0], learnt[1])
+    assert not torch.equal(learnt[0], learnt[2])
