@@ -1,0 +1,5 @@
+"""Adversarial images × targets → outcomes per image; outcomes → rates."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)
