@@ -1,0 +1,15 @@
+from .keys import Json as Json
+from .keys import canonical_json as canonical_json
+from .keys import content_key as content_key
+from .store import (
+    Arrays as Arrays,
+)
+from .store import (
+    Artefact as Artefact,
+)
+from .store import (
+    DamagedArtefactError as DamagedArtefactError,
+)
+from .store import (
+    Store as Store,
+)

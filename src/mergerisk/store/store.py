@@ -1,0 +1,263 @@
+"""A folder of artefacts that survives being killed at any moment.
+
+Layout::
+
+    objects/ab/abcd…/manifest.json   what it is the result of, checksums, provenance
+    objects/ab/abcd…/*.safetensors   the payload (or *.parquet, compressed)
+    locks/                           who is making what
+    temporary/                       unfinished artefacts
+    damaged/                         artefacts whose checksums failed, moved aside
+
+An artefact is written to ``temporary``, flushed to disk, and renamed to its place: it exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from mergerisk.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from mergerisk.store.keys import Json
+
+Arrays = dict[str, "NDArray[Any]"]
+"""A payload: arrays by name."""
+
+_FORMAT = 1
+_MANIFEST = "manifest.json"
+
+
+class DamagedArtefactError(Exception):
+    """An artefact's payload does not match its manifest; it was moved aside and can be made again."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"artefact {key} is damaged and was moved aside")
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What the store gives back.
+
+    Attributes:
+        arrays: the payload.
+        info: small facts kept with it.
+        provenance: how it came about: versions, device, seconds.
+    """
+
+    arrays: Arrays
+    info: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+class Store:
+    """Artefacts by key, in a folder.
+
+    Args:
+        root: the folder; made if it does not exist.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            for folder in ("objects", "locks", "temporary", "damaged"):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=root / "temporary"):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"{root}: the store cannot be written to: {error.strerror}; choose another folder"
+            ) from error
+
+    def _folder(self, key: str) -> Path:
+        return self.root / "objects" / key[:2] / key
+
+    def has(self, key: str) -> bool:
+        """Whether the artefact exists. Its checksums are verified when it is read."""
+        return (self._folder(key) / _MANIFEST).is_file()
+
+    def size(self) -> int:
+        """Bytes of all artefacts."""
+        return sum(file.stat().st_size for file in (self.root / "objects").rglob("*") if file.is_file())
+
+    def put(
+        self,
+        key: str,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        recipe: Mapping[str, Json],
+        info: Mapping[str, Json] | None = None,
+        provenance: Mapping[str, Json] | None = None,
+        compressed: Collection[str] = (),
+    ) -> None:
+        """Keep an artefact. Nothing happens if it exists: equal keys mean equal results.
+
+        Args:
+            key: :func:`mergerisk.store.content_key` of ``recipe``.
+            arrays: the payload.
+            recipe: what it is the result of.
+            info: small facts that belong to it.
+            provenance: how it came about; not part of the key.
+            compressed: names of arrays with few distinct values, kept as Parquet (dictionary, zstd).
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written to.
+        """
+        if self.has(key):
+            return
+        plain = {name: np.ascontiguousarray(a) for name, a in arrays.items() if name not in compressed}
+        files = {"arrays.safetensors": save_safetensors(plain)} if plain else {}
+        files |= {f"{name}.parquet": _to_parquet(arrays[name]) for name in compressed}
+        manifest = {
+            "format": _FORMAT,
+            "recipe": recipe,
+            "info": info or {},
+            "provenance": provenance or {},
+            "shapes": {name: list(arrays[name].shape) for name in compressed},
+            "files": {
+                name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+                for name, content in files.items()
+            },
+        }
+        files[_MANIFEST] = json.dumps(manifest, indent=1, sort_keys=True).encode()
+        try:
+            self._publish(key, files)
+        except OSError as error:
+            raise UserError(_write_failure(self.root, error)) from error
+
+    def _publish(self, key: str, files: Mapping[str, bytes]) -> None:
+        target = self._folder(key)
+        target.parent.mkdir(exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=key[:8], dir=self.root / "temporary"))
+        try:
+            for name, content in files.items():
+                with (temporary / name).open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            _flush_folder(temporary)
+            try:
+                temporary.rename(target)
+            except OSError as error:
+                if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                    raise
+                # Another process published the same result in the meantime.
+            else:
+                _flush_folder(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def get(self, key: str) -> Artefact:
+        """The artefact, its checksums verified.
+
+        Raises:
+            DamagedArtefactError: it is not what was written; it has been moved aside.
+            KeyError: there is none.
+        """
+        folder = self._folder(key)
+        if not self.has(key):
+            raise KeyError(key)
+        try:
+            manifest = self.manifest(key)
+            arrays: Arrays = {}
+            for name, expected in manifest["files"].items():
+                content = (folder / name).read_bytes()
+                if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+                    raise ValueError(name)  # noqa: TRY301  # handled as any other damage
+                if name.endswith(".parquet"):
+                    array = name.removesuffix(".parquet")
+                    arrays[array] = _from_parquet(content).reshape(manifest["shapes"][array])
+                else:
+                    arrays |= load_safetensors(content)
+            return Artefact(arrays, manifest["info"], manifest["provenance"])
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            self.set_aside(key)
+            raise DamagedArtefactError(key) from error
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        """The manifest alone, unverified.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        content: dict[str, Any] = json.loads((self._folder(key) / _MANIFEST).read_bytes())
+        return content
+
+    def set_aside(self, key: str) -> None:
+        """Move an artefact to ``damaged``, so that it is made again."""
+        place = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
+        if self._folder(key).exists():
+            self._folder(key).rename(place / "artefact")
+
+    @contextmanager
+    def making(self, key: str, *, wait: bool = True) -> Iterator[bool]:
+        """Hold the right to make an artefact; freed by the system if the process dies.
+
+        Args:
+            key: the artefact.
+            wait: wait for another holder, instead of giving up at once.
+
+        Yields:
+            Whether the right was obtained (always true when waiting).
+        """
+        lock = FileLock(self.root / "locks" / f"{key}.lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def _to_parquet(array: NDArray[Any]) -> bytes:
+    sink = pa.BufferOutputStream()
+    table = pa.table({"value": np.ascontiguousarray(array).reshape(-1)})
+    pq.write_table(table, sink, compression="zstd", use_dictionary=True)
+    return bytes(sink.getvalue())
+
+
+def _from_parquet(content: bytes) -> NDArray[Any]:
+    # One thread: payloads are small, and workers share the cores.
+    column = pq.read_table(pa.BufferReader(content), use_threads=False).column("value")
+    # Copied, since Arrow's own memory is read-only and PyTorch shares what it is given.
+    return np.array(column.to_numpy())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_failure(place: Path, error: OSError) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{place}: the disk is full; free space and run again: everything finished is kept"
+    return f"{place}: cannot be written to: {error.strerror}"

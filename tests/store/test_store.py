@@ -1,0 +1,163 @@
+"""Artefacts exist whole or not at all, whatever happens to the process, the disk or the bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mergerisk.errors import UserError
+from mergerisk.store import DamagedArtefactError, Store, canonical_json, content_key
+
+RECIPE = {"stage": "test", "parameters": {"b": [1, 2.5], "a": None}}
+KEY = content_key(RECIPE)
+
+
+def payload() -> dict[str, np.ndarray[Any, Any]]:
+    random = np.random.default_rng(0)
+    return {
+        "weights": random.normal(size=(3, 4)).astype(np.float32),
+        "counts": np.arange(5),
+        "flags": np.array([True, False]),
+        "scalar": np.float32(3.5).reshape(()),
+    }
+
+
+def test_keys_ignore_order_and_white_space_but_nothing_else() -> None:
+    assert canonical_json({"b": 1, "a": [0.1, None, True]}) == '{"a":[0.1,null,true],"b":1}'
+    assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1})
+    assert content_key({"a": 1}) != content_key({"a": 1.5})
+    # The published SHA-256 of the two bytes "{}".
+    assert content_key({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    with pytest.raises(ValueError, match="Out of range"):
+        content_key({"a": float("nan")})
+
+
+@pytest.mark.parametrize("compressed", [(), ("weights", "counts")])
+def test_what_goes_in_comes_out(tmp_path: Path, compressed: tuple[str, ...]) -> None:
+    store = Store(tmp_path)
+    assert not store.has(KEY)
+    store.put(
+        KEY, payload(), recipe=RECIPE, info={"names": ["x"]}, provenance={"seconds": 1.0}, compressed=compressed
+    )
+    found = Store(tmp_path).get(KEY)
+    assert found.arrays.keys() == payload().keys()
+    for name, array in payload().items():
+        assert found.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(found.arrays[name], array)
+    assert found.info == {"names": ["x"]}
+    assert store.manifest(KEY)["recipe"] == RECIPE
+    assert found.provenance == {"seconds": 1.0}
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_missing_artefact_is_a_key_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        Store(tmp_path).get(KEY)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest"])
+def test_damage_is_found_moved_aside_and_can_be_made_again(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    store.put(KEY, payload(), recipe=RECIPE)
+    folder = tmp_path / "objects" / KEY[:2] / KEY
+    file = folder / ("manifest.json" if damage == "manifest" else "arrays.safetensors")
+    content = bytearray(file.read_bytes())
+    if damage == "delete":
+        file.unlink()
+    elif damage == "flip":
+        content[-1] ^= 1
+        file.write_bytes(content)
+    else:
+        file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DamagedArtefactError) as caught:
+        store.get(KEY)
+    assert caught.value.key == KEY
+    assert not store.has(KEY)
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+    store.put(KEY, payload(), recipe=RECIPE)
+    np.testing.assert_array_equal(store.get(KEY).arrays["counts"], np.arange(5))
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="the disk is full; free space and run again"):
+        store.put(KEY, payload(), recipe=RECIPE)
+    monkeypatch.undo()
+    assert not store.has(KEY)
+    assert not list((tmp_path / "temporary").iterdir())
+    store.put(KEY, payload(), recipe=RECIPE)
+
+
+def test_a_store_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written to"):
+        Store(tmp_path / "file" / "store")
+
+
+def test_the_right_to_make_an_artefact_is_exclusive(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    order = []
+
+    def other() -> None:
+        with Store(tmp_path).making(KEY) as ours:
+            order.append(("other", ours))
+
+    with store.making(KEY) as ours:
+        assert ours
+        with Store(tmp_path).making(KEY, wait=False) as second:
+            assert not second
+        thread = threading.Thread(target=other)
+        thread.start()
+        order.append(("first", True))
+    thread.join()
+    assert order == [("first", True), ("other", True)]
+
+
+def test_a_killed_process_gives_its_right_back(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from mergerisk.store import Store\n"
+        f"with Store(Path({str(tmp_path)!r})).making({KEY!r}):\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    with Store(tmp_path).making(KEY, wait=False) as ours:
+        assert not ours
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with Store(tmp_path).making(KEY, wait=False) as ours:
+        assert ours
+
+
+def test_two_writers_of_one_key_do_not_disturb_each_other(tmp_path: Path) -> None:
+    stores = [Store(tmp_path) for _ in range(8)]
+    barrier = threading.Barrier(len(stores))
+
+    def write(store: Store) -> None:
+        barrier.wait()
+        store.put(KEY, payload(), recipe=RECIPE)
+
+    threads = [threading.Thread(target=write, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(stores[0].get(KEY).arrays["counts"], np.arange(5))
+    assert not list((tmp_path / "temporary").iterdir())
