@@ -1,0 +1,18 @@
+from .planning import Plan as Plan
+from .planning import Stage as Stage
+from .planning import make_plan as make_plan
+from .running import (
+    FinishedRun as FinishedRun,
+)
+from .running import (
+    Options as Options,
+)
+from .running import (
+    load_run as load_run,
+)
+from .running import (
+    run_study as run_study,
+)
+from .schema import Study as Study
+from .schema import load_study as load_study
+from .schema import parse_study as parse_study

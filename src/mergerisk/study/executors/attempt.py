@@ -1,0 +1,44 @@
+"""One attempt at one stage, in whichever process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mergerisk.store import DamagedArtefactError
+
+if TYPE_CHECKING:
+    from mergerisk.study.planning import Stage
+    from mergerisk.study.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended.
+
+    Attributes:
+        status: ``done``; ``busy``, another run is making it; ``damaged``, the input ``detail`` failed its
+            checksum and was moved aside; ``mistake``, the user's, ``detail`` says which; ``fault``, ours,
+            ``detail`` is the traceback.
+        seconds: spent computing.
+        detail: see ``status``.
+    """
+
+    status: Literal["done", "busy", "damaged", "mistake", "fault"]
+    seconds: float = 0.0
+    detail: str = ""
+
+
+def attempt(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:
+    """Make a stage's artefact unless it exists or another run is making it."""
+    from mergerisk.study.stages import make_artefact
+
+    with bench.store.making(stage.key, wait=wait) as ours:
+        if not ours:
+            return Outcome("busy")
+        if bench.store.has(stage.key):  # another run made it in the meantime
+            return Outcome("done")
+        try:
+            return Outcome("done", make_artefact(stage, bench))
+        except DamagedArtefactError as error:
+            return Outcome("damaged", detail=error.key)

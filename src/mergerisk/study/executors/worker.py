@@ -1,0 +1,51 @@
+"""A worker process: reads stages as JSON lines, makes their artefacts, answers with JSON lines.
+
+It is told keys and parameters, never tensors. When the process that feeds it dies, its input ends and so does it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Entry point: ``python -m mergerisk.study.executors.worker STORE DEVICE BATCH_SIZE``."""
+    # Answers go to a private copy of standard output, so that no library can print into them.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    import torch
+
+    from mergerisk.errors import UserError
+    from mergerisk.store import Store
+    from mergerisk.study.executors.attempt import Outcome, attempt
+    from mergerisk.study.planning import Stage
+    from mergerisk.study.workbench import Compute, Workbench
+
+    store, device, batch_size = sys.argv[1:]
+    # One thread a worker: sums are then split the same way on every machine, whatever its number of cores.
+    torch.set_num_threads(1)
+    bench = Workbench(Store(Path(store)), Compute(device, int(batch_size)))
+    for line in sys.stdin:
+        request: dict[str, Any] = json.loads(line)
+        try:
+            outcome = attempt(Stage(**request["stage"]), bench, wait=request["wait"])
+        except UserError as error:
+            outcome = Outcome("mistake", detail=str(error))
+        except Exception:
+            outcome = Outcome("fault", detail=traceback.format_exc())
+        answers.write(json.dumps(asdict(outcome)) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,54 @@
+"""What is recorded beside a result, but is not part of what it is the result of."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergerisk._version import __version__
+
+if TYPE_CHECKING:
+    from mergerisk.store import Json
+
+_RECORDED = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "pyarrow",
+    "pandas",
+    "pillow",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the package, of Python, and of the libraries that compute."""
+    found = {"mergerisk": __version__, "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in _RECORDED}
+
+
+def provenance(device: str) -> dict[str, Json]:
+    """Versions, platform and device."""
+    return {"versions": versions(), "platform": platform.platform(), "device": device}
+
+
+def git_revision() -> str | None:
+    """The revision of the checkout the package runs from, with ``-dirty`` if it was edited; None if installed."""
+    folder = Path(__file__).resolve().parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,194 @@
+"""Run a study: preflight, stages, outcomes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from mergerisk.errors import UserError
+from mergerisk.store import DamagedArtefactError, Store
+from mergerisk.study.examples import pick_pictures, pictures_to_bytes, read_pictures
+from mergerisk.study.executors.local import run_stages
+from mergerisk.study.files import write_bytes, write_parquet
+from mergerisk.study.planning import image_counts, make_plan, single_step_attacks
+from mergerisk.study.preflight import check_material, check_output, check_space, resolve_device
+from mergerisk.study.provenance import git_revision, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from mergerisk.study.examples import Picture
+    from mergerisk.study.planning import Plan, Stage
+    from mergerisk.study.schema import Study
+
+RECORD = "run.json"
+OUTCOMES = "outcomes.parquet"
+CLEAN = "clean.parquet"
+PICTURES = "examples.safetensors"
+STUDY = "study.yaml"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is run; nothing here changes what it computes.
+
+    Attributes:
+        store: folder of artefacts; ``store`` in the run's folder by default. Studies may share one.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: processes; None for one per core, four at most, or one on a GPU.
+        batch_size: images at a time.
+    """
+
+    store: Path | None = None
+    device: str = "auto"
+    workers: int | None = None
+    batch_size: int = 128
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A study whose every stage is done.
+
+    Attributes:
+        study: what was run, resolved.
+        outcomes: one row per image and setting.
+        clean: one row per test image and model.
+        pictures: a few attacked images.
+        record: what ``run.json`` holds: when, where, how long.
+    """
+
+    study: Study
+    outcomes: pd.DataFrame
+    clean: pd.DataFrame
+    pictures: list[Picture]
+    record: dict[str, Any]
+
+
+def store_folder(out: Path, store: Path | None) -> Path:
+    """The folder of a run's store: its own unless another is named."""
+    return store or out / "store"
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    options: Options,
+    *,
+    prepared: Callable[[Plan, Store], None] = lambda *_: None,
+    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+) -> FinishedRun:
+    """Make what is missing, then collect the outcomes into ``out``.
+
+    Args:
+        study: a resolved study.
+        out: the run's folder.
+        options: how to run it.
+        prepared: called once everything is checked, before the first stage.
+        listener: told of every stage's start and end.
+
+    Raises:
+        UserError: the study, a file or an option is at fault; raised before any training where it can be known.
+    """
+    check_output(out)
+    device = resolve_device(options.device)
+    workers = options.workers or (1 if device != "cpu" else min(os.cpu_count() or 1, 4))
+    image_bytes = check_material(study)
+    plan = make_plan(study)
+    store = Store(store_folder(out, options.store))
+    check_space(store.root, len(plan.missing(store)) and _needed_bytes(plan, store, image_bytes))
+    write_bytes(out / STUDY, study.to_yaml().encode())
+    prepared(plan, store)
+    started, clock = datetime.now(UTC), time.perf_counter()
+    cached = {stage.key for stage in plan.stages.values()} - {stage.key for stage in plan.missing(store)}
+
+    from mergerisk.study.collecting import collect_clean, collect_outcomes
+    from mergerisk.study.workbench import Compute
+
+    while True:
+        run_stages(plan, store, Compute(device, options.batch_size), workers=workers, listener=listener)
+        try:
+            outcomes, clean = collect_outcomes(plan, store), collect_clean(plan, store)
+            pictures = list(pick_pictures(plan, store, outcomes))
+            break
+        except DamagedArtefactError:
+            continue  # it was moved aside: the next round makes it again
+    write_parquet(outcomes, out / OUTCOMES)
+    write_parquet(clean, out / CLEAN)
+    write_bytes(out / PICTURES, pictures_to_bytes(pictures))
+    record = _record(plan, store, out, cached, device, workers) | {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": time.perf_counter() - clock,
+    }
+    write_bytes(out / RECORD, json.dumps(record, indent=1).encode())
+    return FinishedRun(study, outcomes, clean, pictures, record)
+
+
+def load_run(out: Path) -> FinishedRun:
+    """A finished run from its folder, without computing anything.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    import pandas as pd
+
+    from mergerisk.study.schema import load_study
+
+    for name in (RECORD, OUTCOMES, CLEAN, PICTURES, STUDY):
+        if not (out / name).is_file():
+            raise UserError(f"{out}: {name} is missing; this is no finished run, make one with: mergerisk run")
+    try:
+        return FinishedRun(
+            load_study(out / STUDY, resolve=False),  # it was resolved when it was written
+            pd.read_parquet(out / OUTCOMES),
+            pd.read_parquet(out / CLEAN),
+            read_pictures(out / PICTURES),
+            json.loads((out / RECORD).read_text(encoding="utf-8")),
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"{out}: cannot be read: {error}; run the study again, finished stages are kept"
+        ) from error
+
+
+def _needed_bytes(plan: Plan, store: Store, image_bytes: int) -> int:
+    """What the missing adversarial images will take, at about half their size in memory."""
+    sets = sum(stage.kind == "craft" for stage in plan.missing(store))
+    return sets * plan.study.images_per_task * image_bytes // 2
+
+
+def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, workers: int) -> dict[str, Any]:
+    """What ``run.json`` says of how the results came about."""
+    kinds: dict[str, dict[str, float]] = {}
+    stages = []
+    for key, stage in plan.stages.items():
+        seconds = float(store.manifest(key)["provenance"]["seconds"])
+        summary = kinds.setdefault(stage.kind, {"count": 0, "cached": 0, "seconds": 0.0})
+        summary["count"] += 1
+        summary["cached"] += key in cached
+        summary["seconds"] += seconds
+        stages.append({"kind": stage.kind, "label": stage.label, "key": key, "seconds": seconds})
+    inside = store.root.is_relative_to(out)
+    return {
+        "device": device,
+        "workers": workers,
+        "versions": versions(),
+        "git_revision": git_revision(),
+        "store": str(store.root.relative_to(out) if inside else store.root.resolve()),
+        "single_step_attacks": sorted(single_step_attacks(plan.study)),
+        "counts": {
+            "crafted_images": sum(stage.kind == "craft" for stage in plan.stages.values())
+            * plan.study.images_per_task,
+            **{f"images_{how}": count for how, count in image_counts(plan.stages.values()).items()},
+        },
+        "kinds": kinds,
+        "stages": stages,
+    }

@@ -1,0 +1,196 @@
+"""What each kind of stage computes: the only place where the rooms meet the store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mergerisk import attacks, merging
+from mergerisk.finetuning import FineTuning, fine_tune, linear_probe
+from mergerisk.merging import SurgeryAdapter
+from mergerisk.merging.catalogue import CORRECTIONS
+from mergerisk.models import Classifier, load_expert
+from mergerisk.randomness import generator
+from mergerisk.study.provenance import provenance
+from mergerisk.study.workbench import to_arrays
+from mergerisk.tasks import TaskSource, select_balanced
+from mergerisk.transfer import predict_variants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from mergerisk.store import Json
+    from mergerisk.study.planning import Stage
+    from mergerisk.study.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage keeps; see :meth:`mergerisk.store.Store.put`."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    info: Mapping[str, Json] = field(default_factory=dict)
+    compressed: tuple[str, ...] = ()
+
+
+def make_artefact(stage: Stage, bench: Workbench) -> float:
+    """Run a stage and keep its result; returns the seconds it took.
+
+    Raises:
+        UserError: the stage's material is at fault, or the disk is full.
+        DamagedArtefactError: an input failed its checksum.
+    """
+    start = time.perf_counter()
+    result = RUNNERS[stage.kind](stage, bench)
+    seconds = time.perf_counter() - start
+    bench.store.put(
+        stage.key,
+        result.arrays,
+        recipe=stage.recipe,
+        info=result.info,
+        provenance=provenance(bench.compute.device) | {"seconds": seconds, "label": stage.label},
+        compressed=result.compressed,
+    )
+    return seconds
+
+
+def make_task(stage: Stage, bench: Workbench) -> Result:  # noqa: ARG001  # every runner takes both
+    """Images, labels and split codes, as rendered or read."""
+    arrays = TaskSource(stage.sources["name"], stage.sources["spec"]).arrays()
+    return Result(
+        {"images": arrays.images, "labels": arrays.labels, "split": arrays.split},
+        {"class_names": list(arrays.class_names), "name": stage.sources["name"]},
+    )
+
+
+def make_head(stage: Stage, bench: Workbench) -> Result:
+    """A linear probe on the pretrained encoder."""
+    parameters: Any = stage.parameters
+    head = linear_probe(bench.base(stage), bench.task(stage), regularization=parameters["regularization"])
+    return Result({"weight": head.weight.numpy(), "bias": head.bias.numpy()})
+
+
+def make_expert(stage: Stage, bench: Workbench) -> Result:
+    """An expert's state: read, or fine-tuned under the frozen head."""
+    parameters: Any = stage.parameters
+    base = bench.base(stage)
+    if "file" in stage.sources:
+        return Result(to_arrays(load_expert(base, Path(stage.sources["file"]))))
+    expert = fine_tune(
+        base,
+        bench.head(stage),
+        bench.task(stage),
+        recipe=FineTuning(**parameters["fine_tune"]),
+        seed=parameters["seed"],
+    )
+    return Result(to_arrays(expert.state()))
+
+
+def make_merge(stage: Stage, bench: Workbench) -> Result:
+    """A merged encoder's state."""
+    parameters: Any = stage.parameters
+    merged = merging.create(parameters["method"], **parameters["parameters"]).merge(
+        bench.base(stage),
+        bench.experts(stage),
+        calibration=bench.calibration(stage),
+        seed=parameters.get("seed", 0),
+    )
+    coefficients = {name: values.tolist() for name, values in merged.coefficients.items()}
+    return Result(to_arrays(merged.encoder.state()), {"coefficients": coefficients})
+
+
+def make_correction(stage: Stage, bench: Workbench) -> Result:
+    """A merge's per-task adapters."""
+    parameters: Any = stage.parameters
+    correction = CORRECTIONS.create(parameters["correction"], parameters["parameters"])
+    corrected = correction.correct(
+        merging.Merged(bench.encoder(stage, "merge")),
+        bench.experts(stage),
+        calibration=bench.calibration(stage),
+        seed=parameters["seed"],
+    )
+    arrays: dict[str, NDArray[Any]] = {}
+    for task, adapter in corrected.adapters.items():
+        assert isinstance(adapter, SurgeryAdapter)
+        arrays |= {f"{task}/down": adapter.down.numpy(), f"{task}/up": adapter.up.numpy()}
+    return Result(arrays)
+
+
+def make_clean(stage: Stage, bench: Workbench) -> Result:
+    """Predictions of a group of targets on the whole test split: classifiers × images."""
+    test = bench.task(stage).test
+    predictions = predict_variants(
+        bench.encoder(stage),
+        bench.head(stage),
+        bench.adapters(stage),
+        test.images,
+        batch_size=bench.compute.batch_size,
+    )
+    return Result({"predictions": predictions.numpy(), "labels": test.labels.numpy()})
+
+
+def make_crafted(stage: Stage, bench: Workbench) -> Result:
+    """Adversarial images of one attack at one budget, and what crafting them met."""
+    parameters: Any = stage.parameters
+    task, device, epsilon = bench.task(stage), bench.compute.device, parameters["epsilon"]
+    # The same images for every seed, so that outcomes can be paired across seeds too.
+    indices = select_balanced(task.test.labels, parameters["images"], generator(0, "attacked", task.name))
+    images = task.test.images[indices]
+    crafted = attacks.create(parameters["attack"], **parameters["parameters"]).craft(
+        Classifier(bench.encoder(stage), bench.head(stage)),
+        images.to(device),
+        task.test.labels[indices].to(device),
+        epsilon=epsilon,
+        seed=parameters["seed"],
+        indices=indices,
+        batch_size=bench.compute.batch_size,
+    )
+    adversarial = crafted.adversarial.cpu()
+    perturbation = (adversarial.double() - images.double()).flatten(1)
+    linf = perturbation.abs().amax(dim=1)
+    assert float(linf.max()) <= epsilon, "an attack exceeded its budget"
+    assert 0.0 <= float(adversarial.min()) <= float(adversarial.max()) <= 1.0, "an attack left the pixel box"
+    return Result(
+        {
+            "adversarial": adversarial.numpy(),
+            "indices": indices.numpy(),
+            "labels": task.test.labels[indices].numpy(),
+            "zero_gradients": crafted.zero_gradients.cpu().numpy(),
+            "l2": perturbation.norm(dim=1).numpy(),
+            "linf": linf.numpy(),
+        },
+        compressed=("adversarial",),
+    )
+
+
+def make_evaluation(stage: Stage, bench: Workbench) -> Result:
+    """Predictions of a group of targets on a sweep: classifiers × budgets × images."""
+    roles = sorted(role for role in stage.inputs if role.startswith("crafted/"))
+    sets = [bench.arrays(stage.inputs[role])["adversarial"] for role in roles]
+    predictions = predict_variants(
+        bench.encoder(stage),
+        bench.head(stage),
+        bench.adapters(stage),
+        torch.cat(sets),
+        batch_size=bench.compute.batch_size,
+    )
+    return Result({"predictions": predictions.unflatten(1, (len(sets), -1)).numpy()})
+
+
+RUNNERS: Mapping[str, Callable[[Stage, Workbench], Result]] = {
+    "task": make_task,
+    "head": make_head,
+    "expert": make_expert,
+    "merge": make_merge,
+    "correct": make_correction,
+    "clean": make_clean,
+    "craft": make_crafted,
+    "evaluate": make_evaluation,
+}
+"""What runs a stage of each kind."""

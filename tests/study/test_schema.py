@@ -1,0 +1,147 @@
+"""Study files: what they mean, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import yaml
+from tests.tiny import STUDY, arrays, write_tiny_study
+
+from mergerisk.errors import UserError
+from mergerisk.study import Study, load_study, parse_study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MINIMAL: dict[str, Any] = {
+    "backbone": "starter-vit",
+    "tasks": ["digits"],
+    "merging": ["ties"],
+    "attacks": ["fgsm"],
+    "budgets": {"epsilon": ["2/255"]},
+}
+
+
+def test_defaults_are_filled_in() -> None:
+    study = parse_study(MINIMAL)
+    assert study.schema_version == 1
+    assert study.surrogates == ("expert", "pretrained")
+    assert study.calibration == "held_out"
+    assert study.merging[0].parameters == {
+        "variant": "mean",
+        "trim": "global",
+        "density": 0.2,
+        "scaling": None,
+    }
+    assert study.budgets.epsilon == (2 / 255,)
+    assert study.experts.fine_tune["epochs"] > 0
+
+
+def test_budgets_are_numbers_or_fractions_and_sorted() -> None:
+    study = parse_study(MINIMAL | {"budgets": {"epsilon": ["8/255", 0.5, " 1 / 255 "]}})
+    assert study.budgets.epsilon == (1 / 255, 8 / 255, 0.5)
+
+
+def test_steps_reach_the_attacks_that_take_steps_and_do_not_say_themselves() -> None:
+    attacks = ["fgsm", "i_fgsm", {"attack": "mi_fgsm", "steps": 3, "label": "mi-3"}]
+    study = parse_study(MINIMAL | {"attacks": attacks, "budgets": {"epsilon": [0.1], "steps": 7}})
+    assert [spec.parameters.get("steps") for spec in study.attacks] == [None, 7, 3]
+    assert [spec.label for spec in study.attacks] == ["fgsm", "i_fgsm", "mi-3"]
+
+
+def test_a_study_survives_being_written_and_read(tmp_path: Path, tiny_vit: Path) -> None:
+    study = load_study(write_tiny_study(tmp_path, tiny_vit))
+    (tmp_path / "again.yaml").write_text(study.to_yaml())
+    assert load_study(tmp_path / "again.yaml") == study
+    assert load_study(tmp_path / "again.yaml", resolve=False) == study
+
+
+def test_the_shipped_study_is_the_papers_336_settings() -> None:
+    study = load_study("starter")
+    assert study.settings == 336
+    assert (len(study.merging), len(study.tasks), len(study.attacks)) == (8, 7, 6)
+    assert study.images_per_task >= 100
+    assert max(study.budgets.epsilon) == 8 / 255
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": None}, "backbone: input should be a valid string"),
+        ({"tasks": []}, "tasks: "),
+        ({"tasks": ["digit"]}, "tasks: unknown task 'digit' (did you mean 'digits'?)"),
+        ({"tasks": ["digits", "digits"]}, "tasks: task 'digits' is given twice"),
+        ({"tasks": ["nowhere.npz"]}, "no such file"),
+        ({"merging": ["tie"]}, "merging[0]: unknown merging method 'tie' (did you mean 'ties'?)"),
+        ({"merging": ["ties", "ties"]}, "merging label 'ties' is given twice; give one a label of its own"),
+        ({"merging": [{"density": 1}]}, "merging[0]: must be a name, or a mapping with 'method'"),
+        ({"merging": [{"method": "ties", "density": 2}]}, "merging[0]: merging method 'ties': density: "),
+        ({"merging": [{"method": "ties", "label": "expert"}]}, "label 'expert' is taken"),
+        ({"attacks": ["mi_fgms"]}, "attacks[0]: unknown attack 'mi_fgms' (did you mean 'mi_fgsm'?)"),
+        ({"attacks": [{"attack": "i_fgsm", "steps": -1}]}, "attacks[0]: attack 'i_fgsm': steps: "),
+        ({"surrogates": ["merged"]}, "surrogates[0]: input should be 'expert' or 'pretrained'"),
+        ({"budgets": {"epsilon": [0]}}, "budgets.epsilon[0]: input should be greater than 0, got 0"),
+        ({"budgets": {"epsilon": [2]}}, "budgets.epsilon[0]: input should be less than or equal to 1, got 2"),
+        ({"budgets": {"epsilon": ["8:255"]}}, "budgets.epsilon[0]: must be a number or a fraction such as 2/255"),
+        ({"budgets": {"epsilon": [0.1, 0.1]}}, "budgets.epsilon: a budget is given twice"),
+        ({"budgets": {"epsilon": [float("nan")]}}, "budgets.epsilon[0]: "),
+        ({"budgets": {}}, "budgets.epsilon: required, but not given"),
+        ({"images_per_task": -5}, "images_per_task: input should be greater than 0, got -5"),
+        ({"seeds": [-1]}, "seeds[0]: input should be greater than or equal to 0, got -1"),
+        ({"seeds": []}, "seeds: "),
+        ({"calibration": "train"}, "calibration: input should be 'held_out' or 'test', got 'train'"),
+        ({"schema_version": 2}, "schema_version: input should be 1, got 2"),
+        ({"attack": ["fgsm"]}, "attack: unknown field (did you mean 'attacks'?)"),
+        ({"experts": {"fine_tune": {"epoch": 3}}}, "experts.fine_tune: epoch: unknown field"),
+        ({"experts": {"files": {"digit": "x.safetensors"}}}, "experts.files: unknown task 'digit' (did you mean 'digits'?)"),
+        ({"heads": {"regularization": 0}}, "heads.regularization: input should be greater than 0, got 0"),
+    ],
+)  # fmt: skip
+def test_every_mistake_names_its_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_study(MINIMAL | changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tasks: [digits", "line 1: not valid YAML"),
+        ("- a\n- b", "a study is a mapping of fields, got list"),
+        ("", "a study is a mapping of fields, got NoneType"),
+    ],
+)
+def test_files_that_are_no_study(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_study(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read|not valid YAML"):
+        load_study(path)
+
+
+def test_unknown_studies() -> None:
+    with pytest.raises(UserError, match=r"unknown study 'stater' \(did you mean 'starter'\?\)"):
+        load_study("stater")
+    with pytest.raises(UserError, match="no such file"):
+        load_study("nowhere/study.yaml")
+
+
+def test_paths_are_relative_to_the_study_file(tmp_path: Path, tiny_vit: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    np.savez(folder / "mine.npz", **arrays("stripes"))
+    content = STUDY | {"tasks": ["mine.npz"], "backbone": str(tiny_vit)}
+    (folder / "study.yaml").write_text(yaml.safe_dump(content))
+    assert load_study(folder / "study.yaml").tasks == (str(folder / "mine.npz"),)
+
+
+def test_a_study_can_be_built_in_python() -> None:
+    study = Study(**MINIMAL).resolved()
+    assert study == parse_study(MINIMAL)
