@@ -1,0 +1,82 @@
+"""From a finished run to the summary that every rendering starts from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTime, Summary
+from mergerisk.statistics import accuracy_table, epsilon50_table, fall_table, rate_table
+
+if TYPE_CHECKING:
+    from mergerisk.study import FinishedRun
+    from mergerisk.study.examples import Picture
+
+_CAVEATS = {
+    "starter-vit": (
+        "The starter suite is for learning the tool and comparing methods on equal terms; its figures say nothing "
+        "about deployed models."
+    ),
+    "held_out": (
+        "Data-driven merging read unlabelled calibration images that share none with the attacked ones; the papers "
+        "use the test images themselves."
+    ),
+    "test": (
+        "Data-driven merging read the unlabelled test images, as in the papers: those merges have seen what is "
+        "attacked."
+    ),
+}
+
+
+def summarize(run: FinishedRun) -> Summary:
+    """Every table of the report, recomputed from the outcomes."""
+    return Summary(
+        schema_version=SCHEMA_VERSION,
+        run=_record(run),
+        results=rate_table(run.outcomes),
+        accuracy=accuracy_table(run.clean),
+        epsilon50=epsilon50_table(run.outcomes),
+        flags=fall_table(run.outcomes, run.record["single_step_attacks"]),
+        examples=tuple(_example(picture) for picture in run.pictures),
+    )
+
+
+def _record(run: FinishedRun) -> RunRecord:
+    study, record = run.study, run.record
+    return RunRecord(
+        study=study.name,
+        description=study.description,
+        backbone=study.backbone,
+        tasks=tuple(run.clean["task"].unique()),
+        methods=tuple(spec.label for spec in study.merging),
+        attacks=tuple(spec.label for spec in study.attacks),
+        surrogates=study.surrogates,
+        epsilons=study.budgets.epsilon,
+        seeds=study.seeds,
+        images_per_task=study.images_per_task,
+        settings=study.settings,
+        calibration=study.calibration,
+        versions=record["versions"],
+        device=record["device"],
+        workers=record["workers"],
+        git_revision=record["git_revision"],
+        started=record["started"],
+        seconds=record["seconds"],
+        stages=tuple(
+            StageTime(kind, int(took["count"]), int(took["cached"]), took["seconds"])
+            for kind, took in record["kinds"].items()
+        ),
+        counts={"outcomes": len(run.outcomes), **record["counts"]},
+        caveats=tuple(_CAVEATS[reason] for reason in (study.backbone, study.calibration) if reason in _CAVEATS),
+        study_yaml=study.to_yaml(),
+    )
+
+
+def _example(picture: Picture) -> Example:
+    return Example(
+        **picture.facts,
+        clean=np.rint(picture.clean * 255).astype(np.uint8),
+        adversarial=np.rint(picture.adversarial * 255).astype(np.uint8),
+        perturbation=picture.adversarial - picture.clean,
+    )

@@ -1,0 +1,139 @@
+"""Cells: one per task, attack, surrogate, target and budget, with seeds averaged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mergerisk.report.summary import REFERENCE_TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    from mergerisk.report.summary import Summary
+
+SATURATED = 0.99
+"""A cell is saturated when surrogate and target are both fooled at least this often."""
+
+KEYS = ["task", "attack", "surrogate", "target", "epsilon"]
+COUNTS = ["images", "images_both_correct"]
+RATES = [
+    "clean_accuracy_surrogate", "clean_accuracy_target", "asr", "asr_low", "asr_high",
+    "asr_all", "asr_all_low", "asr_all_high",
+    "surrogate_asr", "relative_asr", "relative_low", "relative_high", "delta_asr", "same_mistake", "mean_l2",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The names a report's tables and charts run over, in the order of the study.
+
+    Attributes:
+        targets: merging methods first, then the reference targets that occur.
+        methods: the merging methods alone.
+        epsilons: measured budgets in [0,1] pixel units, ascending.
+    """
+
+    tasks: tuple[str, ...]
+    attacks: tuple[str, ...]
+    surrogates: tuple[str, ...]
+    methods: tuple[str, ...]
+    targets: tuple[str, ...]
+    epsilons: tuple[float, ...]
+
+
+def axes_of(summary: Summary) -> Axes:
+    """Collect the axes: the study's order, then whatever else the tables hold, in order of appearance.
+
+    A surrogate may also be a merging method (white box); it stays among the methods.
+    """
+    run, results, accuracy = summary.run, summary.results, summary.accuracy
+    targets = _in_order(run.methods, [*results["target"].tolist(), *accuracy["model"].tolist()])
+    methods = tuple(name for name in targets if name not in REFERENCE_TARGETS)
+    references = tuple(name for name in REFERENCE_TARGETS if name in targets)
+    measured = results["epsilon"].astype(float).dropna().unique().tolist()
+    return Axes(
+        tasks=_in_order(run.tasks, [*results["task"].tolist(), *accuracy["task"].tolist()]),
+        attacks=_in_order(run.attacks, results["attack"].tolist()),
+        surrogates=_in_order(run.surrogates, results["surrogate"].tolist()),
+        methods=methods,
+        targets=methods + references,
+        epsilons=tuple(sorted(float(value) for value in (measured or run.epsilons))),
+    )
+
+
+def average_over_seeds(results: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: rates and interval ends averaged over seeds (NaN left out), image counts summed.
+
+    Seeds reuse images, so their errors are not independent: averaging the ends of their intervals keeps the
+    width of a single seed's. ``relative_low`` and ``relative_high`` are the target's interval divided by the
+    surrogate's rate, which is taken as known. ``saturated`` and ``white_box`` are added.
+    """
+    frame = results[[*KEYS, *COUNTS, *(name for name in RATES if name in results.columns)]].copy()
+    rates = [name for name in RATES if name in results.columns]
+    frame[rates] = frame[rates].astype(float)
+    denominator = frame["surrogate_asr"].where(frame["surrogate_asr"] > 0)
+    known = frame["relative_asr"].notna()
+    frame["relative_low"] = (frame["asr_low"] / denominator).where(known)
+    frame["relative_high"] = (frame["asr_high"] / denominator).where(known)
+    how = dict.fromkeys(COUNTS, "sum") | dict.fromkeys(RATES, "mean")
+    cells = frame.groupby(KEYS, sort=False, observed=True).agg(how).reset_index()
+    cells["saturated"] = (cells["asr"] >= SATURATED) & (cells["surrogate_asr"] >= SATURATED)
+    cells["white_box"] = cells["surrogate"] == cells["target"]
+    return cells
+
+
+def black_box_methods(cells: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """The cells that claims rest on: targets are merging methods other than the surrogate itself."""
+    return cells[cells["target"].isin(axes.methods) & ~cells["white_box"]]
+
+
+def default_epsilon(cells: pd.DataFrame, axes: Axes) -> float:
+    """The measured budget whose mean ASR, over merging methods, is nearest one half (the smaller on a tie).
+
+    There a ceiling or floor hides least. With nothing measured it is the middle of the grid; NaN without one.
+    """
+    means = black_box_methods(cells, axes).groupby("epsilon")["asr"].mean().dropna()
+    if not len(means):
+        return axes.epsilons[(len(axes.epsilons) - 1) // 2] if axes.epsilons else math.nan
+    distance = {
+        epsilon: abs(mean - 0.5) for epsilon, mean in zip(means.index.tolist(), means.tolist(), strict=True)
+    }
+    # rounded, so that a tie is not decided by the last digit
+    return float(min(sorted(distance), key=lambda epsilon: round(distance[epsilon], 12)))
+
+
+def cell_columns(cells: pd.DataFrame, axes: Axes) -> dict[str, list[Any]]:
+    """The cells as columns for the page: names become indices into the axes, rates have four digits."""
+    names: dict[str, Sequence[Any]] = {
+        "task": axes.tasks, "attack": axes.attacks, "surrogate": axes.surrogates, "target": axes.targets,
+        "epsilon": axes.epsilons,
+    }  # fmt: skip
+    columns: dict[str, list[Any]] = {}
+    for column, order in names.items():
+        position = {name: index for index, name in enumerate(order)}
+        columns[column] = [position[value] for value in cells[column].tolist()]
+    for column in COUNTS:
+        columns[column] = [int(value) for value in cells[column].fillna(0).tolist()]
+    for column in RATES:
+        digits = 2 if column == "delta_asr" else 4
+        columns[column] = rounded(cells[column].to_numpy(dtype=float), digits)
+    columns["saturated"] = [int(value) for value in cells["saturated"].tolist()]
+    return columns
+
+
+def rounded(values: Iterable[float], digits: int = 4) -> list[float | None]:
+    """Rounded numbers for JSON; None where one is not finite. Whole numbers lose their ``.0``."""
+    tidy = np.round(np.asarray(list(values), dtype=float), digits)
+    return [None if not math.isfinite(v) else int(v) if v == int(v) else v for v in tidy.tolist()]
+
+
+def _in_order(first: Iterable[str], found: Iterable[str]) -> tuple[str, ...]:
+    """The names found, those listed first leading."""
+    present = dict.fromkeys(found)
+    return tuple(dict.fromkeys([*(name for name in first if name in present), *present]))

@@ -1,0 +1,79 @@
+"""`summary.json`: the figures of the report for other programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from mergerisk.report.summary import Example, Summary
+
+
+def summary_to_json(summary: Summary) -> str:
+    """Write a summary as strict JSON (RFC 8259: no NaN, no Infinity).
+
+    The object has ``schema_version``, ``run``, ``examples`` (without their pictures) and four tables:
+    ``results``, ``accuracy``, ``epsilon50`` and ``flags``, each ``{"columns": [...], "data": [[...], ...]}``,
+    so ``pandas.DataFrame(**document["results"])`` restores one. NaN is written as null, infinities as the
+    strings ``"inf"`` and ``"-inf"``; other numbers keep their full precision. Rates are fractions in [0,1],
+    ``delta_asr`` is in percentage points, budgets are in [0,1] pixel units.
+    """
+    run = {field.name: plain(getattr(summary.run, field.name)) for field in fields(summary.run)}
+    run["stages"] = [plain(asdict(stage)) for stage in summary.run.stages]
+    document = {
+        "schema_version": summary.schema_version,
+        "run": run,
+        "results": _table(summary.results),
+        "accuracy": _table(summary.accuracy),
+        "epsilon50": _table(summary.epsilon50),
+        "flags": _table(summary.flags),
+        "examples": [_without_pictures(example) for example in summary.examples],
+    }
+    return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what strict JSON can hold: NaN and missing → None, ±inf → "inf" / "-inf"."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, dict) or hasattr(value, "items"):
+        return _mapping(value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if math.isinf(value):
+            return "inf" if value > 0 else "-inf"
+        return value
+    # pandas' missing values (NA, NaT) are neither floats nor equal to themselves
+    return str(value) if type(value).__name__ not in {"NAType", "NaTType"} else None
+
+
+def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): plain(item) for key, item in value.items()}
+
+
+def _table(frame: pd.DataFrame) -> dict[str, Any]:
+    columns = [[plain(value) for value in frame[name].tolist()] for name in frame.columns]
+    return {
+        "columns": [str(name) for name in frame.columns],
+        "data": [list(row) for row in zip(*columns, strict=True)],
+    }
+
+
+def _without_pictures(example: Example) -> dict[str, Any]:
+    pictures = {"clean", "adversarial", "perturbation"}
+    return {f.name: plain(getattr(example, f.name)) for f in fields(example) if f.name not in pictures}

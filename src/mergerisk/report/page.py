@@ -1,0 +1,258 @@
+"""Assemble the page: view models in, one HTML string out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from mergerisk.report.accuracy import accuracy_table, mean_accuracy
+from mergerisk.report.cells import average_over_seeds, axes_of, cell_columns, default_epsilon, rounded
+from mergerisk.report.epsilon50 import (
+    ALL,
+    epsilon50_bin,
+    epsilon50_range,
+    epsilon50_table,
+    epsilon50_text,
+)
+from mergerisk.report.formatting import BINS, budget, count, duration, percent, plural
+from mergerisk.report.pictures import strips
+from mergerisk.report.risk import budget_overview, risk_table
+from mergerisk.report.verdict import strongest, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from mergerisk.report.cells import Axes
+    from mergerisk.report.epsilon50 import Epsilon50
+    from mergerisk.report.risk import RiskTable
+    from mergerisk.report.summary import Summary
+
+MAX_FLAGS = 100
+"""Falling curves listed on the page; the rest are in `summary.json`."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One entry of a selector."""
+
+    value: str
+    label: str
+    selected: bool
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the page shows first: indices into the axes."""
+
+    surrogate: int
+    epsilon: int
+    attack: int
+
+
+def render_html(summary: Summary) -> str:
+    """Render the report: one HTML page that loads nothing from anywhere.
+
+    Every name in the summary is treated as hostile: text is escaped by the template, the data block for a
+    script element, and the page's content security policy runs no script but its own.
+    """
+    axes = axes_of(summary)
+    cells = average_over_seeds(summary.results)
+    medians = epsilon50_table(summary.epsilon50, axes)
+    epsilon = default_epsilon(cells, axes)
+    surrogate = axes.surrogates[0] if axes.surrogates else ""
+    risks = risk_table(cells, axes)
+    overview = budget_overview(cells, risks, axes, surrogate)
+    hardest = strongest(cells, axes, epsilon, "attack")
+    defaults = Defaults(
+        surrogate=0,
+        epsilon=axes.epsilons.index(epsilon) if epsilon in axes.epsilons else 0,
+        attack=axes.attacks.index(hardest.name) if hardest else 0,
+    )
+    shown, left_out = strips(summary.examples)
+    script = _template("report.js")
+    context = {
+        "run": summary.run,
+        "axes": axes,
+        "findings": verdict(cells, risks, summary.accuracy, medians, axes, overview, surrogate, epsilon),
+        "overview": overview,
+        "surrogate": surrogate,
+        "epsilon": epsilon,
+        "accuracy": accuracy_table(summary.accuracy, axes),
+        "options": selectors(axes, defaults),
+        "flags": summary.flags.head(MAX_FLAGS).to_dict("records"),
+        "more_flags": max(0, len(summary.flags) - MAX_FLAGS),
+        "strips": shown,
+        "strips_left_out": left_out,
+        "rows": len(summary.results),
+        "slowest": max((stage.seconds for stage in summary.run.stages), default=0.0),
+        "schema_version": summary.schema_version,
+        "bins": range(BINS),
+        "data": page_data(summary, axes, cells, risks, medians, defaults),
+        "style": Markup(_template("style.css")),  # package files, not input
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    }
+    page = _environment().get_template("report.html.j2").render(context)
+    # a name may hold half of a surrogate pair, which no file could be written with
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def selectors(axes: Axes, defaults: Defaults) -> dict[str, tuple[Option, ...]]:
+    """The options of every selector on the page, by its name."""
+
+    def options(labels: list[str], selected: int) -> tuple[Option, ...]:
+        return tuple(Option(str(i), label, i == selected) for i, label in enumerate(labels))
+
+    return {
+        "surrogate": options(list(axes.surrogates), defaults.surrogate),
+        "epsilon": options([budget(value) for value in axes.epsilons], defaults.epsilon),
+        "attack": options(list(axes.attacks), defaults.attack),
+        "attack50": (Option("-1", "median over attacks", selected=True), *options(list(axes.attacks), -1)),
+        "risk": (
+            Option("relative", "mean relative ASR", selected=True),
+            Option("asr", "mean ASR", selected=False),
+            Option("epsilon50", "median ε50", selected=False),
+        ),
+        "order": (
+            Option("risk", "lowest risk first", selected=True),
+            Option("study", "as in the study", selected=False),
+        ),
+    }
+
+
+def page_data(
+    summary: Summary,
+    axes: Axes,
+    cells: pd.DataFrame,
+    risks: RiskTable,
+    medians: Mapping[tuple[str, str, str, str], Epsilon50],
+    defaults: Defaults,
+) -> dict[str, Any]:
+    """What the page's script reads: names once, then columns of indices and rounded numbers."""
+    return {
+        "schema_version": summary.schema_version,
+        "tasks": axes.tasks,
+        "attacks": axes.attacks,
+        "surrogates": axes.surrogates,
+        "targets": axes.targets,
+        "methods": len(axes.methods),
+        "epsilons": [255 * value for value in axes.epsilons],
+        "seeds": len(set(summary.results["seed"].tolist())),
+        "bins": BINS,
+        "defaults": {
+            "surrogate": defaults.surrogate,
+            "epsilon": defaults.epsilon,
+            "attack": defaults.attack,
+        },
+        "cells": cell_columns(cells, axes),
+        "risk": _risk_columns(risks, axes),
+        "accuracy": _accuracy_columns(summary.accuracy, axes),
+        "epsilon50": _epsilon50_columns(medians, axes),
+        "flags": _flag_columns(summary.flags, axes),
+    }
+
+
+def _risk_columns(risks: RiskTable, axes: Axes) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [] for name in ("surrogate", "epsilon", "target", "rate", "cells")}
+    numbers: dict[str, list[float]] = {"value": [], "low": [], "high": []}
+    for (surrogate, epsilon, rate), means in risks.items():
+        place = (axes.surrogates.index(surrogate), axes.epsilons.index(epsilon))
+        for t, target in enumerate(axes.targets):
+            mean = means[target]
+            for name, value in zip(columns, (*place, t, rate, mean.cells), strict=True):
+                columns[name].append(value)
+            for name, number in zip(numbers, (mean.value, mean.low, mean.high), strict=True):
+                numbers[name].append(number)
+    return columns | {name: rounded(values) for name, values in numbers.items()}
+
+
+def _accuracy_columns(accuracy: pd.DataFrame, axes: Axes) -> dict[str, list[float | None]]:
+    means = mean_accuracy(accuracy, axes)
+    return {
+        "value": rounded(means[target].value for target in axes.targets),
+        "low": rounded(means[target].low for target in axes.targets),
+        "high": rounded(means[target].high for target in axes.targets),
+    }
+
+
+def _epsilon50_columns(medians: Mapping[tuple[str, str, str, str], Epsilon50], axes: Axes) -> dict[str, list[Any]]:
+    names = ("surrogate", "attack", "task", "target", "text", "range", "curves", "colour")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    numbers: dict[str, list[float]] = {"place": [], "low": [], "high": []}
+    smallest, largest = (axes.epsilons[0], axes.epsilons[-1]) if axes.epsilons else (math.nan, math.nan)
+    # where a censored value is drawn: just outside the measured budgets
+    below, above = smallest / 1.5, largest * 1.5
+    for (surrogate, attack, task, target), found in medians.items():
+        row = (
+            axes.surrogates.index(surrogate),
+            -1 if attack == ALL else _index(axes.attacks, attack),
+            -1 if task == ALL else _index(axes.tasks, task),
+            axes.targets.index(target),
+            epsilon50_text(found.value, axes.epsilons),
+            epsilon50_range(found, axes.epsilons),
+            found.curves,
+            epsilon50_bin(found.value, axes.epsilons),
+        )
+        for name, value in zip(names, row, strict=True):
+            columns[name].append(value)
+        for name, number in (("place", found.value), ("low", found.low), ("high", found.high)):
+            numbers[name].append(255 * min(max(number, below), above) if not math.isnan(number) else math.nan)
+    return columns | {name: rounded(values) for name, values in numbers.items()}
+
+
+def _flag_columns(flags: pd.DataFrame, axes: Axes) -> dict[str, list[int]]:
+    places: dict[str, Any] = {
+        "task": axes.tasks, "attack": axes.attacks, "surrogate": axes.surrogates, "target": axes.targets,
+        "epsilon_to": axes.epsilons,
+    }  # fmt: skip
+    return {name: [_index(order, value) for value in flags[name].tolist()] for name, order in places.items()}
+
+
+def _index(names: tuple[Any, ...], name: Any) -> int:
+    """Position of a name, or −2 where an axis lacks it (a flag or curve of something not in the results)."""
+    return names.index(name) if name in names else -2
+
+
+def soft_wrap(name: str) -> Markup:
+    """Escape a name and let it break after the marks that registry names are built with."""
+    text = str(escape(name))
+    for mark in ("_", "+"):  # neither occurs in an entity
+        text = text.replace(mark, mark + "<wbr>")
+    return Markup(text)
+
+
+def _template(name: str) -> str:
+    return resources.files("mergerisk.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=DictLoader({"report.html.j2": _template("report.html.j2")}),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {
+        "allow_nan": False,
+        "separators": (",", ":"),
+        "sort_keys": False,
+    }
+    environment.filters |= {
+        "percent": percent,
+        "budget": budget,
+        "duration": duration,
+        "count": count,
+        "soft_wrap": soft_wrap,
+    }
+    environment.globals["plural"] = plural
+    return environment

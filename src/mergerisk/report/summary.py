@@ -1,0 +1,165 @@
+"""What a finished study hands to its report: plain data, no models and no files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mergerisk.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+"""Version of `Summary` and of the JSON written from it. Raised when a field changes its name or meaning."""
+
+REFERENCE_TARGETS = ("pretrained", "expert")
+"""Targets that are ingredients: shown for comparison, never ranked among the merging methods."""
+
+RESULT_COLUMNS = (
+    "task", "attack", "surrogate", "target", "epsilon", "seed", "images", "images_both_correct",
+    "clean_accuracy_surrogate", "clean_accuracy_target", "asr", "asr_low", "asr_high",
+    "asr_all", "asr_all_low", "asr_all_high", "surrogate_asr", "relative_asr", "delta_asr",
+    "same_mistake", "mean_l2",
+)  # fmt: skip
+ACCURACY_COLUMNS = ("task", "model", "seed", "images", "accuracy", "low", "high")
+EPSILON50_COLUMNS = ("task", "attack", "surrogate", "target", "seed", "epsilon50", "status", "low", "high")
+FLAG_COLUMNS = (
+    "task", "attack", "surrogate", "target", "seed", "epsilon_from", "epsilon_to",
+    "asr_from", "asr_to", "p_value", "reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One strip of pictures: an image before and after an attack, and what two models say about it.
+
+    Attributes:
+        task: name of the task.
+        attack: name of the attack.
+        surrogate: the model the attack was crafted on.
+        target: the model it was tried against.
+        epsilon: the L∞ budget, in [0,1] pixel units.
+        image: index of the image among those attacked.
+        clean: H×W×3, uint8.
+        adversarial: H×W×3, uint8, rounded.
+        perturbation: H×W×3, float32, adversarial − clean in [0,1] units, not rounded.
+        label: name of the true class.
+        surrogate_says: class named by the surrogate under attack.
+        target_says: class named by the target under attack.
+    """
+
+    task: str
+    attack: str
+    surrogate: str
+    target: str
+    epsilon: float
+    image: int
+    clean: NDArray[np.uint8]
+    adversarial: NDArray[np.uint8]
+    perturbation: NDArray[np.float32]
+    label: str
+    surrogate_says: str
+    target_says: str
+
+    def __post_init__(self) -> None:
+        name = f"example {self.task}/{self.attack}/{self.image}"
+        shapes = {self.clean.shape, self.adversarial.shape, self.perturbation.shape}
+        if len(shapes) != 1 or self.clean.ndim != 3 or self.clean.shape[2] != 3:
+            raise UserError(f"{name}: the three pictures must share one H×W×3 shape, got {sorted(shapes)}")
+        if self.clean.dtype != np.uint8 or self.adversarial.dtype != np.uint8:
+            raise UserError(
+                f"{name}: clean and adversarial must be uint8, got {self.clean.dtype} and {self.adversarial.dtype}"
+            )
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """How long one kind of stage took.
+
+    Attributes:
+        kind: name of the stage, e.g. ``craft``.
+        count: how many of its kind the plan holds.
+        cached: how many of those were found in the store.
+        seconds: time spent on the others, summed over workers.
+    """
+
+    kind: str
+    count: int
+    cached: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What was run, on what, and how long it took: ``epsilons`` in [0,1] pixel units, times in seconds."""
+
+    study: str
+    description: str
+    backbone: str
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    attacks: tuple[str, ...]
+    surrogates: tuple[str, ...]
+    epsilons: tuple[float, ...]
+    seeds: tuple[int, ...]
+    images_per_task: int
+    settings: int
+    calibration: str
+    versions: Mapping[str, str]
+    device: str
+    workers: int
+    git_revision: str | None
+    started: str
+    seconds: float
+    stages: tuple[StageTime, ...]
+    counts: Mapping[str, int]
+    caveats: tuple[str, ...]
+    study_yaml: str
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A finished study, as the report needs it.
+
+    Rates are fractions in [0,1]; a rate is NaN where its denominator is 0. ``delta_asr`` is in percentage
+    points. Targets are ``expert``, ``pretrained`` and one per merging method; a target may be the surrogate
+    itself (white box).
+
+    Attributes:
+        schema_version: `SCHEMA_VERSION` at the time of writing.
+        run: what was run.
+        results: one row per task, attack, surrogate, target, epsilon and seed (`RESULT_COLUMNS`).
+        accuracy: clean accuracy on whole test splits, with Wilson intervals (`ACCURACY_COLUMNS`).
+        epsilon50: the ε at which the ASR crosses one half; ``status`` is ``measured``, ``below_smallest``,
+            ``not_reached`` or ``no_images``, and the value NaN unless measured (`EPSILON50_COLUMNS`).
+        flags: curves that fall as ε grows (`FLAG_COLUMNS`).
+        examples: strips of pictures; may be empty.
+
+    Raises:
+        UserError: a frame lacks a column.
+    """
+
+    schema_version: int
+    run: RunRecord
+    results: pd.DataFrame
+    accuracy: pd.DataFrame
+    epsilon50: pd.DataFrame
+    flags: pd.DataFrame
+    examples: tuple[Example, ...]
+
+    def __post_init__(self) -> None:
+        for name, frame, columns in (
+            ("results", self.results, RESULT_COLUMNS),
+            ("accuracy", self.accuracy, ACCURACY_COLUMNS),
+            ("epsilon50", self.epsilon50, EPSILON50_COLUMNS),
+            ("flags", self.flags, FLAG_COLUMNS),
+        ):
+            missing = [column for column in columns if column not in frame.columns]
+            if missing:
+                raise UserError(f"summary.{name} lacks columns {', '.join(missing)}; add them to the frame")

@@ -1,0 +1,225 @@
+"""The verdict in plain words, computed from the tables and no surer than their intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mergerisk.report.accuracy import mean_accuracy
+from mergerisk.report.cells import black_box_methods
+from mergerisk.report.epsilon50 import ALL, Epsilon50, epsilon50_range, epsilon50_text
+from mergerisk.report.formatting import budget, interval, listing, percent
+from mergerisk.report.risk import BudgetOverview, Mean, RiskTable, compared, mean_over_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from mergerisk.report.cells import Axes
+
+MOSTLY_SATURATED = 0.5
+"""Share of saturated cells from which a budget is said to show little."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One card of the verdict.
+
+    Attributes:
+        question: what the card answers.
+        headline: the answer in a few words.
+        sentence: the figures behind it, and what they do not show.
+        clear: whether the intervals bear the headline out.
+    """
+
+    question: str
+    headline: str
+    sentence: str
+    clear: bool
+
+
+@dataclass(frozen=True)
+class Leader:
+    """Who leads a ranking, and who cannot be told apart from the leader."""
+
+    name: str
+    mean: Mean
+    rivals: tuple[str, ...]
+    ranked: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether there was a choice and no rival's interval overlaps the leader's."""
+        return self.ranked > 1 and not self.rivals
+
+
+def leader(means: Mapping[str, Mean], lowest: bool) -> Leader | None:
+    """The lowest or highest mean; the first named wins an exact tie, and the others are then its rivals."""
+    known = {name: mean for name, mean in means.items() if not math.isnan(mean.value)}
+    if not known:
+        return None
+    name = min(known, key=lambda key: known[key].value if lowest else -known[key].value)
+    rivals = [other for other in known if other != name and known[other].overlaps(known[name])]
+    rivals.sort(key=lambda key: known[key].value if lowest else -known[key].value)
+    return Leader(name, known[name], tuple(rivals), len(known))
+
+
+def verdict(
+    cells: pd.DataFrame,
+    risks: RiskTable,
+    accuracy: pd.DataFrame,
+    epsilon50: Mapping[tuple[str, str, str, str], Epsilon50],
+    axes: Axes,
+    overview: tuple[BudgetOverview, ...],
+    surrogate: str,
+    epsilon: float,
+) -> tuple[Finding, ...]:
+    """The cards of the verdict for one surrogate and budget; fewer where the data cannot answer."""
+    accuracies = {name: mean for name, mean in mean_accuracy(accuracy, axes).items() if name in axes.methods}
+    findings = (
+        _lowest_risk(risks, axes, surrogate, epsilon),
+        _highest_epsilon50(epsilon50, axes, surrogate),
+        _most_accurate(accuracies, leader(_ranked(risks, axes, surrogate, epsilon), lowest=True)),
+        _told_apart(overview),
+        _strongest_attack(cells, axes, epsilon),
+    )
+    return tuple(finding for finding in findings if finding is not None)
+
+
+def strongest(cells: pd.DataFrame, axes: Axes, epsilon: float, column: str) -> Leader | None:
+    """The attack, or surrogate, with the highest mean ASR against merging methods at one budget."""
+    here = black_box_methods(cells, axes)
+    here = here[here["epsilon"] == epsilon].dropna(subset=["asr"])
+    order = axes.attacks if column == "attack" else axes.surrogates
+    means = {
+        name: mean_over_tasks(here[here[column] == name], "asr", "asr_low", "asr_high")
+        for name in order
+        if (here[column] == name).any()
+    }
+    return leader(means, lowest=False)
+
+
+def _ranked(risks: RiskTable, axes: Axes, surrogate: str, epsilon: float) -> dict[str, Mean]:
+    return compared(risks.get((surrogate, epsilon, "relative"), {}), axes, surrogate)
+
+
+def _lowest_risk(risks: RiskTable, axes: Axes, surrogate: str, epsilon: float) -> Finding | None:
+    means = _ranked(risks, axes, surrogate, epsilon)
+    found = leader(means, lowest=True)
+    question = "Which method passes on the least risk?"
+    if found is None:
+        return Finding(question, "No answer", "No merging method has a relative ASR here.", clear=False)
+    spread = max(mean.value for mean in means.values()) - found.mean.value
+    text = (
+        f"At ε = {budget(epsilon)}, attacks made on {surrogate} fool it {percent(found.mean.value)} "
+        f"{interval(found.mean.low, found.mean.high)} as often as they fool {surrogate} itself "
+        f"(mean relative ASR). {_rivals(found)}"
+    )
+    if found.ranked > 1 and spread < 0.02:
+        text += f" Differences are small: all methods lie within {100 * spread:.1f} percentage points."
+    for other in axes.surrogates:
+        best = leader(_ranked(risks, axes, other, epsilon), lowest=True) if other != surrogate else None
+        if best is not None:
+            text += f" With attacks made on {other} the lowest is {best.name} ({percent(best.mean.value)})."
+    return Finding(question, _headline(found), text, found.clear)
+
+
+def _highest_epsilon50(
+    table: Mapping[tuple[str, str, str, str], Epsilon50], axes: Axes, surrogate: str
+) -> Finding | None:
+    medians = {
+        name: table[key]
+        for name in axes.methods
+        if name != surrogate and (key := (surrogate, ALL, ALL, name)) in table
+    }
+    means = {name: Mean(found.value, found.low, found.high, found.curves) for name, found in medians.items()}
+    found = leader(means, lowest=False)
+    if found is None:
+        return None
+    median = medians[found.name]
+    ties = [name for name in medians if name != found.name and medians[name].value == median.value]
+    question = "Which method needs the largest budget to be fooled half the time?"
+    value = epsilon50_text(median.value, axes.epsilons)
+    text = f"Its median ε50 over tasks and attacks is {value} ({epsilon50_range(median, axes.epsilons)}). "
+    if ties and math.isinf(median.value):
+        text += f"The same holds for {listing(ties)}: the measured budgets do not separate them."
+        shared = "None stands out" if len(ties) == len(medians) - 1 else listing([found.name, *ties], limit=1)
+        return Finding(question, shared, text, clear=False)
+    return Finding(question, _headline(found), text + _rivals(found), found.clear)
+
+
+def _most_accurate(accuracies: Mapping[str, Mean], safest: Leader | None) -> Finding | None:
+    found = leader(accuracies, lowest=False)
+    if found is None:
+        return None
+    text = (
+        f"Mean clean accuracy {percent(found.mean.value, 1)} {interval(found.mean.low, found.mean.high, 1)}. "
+        f"{_rivals(found)}"
+    )
+    if safest is not None and safest.name == found.name:
+        text += " It also has the lowest mean relative ASR."
+    elif safest is not None and not math.isnan(accuracies[safest.name].value):
+        mean = accuracies[safest.name]
+        text += f" The method of lowest risk, {safest.name}, reaches {percent(mean.value, 1)}."
+    return Finding("Which method is the most accurate?", _headline(found), text, found.clear)
+
+
+def _told_apart(overview: tuple[BudgetOverview, ...]) -> Finding | None:
+    usable = [row for row in overview if row.pairs]
+    if not usable:
+        return None
+    best = max(usable, key=lambda row: (row.pairs_apart, -row.saturated))
+    if best.pairs_apart:
+        noun = "pair" if best.pairs == 1 else "pairs"
+        headline = f"ε = {budget(best.epsilon)}"
+        text = (
+            f"There {best.pairs_apart} of {best.pairs} {noun} of merging methods have intervals of mean "
+            "relative ASR that do not overlap"
+        ) + (", the most of any measured budget." if len(usable) > 1 else ".")
+    else:
+        headline = "At none"
+        text = "At no measured budget do the intervals of any two merging methods' mean relative ASR part."
+    full = [row for row in overview if row.saturated >= MOSTLY_SATURATED]
+    if full:
+        where = listing([f"{budget(row.epsilon)} ({percent(row.saturated)})" for row in full], limit=4)
+        text += f" Most cells are saturated at ε = {where}: an attack that fools everything ranks nothing."
+    return Finding("At which budget can methods be told apart?", headline, text, bool(best.pairs_apart))
+
+
+def _strongest_attack(cells: pd.DataFrame, axes: Axes, epsilon: float) -> Finding | None:
+    attack = strongest(cells, axes, epsilon, "attack")
+    if attack is None:
+        return None
+    text = (
+        f"At ε = {budget(epsilon)} it fools merged models on {percent(attack.mean.value)} "
+        f"{interval(attack.mean.low, attack.mean.high)} of the images they and the surrogate get right. "
+        f"{_rivals(attack)}"
+    )
+    made_on = strongest(cells, axes, epsilon, "surrogate")
+    if made_on is not None and made_on.ranked > 1:
+        how = "clearly " if made_on.clear else "though intervals overlap, "
+        success = percent(made_on.mean.value)
+        text += f" Attacks made on {made_on.name} are {how}the most successful ({success})."
+    return Finding("Which attack transfers best?", _headline(attack), text, attack.clear)
+
+
+def _headline(found: Leader) -> str:
+    if found.ranked > 2 and len(found.rivals) == found.ranked - 1:
+        return f"None stands out ({found.name} leads)"
+    return found.name
+
+
+def _rivals(found: Leader) -> str:
+    if found.ranked == 1:
+        return "It is the only one measured, so there is nothing to compare it with."
+    if not found.rivals:
+        return "Its interval overlaps no other."
+    if len(found.rivals) == found.ranked - 1:
+        return "All intervals overlap its own: the order may be chance."
+    return f"Its interval overlaps {_possessive(found.rivals)}: they cannot be told apart here."
+
+
+def _possessive(names: tuple[str, ...]) -> str:
+    return f"that of {names[0]}" if len(names) == 1 else f"those of {listing(list(names))}"

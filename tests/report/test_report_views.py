@@ -1,0 +1,306 @@
+"""The figures behind the page, against ones worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from mergerisk.errors import UserError
+from mergerisk.report import EPSILON50_COLUMNS, FLAG_COLUMNS, SCHEMA_VERSION, Summary
+from mergerisk.report.accuracy import accuracy_table
+from mergerisk.report.cells import Axes, average_over_seeds, axes_of, cell_columns, default_epsilon
+from mergerisk.report.epsilon50 import (
+    ALL,
+    censored_median,
+    epsilon50_bin,
+    epsilon50_table,
+    epsilon50_text,
+)
+from mergerisk.report.formatting import BINS, budget, colour_bin, duration, interval, listing, percent
+from mergerisk.report.risk import Mean, budget_overview, mean_over_tasks, mean_risk, risk_table
+from mergerisk.report.verdict import leader, verdict
+
+from .synthetic import result_row, run_record
+
+E2, E4, E8 = 2 / 255, 4 / 255, 8 / 255
+
+
+def tiny(results: list[dict[str, object]], **changes: object) -> Summary:
+    fields: dict[str, object] = {
+        "schema_version": SCHEMA_VERSION,
+        "run": run_record(tasks=("digits", "letters"), methods=("ties", "dare"), attacks=("fgsm",)),
+        "results": pd.DataFrame(results),
+        "accuracy": pd.DataFrame(
+            [
+                {"task": t, "model": m, "seed": 0, "images": 100, "accuracy": a, "low": a - 0.03, "high": a + 0.03}
+                for t, m, a in [
+                    ("digits", "ties", 0.8), ("letters", "ties", 0.6), ("digits", "dare", 0.9),
+                    ("letters", "dare", 0.9), ("digits", "expert", 0.97),
+                ]
+            ]
+        ),
+        "epsilon50": pd.DataFrame(columns=list(EPSILON50_COLUMNS)),
+        "flags": pd.DataFrame(columns=list(FLAG_COLUMNS)),
+        "examples": (),
+    }  # fmt: skip
+    return Summary(**(fields | changes))  # type: ignore[arg-type]
+
+
+def pair(task: str, ties: float, dare: float, half: float = 0.05, **changes: object) -> list[dict[str, object]]:
+    """One row per method; the surrogate is fooled 80 % of the time."""
+    return [
+        result_row(
+            task=task, target=target, asr=asr, asr_low=asr - half, asr_high=asr + half, surrogate_asr=0.8,
+            relative_asr=asr / 0.8, **changes,
+        )
+        for target, asr in (("ties", ties), ("dare", dare))
+    ]  # fmt: skip
+
+
+def findings_of(summary: Summary) -> dict[str, tuple[str, str, bool]]:
+    axes = axes_of(summary)
+    cells = average_over_seeds(summary.results)
+    risks = risk_table(cells, axes)
+    overview = budget_overview(cells, risks, axes, "expert")
+    medians = epsilon50_table(summary.epsilon50, axes)
+    epsilon = default_epsilon(cells, axes)
+    found = verdict(cells, risks, summary.accuracy, medians, axes, overview, "expert", epsilon)
+    return {finding.question: (finding.headline, finding.sentence, finding.clear) for finding in found}
+
+
+def test_axes_put_methods_first_and_references_last() -> None:
+    rows = [*pair("digits", 0.4, 0.4), result_row(target="expert"), result_row(target="pretrained")]
+    axes = axes_of(tiny([*rows, result_row(task="extra", target="new")]))
+    assert axes.targets == ("ties", "dare", "new", "pretrained", "expert")
+    assert axes.methods == ("ties", "dare", "new")
+    assert axes.tasks == ("digits", "letters", "extra")
+
+
+def test_seeds_are_averaged_and_counts_summed() -> None:
+    rows = [result_row(seed=0, asr=0.4, images=100), result_row(seed=1, asr=0.6, images=90)]
+    (cell,) = average_over_seeds(pd.DataFrame(rows)).to_dict("records")
+    assert cell["asr"] == pytest.approx(0.5)
+    assert cell["images"] == 190
+    assert cell["relative_low"] == pytest.approx(0.3 / 0.8)
+
+
+def test_one_seed_without_a_value_does_not_spoil_the_others() -> None:
+    rows = [result_row(seed=0), result_row(seed=1, asr=math.nan, relative_asr=math.nan, surrogate_asr=0.0)]
+    (cell,) = average_over_seeds(pd.DataFrame(rows)).to_dict("records")
+    assert cell["relative_asr"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("surrogate_asr", "asr", "saturated"),
+    [(0.99, 0.99, True), (1.0, 0.98, False), (0.98, 1.0, False), (1, 1, True)],
+)
+def test_a_cell_is_saturated_when_both_rates_are(surrogate_asr: float, asr: float, saturated: bool) -> None:
+    cells = average_over_seeds(pd.DataFrame([result_row(asr=asr, surrogate_asr=surrogate_asr)]))
+    assert cells["saturated"].tolist() == [saturated]
+
+
+def test_default_epsilon_is_the_one_nearest_one_half() -> None:
+    rows = [
+        *pair("digits", 0.1, 0.3, epsilon=E2), *pair("digits", 0.4, 0.5, epsilon=E4),
+        *pair("digits", 0.9, 1.0, epsilon=E8),
+        # neither the reference targets nor white-box cells count
+        result_row(target="pretrained", asr=0.5, epsilon=E2), result_row(target="expert", asr=0.8, epsilon=E2),
+    ]  # fmt: skip
+    summary = tiny(rows)
+    assert default_epsilon(average_over_seeds(summary.results), axes_of(summary)) == E4
+
+
+def test_default_epsilon_takes_the_smaller_of_two_as_near() -> None:
+    summary = tiny([*pair("digits", 0.4, 0.4, epsilon=E2), *pair("digits", 0.6, 0.6, epsilon=E4)])
+    assert default_epsilon(average_over_seeds(summary.results), axes_of(summary)) == E2
+
+
+def test_default_epsilon_without_any_rate_is_the_middle() -> None:
+    rows = [result_row(epsilon=e, asr=math.nan) for e in (E2, E4, E8)]
+    summary = tiny(rows)
+    assert default_epsilon(average_over_seeds(summary.results), axes_of(summary)) == E4
+
+
+def test_mean_over_tasks_by_hand() -> None:
+    frame = pd.DataFrame(
+        {
+            "task": ["a", "a", "b"],
+            "v": [0.2, 0.4, 0.7],
+            "l": [0.1, 0.2, 0.6],
+            "h": [0.3, 0.6, 0.9],
+        }
+    )
+    # tasks: a 0.3 [0.15, 0.45], b 0.7 [0.6, 0.9]
+    mean = mean_over_tasks(frame, "v", "l", "h")
+    assert mean.value == pytest.approx(0.5)
+    assert mean.low == pytest.approx(0.5 - math.sqrt(0.15**2 + 0.1**2) / 2)
+    assert mean.high == pytest.approx(0.5 + math.sqrt(0.15**2 + 0.2**2) / 2)
+    assert mean.cells == 3
+
+
+def test_methods_are_compared_over_the_same_cells() -> None:
+    rows = [*pair("digits", 0.4, 0.2), *pair("letters", 0.8, math.nan)]
+    summary = tiny(rows)
+    means = mean_risk(average_over_seeds(summary.results), axes_of(summary), "expert", E4)
+    assert means["ties"].value == pytest.approx(0.5)  # letters left out: dare has no value there
+    assert means["dare"].value == pytest.approx(0.25)
+    assert means["ties"].cells == 1
+
+
+def test_overview_counts_saturation_and_pairs_apart() -> None:
+    rows = [*pair("digits", 0.2, 0.6, epsilon=E4), *pair("digits", 0.5, 0.52, epsilon=E8)]
+    rows += [result_row(task="letters", target=t, asr=1.0, surrogate_asr=1.0, relative_asr=1.0, asr_low=0.96,
+                        asr_high=1.0, epsilon=E8) for t in ("ties", "dare")]  # fmt: skip
+    summary = tiny(rows)
+    axes, cells = axes_of(summary), average_over_seeds(summary.results)
+    four, eight = budget_overview(cells, risk_table(cells, axes), axes, "expert")
+    assert (four.pairs_apart, four.pairs, four.saturated) == (1, 1, 0.0)
+    assert four.mean_asr == pytest.approx(0.4)
+    assert (eight.pairs_apart, eight.pairs, eight.saturated) == (0, 1, 0.5)
+
+
+def test_verdict_names_a_clear_leader() -> None:
+    found = findings_of(tiny([*pair("digits", 0.2, 0.6), *pair("letters", 0.2, 0.6)]))
+    headline, sentence, clear = found["Which method passes on the least risk?"]
+    assert headline == "ties"
+    assert clear
+    assert "25% [21, 29]" in sentence  # 0.2 / 0.8 ± 0.0625 / √2
+    assert "overlaps no other" in sentence
+    headline, sentence, clear = found["Which method is the most accurate?"]
+    assert (headline, clear) == ("dare", True)
+    assert "90.0%" in sentence
+    assert "ties, reaches 70.0%" in sentence
+
+
+def test_verdict_says_when_intervals_overlap_and_differences_are_small() -> None:
+    found = findings_of(tiny([*pair("digits", 0.400, 0.405), *pair("letters", 0.4, 0.41)]))
+    _, sentence, clear = found["Which method passes on the least risk?"]
+    assert not clear
+    assert "may be chance" in sentence
+    assert "Differences are small" in sentence
+    headline, _, clear = found["At which budget can methods be told apart?"]
+    assert (headline, clear) == ("At none", False)
+
+
+def test_verdict_says_that_saturated_budgets_rank_nothing() -> None:
+    always = {"asr": 1.0, "asr_low": 0.97, "asr_high": 1.0, "surrogate_asr": 1.0, "relative_asr": 1.0}
+    pairs = [(task, target) for task in ("digits", "letters") for target in ("ties", "dare")]
+    full = [result_row(task=task, target=target, **always) for task, target in pairs]
+    sentence = findings_of(tiny(full))["At which budget can methods be told apart?"][1]
+    assert "saturated at ε = 4/255 (100%)" in sentence
+
+
+def test_verdict_with_one_method_compares_nothing() -> None:
+    found = findings_of(tiny([result_row()]))
+    _, sentence, clear = found["Which method passes on the least risk?"]
+    assert not clear
+    assert "only one" in sentence
+
+
+def test_a_white_box_method_is_not_ranked() -> None:
+    rows = pair("digits", 0.4, 0.2, surrogate="dare")
+    summary = tiny(rows)
+    axes, cells = axes_of(summary), average_over_seeds(summary.results)
+    (row,) = budget_overview(cells, risk_table(cells, axes), axes, "dare")
+    assert row.pairs == 0
+    assert row.mean_asr == pytest.approx(0.4)
+
+
+def test_leader_with_equal_means_has_rivals() -> None:
+    mean = Mean(0.5, 0.5, 0.5, 1)
+    found = leader({"a": mean, "b": mean}, lowest=True)
+    assert found is not None
+    assert found.rivals == ("b",)
+    assert not found.clear
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], math.nan),
+        ([1.0, 3.0], 2.0),
+        ([-math.inf, 3.0], -math.inf),
+        ([3.0, math.inf], 3.0),
+        ([math.inf, math.inf], math.inf),
+        ([-math.inf, 1.0, math.inf], 1.0),
+    ],
+)
+def test_censored_median(values: list[float], expected: float) -> None:
+    assert censored_median(values) == pytest.approx(expected, nan_ok=True)
+
+
+def test_epsilon50_table_keeps_censored_values() -> None:
+    frame = pd.DataFrame(
+        [
+            ("digits", "fgsm", "expert", "ties", 0, math.nan, "below_smallest", 0.0, E2),
+            ("letters", "fgsm", "expert", "ties", 0, E4, "measured", E2, E8),
+            ("digits", "fgsm", "expert", "dare", 0, math.nan, "not_reached", E8, math.inf),
+            ("letters", "fgsm", "expert", "dare", 0, math.nan, "no_images", math.nan, math.nan),
+        ],
+        columns=list(EPSILON50_COLUMNS),
+    )
+    axes = axes_of(tiny([*pair("digits", 0.4, 0.4), *pair("letters", 0.4, 0.4, epsilon=E8)], epsilon50=frame))
+    table = epsilon50_table(frame, axes)
+    grid = (E2, E4, E8)
+    assert epsilon50_text(table["expert", "fgsm", "digits", "ties"].value, grid) == "<2/255"
+    assert epsilon50_text(table["expert", ALL, "digits", "dare"].value, grid) == ">8/255"
+    assert epsilon50_text(table["expert", ALL, "letters", "dare"].value, grid) == "–"
+    assert epsilon50_text(table["expert", ALL, "letters", "ties"].value, grid) == "4.0/255"
+    # of two curves, one below the smallest budget: the lower counts
+    assert table["expert", ALL, ALL, "ties"].value == -math.inf
+    assert table["expert", ALL, ALL, "dare"].curves == 1
+
+
+def test_epsilon50_colours_run_from_risk_to_safety() -> None:
+    grid = (E2, E4, E8)
+    found = [epsilon50_bin(value, grid) for value in (-math.inf, E2, E4, E8, math.inf)]
+    assert found == [BINS - 1, BINS - 2, BINS // 2, 1, 0]
+    assert epsilon50_bin(math.nan, grid) is None
+
+
+def test_accuracy_table_by_hand() -> None:
+    summary = tiny(pair("digits", 0.4, 0.4))
+    table = accuracy_table(summary.accuracy, axes_of(summary))
+    rows = {row.model: row for row in table.rows}
+    assert list(rows) == ["ties", "dare", "expert"]
+    assert rows["ties"].mean.text == "70.0%"
+    assert [cell.best for cell in rows["dare"].cells] == [True, True]
+    assert rows["expert"].reference
+    assert [cell.text for cell in rows["expert"].cells] == ["97.0%", "–"]
+    assert "[77.0, 83.0]" in rows["ties"].cells[0].detail
+    assert table.low == pytest.approx(0.6)
+
+
+def test_cell_columns_round_and_index() -> None:
+    summary = tiny([*pair("digits", 1 / 3, 0.4), result_row(task="letters", relative_asr=math.nan)])
+    axes = axes_of(summary)
+    columns = cell_columns(average_over_seeds(summary.results), axes)
+    assert columns["target"] == [axes.targets.index(name) for name in ("ties", "dare", "ties")]
+    assert columns["asr"][0] == 0.3333
+    assert columns["relative_asr"][2] is None
+    assert columns["relative_low"][2] is None
+
+
+def test_formatting() -> None:
+    assert percent(0.426) == "43%"
+    assert percent(math.nan) == "–"
+    assert interval(0.41, 0.47) == "[41, 47]"
+    assert interval(math.nan, 0.47) == ""
+    assert budget(0.5 / 255) == "0.5/255"
+    assert budget(16 / 255) == "16/255"
+    assert [duration(s) for s in (0.42, 59.7, 200, 4321)] == ["0.4 s", "1 min 0 s", "3 min 20 s", "1 h 12 min"]
+    assert listing(["a", "b", "c", "d", "e"]) == "a, b, c and 2 others"
+    assert listing(["a", "b", "c", "d"]) == "a, b, c and d"
+    assert [colour_bin(v, 0, 1) for v in (-1, 0, 0.5, 1, 9)] == [0, 0, 5, 10, 10]
+    assert colour_bin(math.nan, 0, 1) is None
+
+
+def test_missing_columns_are_named() -> None:
+    with pytest.raises(UserError, match=r"summary\.flags lacks columns reason"):
+        tiny([result_row()], flags=pd.DataFrame(columns=[c for c in FLAG_COLUMNS if c != "reason"]))
+
+
+def test_axes_is_plain_data() -> None:
+    assert Axes((), (), (), (), (), ()).epsilons == ()
