@@ -1,0 +1,6 @@
+"""``python -m mergerisk``."""
+
+from mergerisk.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Whole studies in one call: run, then write everything a run's folder holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergerisk.errors import UserError
+from mergerisk.report.assembling import summarize
+from mergerisk.report.export import summary_to_json
+from mergerisk.report.page import render_html
+from mergerisk.store import Store
+from mergerisk.study.files import write_bytes, write_csv, write_parquet
+from mergerisk.study.planning import make_plan
+from mergerisk.study.preflight import check_material
+from mergerisk.study.running import Options, load_run, run_study, store_folder
+from mergerisk.study.schema import Study, load_study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from mergerisk.report.summary import Summary
+    from mergerisk.study.planning import Plan, Stage
+    from mergerisk.study.running import FinishedRun
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A finished study.
+
+    Attributes:
+        folder: where everything is.
+        outcomes: one row per image, surrogate, attack, budget, seed and target.
+        summary: what the report shows.
+    """
+
+    folder: Path
+    outcomes: pd.DataFrame
+    summary: Summary
+
+    @property
+    def rates(self) -> pd.DataFrame:
+        """One row per setting: both ASRs with intervals, relative ASR, ΔASR, clean accuracies."""
+        return self.summary.results
+
+
+def adjust(study: Study, *, seed: int | None = None, limit: int | None = None) -> Study:
+    """A study with another seed, or fewer images per task.
+
+    Raises:
+        UserError: a value out of range.
+    """
+    changes: dict[str, object] = {}
+    if seed is not None:
+        if seed < 0:
+            raise UserError(f"--seed must be 0 or more, got {seed}")
+        changes["seeds"] = (seed,)
+    if limit is not None:
+        if limit < 1:
+            raise UserError(f"--limit must be 1 or more, got {limit}")
+        changes["images_per_task"] = min(limit, study.images_per_task)
+    return study.model_copy(update=changes)
+
+
+def run(
+    study: str | Path | Study,
+    out: str | Path | None = None,
+    *,
+    seed: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    workers: int | None = 1,
+    store: str | Path | None = None,
+    prepared: Callable[[Plan, Store], None] = lambda *_: None,
+    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+) -> StudyResult:
+    """Run a study, or what is left of it, and write its results and report.
+
+    Args:
+        study: a shipped study's name (``"starter"``), the path of a study file, or a :class:`Study`.
+        out: the run's folder; ``runs/NAME`` by default. Running into the same folder resumes.
+        seed: replaces the study's seeds.
+        limit: attacked images per task, at most.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: processes; 1 computes in this one, where methods and attacks registered by a decorator are
+            known; None chooses by the machine.
+        store: folder of artefacts, to share between studies; ``OUT/store`` by default.
+        prepared: called once everything is checked, before the first stage.
+        listener: told of every stage's start and end.
+
+    Raises:
+        UserError: the study, a file or an option is at fault; raised before any training where it can be known.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers must be 1 or more, got {workers}")
+    resolved = study.resolved() if isinstance(study, Study) else load_study(study)
+    adjusted = adjust(resolved, seed=seed, limit=limit)
+    folder = _folder(adjusted, out)
+    options = Options(Path(store) if store is not None else None, device, workers)
+    finished = run_study(adjusted, folder, options, prepared=prepared, listener=listener)
+    return _write(finished, folder)
+
+
+def plan(
+    study: str | Path,
+    out: str | Path | None = None,
+    *,
+    seed: int | None = None,
+    limit: int | None = None,
+    store: str | Path | None = None,
+) -> tuple[Plan, Store | None]:
+    """What :func:`run` with the same arguments would do, and the store it would use, if that exists.
+
+    Raises:
+        UserError: the study or a file it names is at fault.
+    """
+    adjusted = adjust(load_study(study), seed=seed, limit=limit)
+    folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
+    return make_plan(adjusted), Store(folder) if folder.is_dir() else None
+
+
+def validate(study: str | Path) -> Plan:
+    """The plan of a study whose every file was loaded and checked.
+
+    Raises:
+        UserError: the study or a file it names is at fault.
+    """
+    checked = load_study(study)
+    check_material(checked)
+    return make_plan(checked)
+
+
+def write_report(folder: str | Path) -> StudyResult:
+    """Write the results and the report of a finished run anew, without computing anything again.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    return _write(load_run(Path(folder)), Path(folder))
+
+
+def _folder(study: Study, out: str | Path | None) -> Path:
+    return Path(out) if out is not None else Path("runs") / study.name
+
+
+def _write(finished: FinishedRun, folder: Path) -> StudyResult:
+    summary = summarize(finished)
+    write_parquet(summary.results, folder / "results.parquet")
+    write_csv(summary.results, folder / "results.csv")
+    write_bytes(folder / "summary.json", summary_to_json(summary).encode())
+    write_bytes(folder / "report.html", render_html(summary).encode())
+    return StudyResult(folder, finished.outcomes, summary)

@@ -1,0 +1,179 @@
+"""The ``mergerisk`` command.
+
+Everything heavy is imported inside the commands: ``--help`` and ``list`` answer without loading PyTorch.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mergerisk._version import __version__
+from mergerisk.errors import UserError
+
+EXIT_FAULT, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
+
+_STUDY = click.argument("study")
+_SEED = click.option("--seed", type=int, help="Replace the study's seeds by this one.")
+_LIMIT = click.option("--limit", type=int, metavar="N", help="Attack at most N images per task.")
+_OUT = click.option(
+    "--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/NAME]", metavar="DIR"
+)
+_STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of artefacts, to share between studies.  [default: OUT/store]",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mergerisk")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:  # read by `main`
+    """How easily do adversarial examples, made on a model an attacker can download, fool a merged model?
+
+    Start with: mergerisk run starter
+    """
+
+
+@cli.command()
+@_STUDY
+@_OUT
+@_STORE
+@_SEED
+@_LIMIT
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Processes to compute with.  [default: one per core, at most 4; one on a GPU]",
+)
+def run(
+    study: str,
+    out: Path | None,
+    store: Path | None,
+    seed: int | None,
+    limit: int | None,
+    device: str,
+    workers: int | None,
+) -> None:
+    """Run STUDY (a shipped one, such as "starter", or a YAML file), or what is left of it.
+
+    Running into the same folder resumes: everything finished is kept, whatever stopped the run.
+    """
+    from mergerisk import api
+    from mergerisk.cli.progress import StudyProgress
+    from mergerisk.cli.words import describe_result
+
+    with StudyProgress() as progress:
+        result = api.run(
+            study,
+            out,
+            seed=seed,
+            limit=limit,
+            device=device,
+            workers=workers,
+            store=store,
+            prepared=progress.prepare,
+            listener=progress.listen,
+        )
+    click.echo(describe_result(result))
+
+
+@cli.command()
+@_STUDY
+@_OUT
+@_STORE
+@_SEED
+@_LIMIT
+def plan(study: str, out: Path | None, store: Path | None, seed: int | None, limit: int | None) -> None:
+    """Show what running STUDY would do: stages, counts, what is there already, and the work left."""
+    from mergerisk import api
+    from mergerisk.cli.words import describe_plan
+
+    click.echo(describe_plan(*api.plan(study, out, store=store, seed=seed, limit=limit)))
+
+
+@cli.command()
+@_STUDY
+def validate(study: str) -> None:
+    """Check STUDY and every file it names, without running anything."""
+    from mergerisk import api
+
+    checked = api.validate(study)
+    click.echo(f"{study}: valid; {checked.study.settings} settings in {len(checked.stages)} stages")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--open", "show", is_flag=True, help="Open the report in a browser.")
+def report(folder: Path, show: bool) -> None:
+    """Write the results and the report of the finished run in FOLDER anew, without computing anything."""
+    from mergerisk import api
+
+    page = api.write_report(folder).folder / "report.html"
+    click.echo(page)
+    if show:
+        click.launch(page.resolve().as_uri())
+
+
+@cli.command("list")
+@click.argument("what", type=click.Choice(["tasks", "backbones", "merging", "attacks", "studies"]))
+def list_(what: str) -> None:
+    """Show the names a study file can use."""
+    from mergerisk.cli.words import describe_names
+
+    click.echo(describe_names(what))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every error is one line, and a traceback only with ``--debug``.
+
+    Exit codes: 0 done, 1 our fault, 2 the user's mistake.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    try:
+        # `--debug` may stand anywhere.
+        cli.main([word for word in given if word != "--debug"], prog_name="mergerisk", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(_one_line(error), EXIT_MISTAKE, debug)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; run again to resume: everything finished is kept", EXIT_INTERRUPTED, debug)
+    except UserError as error:
+        _fail(str(error), EXIT_MISTAKE, debug)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe went away, as `head` does
+        sys.exit(EXIT_FAULT)
+    except Exception as error:
+        _fail(
+            f"internal error, please report it: {type(error).__name__}: {_last_line(error)} "
+            "(--debug shows the traceback)",
+            EXIT_FAULT,
+            debug,
+        )
+
+
+def _one_line(error: click.ClickException) -> str:
+    context: Any = getattr(error, "ctx", None)
+    hint = f"; see: {context.command_path} --help" if context is not None else ""
+    return f"{error.format_message().splitlines()[0].rstrip('.')}{hint}"
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[-1]
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"mergerisk: {message}", err=True)
+    sys.exit(code)
