@@ -17,9 +17,9 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
@@ -28,7 +28,11 @@ from mergerisk.merging import SurgeryAdapter
 from mergerisk.models import Encoder, Head
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
-from mergerisk.study.planning import Plan, Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mergerisk.study.planning import Plan, Sweep
 
 EPSILON = 4 / 255
 ATTACKS = ("i_fgsm", "mi_fgsm")

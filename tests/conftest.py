@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
 from tests.tiny import save_tiny_vit, write_tiny_study
 
 if TYPE_CHECKING:

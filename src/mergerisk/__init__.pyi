@@ -5,8 +5,8 @@ from . import tasks as tasks
 from . import transfer as transfer
 from ._version import __version__ as __version__
 from .api import StudyResult as StudyResult
-from .api import write_report as write_report
 from .api import run as run
+from .api import write_report as write_report
 from .errors import UserError as UserError
 from .finetuning import FineTuning as FineTuning
 from .finetuning import fine_tune as fine_tune

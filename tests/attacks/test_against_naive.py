@@ -8,12 +8,12 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from tests.naive import attacks as naive
-from tests.naive.models import ConstantClassifier, NanClassifier, SmoothClassifier
 from torch import Tensor, nn
 
 from mergerisk import attacks
 from mergerisk.errors import UserError
+from tests.naive import attacks as naive
+from tests.naive.models import ConstantClassifier, NanClassifier, SmoothClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from safetensors import safe_open
-from tests.naive import attacks as naive
-from tests.naive.models import small_classifier
 
 from mergerisk import attacks
+from tests.naive import attacks as naive
+from tests.naive.models import small_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

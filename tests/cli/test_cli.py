@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from tests.tiny import arrays, write_tiny_study
 
 from mergerisk.cli.main import main
+from tests.tiny import arrays, write_tiny_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,11 +114,29 @@ def mistakes(tmp_path: Path, tiny_vit: Path) -> dict[str, tuple[list[object], st
     }  # fmt: skip
 
 
-NAMES = (
-    "unknown method, zero budget, budget above 1, negative count, one class, bright pixels, missing expert, "
-    "no such study, unwritable output, unwritable store, limit, seed, workers, limit is a word, unknown option, "
-    "unknown command, unknown list, no arguments, report of nothing, validate, plan"
-).split(", ")
+NAMES = [
+    "unknown method",
+    "zero budget",
+    "budget above 1",
+    "negative count",
+    "one class",
+    "bright pixels",
+    "missing expert",
+    "no such study",
+    "unwritable output",
+    "unwritable store",
+    "limit",
+    "seed",
+    "workers",
+    "limit is a word",
+    "unknown option",
+    "unknown command",
+    "unknown list",
+    "no arguments",
+    "report of nothing",
+    "validate",
+    "plan",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

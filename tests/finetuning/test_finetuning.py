@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tests.tiny import tiny_encoder, tiny_task
 
 from mergerisk.errors import UserError
 from mergerisk.finetuning import FineTuning, fine_tune, linear_probe
 from mergerisk.models import Classifier, extract_features
 from mergerisk.tasks import Split, Task
 from mergerisk.transfer import predict
+from tests.tiny import tiny_encoder, tiny_task
 
 
 def accuracy(classifier: Classifier, split: Split) -> float:

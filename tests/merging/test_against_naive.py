@@ -9,11 +9,11 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from tests.naive import merging as naive
 from torch import Tensor, nn
 
 from mergerisk import merging
 from mergerisk.errors import UserError
+from tests.naive import merging as naive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,8 +6,6 @@ import math
 
 import pytest
 import torch
-from tests.naive import merging as naive
-from tests.tiny import tiny_encoder, tiny_task
 
 from mergerisk.errors import UserError
 from mergerisk.finetuning import linear_probe
@@ -15,6 +13,8 @@ from mergerisk.merging import AdaMerging, Calibration, Merged, Surgery, WeightAv
 from mergerisk.merging.adamerging import draw, mean_entropy
 from mergerisk.models import Encoder, extract_features
 from mergerisk.randomness import generator
+from tests.naive import merging as naive
+from tests.tiny import tiny_encoder, tiny_task
 
 TASKS = ("one", "two", "three")
 
@@ -165,7 +165,7 @@ def test_experts_of_another_architecture_are_refused() -> None:
         {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t
          for name, t in experts["two"].state().items()}
     )  # fmt: skip
-    with pytest.raises(UserError, match="expert 'two': tensor 'first.weight' holds NaN"):
+    with pytest.raises(UserError, match=r"expert 'two': tensor 'first\.weight' holds NaN"):
         create("weight_averaging").merge(base, experts | {"two": broken})
     with pytest.raises(UserError, match="nothing to merge"):
         create("ties").merge(base, {})

@@ -10,11 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from tests.tiny import tiny_encoder
 from transformers import ViTModel
 
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, Head, backbone_identity, extract_features, load_encoder, load_expert
+from tests.tiny import tiny_encoder
 
 if TYPE_CHECKING:
     from pathlib import Path

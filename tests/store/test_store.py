@@ -7,14 +7,16 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from mergerisk.errors import UserError
 from mergerisk.store import DamagedArtefactError, Store, canonical_json, content_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RECIPE = {"stage": "test", "parameters": {"b": [1, 2.5], "a": None}}
 KEY = content_key(RECIPE)

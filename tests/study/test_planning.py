@@ -6,9 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.study.test_schema import MINIMAL
 
 from mergerisk.study import Plan, make_plan, parse_study
+from tests.study.test_schema import MINIMAL
 
 if TYPE_CHECKING:
     from pathlib import Path

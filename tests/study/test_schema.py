@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import yaml
-from tests.tiny import STUDY, arrays, write_tiny_study
 
 from mergerisk.errors import UserError
 from mergerisk.study import Study, load_study, parse_study
+from tests.tiny import STUDY, arrays, write_tiny_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +122,7 @@ def test_files_that_are_no_study(tmp_path: Path, text: str, message: str) -> Non
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="cannot be read|not valid YAML"):
+    with pytest.raises(UserError, match=r"cannot be read|not valid YAML"):
         load_study(path)
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from tests.tiny import arrays
 
 from mergerisk.errors import UserError
 from mergerisk.tasks import Split, Task, TaskArrays, load_task, load_tasks, select_balanced, to_task
+from tests.tiny import arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,9 @@ def test_an_npz_becomes_a_task_with_held_out_calibration(tmp_path: Path) -> None
     # Held out means held out: no calibration image is trained on or attacked.
     splits = [{image.numpy().tobytes() for image in s.images} for s in (task.train, task.calibration, task.test)]
     assert sum(map(len, splits)) == 90
-    assert not (splits[0] & splits[1] or splits[1] & splits[2] or splits[0] & splits[2])
+    assert not (splits[0] & splits[1])
+    assert not (splits[1] & splits[2])
+    assert not (splits[0] & splits[2])
 
 
 def test_pixels_are_the_files_own(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class FineTuning:
     """How an expert is trained: AdamW, a linear warm-up over the first tenth, then a cosine to zero."""
 
     epochs: PositiveInt = 8
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 4e-4
     batch_size: PositiveInt = 64
     weight_decay: NonNegativeFloat = 0.01
 

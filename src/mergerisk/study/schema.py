@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -26,6 +27,9 @@ from mergerisk.merging.catalogue import split_name
 from mergerisk.study.shipped import shipped_studies
 from mergerisk.tasks.loading import SUITES, task_source
 from mergerisk.validation import first_finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -277,18 +281,13 @@ def _resolve_attack(spec: AttackSpec, steps: int, where: str) -> AttackSpec:
     return spec.model_copy(update={"parameters": dataclasses.asdict(attack)})
 
 
-class _located:  # noqa: N801  # reads as a word in a with statement
+@contextmanager
+def _located(where: str) -> Iterator[None]:
     """Prefix user errors with the field they belong to."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UserError):
-            raise UserError(f"{self.where}: {error}") from error
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def load_study(name: str | Path, *, resolve: bool = True) -> Study:
