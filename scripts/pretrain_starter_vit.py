@@ -27,7 +27,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def starter_config() -> ViTConfig:
     )
 
 
-def _piece(first: int, count: int, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _piece(first: int, count: int, seed: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     drawn = render_pretraining(count, seed, first)
     return drawn.images, drawn.labels
 

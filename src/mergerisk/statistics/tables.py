@@ -103,11 +103,16 @@ def _curves(
         surrogate_fooled=outcomes["surrogate_adversarial"] != label,
         zero=outcomes["zero_gradients"] > 0,
     )
-    for values, curve in happened.groupby(CURVE, sort=False, observed=True):
-        ordered = curve.sort_values(["image", "epsilon"])
-        epsilons = sorted(ordered["epsilon"].unique().tolist())
-        matrices = {
-            name: ordered[name].to_numpy().reshape(-1, len(epsilons))
-            for name in ("counts", "target_fooled", "surrogate_fooled", "zero")
-        }
-        yield dict(zip(CURVE, values, strict=True)), epsilons, matrices
+    ordered = happened.sort_values(["image", "epsilon"])
+    curve = ordered.groupby(CURVE, sort=False, observed=True).ngroup().to_numpy()
+    by_curve = np.argsort(curve, kind="stable")
+    starts = np.flatnonzero(np.diff(curve[by_curve], prepend=-1))
+    names = ordered[CURVE].iloc[by_curve[starts]].itertuples(index=False, name=None)
+    columns = {
+        name: np.split(ordered[name].to_numpy()[by_curve], starts[1:])
+        for name in ("epsilon", "counts", "target_fooled", "surrogate_fooled", "zero")
+    }
+    for values, epsilons, *matrices in zip(names, *columns.values(), strict=True):
+        budgets = np.unique(epsilons).tolist()
+        shaped = [matrix.reshape(-1, len(budgets)) for matrix in matrices]
+        yield dict(zip(CURVE, values, strict=True)), budgets, dict(zip(list(columns)[1:], shaped, strict=True))
