@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -212,7 +211,7 @@ def test_killed_at_a_dozen_random_moments_nothing_is_lost(
         process.stderr.readline()  # everything is checked, stages start now
         time.sleep(moments.uniform(0.0, 4.0))
         killed = process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
         process.stderr.close()
         kills += killed

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from mergerisk.errors import UserError
-from mergerisk.tasks import starter
+from mergerisk.tasks import TaskArrays, starter
+from mergerisk.tasks.arrays import CALIBRATION, TEST, TRAIN
 
 
 @lru_cache(maxsize=8)
-def rendered(name: str) -> starter.StarterArrays:
+def rendered(name: str) -> TaskArrays:
     return starter.render(name)
 
 
@@ -33,9 +34,9 @@ def test_arrays(name: str) -> None:
     assert len(set(task.class_names)) == len(task.class_names)
     sizes = np.bincount(task.split, minlength=3)
     assert len(sizes) == 3
-    assert 900 <= sizes[0] <= 1200
-    assert 200 <= sizes[1] <= 300
-    assert 300 <= sizes[2] <= 450
+    assert 900 <= sizes[TRAIN] <= 1200
+    assert 300 <= sizes[TEST] <= 450
+    assert 200 <= sizes[CALIBRATION] <= 300
 
 
 @pytest.mark.parametrize("name", starter.STARTER_TASKS)
@@ -109,12 +110,12 @@ def test_every_pretraining_class_can_be_drawn() -> None:
     assert set(drawn.labels.tolist()) == set(range(count))
 
 
-def test_pretraining_uses_none_of_the_tasks_glyphs() -> None:
-    from mergerisk.tasks.starter import pictograms, pretraining
+def test_pretraining_prints_none_of_the_tasks_letters() -> None:
+    from mergerisk.tasks.starter import letters, pretraining
 
-    signs = {sign for sign, _ in pretraining._GLYPHS}
-    assert not signs & {sign for _, sign in pictograms._SYMBOLS}
-    assert not any(sign.isascii() for sign in signs)
+    printed = {name.removeprefix("printed_") for name in pretraining.CLASS_NAMES if name.startswith("printed_")}
+    assert len(printed) > 20
+    assert not printed & set(letters.CLASS_NAMES)
 
 
 def test_user_errors_are_one_line() -> None:

@@ -199,9 +199,9 @@ def _strongest_attack(cells: pd.DataFrame, axes: Axes, epsilon: float) -> Findin
     )
     made_on = strongest(cells, axes, epsilon, "surrogate")
     if made_on is not None and made_on.ranked > 1:
-        how = "clearly " if made_on.clear else "though intervals overlap, "
         success = percent(made_on.mean.value)
-        text += f" Attacks made on {made_on.name} are {how}the most successful ({success})."
+        doubt = "" if made_on.clear else ", though intervals overlap"
+        text += f" Attacks made on {made_on.name} are the most successful ({success}){doubt}."
     return Finding("Which attack transfers best?", _headline(attack), text, attack.clear)
 
 
