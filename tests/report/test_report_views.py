@@ -10,7 +10,7 @@ import pytest
 from mergerisk.errors import UserError
 from mergerisk.report import EPSILON50_COLUMNS, FLAG_COLUMNS, SCHEMA_VERSION, Summary
 from mergerisk.report.accuracy import accuracy_table
-from mergerisk.report.cells import Axes, average_over_seeds, axes_of, cell_columns, default_epsilon
+from mergerisk.report.cells import Axes, average_over_seeds, axes_of, cell_columns, default_epsilon, relative_top
 from mergerisk.report.epsilon50 import (
     ALL,
     censored_median,
@@ -121,6 +121,12 @@ def test_default_epsilon_without_any_rate_is_the_middle() -> None:
     rows = [result_row(epsilon=e, asr=math.nan) for e in (E2, E4, E8)]
     summary = tiny(rows)
     assert default_epsilon(average_over_seeds(summary.results), axes_of(summary)) == E4
+
+
+@pytest.mark.parametrize(("asr", "top"), [(0.4, 1.0), (0.8, 1.0), (0.9, 2.0)])
+def test_colours_reach_beyond_one_only_where_relative_asr_does(asr: float, top: float) -> None:
+    summary = tiny(pair("digits", asr, asr))  # the surrogate is fooled 80 % of the time
+    assert relative_top(average_over_seeds(summary.results), axes_of(summary)) == top
 
 
 def test_mean_over_tasks_by_hand() -> None:

@@ -108,6 +108,12 @@ def default_epsilon(cells: pd.DataFrame, axes: Axes) -> float:
     return float(min(sorted(distance), key=lambda epsilon: round(distance[epsilon], 12)))
 
 
+def relative_top(cells: pd.DataFrame, axes: Axes) -> float:
+    """The relative ASR at which the heat map's colours end: 1, or 2 where much of it lies above 1."""
+    relative = black_box_methods(cells, axes)["relative_asr"].dropna()
+    return 2.0 if len(relative) and float((relative > 1).mean()) > 0.25 else 1.0
+
+
 def cell_columns(cells: pd.DataFrame, axes: Axes) -> dict[str, list[Any]]:
     """The cells as columns for the page: names become indices into the axes, rates have four digits."""
     names: dict[str, Sequence[Any]] = {

@@ -13,7 +13,14 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from mergerisk.report.accuracy import accuracy_table, mean_accuracy
-from mergerisk.report.cells import average_over_seeds, axes_of, cell_columns, default_epsilon, rounded
+from mergerisk.report.cells import (
+    average_over_seeds,
+    axes_of,
+    cell_columns,
+    default_epsilon,
+    relative_top,
+    rounded,
+)
 from mergerisk.report.epsilon50 import (
     ALL,
     epsilon50_bin,
@@ -99,6 +106,7 @@ def render_html(summary: Summary) -> str:
         "data": page_data(summary, axes, cells, risks, medians, defaults),
         "style": Markup(_template("style.css")),  # package files, not input
         "script": Markup(script),
+        "relative_top": relative_top(cells, axes),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     }
     page = _environment().get_template("report.html.j2").render(context)
@@ -148,6 +156,7 @@ def page_data(
         "epsilons": [255 * value for value in axes.epsilons],
         "seeds": len(set(summary.results["seed"].tolist())),
         "bins": BINS,
+        "relative_top": relative_top(cells, axes),
         "defaults": {
             "surrogate": defaults.surrogate,
             "epsilon": defaults.epsilon,

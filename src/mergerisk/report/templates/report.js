@@ -52,7 +52,7 @@
   const eps = (value) => String(Number(value.toPrecision(3)));
   const budget = (value) => eps(value) + "/255";
   const signed = (value) => (known(value) ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1) : MISSING);
-  const bin = (value) => Math.max(0, Math.min(D.bins - 1, Math.round(value * (D.bins - 1))));
+  const bin = (value) => Math.max(0, Math.min(D.bins - 1, Math.round((value / D.relative_top) * (D.bins - 1))));
   const isMethod = (k) => k < METHODS;
 
   // ---- look-ups ------------------------------------------------------------------------------------------
