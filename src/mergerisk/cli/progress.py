@@ -43,13 +43,15 @@ class StudyProgress:
         self._live = self._console.is_terminal
         self._progress = Progress(
             TextColumn("{task.description:<18}"),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=14),
             TextColumn("{task.fields[count]:>9}"),
             TextColumn("{task.fields[rate]:>10}"),
             TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[now]}"),
             console=self._console,
         )
+        # What is left of a line beside the fixed columns; none in a narrow terminal.
+        self._room = max(0, self._console.width - 68)
         self._bars: dict[str, TaskID] = {}
         self._total: TaskID | None = None
         self._stages: Counter[str] = Counter()
@@ -112,7 +114,7 @@ class StudyProgress:
         self._progress.update(self._bars[stage.kind], completed=done, count=f"{done}/{count}", rate=rate, now="")
         if self._total is not None:
             self._progress.update(
-                self._total, completed=self._work_done, count=f"{self._share():.0%}", now=stage.label[:60]
+                self._total, completed=self._work_done, count=f"{self._share():.0%}", now=stage.label[: self._room]
             )
 
     def _say(self, stage: Stage) -> None:
