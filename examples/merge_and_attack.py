@@ -1,6 +1,6 @@
 """The whole question in a dozen lines: how often does an attack made on an ingredient fool the merge?
 
-Run it with: python examples/merge_and_attack.py (about a minute on a laptop)
+Run it with: python examples/merge_and_attack.py (one or two minutes on two cores)
 """
 
 from __future__ import annotations

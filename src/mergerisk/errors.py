@@ -16,13 +16,6 @@ class UserError(ValueError):
     """
 
 
-class MissingExtraError(UserError):
-    """An optional dependency is not installed."""
-
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional dependency: pip install 'mergerisk[{extra}]'")
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'ties'?)`` for a near miss, else the list of what is known."""
     names = sorted(known)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -55,12 +56,20 @@ class Registry(Generic[T]):
         return list(self._all())
 
     def _all(self) -> dict[str, Entry]:
-        found = dict(self._builtin)
+        registered = {name: entry for name, (entry, _) in self._registered.items()}
+        return {
+            **self._builtin,
+            **{k: v for k, v in self._installed.items() if k not in self._builtin},
+            **registered,
+        }
+
+    @cached_property
+    def _installed(self) -> dict[str, Entry]:
+        """What installed packages add; scanned once, since it takes milliseconds and does not change."""
+        found = {}
         for point in metadata.entry_points(group=self.group):
             distribution = f" from {point.dist.name}" if point.dist else ""
-            found.setdefault(point.name, Entry(point.name, point.value, f"plugin{distribution}"))
-        for name, (entry, _) in self._registered.items():
-            found[name] = entry
+            found[point.name] = Entry(point.name, point.value, f"plugin{distribution}")
         return found
 
     def register(self, name: str, *, summary: str = "", paper: str = "") -> Callable[[T], T]:

@@ -266,3 +266,14 @@ def test_a_failing_stage_stops_the_run_with_its_reason(
     monkeypatch.undo()
     made = len(list((tmp_path / "run" / "store" / "objects").glob("*/*/manifest.json")))
     assert made >= 6  # tasks, heads and experts are kept
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_broken_listener_stops_the_run_instead_of_hanging_it(
+    tiny_study: Path, tmp_path: Path, workers: int
+) -> None:
+    def listener(*_: Any) -> None:
+        raise RuntimeError("no screen")
+
+    with pytest.raises(RuntimeError, match="no screen"):
+        mr.run(tiny_study, tmp_path / "run", workers=workers, listener=listener)

@@ -38,8 +38,8 @@ class StudyProgress:
     The time left comes from the work (images through models) done so far, not from the number of stages.
     """
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
         self._live = self._console.is_terminal
         self._progress = Progress(
             TextColumn("{task.description:<18}"),
@@ -84,11 +84,8 @@ class StudyProgress:
         )
         if not self._live or not missing:
             return
-        for kind, count in self._stages.items():
-            self._bars[kind] = self._progress.add_task(
-                _NOUNS[kind], total=None, count=f"0/{count}", rate="", now=""
-            )
-            self._progress.update(self._bars[kind], total=count)
+        for kind in self._stages:
+            self._bar(kind)
         self._total = self._progress.add_task("all", total=self._work_total, count="", rate="", now="")
         self._progress.start()
 
@@ -104,6 +101,15 @@ class StudyProgress:
         elif time.monotonic() - self._said > _LINE_EVERY or self._finished():
             self._say(stage)
 
+    def _bar(self, kind: str) -> TaskID:
+        """The bar of a kind; made when first asked for, since a damaged artefact adds stages no plan foresaw."""
+        if kind not in self._bars:
+            count = self._stages[kind]
+            self._bars[kind] = self._progress.add_task(
+                _NOUNS[kind], total=count, count=f"0/{count}", rate="", now=""
+            )
+        return self._bars[kind]
+
     def _finished(self) -> bool:
         return sum(self._done.values()) == sum(self._stages.values())
 
@@ -111,7 +117,7 @@ class StudyProgress:
         done, count = self._done[stage.kind], self._stages[stage.kind]
         elapsed = time.monotonic() - self._started.get(stage.kind, time.monotonic())
         rate = f"{done / elapsed:.1f}/s" if done and elapsed > 0 else ""
-        self._progress.update(self._bars[stage.kind], completed=done, count=f"{done}/{count}", rate=rate, now="")
+        self._progress.update(self._bar(stage.kind), completed=done, count=f"{done}/{count}", rate=rate, now="")
         if self._total is not None:
             self._progress.update(
                 self._total, completed=self._work_done, count=f"{self._share():.0%}", now=stage.label[: self._room]

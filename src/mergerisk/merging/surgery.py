@@ -38,8 +38,9 @@ class SurgeryAdapter(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """N × width → N × width."""
-        hidden = F.relu(F.linear(features, self.down))
-        return features - F.linear(hidden, self.up)
+        # As in Head: one adapter serves encoders on any device.
+        hidden = F.relu(F.linear(features, self.down.to(features)))
+        return features - F.linear(hidden, self.up.to(features))
 
 
 @hyperparameters

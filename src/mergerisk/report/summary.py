@@ -86,7 +86,7 @@ class StageTime:
         kind: name of the stage, e.g. ``craft``.
         count: how many of its kind the plan holds.
         cached: how many of those were found in the store.
-        seconds: time spent on the others, summed over workers.
+        seconds: time that making all of them took, whenever that was, summed over workers.
     """
 
     kind: str

@@ -99,10 +99,6 @@ class Store:
         """Whether the artefact exists. Its checksums are verified when it is read."""
         return (self._folder(key) / _MANIFEST).is_file()
 
-    def size(self) -> int:
-        """Bytes of all artefacts."""
-        return sum(file.stat().st_size for file in (self.root / "objects").rglob("*") if file.is_file())
-
     def put(
         self,
         key: str,

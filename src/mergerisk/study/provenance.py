@@ -39,10 +39,18 @@ def provenance(device: str) -> dict[str, Json]:
 
 def git_revision() -> str | None:
     """The revision of the checkout the package runs from, with ``-dirty`` if it was edited; None if installed."""
-    folder = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
+    top = _git("rev-parse", "--show-toplevel", folder=package)
+    # An environment inside somebody's own repository must not lend us that repository's revision.
+    if top is None or Path(top).resolve() / "src" / "mergerisk" != package:
+        return None
+    return _git("describe", "--always", "--dirty", "--abbrev=12", folder=package)
+
+
+def _git(*arguments: str, folder: Path) -> str | None:
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        result = subprocess.run(
+            ["git", *arguments],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -51,4 +59,4 @@ def git_revision() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip() or None
+    return result.stdout.strip() or None

@@ -104,11 +104,12 @@ def run_study(
     image_bytes = check_material(study)
     plan = make_plan(study)
     store = Store(store_folder(out, options.store))
-    check_space(store.root, len(plan.missing(store)) and _needed_bytes(plan, store, image_bytes))
+    missing = plan.missing(store)
+    check_space(store.root, _needed_bytes(missing, study.images_per_task * image_bytes))
     write_bytes(out / STUDY, study.to_yaml().encode())
     prepared(plan, store)
     started, clock = datetime.now(UTC), time.perf_counter()
-    cached = {stage.key for stage in plan.stages.values()} - {stage.key for stage in plan.missing(store)}
+    cached = plan.stages.keys() - {stage.key for stage in missing}
 
     from mergerisk.study.collecting import collect_clean, collect_outcomes
     from mergerisk.study.workbench import Compute
@@ -159,10 +160,9 @@ def load_run(out: Path) -> FinishedRun:
         ) from error
 
 
-def _needed_bytes(plan: Plan, store: Store, image_bytes: int) -> int:
+def _needed_bytes(missing: list[Stage], set_bytes: int) -> int:
     """What the missing adversarial images will take, at about half their size in memory."""
-    sets = sum(stage.kind == "craft" for stage in plan.missing(store))
-    return sets * plan.study.images_per_task * image_bytes // 2
+    return sum(stage.kind == "craft" for stage in missing) * set_bytes // 2
 
 
 def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, workers: int) -> dict[str, Any]:

@@ -87,15 +87,15 @@ class _Shift:
     def work(self, try_stage: Attempt) -> None:
         """Take stages until none is left or one fails."""
         while (taken := self._scheduler.take()) is not None:
-            stage, wait = taken
-            self._tell(stage, "started", 0.0)
             try:
+                stage, wait = taken
+                self._tell(stage, "started", 0.0)
                 outcome = try_stage(stage, wait)
+                self._settle(stage, outcome)
+                self._tell(stage, outcome.status, outcome.seconds)
             except Exception as error:  # raised again by `raise_failure`
                 self._fail(error)
                 return
-            self._settle(stage, outcome)
-            self._tell(stage, outcome.status, outcome.seconds)
 
     def _settle(self, stage: Stage, outcome: Outcome) -> None:
         if outcome.status == "done":

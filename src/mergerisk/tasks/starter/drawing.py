@@ -257,29 +257,20 @@ def _photos() -> tuple[Image.Image, ...]:
     return tuple(Image.fromarray(photo) for photo in load_sample_images().images)
 
 
-def photo_patch(rng: np.random.Generator, sides: tuple[int, int] = (40, 200), cell: int | None = None) -> Floats:
-    """A random square of one of scikit-learn's two sample photographs, 3×SIZE×SIZE.
+def photo_patch(rng: np.random.Generator, sides: tuple[int, int] = (40, 200)) -> Floats:
+    """A random square of one of scikit-learn's two sample photographs, 3×SIZE×SIZE, mirrored and tinted.
 
-    `sides` bounds the square's side in the photograph's pixels. With `cell` (0 to 23) the square's centre
-    lies in that cell of a 3×4 grid over one photograph; otherwise squares are also mirrored and tinted.
+    `sides` bounds the square's side in the photograph's pixels.
     """
     photos = _photos()
     side = int(rng.integers(sides[0], sides[1] + 1))
-    if cell is None:
-        photo = photos[int(rng.integers(len(photos)))]
-        left = int(rng.integers(0, photo.width - side + 1))
-        top = int(rng.integers(0, photo.height - side + 1))
-    else:
-        photo = photos[cell // 12]
-        row, column = divmod(cell % 12, 4)
-        middle = (np.array([column, row]) + rng.random(2)) / (4, 3) * photo.size - side / 2
-        left, top = (int(v) for v in np.clip(middle, 0, np.array(photo.size) - side))
+    photo = photos[int(rng.integers(len(photos)))]
+    left = int(rng.integers(0, photo.width - side + 1))
+    top = int(rng.integers(0, photo.height - side + 1))
     patch = photo.resize(
         (SIZE, SIZE), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side), reducing_gap=2.0
     )
     pixels = unit(patch)
-    if cell is not None:
-        return pixels
     if rng.random() < 0.5:
         pixels = pixels[..., ::-1]
     gain = rng.uniform(0.6, 1.3, 3).astype(np.float32)
