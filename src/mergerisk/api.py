@@ -74,6 +74,7 @@ def run(
     device: str = "auto",
     workers: int | None = 1,
     store: str | Path | None = None,
+    data: str | Path | None = None,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
     listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> StudyResult:
@@ -88,6 +89,7 @@ def run(
         workers: processes; 1 computes in this one, where methods and attacks registered by a decorator are
             known; None chooses by the machine.
         store: folder of artefacts, to share between studies; ``OUT/store`` by default.
+        data: what relative paths in the study are relative to; by default the study file's folder.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.
 
@@ -96,7 +98,7 @@ def run(
     """
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be 1 or more, got {workers}")
-    resolved = study.resolved() if isinstance(study, Study) else load_study(study)
+    resolved = study.resolved() if isinstance(study, Study) else load_study(study, data=data)
     adjusted = adjust(resolved, seed=seed, limit=limit)
     folder = _folder(adjusted, out)
     options = Options(Path(store) if store is not None else None, device, workers)
@@ -111,24 +113,25 @@ def plan(
     seed: int | None = None,
     limit: int | None = None,
     store: str | Path | None = None,
+    data: str | Path | None = None,
 ) -> tuple[Plan, Store | None]:
     """What :func:`run` with the same arguments would do, and the store it would use, if that exists.
 
     Raises:
         UserError: the study or a file it names is at fault.
     """
-    adjusted = adjust(load_study(study), seed=seed, limit=limit)
+    adjusted = adjust(load_study(study, data=data), seed=seed, limit=limit)
     folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
     return make_plan(adjusted), Store(folder) if folder.is_dir() else None
 
 
-def validate(study: str | Path) -> Plan:
+def validate(study: str | Path, *, data: str | Path | None = None) -> Plan:
     """The plan of a study whose every file was loaded and checked.
 
     Raises:
         UserError: the study or a file it names is at fault.
     """
-    checked = load_study(study)
+    checked = load_study(study, data=data)
     check_material(checked)
     return make_plan(checked)
 

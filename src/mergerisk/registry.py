@@ -92,6 +92,10 @@ class Registry(Generic[T]):
         """Take back what :meth:`register` added."""
         del self._registered[name]
 
+    def registered(self, name: str) -> bool:
+        """Whether the entry was added by :meth:`register`: there is a class, but no path to one."""
+        return name in self._registered
+
     def check(self, name: str) -> Entry:
         """The entry called ``name``.
 

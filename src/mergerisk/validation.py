@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from mergerisk.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -35,10 +35,18 @@ def field_path(location: Iterable[int | str]) -> str:
     return path
 
 
+def _place(location: Sequence[int | str]) -> Sequence[int | str]:
+    """A location without the names that pydantic gives to a union's branches."""
+    branches = ("constrained-", "tuple[", "literal[", "float", "int", "str", "bool", "none")
+    return [
+        part for i, part in enumerate(location) if i == 0 or isinstance(part, int) or not part.startswith(branches)
+    ]
+
+
 def first_finding(error: ValidationError, known: Iterable[str] = ()) -> str:
     """The first thing pydantic found, as one line: field, what is wrong, what was given."""
     finding = error.errors(include_url=False)[0]
-    path = field_path(finding["loc"])
+    path = field_path(_place(finding["loc"]))
     if finding["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return f"{path}: unknown field{did_you_mean(str(finding['loc'][-1]), known) if known else ''}"
     if finding["type"] in {"missing", "missing_keyword_only_argument"}:

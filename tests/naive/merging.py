@@ -65,7 +65,9 @@ def keep_count(density: float, size: int) -> int:
 
 
 def threshold(magnitudes: list[float], density: float) -> float:
-    """The k-th largest magnitude."""
+    """The k-th largest magnitude; 0 of none."""
+    if not magnitudes:
+        return 0.0
     return sorted(magnitudes, reverse=True)[keep_count(density, len(magnitudes)) - 1]
 
 

@@ -42,6 +42,20 @@ def test_a_method_and_its_surgery_share_the_merge_and_the_forward_pass() -> None
     assert found["clean"] == 4
 
 
+def test_a_correction_inside_the_encoder_has_a_forward_pass_of_its_own() -> None:
+    found = kinds(plan(merging=["ties", "ties+surgery", "ties+surgery_v2"]))
+    assert found["merge"] == 1
+    assert found["correct"] == 2
+    # Encoders: pretrained, expert, the merge, the merge with what SurgeryV2 puts inside; surrogates: two.
+    assert found["evaluate"] == 4 * 2
+
+
+def test_the_seed_decides_merges_that_draw_at_random_and_no_others() -> None:
+    stages = plan(merging=["ties", "dare", "fisher"]).stages.values()
+    keyed = {stage.parameters["method"]: "seed" in stage.parameters for stage in stages if stage.kind == "merge"}
+    assert keyed == {"ties": False, "dare": True, "fisher": True}
+
+
 def test_stages_come_after_their_inputs() -> None:
     found = plan(merging=["adamerging+surgery"], tasks=["digits", "letters"], seeds=[0, 1])
     seen: set[str] = set()

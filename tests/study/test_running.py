@@ -20,6 +20,7 @@ import mergerisk as mr
 from mergerisk.errors import UserError
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
+from mergerisk.study.workbench import Compute, Workbench
 from tests.tiny import write_tiny_study
 
 OUTCOMES = ("outcomes.parquet", "clean.parquet")
@@ -277,3 +278,34 @@ def test_a_broken_listener_stops_the_run_instead_of_hanging_it(
 
     with pytest.raises(RuntimeError, match="no screen"):
         mr.run(tiny_study, tmp_path / "run", workers=workers, listener=listener)
+
+
+def test_every_kind_of_merge_comes_back_from_the_store_as_it_was(tiny_vit: Path, tmp_path: Path) -> None:
+    """One encoder, one per task, adapters on features, adapters inside, mixtures: predictions equal those of the
+    same calls without any store."""
+    few = {"steps": 3}
+    merging = [
+        "dare",
+        "emr",
+        {"method": "emr+surgery", "surgery": few},
+        {"method": "we_moe", "steps": 2},
+        {"method": "weight_averaging+surgery_v2", "surgery_v2": few},
+    ]
+    path = write_tiny_study(tmp_path, tiny_vit, merging=merging, attacks=["fgsm"])
+    mr.run(path, tmp_path / "run")
+    study = load_study(path)
+    plan = make_plan(study)
+    bench = Workbench(Store(tmp_path / "run" / "store"), Compute())
+    (correction,) = [s for s in plan.stages.values() if s.kind == "correct" and s.label.startswith("weight")]
+    experts, calibration = bench.experts(correction), bench.calibration(correction)
+    kept = pd.read_parquet(tmp_path / "run" / "clean.parquet")
+    for spec in study.merging:
+        merged = mr.merging.create(spec.name, **spec.parameters).merge(
+            bench.base(correction), experts, calibration=calibration
+        )
+        for run in plan.task_runs:
+            test = bench.task(plan.stages[run.head_key]).test
+            head = bench.head(correction, f"head/{run.task}")
+            predicted = merged.classifier(run.task, head)(test.images).argmax(dim=1)
+            rows = kept[(kept["task"] == run.task) & (kept["model"] == spec.label)].sort_values("image")
+            assert rows["prediction"].tolist() == predicted.tolist(), (spec.label, run.task)

@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands: ``--help`` and ``list`` answer
 
 from __future__ import annotations
 
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -22,6 +23,12 @@ _SEED = click.option("--seed", type=int, help="Replace the study's seeds by this
 _LIMIT = click.option("--limit", type=int, metavar="N", help="Attack at most N images per task.")
 _OUT = click.option(
     "--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/NAME]", metavar="DIR"
+)
+_DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder that STUDY's relative paths start from.  [default: STUDY's own]",
 )
 _STORE = click.option(
     "--store",
@@ -45,6 +52,7 @@ def cli(debug: bool) -> None:  # read by `main`
 @_STUDY
 @_OUT
 @_STORE
+@_DATA
 @_SEED
 @_LIMIT
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -58,6 +66,7 @@ def run(
     study: str,
     out: Path | None,
     store: Path | None,
+    data: Path | None,
     seed: int | None,
     limit: int | None,
     device: str,
@@ -80,6 +89,7 @@ def run(
             device=device,
             workers=workers,
             store=store,
+            data=data,
             prepared=progress.prepare,
             listener=progress.listen,
         )
@@ -90,24 +100,49 @@ def run(
 @_STUDY
 @_OUT
 @_STORE
+@_DATA
 @_SEED
 @_LIMIT
-def plan(study: str, out: Path | None, store: Path | None, seed: int | None, limit: int | None) -> None:
+def plan(
+    study: str, out: Path | None, store: Path | None, data: Path | None, seed: int | None, limit: int | None
+) -> None:
     """Show what running STUDY would do: stages, counts, what is there already, and the work left."""
     from mergerisk import api
     from mergerisk.cli.words import describe_plan
 
-    click.echo(describe_plan(*api.plan(study, out, store=store, seed=seed, limit=limit)))
+    click.echo(describe_plan(*api.plan(study, out, store=store, data=data, seed=seed, limit=limit)))
 
 
 @cli.command()
 @_STUDY
-def validate(study: str) -> None:
+@_DATA
+def validate(study: str, data: Path | None) -> None:
     """Check STUDY and every file it names, without running anything."""
     from mergerisk import api
 
-    checked = api.validate(study)
+    checked = api.validate(study, data=data)
     click.echo(f"{study}: valid; {checked.study.settings} settings in {len(checked.stages)} stages")
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to make.")
+@click.option("--force", is_flag=True, help="Replace what an earlier merge left in DIR.")
+@click.option("--offline", is_flag=True, help="Take models of the hub from the cache of downloads only.")
+def merge(recipe: Path, out: Path, force: bool, offline: bool) -> None:
+    """Merge checkpoints on disk or on the hub, as the YAML file RECIPE says, into a model in DIR.
+
+    Tensors are streamed, so the number of experts does not matter to memory. mergekit's files are understood where
+    they have a counterpart.
+    """
+    from mergerisk.cli.merge_progress import MergeProgress
+    from mergerisk.recipe import load_recipe, merge_checkpoints
+
+    with MergeProgress() as progress:
+        folder = merge_checkpoints(
+            load_recipe(recipe), out, force=force, offline=offline, listener=progress.listen
+        )
+    click.echo(folder)
 
 
 @cli.command()
@@ -126,10 +161,10 @@ def report(folder: Path, show: bool) -> None:
 @cli.command("list")
 @click.argument("what", type=click.Choice(["tasks", "backbones", "merging", "attacks", "studies"]))
 def list_(what: str) -> None:
-    """Show the names a study file can use."""
+    """Show the names a study file can use; one line per name if the output goes to a pipe or a file."""
     from mergerisk.cli.words import describe_names
 
-    click.echo(describe_names(what))
+    click.echo(describe_names(what, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,45 +2,116 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from itertools import zip_longest
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from mergerisk.api import StudyResult
     from mergerisk.registry import Entry
+    from mergerisk.signatures import Signature
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
 
 
-def describe_names(what: str) -> str:
-    """A table of names and what they stand for."""
-    return _table(("name", "what it is", "source"), [(e.name, e.summary, e.paper) for e in _entries(what)])
+def describe_names(what: str, width: int | None = None) -> str:
+    """A table of names, what they stand for and, of methods and attacks, the hyper-parameters with defaults.
+
+    Args:
+        what: tasks, backbones, merging, attacks or studies.
+        width: columns of the terminal that long cells are wrapped to fit. None for one line per name, however
+            long, so that ``grep`` finds a name with everything that belongs to it.
+    """
+    rows = _names(what)
+    if width is not None:
+        rows = _fold(rows, width)
+    return _table(tuple(rows[0]), [tuple(row.values()) for row in rows])
 
 
-def _entries(what: str) -> Iterable[Entry]:
-    from mergerisk.registry import Entry
-
+def _names(what: str) -> list[dict[str, str]]:
+    """Of every name, title of the column → cell."""
     if what == "tasks":
         from mergerisk.tasks.starter import DESCRIPTIONS
 
-        return [Entry(name, "", summary) for name, summary in DESCRIPTIONS.items()]
+        return [{"name": name, "what it is": summary} for name, summary in DESCRIPTIONS.items()]
     if what == "backbones":
         from mergerisk.models.loading import BACKBONES
 
-        return BACKBONES.values()
+        return [{"name": entry.name, "what it is": entry.summary} for entry in BACKBONES.values()]
     if what == "attacks":
         from mergerisk.attacks.catalogue import ATTACKS
+        from mergerisk.signatures import signatures
 
-        return ATTACKS.entries()
+        found = signatures(ATTACKS)
+        return [_row(entry, found[entry.name]) for entry in ATTACKS.entries()]
     if what == "merging":
-        from mergerisk.merging.catalogue import CORRECTIONS, METHODS
-
-        stacked = [Entry(f"…+{e.name}", e.target, e.summary, e.paper) for e in CORRECTIONS.entries()]
-        return [*METHODS.entries(), *stacked]
+        return _merging()
     from mergerisk.study.shipped import shipped_studies
 
-    return [Entry(name, "", str(path)) for name, path in shipped_studies().items()]
+    return [{"name": name, "what it is": str(path)} for name, path in shipped_studies().items()]
+
+
+def _merging() -> list[dict[str, str]]:
+    from mergerisk.merging.catalogue import CORRECTIONS, METHODS
+    from mergerisk.signatures import signatures
+
+    rows = []
+    methods, corrections = signatures(METHODS), signatures(CORRECTIONS)
+    for entry in METHODS.entries():
+        found = methods[entry.name]
+        data = _flag(found, "needs_calibration", "images", "none")
+        encoder = _flag(found, "encoder_per_task", "per task", "one")
+        rows.append(_row(entry, found, data=data, encoder=encoder))
+    for entry in CORRECTIONS.entries():
+        found = corrections[entry.name]
+        encoder = _flag(found, "changes_encoder", "per task", "unchanged")
+        rows.append(_row(replace(entry, name=f"…+{entry.name}"), found, data="images", encoder=encoder))
+    return rows
+
+
+def _row(entry: Entry, signature: Signature | None, **facts: str) -> dict[str, str]:
+    if signature is None:
+        given = "(unknown: no source found)"
+    else:
+        parameters = signature.parameters.items()
+        given = ", ".join(
+            f"{name} (required)" if value is None else f"{name}={value}" for name, value in parameters
+        )
+    return {
+        "name": entry.name,
+        **facts,
+        "source": entry.paper,
+        "what it is": " ".join(entry.summary.split()),  # a docstring of several lines, it may be
+        "hyper-parameters": given or "(none)",
+    }
+
+
+def _flag(signature: Signature | None, name: str, yes: str, no: str) -> str:
+    value = signature.flags.get(name) if signature else None
+    return "?" if value is None else yes if value else no
+
+
+def _fold(rows: list[dict[str, str]], width: int) -> list[dict[str, str]]:
+    """The same with each source below the name, and the hyper-parameters below what it is, in a last column that
+    is wrapped to what the others leave of ``width``."""
+    texts = "what it is", "hyper-parameters"
+    left = [
+        {title: cell for title, cell in row.items() if title not in {"source", *texts}}
+        | {"name": f"{row['name']}\n  {row.get('source', '')}".rstrip()}
+        for row in rows
+    ]
+    used = sum(columns + 2 for columns in _widths([tuple(left[0]), *(tuple(row.values()) for row in left)]))
+    wrap = partial(fill, width=max(28, width - used), break_long_words=False, break_on_hyphens=False)
+    last = ", ".join(text for text in texts if text in rows[0])
+    right = [
+        f"{wrap(row[texts[0]])}\n{wrap(row.get(texts[1], ''), initial_indent='  ', subsequent_indent='  ')}"
+        for row in rows
+    ]
+    return [cells | {last: text} for cells, text in zip(left, right, strict=True)]
 
 
 def describe_plan(plan: Plan, store: Store | None) -> str:
@@ -93,9 +164,15 @@ def describe_result(result: StudyResult) -> str:
 
 
 def _table(title: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in [title, *rows]) for column in range(len(title))]
+    """Columns of text; a cell may have several lines."""
+    widths = _widths([title, *rows])
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(line.ljust(width) for line, width in zip(cells, widths, strict=True)).rstrip()
         for row in [title, *rows]
+        for cells in zip_longest(*(cell.splitlines() for cell in row), fillvalue="")
     ]
     return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
+
+
+def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(len(line) for cell in column for line in cell.splitlines()) for column in zip(*rows, strict=True)]

@@ -20,15 +20,21 @@ from .method import (
     Calibration as Calibration,
 )
 from .method import (
+    Correction as Correction,
+)
+from .method import (
     Merged as Merged,
 )
 from .method import (
     MergingMethod as MergingMethod,
 )
-from .method import (
+from .stacked import Stacked as Stacked
+from .states import (
     StateMerging as StateMerging,
 )
-from .stacked import Stacked as Stacked
+from .states import (
+    TensorMerging as TensorMerging,
+)
 from .surgery import Surgery as Surgery
 from .surgery import SurgeryAdapter as SurgeryAdapter
 from .ties import Ties as Ties

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import UserError
-from mergerisk.merging.method import StateMerging
+import torch
+
+from mergerisk.merging.states import TensorMerging, one_each
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergerisk.models.encoder import State
-
 
 @hyperparameters
-class WeightAveraging(StateMerging):
+class WeightAveraging(TensorMerging):
     """The mean of the experts' parameters (Wortsman et al. 2022, arXiv 2203.05482; Choshen et al. 2022).
 
     Attributes:
@@ -26,38 +25,29 @@ class WeightAveraging(StateMerging):
 
     coefficients: tuple[float, ...] | None = None
 
-    def merge_states(self, base: State, experts: Sequence[State]) -> State:
-        count = len(experts)
-        weights = (1.0 / count,) * count if self.coefficients is None else self.coefficients
-        if len(weights) != count:
-            raise UserError(f"weight_averaging: {len(weights)} coefficients for {count} experts; give one each")
-        merged: State = {}
-        for name, pretrained in base.items():
-            if not pretrained.is_floating_point():
-                merged[name] = pretrained.clone()
-                continue
-            total = experts[0][name] * weights[0]
-            for expert, weight in zip(experts[1:], weights[1:], strict=True):
-                total.add_(expert[name], alpha=weight)
-            merged[name] = total
-        return merged
+    def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:  # noqa: ARG002
+        given = 1.0 / len(experts) if self.coefficients is None else self.coefficients
+        weights = one_each(given, len(experts), "weight_averaging: coefficients")
+        total = experts[0] * weights[0]
+        for expert, weight in zip(experts[1:], weights[1:], strict=True):
+            total.add_(expert, alpha=weight)
+        return total
 
 
 @hyperparameters
-class TaskArithmetic(StateMerging):
+class TaskArithmetic(TensorMerging):
     """θ0 + λ Σ τt, with task vectors τt = θt − θ0 (Ilharco et al. 2023, arXiv 2212.04089, section 3).
 
     Attributes:
-        scaling: λ; 0.3 is the paper's value for eight tasks.
+        scaling: λ, or one λ per expert, in the experts' order; 0.3 is the paper's value for eight tasks.
     """
 
-    scaling: float = 0.3
+    scaling: float | tuple[float, ...] = 0.3
 
-    def merge_states(self, base: State, experts: Sequence[State]) -> State:
-        merged: State = {}
-        for name, pretrained in base.items():
-            merged[name] = pretrained.clone()
-            if pretrained.is_floating_point():
-                for expert in experts:
-                    merged[name].add_(expert[name] - pretrained, alpha=self.scaling)
+    def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
+        scalings = one_each(self.scaling, len(experts), "task_arithmetic: scaling")
+        merged = pretrained.clone()
+        vector = torch.empty_like(merged)
+        for expert, scaling in zip(experts, scalings, strict=True):
+            merged.add_(torch.sub(expert, pretrained, out=vector), alpha=scaling)
         return merged

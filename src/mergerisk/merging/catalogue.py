@@ -10,8 +10,7 @@ from mergerisk.registry import Entry, Registry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergerisk.merging.method import MergingMethod
-    from mergerisk.merging.surgery import Surgery
+    from mergerisk.merging.method import Correction, MergingMethod, Tensors
     from mergerisk.models.encoder import State
 
 METHODS: Registry[type[MergingMethod]] = Registry(
@@ -21,7 +20,7 @@ METHODS: Registry[type[MergingMethod]] = Registry(
         Entry(
             "weight_averaging",
             "mergerisk.merging.averaging:WeightAveraging",
-            "mean of the experts' parameters",
+            "mean of the experts' parameters, or a weighted sum",
             "arXiv 2203.05482",
         ),
         Entry(
@@ -37,16 +36,100 @@ METHODS: Registry[type[MergingMethod]] = Registry(
             "arXiv 2306.01708",
         ),
         Entry(
+            "dare",
+            "mergerisk.merging.dare:Dare",
+            "drop entries of task vectors at random and rescale, then task arithmetic or TIES",
+            "arXiv 2311.03099",
+        ),
+        Entry(
+            "fisher",
+            "mergerisk.merging.fisher:Fisher",
+            "mean weighted by each expert's diagonal Fisher information",
+            "arXiv 2111.09832",
+        ),
+        Entry(
+            "regmean",
+            "mergerisk.merging.regmean:RegMean",
+            "linear layers that reproduce the experts' outputs best in least squares",
+            "arXiv 2212.09849",
+        ),
+        Entry(
             "adamerging",
             "mergerisk.merging.adamerging:AdaMerging",
             "coefficients per layer learnt by minimising entropy on unlabelled images",
             "arXiv 2310.02575",
         ),
+        Entry(
+            "adamerging_plus_plus",
+            "mergerisk.merging.adamerging:AdaMergingPlusPlus",
+            "AdaMerging on trimmed, sign-elected task vectors",
+            "arXiv 2310.02575",
+        ),
+        Entry(
+            "tsv_m",
+            "mergerisk.merging.tsv:TsvM",
+            "each task's top singular directions, made orthogonal to one another",
+            "arXiv 2412.00081",
+        ),
+        Entry(
+            "iso_c",
+            "mergerisk.merging.iso:IsoC",
+            "summed task vectors with a flat singular spectrum",
+            "arXiv 2502.04959",
+        ),
+        Entry(
+            "iso_cts",
+            "mergerisk.merging.iso:IsoCts",
+            "the same, with directions of single tasks beside the common ones",
+            "arXiv 2502.04959",
+        ),
+        Entry(
+            "consensus",
+            "mergerisk.merging.consensus:Consensus",
+            "task arithmetic on the entries that matter to several tasks (TALL masks)",
+            "arXiv 2405.07813",
+        ),
+        Entry(
+            "pcb",
+            "mergerisk.merging.pcb:Pcb",
+            "entries balanced by competition within and between tasks",
+            "arXiv 2410.02396",
+        ),
+        Entry(
+            "breadcrumbs",
+            "mergerisk.merging.breadcrumbs:Breadcrumbs",
+            "task vectors without their largest and their many small entries",
+            "arXiv 2312.06795",
+        ),
+        Entry(
+            "emr",
+            "mergerisk.merging.emr:Emr",
+            "one elected task vector, masked and rescaled for every task",
+            "arXiv 2405.17461",
+        ),
+        Entry(
+            "model_stock",
+            "mergerisk.merging.model_stock:ModelStock",
+            "mean pulled towards the base by the angle between task vectors",
+            "arXiv 2403.19522",
+        ),
+        Entry(
+            "slerp",
+            "mergerisk.merging.slerp:Slerp",
+            "spherical interpolation of two experts",
+            "Shoemake 1985",
+        ),
+        Entry(
+            "we_moe",
+            "mergerisk.merging.we_moe:WeMoE",
+            "MLPs become mixtures of the experts' under a router learnt by entropy",
+            "arXiv 2402.00433",
+        ),
     ],
 )
-"""Methods that yield an encoder."""
+"""Methods, each of which yields one encoder or one per task."""
 
-CORRECTIONS: Registry[type[Surgery]] = Registry(
+CORRECTIONS: Registry[type[Correction]] = Registry(
     "correction",
     "mergerisk.corrections",
     [
@@ -55,6 +138,12 @@ CORRECTIONS: Registry[type[Surgery]] = Registry(
             "mergerisk.merging.surgery:Surgery",
             "stacked on any method (ties+surgery): per-task adapters on the merged features",
             "arXiv 2402.02705",
+        ),
+        Entry(
+            "surgery_v2",
+            "mergerisk.merging.surgery_v2:SurgeryV2",
+            "stacked on any method: per-task adapters after every block",
+            "arXiv 2410.14389",
         ),
     ],
 )
@@ -101,13 +190,16 @@ def create(name: str, **parameters: Any) -> MergingMethod:
     )
 
 
-def merge_state_dicts(name: str, base: State, experts: Sequence[State], **parameters: Any) -> State:
+def merge_state_dicts(
+    name: str, base: Tensors, experts: Sequence[Tensors], *, seed: int = 0, **parameters: Any
+) -> State:
     """Merge plain state dicts with a method that needs no data.
 
     Args:
         name: a registered method.
         base: the pretrained parameters θ0.
-        experts: the experts' parameters, same names and shapes.
+        experts: the experts' parameters: same names, shapes and dtypes.
+        seed: of a method that draws at random.
         **parameters: the method's hyper-parameters.
 
     Returns:
@@ -116,9 +208,8 @@ def merge_state_dicts(name: str, base: State, experts: Sequence[State], **parame
     Raises:
         UserError: the method needs images, or states that do not fit each other.
     """
-    import torch
-
-    from mergerisk.merging.method import StateMerging, check_states
+    from mergerisk.merging.method import check_states
+    from mergerisk.merging.states import StateMerging
 
     method = create(name, **parameters)
     if not isinstance(method, StateMerging):
@@ -126,5 +217,4 @@ def merge_state_dicts(name: str, base: State, experts: Sequence[State], **parame
             f"{name} is no function of state dicts alone; use mergerisk.merging.create({name!r}).merge"
         )
     check_states(base, {str(position): expert for position, expert in enumerate(experts)})
-    with torch.no_grad():
-        return method.merge_states(base, experts)
+    return method.merge_states(base, experts, seed=seed)

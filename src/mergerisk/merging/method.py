@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from mergerisk.errors import UserError
+from mergerisk.merging.batch_norm import check_batch_norm, reestimate_batch_norm
 from mergerisk.models.checks import check_finite, check_same_architecture
 from mergerisk.models.classifier import Classifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from torch import nn
 
+    from mergerisk.merging.batch_norm import BatchNormStatistics
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
+
+Tensors = Mapping[str, torch.Tensor]
+"""Tensors by name: a state dict, or a checkpoint that reads a tensor when it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +40,48 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Merged:
-    """A merged model: one encoder, and the parts that belong to single tasks where a method has them.
+    """A merged model: one encoder or one per task, and what else belongs to single tasks.
 
     Attributes:
-        encoder: shared by all tasks.
+        shared: the encoder of all tasks; None if each task has its own.
+        per_task: encoders of single tasks, where a method has them. They may be made when asked for.
         adapters: per task, features → features, applied before the head.
         coefficients: what a data-driven method learnt, by name, for the record.
+        parts: what :meth:`MergingMethod.restore` makes the model from again.
     """
 
-    encoder: Encoder
+    shared: Encoder | None
+    parts: State
+    per_task: Mapping[str, Encoder] = field(default_factory=dict)
     adapters: Mapping[str, nn.Module] = field(default_factory=dict)
     coefficients: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that all tasks share.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.shared is None:
+            raise UserError("this merge has one encoder per task; ask for encoder_for(task)")
+        return self.shared
+
+    def encoder_for(self, task: str) -> Encoder:
+        """The encoder that serves ``task``.
+
+        Raises:
+            UserError: the merge has none for it.
+        """
+        if task in self.per_task:
+            return self.per_task[task]
+        if self.shared is None:
+            raise UserError(f"this merge has no encoder for task {task!r}; it has: {', '.join(self.per_task)}")
+        return self.shared
+
     def classifier(self, task: str, head: Head) -> Classifier:
         """The merged model as a classifier for ``task``."""
-        return Classifier(self.encoder, head, self.adapters.get(task)).eval()
+        return Classifier(self.encoder_for(task), head, self.adapters.get(task)).eval()
 
 
 class MergingMethod(ABC):
@@ -58,8 +89,11 @@ class MergingMethod(ABC):
 
     needs_calibration: ClassVar[bool] = False
     """Whether :meth:`merge` reads images."""
+    uses_seed: ClassVar[bool] = False
+    """Whether a method that reads no images draws at random all the same."""
+    encoder_per_task: ClassVar[bool] = False
+    """Whether every task gets an encoder of its own."""
 
-    @abstractmethod
     def merge(
         self,
         base: Encoder,
@@ -67,62 +101,98 @@ class MergingMethod(ABC):
         *,
         calibration: Mapping[str, Calibration] | None = None,
         seed: int = 0,
+        batch_norm: BatchNormStatistics = "reestimate",
     ) -> Merged:
         """Merge experts by task name.
 
         Args:
             base: the pretrained encoder all experts come from.
             experts: task name → expert.
-            calibration: task name → unlabelled images and head; read only if ``needs_calibration``.
+            calibration: task name → unlabelled images and head; needed if ``needs_calibration``, and by
+                encoders with BatchNorm.
             seed: of everything random in the method.
+            batch_norm: what becomes of BatchNorm's running statistics, which no merge of weights preserves:
+                ``reestimate`` them on the calibration images, or keep the experts' ``average``.
 
         Raises:
             UserError: no experts, experts of another architecture, NaN weights, or missing calibration.
         """
-
-
-class StateMerging(MergingMethod):
-    """A method that needs no data: a function of state dicts."""
+        if self.needs_calibration:
+            calibration = check_calibration(experts, calibration, type(self).__name__)
+        anew = not self.encoder_per_task and check_batch_norm(base, experts, calibration, batch_norm)
+        check_states(base.state(), {task: expert.state() for task, expert in experts.items()})
+        with torch.inference_mode(False):
+            merged = self.make(base, experts, calibration or {}, seed)
+            if not anew or merged.shared is None:
+                return merged
+            encoder = reestimate_batch_norm(merged.shared, experts, calibration or {}, seed)
+        return replace(merged, shared=encoder, parts=encoder.state())
 
     @abstractmethod
-    def merge_states(self, base: State, experts: Sequence[State]) -> State:
-        """Merge states of one architecture, already checked. Integer tensors come out as in ``base``."""
-
-    def merge(
+    def make(
         self,
         base: Encoder,
         experts: Mapping[str, Encoder],
-        *,
-        calibration: Mapping[str, Calibration] | None = None,  # noqa: ARG002  # part of the contract
-        seed: int = 0,  # noqa: ARG002
+        calibration: Mapping[str, Calibration],
+        seed: int,
     ) -> Merged:
-        states = expert_states(base, experts)
-        with torch.inference_mode(False), torch.no_grad():
-            return Merged(base.with_state(self.merge_states(base.state(), list(states.values()))))
+        """The method itself, on material that :meth:`merge` has checked; see there."""
+
+    def restore(self, base: Encoder, parts: State) -> Merged:
+        """The model that :meth:`merge` gave, from the ``parts`` it named."""
+        return Merged(base.with_state(parts), parts)
 
 
-def expert_states(base: Encoder, experts: Mapping[str, Encoder]) -> dict[str, State]:
-    """The experts' states, checked against the base.
+class Correction(ABC):
+    """What is stacked on a merge with ``+``: per-task parts that pull its features towards the experts'."""
 
-    Raises:
-        UserError: see :meth:`MergingMethod.merge`.
-    """
-    states = {task: expert.state() for task, expert in experts.items()}
-    check_states(base.state(), states)
-    return states
+    name: ClassVar[str]
+    changes_encoder: ClassVar[bool] = False
+    """Whether the parts sit inside the encoder, so that each task needs a forward pass of its own."""
+
+    @abstractmethod
+    def fit(
+        self,
+        merged: Merged,
+        experts: Mapping[str, Encoder],
+        *,
+        calibration: Mapping[str, Calibration] | None,
+        seed: int = 0,
+    ) -> State:
+        """The parts, by ``task/part``.
+
+        Raises:
+            UserError: calibration is missing for a task.
+        """
+
+    @abstractmethod
+    def apply(self, merged: Merged, parts: Tensors) -> Merged:
+        """``merged`` with the parts that :meth:`fit` made."""
+
+    def correct(
+        self,
+        merged: Merged,
+        experts: Mapping[str, Encoder],
+        *,
+        calibration: Mapping[str, Calibration] | None,
+        seed: int = 0,
+    ) -> Merged:
+        """:meth:`fit`, then :meth:`apply`."""
+        return self.apply(merged, self.fit(merged, experts, calibration=calibration, seed=seed))
 
 
-def check_states(base: State, states: Mapping[str, State]) -> None:
-    """Names, shapes, kinds and finiteness of what is to be merged.
+def check_states(base: Tensors, states: Mapping[str, Tensors]) -> None:
+    """Names, shapes, dtypes and finiteness of what is to be merged.
 
     Raises:
         UserError: no states, or one does not fit the base.
     """
     if not states:
         raise UserError("nothing to merge: give at least one expert")
-    check_finite(base, "base")
     for task, state in states.items():
         check_same_architecture(base, state, f"expert {task!r}")
+    check_finite(base, "base")
+    for task, state in states.items():
         check_finite(state, f"expert {task!r}")
 
 
@@ -134,7 +204,7 @@ def check_calibration(
     Raises:
         UserError: it is missing for a task, or has no images.
     """
-    if calibration is None:
+    if not calibration:
         raise UserError(f"{method} reads unlabelled images: pass calibration={{task: Calibration(images, head)}}")
     for task in experts:
         if task not in calibration:

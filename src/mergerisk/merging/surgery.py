@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from mergerisk.merging.adamerging import draw
-from mergerisk.merging.method import Merged, check_calibration
+from mergerisk.merging.method import Correction, check_calibration
 from mergerisk.models.features import extract_features
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -19,8 +20,8 @@ from mergerisk.validation import hyperparameters
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mergerisk.merging.method import Calibration
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.merging.method import Calibration, Merged, Tensors
+    from mergerisk.models.encoder import Encoder, State
 
 
 class SurgeryAdapter(nn.Module):
@@ -36,15 +37,22 @@ class SurgeryAdapter(nn.Module):
         self.down = nn.Parameter(down)
         self.up = nn.Parameter(up)
 
+    @classmethod
+    def fresh(cls, width: int, rank: int, draws: torch.Generator) -> SurgeryAdapter:
+        """An adapter that changes nothing yet: D drawn as PyTorch draws a linear layer's, U zero."""
+        down = torch.empty(rank, width)
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=draws)
+        return cls(down, torch.zeros(width, rank))
+
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """N × width → N × width."""
+        """… × width → … × width."""
         # As in Head: one adapter serves encoders on any device.
         hidden = F.relu(F.linear(features, self.down.to(features)))
         return features - F.linear(hidden, self.up.to(features))
 
 
 @hyperparameters
-class Surgery:
+class Surgery(Correction):
     """Representation surgery (Yang et al. 2024, arXiv 2402.02705, equations 4 and 5), stacked on any merge.
 
     Features are not normalised before the adapter, as in the paper; FusionBench normalises them.
@@ -63,34 +71,35 @@ class Surgery:
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
 
-    def correct(
+    def fit(
         self,
         merged: Merged,
         experts: Mapping[str, Encoder],
         *,
         calibration: Mapping[str, Calibration] | None,
         seed: int = 0,
-    ) -> Merged:
-        """``merged`` with an adapter per task, trained by L1 to the expert's features.
-
-        Raises:
-            UserError: calibration is missing for a task.
-        """
+    ) -> State:
         calibration = check_calibration(experts, calibration, self.name)
-        adapters = {}
+        parts: State = {}
         for task, expert in experts.items():
             images = calibration[task].images
             # Both encoders are frozen, so their features are computed once, not once a step.
-            source = extract_features(merged.encoder, images)
+            source = extract_features(merged.encoder_for(task), images)
             target = extract_features(expert, images)
-            adapters[task] = self._fit(source, target, generator(seed, "surgery", task))
-        return Merged(merged.encoder, adapters, merged.coefficients)
+            adapter = self._train(source, target, generator(seed, "surgery", task))
+            parts |= {f"{task}/down": adapter.down.detach(), f"{task}/up": adapter.up.detach()}
+        return parts
 
-    def _fit(self, source: torch.Tensor, target: torch.Tensor, draws: torch.Generator) -> SurgeryAdapter:
-        width = source.shape[1]
-        down = torch.empty(self.rank, width)
-        nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=draws)
-        adapter = SurgeryAdapter(down, torch.zeros(width, self.rank))
+    def apply(self, merged: Merged, parts: Tensors) -> Merged:
+        tasks = sorted({name.rpartition("/")[0] for name in parts})
+        adapters = {
+            task: SurgeryAdapter(parts[f"{task}/down"], parts[f"{task}/up"]).requires_grad_(False).eval()
+            for task in tasks
+        }
+        return replace(merged, adapters=adapters)
+
+    def _train(self, source: torch.Tensor, target: torch.Tensor, draws: torch.Generator) -> SurgeryAdapter:
+        adapter = SurgeryAdapter.fresh(source.shape[1], self.rank, draws)
         optimizer = torch.optim.Adam(adapter.parameters(), lr=self.learning_rate)
         pairs = torch.stack([source, target], dim=1)
         for _ in range(self.steps):
@@ -98,4 +107,4 @@ class Surgery:
             optimizer.zero_grad()
             F.l1_loss(adapter(features), wanted).backward()
             optimizer.step()
-        return adapter.requires_grad_(False).eval()
+        return adapter

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 
-from mergerisk.merging.method import StateMerging
+from mergerisk.merging.states import StateMerging
+from mergerisk.merging.vectors import PIECE, magnitude_threshold
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from mergerisk.models.encoder import State
+    from mergerisk.merging.method import Tensors
 
 
 @hyperparameters
@@ -22,6 +24,9 @@ class Ties(StateMerging):
 
     Each task vector keeps its largest entries by magnitude; each entry elects the sign of the sum of what was
     kept (a zero sum takes the sign that most entries elected); the entries that agree with it are combined.
+
+    mergekit weighs task vectors before the election, keeps the rounded-down number of entries and elects + for
+    a zero sum.
 
     Attributes:
         variant: ``mean`` divides by the number of agreeing entries (the paper's disjoint mean); ``sum`` does
@@ -38,45 +43,74 @@ class Ties(StateMerging):
     density: Annotated[float, Field(gt=0, le=1)] = 0.2
     scaling: float | None = None
 
-    def merge_states(self, base: State, experts: Sequence[State]) -> State:
-        names = [name for name, tensor in base.items() if tensor.is_floating_point()]
-        scaling = {"mean": 1.0, "sum": 0.3}[self.variant] if self.scaling is None else self.scaling
-        trimmed = [self._trim({name: expert[name] - base[name] for name in names}) for expert in experts]
-        majority = _majority_sign(trimmed)
-        merged: State = {}
+    def combine(
+        self,
+        base: Tensors,
+        experts: Sequence[Tensors],
+        *,
+        seed: int = 0,  # noqa: ARG002  # nothing is random
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        groups = [list(base)] if self.trim == "global" else [[name] for name in base]
+        balance = 0
+        undecided = []
+        thresholds: dict[str, list[float]] = {}
+        for names in groups:
+            found = [magnitude_threshold(base, expert, names, self.density) for expert in experts]
+            thresholds |= dict.fromkeys(names, found)
         for name, pretrained in base.items():
-            if name not in trimmed[0]:
-                merged[name] = pretrained.clone()
-                continue
-            vectors = torch.stack([vector[name] for vector in trimmed])
-            elected = vectors.sum(dim=0).sign()
-            elected = torch.where(elected == 0, majority, elected)
-            agreeing = torch.where(vectors.sign() == elected, vectors, 0.0)
-            combined = agreeing.sum(dim=0)
+            merged, elected, cancelled = self._merge(pretrained, [e[name] for e in experts], thresholds[name], 1.0)
+            balance += elected
+            if cancelled:  # their sign is that of the majority, which is known only at the end
+                undecided.append(name)
+            else:
+                yield name, merged
+        majority = 1.0 if balance >= 0 else -1.0
+        for name in undecided:
+            yield name, self._merge(base[name], [e[name] for e in experts], thresholds[name], majority)[0]
+
+    def _merge(
+        self,
+        pretrained: torch.Tensor,
+        experts: Sequence[torch.Tensor],
+        thresholds: Sequence[float],
+        majority: float,
+    ) -> tuple[torch.Tensor, int, bool]:
+        """One tensor merged; the sum of its elected signs; whether kept entries cancelled each other.
+
+        Args:
+            pretrained: of θ0.
+            experts: of every θt.
+            thresholds: per expert, the smallest magnitude kept.
+            majority: the sign that cancelled entries take.
+        """
+        scaling = {"mean": 1.0, "sum": 0.3}[self.variant] if self.scaling is None else self.scaling
+        merged = torch.empty_like(pretrained, memory_format=torch.contiguous_format)
+        bounds = [_just_below(threshold, pretrained.dtype) for threshold in thresholds]
+        balance, cancelled = 0, False
+        flat = [tensor.reshape(-1).split(PIECE) for tensor in (merged, pretrained, *experts)]
+        for out, start, *tuned in zip(*flat, strict=True):
+            kept = [F.hardshrink(e - start, bound) for e, bound in zip(tuned, bounds, strict=True)]
+            sign = kept[0].clone()
+            for vector in kept[1:]:
+                sign.add_(vector)
+            sign.sign_()
+            balance += int(sign.sum())
+            nobody = sign.abs().neg_().add_(1)  # 1 where nothing was kept, or what was kept cancelled out
+            sign.add_(nobody, alpha=majority)
+            combined = torch.zeros_like(start)
+            agreeing = torch.zeros_like(start)
+            for vector in kept:
+                combined.add_(vector.mul_(sign).clamp_(min=0))
+                if self.variant == "mean":
+                    agreeing.add_(vector.sign_())
+            # What cancelled out has entries of either sign, so some agree with the majority.
+            cancelled = cancelled or bool(nobody.dot(combined) > 0)
             if self.variant == "mean":
-                combined = combined / (agreeing != 0).sum(dim=0).clamp(min=1)
-            merged[name] = pretrained + scaling * combined
-        return merged
-
-    def _trim(self, vector: State) -> State:
-        if self.trim == "per_tensor":
-            return {name: _keep_largest(tensor, self._threshold(tensor)) for name, tensor in vector.items()}
-        threshold = self._threshold(torch.cat([tensor.flatten() for tensor in vector.values()]))
-        return {name: _keep_largest(tensor, threshold) for name, tensor in vector.items()}
-
-    def _threshold(self, entries: torch.Tensor) -> torch.Tensor:
-        """The magnitude of the smallest entry kept."""
-        kept = max(1, round(self.density * entries.numel()))
-        return entries.abs().flatten().kthvalue(entries.numel() - kept + 1).values
+                combined.div_(agreeing.clamp_(min=1))
+            torch.add(start, combined.mul_(sign), alpha=scaling, out=out)
+        return merged, balance, cancelled
 
 
-def _keep_largest(tensor: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
-    return torch.where(tensor.abs() >= threshold, tensor, 0.0)
-
-
-def _majority_sign(trimmed: Sequence[State]) -> float:
-    """The sign that most entries elect, over the whole model; + if they balance."""
-    balance = sum(
-        int(torch.stack([vector[name] for vector in trimmed]).sum(dim=0).sign().sum()) for name in trimmed[0]
-    )
-    return 1.0 if balance >= 0 else -1.0
+def _just_below(value: float, dtype: torch.dtype) -> float:
+    """The next smaller number, since hardshrink drops entries that equal its bound."""
+    return float(torch.nextafter(torch.tensor(value, dtype=dtype), torch.tensor(-torch.inf, dtype=dtype)))

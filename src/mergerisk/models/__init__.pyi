@@ -1,3 +1,6 @@
+from .checkpoints import Checkpoint as Checkpoint
+from .checkpoints import StoredTensors as StoredTensors
+from .checkpoints import TensorSpec as TensorSpec
 from .checks import check_finite as check_finite
 from .checks import check_same_architecture as check_same_architecture
 from .classifier import Classifier as Classifier
@@ -5,6 +8,7 @@ from .classifier import Head as Head
 from .encoder import Encoder as Encoder
 from .encoder import State as State
 from .features import extract_features as extract_features
+from .hub import fetch as fetch
 from .loading import (
     BACKBONES as BACKBONES,
 )
@@ -20,3 +24,4 @@ from .loading import (
 from .loading import (
     load_expert as load_expert,
 )
+from .lora import LoraCheckpoint as LoraCheckpoint

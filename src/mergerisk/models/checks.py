@@ -17,14 +17,19 @@ def check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
     UserError: a tensor holds NaN or infinity; the message names it.
     """
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        # NaN and infinity survive a sum, which is far cheaper than looking at every entry; sums may overflow too.
+        if (
+            tensor.is_floating_point()
+            and not bool(torch.isfinite(tensor.sum()))
+            and not bool(torch.isfinite(tensor).all())
+        ):
             raise UserError(f"{where}: tensor {name!r} holds NaN or infinity; the checkpoint is unusable")
 
 
 def check_same_architecture(
     reference: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], where: str
 ) -> None:
-    """Names, shapes and kinds (floating or not) of two states must agree.
+    """Names, shapes and dtypes of two states must agree.
 
     Raises:
         UserError: they do not; the message names ``where``, the first tensor that differs, and how.
@@ -47,5 +52,12 @@ def check_same_architecture(
             raise UserError(
                 f"{where}: tensor {name!r} has shape {tuple(other.shape)}, the base has {tuple(tensor.shape)}"
             )
-        if other.is_floating_point() != tensor.is_floating_point():
-            raise UserError(f"{where}: tensor {name!r} has dtype {other.dtype}, the base has {tensor.dtype}")
+        if other.dtype != tensor.dtype:
+            raise UserError(
+                f"{where}: tensor {name!r} is {_short(other.dtype)}, the base's is {_short(tensor.dtype)}; "
+                "convert all ingredients to one dtype"
+            )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

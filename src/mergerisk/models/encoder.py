@@ -54,10 +54,18 @@ class Encoder(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Pixels in [0, 1], N × 3 × H × W → features, N × ``width``."""
+        return self.features(self.backbone, self.prepare(images))
+
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """Pixels in [0, 1], N × 3 × H × W → what the backbone expects: resized and normalised."""
+        return (self.resized(images) - self.mean) / self.std
+
+    def resized(self, images: torch.Tensor) -> torch.Tensor:
+        """Images, N × 3 × H × W, at the size the backbone expects."""
         size = (self.image_size, self.image_size)
-        if images.shape[-2:] != size:
-            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        return self.features(self.backbone, (images - self.mean) / self.std)
+        if images.shape[-2:] == size:
+            return images
+        return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
     def state(self) -> State:
         """The backbone's parameters and buffers by the backbone's own names: a view, not a copy."""
@@ -71,6 +79,19 @@ class Encoder(nn.Module):
         """
         # The memo keeps deepcopy from copying the tensors that are replaced the next moment.
         kept = {id(tensor): tensor for tensor in (*self.backbone.parameters(), *self.backbone.buffers())}
-        twin = copy.deepcopy(self, dict(kept))
+        with torch.inference_mode(False):  # the twin may be attacked later
+            twin = copy.deepcopy(self, dict(kept))
         twin.backbone.load_state_dict(dict(state), strict=True, assign=True)
         return twin.requires_grad_(False).eval()
+
+    def with_features(self, features: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> Encoder:
+        """A new encoder on the same backbone, with other ``features``."""
+        twin = Encoder(
+            self.backbone,
+            width=self.width,
+            image_size=self.image_size,
+            mean=self.mean.flatten().tolist(),
+            std=self.std.flatten().tolist(),
+            features=features,
+        )
+        return twin.to(self.mean.device).eval()

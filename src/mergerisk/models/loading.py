@@ -66,14 +66,17 @@ def folder_identity(folder: Path) -> dict[str, str]:
     }
 
 
-def load_encoder(name: str) -> Encoder:
+def load_encoder(name: str, *, image_size: int | None = None) -> Encoder:
     """The pretrained encoder called ``name``, float32, frozen, in evaluation mode.
 
     Args:
         name: ``"starter-vit"``, or a folder with a ViT in the layout that transformers saves.
+        image_size: side of the images it sees, in pixels, a multiple of the patch; the pretrained size by default.
+            Position embeddings are interpolated on the way, so that weights keep their pretrained shapes.
 
     Raises:
-        UserError: unknown name, a folder that holds something else, or weights with NaN.
+        UserError: unknown name, a folder that holds something else, an image size that patches do not divide, or
+            weights with NaN.
     """
     import torch
     from safetensors import SafetensorError
@@ -82,7 +85,7 @@ def load_encoder(name: str) -> Encoder:
 
     from mergerisk.models.checks import check_finite
     from mergerisk.models.encoder import Encoder
-    from mergerisk.models.vit import class_token
+    from mergerisk.models.vit import class_token, class_token_resized
 
     folder = backbone_folder(name)
     config = _read_json(folder / "config.json")
@@ -112,13 +115,17 @@ def load_encoder(name: str) -> Encoder:
         missing = min(findings["missing_keys"])
         raise UserError(f"backbone {name!r}: model.safetensors lacks tensor {missing!r}")
     pixels = _read_json(folder / "preprocessor_config.json", default={})
+    size = image_size or int(model.config.image_size)
+    patch = int(model.config.patch_size)
+    if size % patch:
+        raise UserError(f"backbone {name!r}: image_size {size} is no multiple of its patches' {patch} pixels")
     encoder = Encoder(
         model,
         width=int(model.config.hidden_size),
-        image_size=int(model.config.image_size),
+        image_size=size,
         mean=pixels.get("image_mean", [0.5] * 3),
         std=pixels.get("image_std", [0.5] * 3),
-        features=class_token,
+        features=class_token if size == model.config.image_size else class_token_resized,
     )
     check_finite(encoder.state(), f"backbone {name!r}")
     return encoder.requires_grad_(False).eval()

@@ -124,7 +124,10 @@ class Store:
         """
         if self.has(key):
             return
-        plain = {name: np.ascontiguousarray(a) for name, a in arrays.items() if name not in compressed}
+        # `ascontiguousarray` makes vectors of scalars.
+        plain = {
+            name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items() if name not in compressed
+        }
         files = {"arrays.safetensors": save_safetensors(plain)} if plain else {}
         files |= {f"{name}.parquet": _to_parquet(arrays[name]) for name in compressed}
         manifest = {

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mergerisk.merging.catalogue import split_name
+from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
 from mergerisk.models.loading import backbone_identity, folder_identity
 from mergerisk.store.keys import content_key
 from mergerisk.tasks.loading import TaskSource, file_digest, task_source
@@ -28,8 +28,8 @@ STAGE_VERSIONS = {
     "task": 1,
     "head": 1,
     "expert": 1,
-    "merge": 1,
-    "correct": 1,
+    "merge": 2,
+    "correct": 2,
     "clean": 1,
     "craft": 1,
     "evaluate": 1,
@@ -92,10 +92,12 @@ class EncoderGroup:
     Attributes:
         encoder: key of the stage that makes it; None for the pretrained base.
         targets: target label → key of the stage that makes its adapters, or None.
+        correction: key of the stage that makes what is put inside the encoder, or None.
     """
 
     encoder: str | None
     targets: Mapping[str, str | None]
+    correction: str | None = None
 
     @property
     def variants(self) -> list[str | None]:
@@ -179,8 +181,12 @@ class _Planner:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.stages: dict[str, Stage] = {}
-        self.identity: Json = backbone_identity(study.backbone)
+        identity: dict[str, Json] = {**backbone_identity(study.backbone)}
         self.sources = {"backbone": study.backbone}
+        if study.image_size is not None:
+            identity["image_size"] = study.image_size
+            self.sources["image_size"] = str(study.image_size)
+        self.identity: Json = identity
         self.tasks = [task_source(task) for task in study.tasks]
 
     def plan(self) -> Plan:
@@ -247,16 +253,18 @@ class _Planner:
         ingredients = {f"expert/{task}": key for task, key in experts.items()}
         calibration = {f"task/{task}": key for task, key in task_keys.items()}
         calibration |= {f"head/{task}": key for task, key in heads.items()}
-        groups: dict[str, dict[str, str | None]] = {}
+        groups: dict[tuple[str, str | None], dict[str, str | None]] = {}
         for spec in self.study.merging:
             method, correction = split_name(spec.name)
             own = {name: value for name, value in spec.parameters.items() if name != correction}
             merge = self._merge(method, own, ingredients, calibration, seed)
-            adapters = None
+            inside = adapters = None
             if correction is not None:
                 adapters = self._correct(spec, correction, merge, ingredients | calibration, seed)
-            groups.setdefault(merge, {})[spec.label] = adapters
-        return [EncoderGroup(merge, targets) for merge, targets in groups.items()]
+                if CORRECTIONS.load(correction).changes_encoder:
+                    inside, adapters = adapters, None
+            groups.setdefault((merge, inside), {})[spec.label] = adapters
+        return [EncoderGroup(merge, targets, inside) for (merge, inside), targets in groups.items()]
 
     def _merge(
         self,
@@ -266,16 +274,16 @@ class _Planner:
         calibration: Mapping[str, str],
         seed: int,
     ) -> str:
-        from mergerisk.merging.catalogue import METHODS
-
         keyed: dict[str, Json] = {"backbone": self.identity, "method": method, "parameters": dict(parameters)}
         images = {}
         inputs = dict(ingredients)
-        if METHODS.load(method).needs_calibration:
-            keyed |= {"seed": seed, "calibration": self.study.calibration}
+        implementation = METHODS.load(method)
+        if implementation.needs_calibration or implementation.uses_seed:
+            keyed["seed"] = seed
+        if implementation.needs_calibration:
+            keyed["calibration"] = self.study.calibration
             inputs |= calibration
-            drawn = parameters.get("batches", 1) * parameters.get("batch_size", 1)
-            images = {"training": parameters.get("steps", 0) * drawn * len(self.tasks)}
+            images = _read_images(parameters, len(self.tasks))
         # The experts' order is part of the recipe: coefficients belong to positions.
         keyed["order"] = [source.name for source in self.tasks]
         return self._add(Stage("merge", f"{method}, seed {seed}", keyed, inputs, self.sources, images))
@@ -289,7 +297,9 @@ class _Planner:
             "calibration": self.study.calibration,
             "order": [source.name for source in self.tasks],
         }
-        images = {"forward": 2 * 256 * len(self.tasks)}
+        own = spec.parameters[correction]
+        inside = CORRECTIONS.load(correction).changes_encoder
+        images = _read_images(own, len(self.tasks)) if inside else {"forward": 2 * 256 * len(self.tasks)}
         return self._add(
             Stage(
                 "correct",
@@ -363,12 +373,22 @@ class _Planner:
         )
 
 
+def _read_images(parameters: Mapping[str, Any], tasks: int) -> dict[str, int]:
+    """What a data-driven method passes through models: by its steps, or else by the examples it looks at."""
+    if "steps" not in parameters:
+        return {"gradient": parameters.get("examples", 256) * tasks}
+    drawn = parameters.get("batches", 1) * parameters.get("batch_size", 1)
+    return {"training": parameters["steps"] * drawn * tasks}
+
+
 def _expert_identity(path: Path) -> Json:
     return folder_identity(path) if path.is_dir() else file_digest(path)
 
 
 def _group_inputs(group: EncoderGroup) -> dict[str, str]:
     inputs = {} if group.encoder is None else {"encoder": group.encoder}
+    if group.correction is not None:
+        inputs["correction"] = group.correction
     adapters = [key for key in group.variants if key is not None]
     return inputs | {f"adapters/{position:03d}": key for position, key in enumerate(adapters)}
 

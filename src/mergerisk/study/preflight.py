@@ -83,7 +83,7 @@ def check_material(study: Study) -> int:
 
     from mergerisk.models import load_encoder, load_expert
 
-    base = load_encoder(study.backbone)
+    base = load_encoder(study.backbone, image_size=study.image_size)
     for task_name, path in study.experts.files.items():
         try:
             load_expert(base, path)

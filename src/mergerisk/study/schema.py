@@ -150,6 +150,7 @@ class Study(_Model):
         name: what the report is titled with.
         description: a sentence for the report.
         backbone: of base, experts and merges; see :func:`mergerisk.load_encoder`.
+        image_size: side of the images the backbone sees, in pixels; that of its pretraining by default.
         tasks: suites, starter tasks, or paths of ``.npz`` files.
         heads: how heads are made.
         experts: where experts come from.
@@ -167,6 +168,7 @@ class Study(_Model):
     name: str = "study"
     description: str = ""
     backbone: str
+    image_size: PositiveInt | None = None
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     heads: Heads = Heads()
     experts: Experts = Experts()
@@ -265,7 +267,7 @@ def _resolve_method(spec: MethodSpec, where: str) -> MethodSpec:
         method = create(spec.name, **spec.parameters)
     if isinstance(method, Stacked):
         parameters = dataclasses.asdict(method.method)  # type: ignore[call-overload]
-        parameters[method.correction.name] = dataclasses.asdict(method.correction)
+        parameters[method.correction.name] = dataclasses.asdict(method.correction)  # type: ignore[call-overload]
     else:
         parameters = dataclasses.asdict(method)  # type: ignore[call-overload]
     return spec.model_copy(update={"parameters": parameters})
@@ -290,12 +292,13 @@ def _located(where: str) -> Iterator[None]:
         raise UserError(f"{where}: {error}") from error
 
 
-def load_study(name: str | Path, *, resolve: bool = True) -> Study:
+def load_study(name: str | Path, *, resolve: bool = True, data: str | Path | None = None) -> Study:
     """A study from a file, or one that ships with the package.
 
     Args:
-        name: ``"starter"``, or the path of a YAML file; paths in it are relative to its folder.
+        name: ``"starter"``, or the path of a YAML file.
         resolve: check hyper-parameters and fill in their defaults, for which implementations are imported.
+        data: what relative paths in the study are relative to; by default the study file's folder.
 
     Raises:
         UserError: no such study, not YAML, or a field that is wrong; the message names it.
@@ -311,10 +314,14 @@ def load_study(name: str | Path, *, resolve: bool = True) -> Study:
         raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: a study is a mapping of fields, got {type(content).__name__}")
+    if data is not None and not Path(data).is_dir():
+        raise UserError(f"--data {data}: no such folder")
     try:
-        return parse_study(content, path.parent, resolve=resolve)
+        return parse_study(content, path.parent if data is None else Path(data), resolve=resolve)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        shipped = data is None and str(name) in shipped_studies()
+        hint = "; give the folder with what it reads: --data DIR" if shipped else ""
+        raise UserError(f"{path}: {error}{hint}") from error
 
 
 def parse_study(content: dict[str, Any], folder: Path | None = None, *, resolve: bool = True) -> Study:

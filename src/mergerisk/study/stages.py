@@ -11,7 +11,6 @@ import torch
 
 from mergerisk import attacks, merging
 from mergerisk.finetuning import FineTuning, fine_tune, linear_probe
-from mergerisk.merging import SurgeryAdapter
 from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import Classifier, load_expert
 from mergerisk.randomness import generator
@@ -93,7 +92,7 @@ def make_expert(stage: Stage, bench: Workbench) -> Result:
 
 
 def make_merge(stage: Stage, bench: Workbench) -> Result:
-    """A merged encoder's state."""
+    """What a merge can be restored from."""
     parameters: Any = stage.parameters
     merged = merging.create(parameters["method"], **parameters["parameters"]).merge(
         bench.base(stage),
@@ -102,24 +101,21 @@ def make_merge(stage: Stage, bench: Workbench) -> Result:
         seed=parameters.get("seed", 0),
     )
     coefficients = {name: values.tolist() for name, values in merged.coefficients.items()}
-    return Result(to_arrays(merged.encoder.state()), {"coefficients": coefficients})
+    made_by = {"method": parameters["method"], "parameters": parameters["parameters"]}
+    return Result(to_arrays(merged.parts), made_by | {"coefficients": coefficients})
 
 
 def make_correction(stage: Stage, bench: Workbench) -> Result:
-    """A merge's per-task adapters."""
+    """The per-task parts of a correction."""
     parameters: Any = stage.parameters
     correction = CORRECTIONS.create(parameters["correction"], parameters["parameters"])
-    corrected = correction.correct(
-        merging.Merged(bench.encoder(stage, "merge")),
+    parts = correction.fit(
+        bench.merged(stage, "merge"),
         bench.experts(stage),
         calibration=bench.calibration(stage),
         seed=parameters["seed"],
     )
-    arrays: dict[str, NDArray[Any]] = {}
-    for task, adapter in corrected.adapters.items():
-        assert isinstance(adapter, SurgeryAdapter)
-        arrays |= {f"{task}/down": adapter.down.numpy(), f"{task}/up": adapter.up.numpy()}
-    return Result(arrays)
+    return Result(to_arrays(parts), {key: parameters[key] for key in ("correction", "parameters")})
 
 
 def make_clean(stage: Stage, bench: Workbench) -> Result:

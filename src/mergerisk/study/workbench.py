@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mergerisk.merging import Calibration, SurgeryAdapter
+from mergerisk.merging import Calibration, Merged, create
+from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import Head, load_encoder
 from mergerisk.tasks import TaskArrays, to_task
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from mergerisk.merging import Correction
     from mergerisk.models import Encoder, State
     from mergerisk.store import Artefact, Store
     from mergerisk.study.planning import Stage
@@ -53,7 +55,7 @@ class Workbench:
         self.compute = compute
         self._artefacts: OrderedDict[str, Artefact] = OrderedDict()
         self._base = lru_cache(maxsize=1)(self._load_base)
-        self._encoder = lru_cache(maxsize=4)(self._load_encoder)
+        self._merged = lru_cache(maxsize=4)(self._load_merged)
         self._task = lru_cache(maxsize=8)(self._load_task)
 
     def artefact(self, key: str) -> Artefact:
@@ -73,13 +75,18 @@ class Workbench:
 
     def base(self, stage: Stage) -> Encoder:
         """The pretrained encoder."""
-        return self._base(stage.sources["backbone"])
+        return self._base(stage.sources["backbone"], stage.sources.get("image_size"))
 
-    def encoder(self, stage: Stage, role: str = "encoder") -> Encoder:
-        """The encoder of an input; the pretrained one if the stage has no such input."""
+    def merged(self, stage: Stage, role: str = "encoder") -> Merged:
+        """The model of an input, with its correction if the stage has one; the base if it has no such input."""
         if role not in stage.inputs:
-            return self.base(stage)
-        return self._encoder(stage.sources["backbone"], stage.inputs[role])
+            return _alone(self.base(stage))
+        return self._merged(self.base(stage), stage.inputs[role], stage.inputs.get("correction"))
+
+    def encoder(self, stage: Stage) -> Encoder:
+        """The encoder of the stage's model, for the stage's task."""
+        merged = self.merged(stage)
+        return merged.encoder_for(str(stage.parameters["task"])) if merged.per_task else merged.encoder
 
     def task(self, stage: Stage, role: str = "task") -> Task:
         return self._task(stage.inputs[role])
@@ -90,19 +97,18 @@ class Workbench:
 
     def adapters(self, stage: Stage) -> dict[str, nn.Module | None]:
         """The variants of an encoder group for the stage's task, in the group's order."""
-        task = stage.parameters["task"]
+        task = str(stage.parameters["task"])
         variants: dict[str, nn.Module | None] = {"": None} if stage.parameters["plain"] else {}
         for role in sorted(role for role in stage.inputs if role.startswith("adapters/")):
-            arrays = self.arrays(stage.inputs[role])
-            adapter = SurgeryAdapter(arrays[f"{task}/down"], arrays[f"{task}/up"])
-            variants[role] = adapter.requires_grad_(False).to(self.compute.device)
+            corrected = self._correct(self.merged(stage), stage.inputs[role])
+            variants[role] = corrected.adapters[task].to(self.compute.device)
         return variants
 
     def experts(self, stage: Stage) -> dict[str, Encoder]:
         """Every ingredient, in the recipe's order."""
         # Not through the cache: a merge needs each of them once.
         return {
-            task: self._load_encoder(stage.sources["backbone"], stage.inputs[f"expert/{task}"])
+            task: self._load_merged(self.base(stage), stage.inputs[f"expert/{task}"]).encoder
             for task in _order(stage)
         }
 
@@ -117,13 +123,22 @@ class Workbench:
             found[task] = Calibration(split.images, self.head(stage, f"head/{task}"))
         return found
 
-    def _load_base(self, backbone: str) -> Encoder:
-        return load_encoder(backbone).to(self.compute.device)
+    def _load_base(self, backbone: str, image_size: str | None) -> Encoder:
+        return load_encoder(backbone, image_size=int(image_size) if image_size else None).to(self.compute.device)
 
-    def _load_encoder(self, backbone: str, key: str) -> Encoder:
-        device = self.compute.device
-        state = {name: tensor.to(device) for name, tensor in self.arrays(key).items()}
-        return self._base(backbone).with_state(state)
+    def _load_merged(self, base: Encoder, key: str, correction: str | None = None) -> Merged:
+        info = self.artefact(key).info
+        parts = {name: tensor.to(self.compute.device) for name, tensor in self.arrays(key).items()}
+        if "method" in info:
+            merged = create(info["method"], **info["parameters"]).restore(base, parts)
+        else:  # an expert
+            merged = _alone(base.with_state(parts))
+        return merged if correction is None else self._correct(merged, correction)
+
+    def _correct(self, merged: Merged, key: str) -> Merged:
+        info = self.artefact(key).info
+        method: Correction = CORRECTIONS.create(info["correction"], info["parameters"])
+        return method.apply(merged, self.arrays(key))
 
     def _load_task(self, key: str) -> Task:
         artefact = self.artefact(key)
@@ -132,6 +147,11 @@ class Workbench:
             info["name"],
             TaskArrays(arrays["images"], arrays["labels"], arrays["split"], tuple(info["class_names"])),
         )
+
+
+def _alone(encoder: Encoder) -> Merged:
+    """An encoder that was not merged, as a merge of one."""
+    return Merged(encoder, encoder.state())
 
 
 def to_arrays(state: State) -> dict[str, Any]:

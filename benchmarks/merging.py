@@ -1,0 +1,177 @@
+"""CPU time and memory of merging seven random ViT-B/32 vision encoders (87 M parameters, fp32).
+
+    python benchmarks/merging.py                                  # every method below
+    python benchmarks/merging.py ties tsv_m --peer PYTHON         # and FusionBench, in the environment of PYTHON
+    python benchmarks/merging.py weight_averaging --disk          # streamed from and to disk, against mere copying
+
+Each case runs in a process of its own. *CPU* is user and system time of all threads; *added memory* the peak
+resident size above what base and experts take (on disk: above the interpreter with PyTorch).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+EXPERTS = 7
+METHODS = ("weight_averaging", "task_arithmetic", "ties", "tsv_m", "iso_c")
+
+
+def vit_b_32() -> dict[str, tuple[int, ...]]:
+    """Tensor shapes of CLIP's ViT-B/32 vision encoder."""
+    width, hidden = 768, 3072
+    shapes: dict[str, tuple[int, ...]] = {
+        "class_embedding": (width,),
+        "patch_embedding.weight": (width, 3, 32, 32),
+        "position_embedding.weight": (50, width),
+    }
+    for norm in ("pre_layrnorm", "post_layernorm"):
+        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+    for layer in range(12):
+        linear = {f"self_attn.{name}_proj": (width, width) for name in "qkv"}
+        linear |= {"self_attn.out_proj": (width, width), "mlp.fc1": (hidden, width), "mlp.fc2": (width, hidden)}
+        for name, shape in linear.items():
+            shapes |= {f"layers.{layer}.{name}.weight": shape, f"layers.{layer}.{name}.bias": shape[:1]}
+        for name in ("layer_norm1", "layer_norm2"):
+            shapes |= {f"layers.{layer}.{name}.weight": (width,), f"layers.{layer}.{name}.bias": (width,)}
+    return shapes
+
+
+def random_states() -> list[dict[str, torch.Tensor]]:
+    """A base, and experts a little away from it."""
+    import torch
+
+    draws = torch.Generator().manual_seed(0)
+    base = {name: torch.randn(shape, generator=draws) * 0.02 for name, shape in vit_b_32().items()}
+    experts = [
+        {
+            name: torch.empty_like(tensor).normal_(0, 0.001, generator=draws).add_(tensor)
+            for name, tensor in base.items()
+        }
+        for _ in range(EXPERTS)
+    ]
+    return [base, *experts]
+
+
+def resident(which: str) -> int:
+    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at most since the last reset."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which))
+
+
+def measure(work: Callable[[], object]) -> dict[str, float]:
+    """Seconds of wall and CPU time, and peak memory added."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before, start, clock = resident("VmRSS"), resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    work()
+    wall, end = time.perf_counter() - clock, resource.getrusage(resource.RUSAGE_SELF)
+    cpu = end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
+    return {"wall": wall, "cpu": cpu, "added": resident("VmHWM") - before}
+
+
+def ours(method: str) -> dict[str, float]:
+    """Merge in memory with this package."""
+    from mergerisk import merging
+
+    base, *experts = random_states()
+    merging.merge_state_dicts(method, {"w": base["class_embedding"]}, [{"w": experts[0]["class_embedding"]}] * 2)
+    return measure(lambda: merging.merge_state_dicts(method, base, experts))
+
+
+def fusion_bench(method: str) -> dict[str, float]:
+    """Merge in memory with FusionBench's functions on state dicts."""
+    from fusion_bench.utils import state_dict_arithmetic as arithmetic
+
+    base, *experts = random_states()
+
+    def vectors() -> list[Any]:
+        return [arithmetic.state_dict_sub(expert, base) for expert in experts]
+
+    def averaging() -> Any:
+        return arithmetic.state_dict_avg(experts)
+
+    def task_arithmetic() -> Any:
+        total = arithmetic.state_dict_sum(vectors())
+        return arithmetic.state_dict_add(base, arithmetic.state_dict_mul(total, 0.3))
+
+    def ties() -> Any:
+        from fusion_bench.method.ties_merging import ties_merging_utils as utils
+
+        start = utils.state_dict_to_vector(base, [])
+        tuned = utils.torch.vstack([utils.state_dict_to_vector(expert, []) for expert in experts])
+        merged = utils.ties_merging(tuned - start, reset_thresh=20, merge_func="sum")
+        return utils.vector_to_state_dict(start + 0.3 * merged, base, remove_keys=[])
+
+    def tsv_m() -> Any:
+        from fusion_bench.method.task_singular_vector.utils import TSVM_utils
+
+        return arithmetic.state_dict_add(
+            base, TSVM_utils.compute_and_sum_svd_mem_reduction(vectors(), accelerator="cpu")
+        )
+
+    def iso_c() -> Any:
+        from fusion_bench.method.isotropic_merging import iso_utils
+
+        return arithmetic.state_dict_add(base, iso_utils.iso_c(vectors(), accelerator="cpu"))
+
+    work = {
+        "weight_averaging": averaging,
+        "task_arithmetic": task_arithmetic,
+        "ties": ties,
+        "tsv_m": tsv_m,
+        "iso_c": iso_c,
+    }
+    return measure(work[method])
+
+
+def case(python: str, kind: str, method: str) -> dict[str, float]:
+    """Run one case in a process of its own."""
+    result = subprocess.run(
+        [python, __file__, "--case", kind, method], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if result.returncode != 0:
+        return {}
+    answer: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
+    return answer
+
+
+def show(method: str, who: str, figures: dict[str, float]) -> None:
+    if not figures:
+        print(f"{method:18} {who:14} failed (killed for memory, or not installed)")
+        return
+    print(
+        f"{method:18} {who:14} {figures['cpu']:8.2f} s CPU {figures['wall']:8.2f} s wall "
+        f"{figures['added'] / 2**30:7.2f} GiB added",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", default=METHODS)
+    parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with fusion-bench")
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        kind, method = options.case
+        print(json.dumps({"ours": ours, "fusion_bench": fusion_bench}[kind](method)))
+        return
+    for method in options.methods:
+        show(method, "mergerisk", case(sys.executable, "ours", method))
+        if options.peer:
+            show(method, "FusionBench", case(options.peer, "fusion_bench", method))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""BatchNorm's running statistics after a merge: no combination of weights preserves them."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import nn
+
+from mergerisk.errors import UserError
+from mergerisk.randomness import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mergerisk.merging.method import Calibration, Tensors
+    from mergerisk.models.encoder import Encoder
+
+BatchNormStatistics = Literal["reestimate", "average"]
+"""What becomes of running statistics: estimated anew on unlabelled images, or the experts' mean."""
+
+_BATCH = 64
+
+
+def is_statistic(name: str, state: Tensors) -> bool:
+    """Whether a tensor is a running mean or variance, by the names that PyTorch's BatchNorm gives them."""
+    layer, _, own = name.rpartition(".")
+    pair = {"running_mean", "running_var"}
+    return own in pair and all((f"{layer}.{other}" if layer else other) in state for other in pair)
+
+
+def batch_norm_layers(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The layers that normalise with running statistics."""
+    return [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None
+    ]
+
+
+def reestimate_batch_norm(
+    encoder: Encoder, experts: Iterable[str], calibration: Mapping[str, Calibration], seed: int = 0
+) -> Encoder:
+    """A copy of ``encoder`` whose running statistics are those of its own activations on unlabelled images,
+    as stochastic weight averaging does (Izmailov et al. 2018, arXiv 1803.05407, section 3.2); REPAIR
+    (Jordan et al. 2023, arXiv 2211.08403) shows that merges need it.
+
+    Every image counts once, so a task weighs by its images. Batches of 64 or a few more mix all tasks; mean and
+    variance are averaged over batches. Layers that no image reaches keep what they have.
+
+    Args:
+        encoder: left as it is.
+        experts: the tasks merged.
+        calibration: images of every one of them.
+        seed: of the order in which images are drawn.
+
+    Raises:
+        UserError: there are too few images to have a variance.
+    """
+    pools = [calibration[task].images for task in sorted(experts)]
+    owners = torch.cat([torch.full((len(pool),), position) for position, pool in enumerate(pools)])
+    places = torch.cat([torch.arange(len(pool)) for pool in pools])
+    twin = copy.deepcopy(encoder)
+    layers = batch_norm_layers(twin)
+    counts = [layer.num_batches_tracked for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean over batches
+        layer.train()
+    order = torch.randperm(len(owners), generator=generator(seed, "batch_norm"))
+    with torch.no_grad():
+        # A last batch much smaller than the others would weigh as much as they do.
+        for batch in order.tensor_split(max(1, len(order) // _BATCH)):
+            images = [
+                encoder.resized(pools[owner][place][None])
+                for owner, place in zip(owners[batch], places[batch], strict=True)
+            ]
+            try:
+                twin(torch.cat(images).to(encoder.mean.device))
+            except ValueError as error:  # a single value per channel has no variance
+                raise UserError(f"BatchNorm statistics need more calibration images: {error}") from error
+    for layer, count, original in zip(layers, counts, batch_norm_layers(encoder), strict=True):
+        layer.momentum = original.momentum
+        if not layer.num_batches_tracked:
+            layer.running_mean, layer.running_var = original.running_mean, original.running_var
+        layer.num_batches_tracked = count
+    return twin.requires_grad_(False).eval()
+
+
+def check_batch_norm(
+    base: Encoder,
+    experts: Iterable[str],
+    calibration: Mapping[str, Calibration] | None,
+    statistics: BatchNormStatistics,
+) -> bool:
+    """Whether statistics are to be estimated anew.
+
+    Raises:
+        UserError: they are, but a task has no images to do it on; or ``statistics`` is neither of its values.
+    """
+    if statistics not in get_args(BatchNormStatistics):
+        raise UserError(f"batch_norm must be 'reestimate' or 'average', got {statistics!r}")
+    if statistics == "average" or not batch_norm_layers(base.backbone):
+        return False
+    given = calibration or {}
+    lacking = [task for task in experts if task not in given or not len(given[task].images)]
+    if lacking:
+        raise UserError(
+            "the encoder has BatchNorm layers, whose statistics no merge of weights preserves: pass calibration "
+            f"images of task {lacking[0]!r}, or batch_norm='average' to keep the experts' mean"
+        )
+    return True

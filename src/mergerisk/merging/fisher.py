@@ -1,0 +1,173 @@
+"""Fisher merging: each parameter weighted by how much an expert's predictions hang on it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat, PositiveInt
+from torch.func import functional_call, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mergerisk.merging.averaging import WeightAveraging
+from mergerisk.merging.method import Merged, MergingMethod
+from mergerisk.merging.states import tied_names
+from mergerisk.models.classifier import Classifier
+from mergerisk.randomness import generator
+from mergerisk.validation import hyperparameters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mergerisk.merging.method import Calibration
+    from mergerisk.models.encoder import Encoder, State
+
+_BYTES = 2**28
+"""Of the gradients held at once: one per example of a chunk and parameter."""
+_EXAMPLES = 64
+"""The most examples in a chunk; more gain nothing even where gradients are small."""
+
+
+@hyperparameters
+class Fisher(MergingMethod):
+    """Σ Ft θt / Σ Ft, entry by entry, with the diagonal Fisher information Ft of expert t on unlabelled images
+    of its task (Matena and Raffel 2022, arXiv 2111.09832, equations 4 to 6).
+
+    Ft = mean over images x of Σ_y p(y|x) (∂ log p(y|x) / ∂θ)², at θt and with the task's head. It is divided by
+    its L2 norm over all parameters, so that experts of different confidence weigh alike, and raised to at least
+    ``floor``: parameters that no prediction hangs on come out averaged, as do floating buffers.
+
+    Gradients are squared per image and class. Squaring the gradient of a batch's summed loss, as found
+    elsewhere, mixes images and makes the result depend on the batch size. Defaults are FusionBench's; the
+    normalisation too.
+
+    Attributes:
+        examples: images read per task, chosen at random; all of them if there are fewer.
+        classes: ``expected`` sums over all classes, each weighted by its probability (one backward pass per
+            class); ``sampled`` draws one class per image from p(y|x), an unbiased estimate.
+        floor: the least weight of any entry.
+    """
+
+    needs_calibration: ClassVar[bool] = True
+
+    examples: PositiveInt = 256
+    classes: Literal["expected", "sampled"] = "expected"
+    floor: PositiveFloat = 1e-6
+
+    def make(
+        self,
+        base: Encoder,
+        experts: Mapping[str, Encoder],
+        calibration: Mapping[str, Calibration],
+        seed: int,
+    ) -> Merged:
+        pretrained = base.state()
+        states = {task: expert.state() for task, expert in experts.items()}
+        origin = {alias: name for name, aliases in tied_names(pretrained).items() for alias in aliases}
+        named = base.backbone.named_parameters(remove_duplicate=False)
+        parameters = {name for name, parameter in named if parameter.is_floating_point()}
+        names = [name for name in pretrained if name in parameters - origin.keys()]
+        weighted = {name: torch.zeros_like(pretrained[name]) for name in names}
+        total = {name: torch.zeros_like(pretrained[name]) for name in names}
+        for task, tuned in states.items():
+            images = calibration[task].images
+            order = torch.randperm(len(images), generator=generator(seed, "fisher", task))
+            images = images[order[: self.examples]]
+            # One number per image, drawn beforehand: what it draws does not depend on the chunk it is in.
+            uniform = torch.rand(
+                len(images), dtype=torch.float64, generator=generator(seed, "fisher", task, "class")
+            )
+            # A twin, since the expert may be in training mode.
+            classifier = Classifier(experts[task].with_state(tuned), calibration[task].head)
+            leaves = {name: tuned[name] for name in names}
+            fisher = self._normalised(self._fisher(classifier, leaves, origin, images, uniform))
+            for name in names:
+                weighted[name].addcmul_(fisher[name], tuned[name])
+                total[name].add_(fisher[name])
+        rest = [name for name in pretrained if name not in parameters]
+        merged = WeightAveraging().merge_states(
+            {name: pretrained[name] for name in rest},
+            [{name: tuned[name] for name in rest} for tuned in states.values()],
+        )
+        merged |= {name: weighted[name].div_(total[name]) for name in names}
+        parts = {name: merged[origin.get(name, name)] for name in pretrained}
+        return Merged(base.with_state(parts), parts)
+
+    def _normalised(self, fisher: State) -> State:
+        # In double precision, where the squares of small numbers do not vanish.
+        norms = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in fisher.values()]
+        norm = float(torch.linalg.vector_norm(torch.stack(norms)))
+        return {name: tensor.div_(norm or 1.0).clamp_(min=self.floor) for name, tensor in fisher.items()}
+
+    def _fisher(
+        self,
+        classifier: Classifier,
+        parameters: State,
+        origin: Mapping[str, str],
+        images: torch.Tensor,
+        uniform: torch.Tensor,
+    ) -> State:
+        """Ft by parameter name.
+
+        Args:
+            classifier: expert t with the task's head, in evaluation mode.
+            parameters: its backbone's, tied ones once.
+            origin: other names of tied ones → the name they have in ``parameters``.
+            images: N × 3 × H × W.
+            uniform: N numbers in [0, 1), which say what class is sampled.
+        """
+
+        # A layer under several names is one slot: functional_call cannot put it back otherwise.
+        slots = {slot: origin.get(slot, slot) for slot, _ in classifier.encoder.backbone.named_parameters()}
+
+        def log_probabilities(image: torch.Tensor, copy: State) -> torch.Tensor:
+            named = {f"encoder.backbone.{slot}": copy[name] for slot, name in slots.items() if name in copy}
+            return F.log_softmax(functional_call(classifier, named, (image[None],), tie_weights=False)[0], dim=0)
+
+        fisher = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
+        size = _BYTES // sum(tensor.nbytes for tensor in fisher.values())
+        size = max(1, min(size, _EXAMPLES))
+        device = classifier.encoder.mean.device
+        with _plain_attention():
+            for batch, draws in zip(images.split(size), uniform.split(size), strict=True):
+                # Every image gets a (virtual) copy of the parameters for itself, so that a backward pass yields
+                # a gradient per image, and one forward pass serves the backward passes of all classes.
+                copies = {name: tensor.expand(len(batch), *tensor.shape) for name, tensor in parameters.items()}
+                logs, pull = vjp(partial(vmap(log_probabilities), batch.to(device)), copies)  # type: ignore[misc]
+                for cotangent in self._cotangents(logs, draws.to(device)):
+                    (gradients,) = pull(cotangent)
+                    for name, gradient in gradients.items():
+                        # Not in place: gradients of different parameters may be views of one tensor.
+                        fisher[name] += gradient.square().sum(dim=0)
+        return {name: tensor.div_(len(images)) for name, tensor in fisher.items()}
+
+    def _cotangents(self, logs: torch.Tensor, uniform: torch.Tensor) -> Iterator[torch.Tensor]:
+        """What log p(y|x) is weighted with, each N × classes, for gradients whose squares sum to the Fisher
+        information: √p(y|x) at one class after another, or 1 at the class that ``uniform`` falls on."""
+        classes = logs.shape[1]
+        if self.classes == "sampled":
+            passed = logs.double().exp().cumsum(dim=1) < uniform[:, None]
+            # Rounding may leave the last sum a little below 1.
+            yield F.one_hot(passed.sum(dim=1).clamp(max=classes - 1), classes).to(logs)
+            return
+        roots = (logs / 2).exp()
+        for position in range(classes):
+            cotangent = torch.zeros_like(roots)
+            cotangent[:, position] = roots[:, position]
+            yield cotangent
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Without fused attention, for which vmap has no rule on CPUs, and without the fast path of PyTorch's own
+    transformer layers, which has no gradient."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

@@ -1,0 +1,170 @@
+"""Methods that need no data: functions of state dicts that see one tensor at a time.
+
+:class:`StateMerging` settles, once for all of them, what is no business of a method's equations: integer
+buffers, tied tensors, half precision, BatchNorm's statistics. What a method's own ``combine`` gets are floating
+tensors in at least float32, each once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+from mergerisk.errors import UserError
+from mergerisk.merging.batch_norm import is_statistic
+from mergerisk.merging.method import Merged, MergingMethod
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mergerisk.merging.method import Calibration, Tensors
+    from mergerisk.models.encoder import Encoder, State
+
+T = TypeVar("T")
+
+
+class StateMerging(MergingMethod):
+    """A method that needs no data: base and experts' tensors → merged tensors."""
+
+    order_matters: ClassVar[bool] = False
+    """Whether the experts' order changes the result."""
+
+    @abstractmethod
+    def combine(
+        self, base: Tensors, experts: Sequence[Tensors], *, seed: int = 0
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """Merge floating tensors, already checked.
+
+        Args:
+            base: θ0: floating tensors by name, in at least float32, none tied to another. Never to be written to.
+            experts: θt, with the same names. Tensors may be read from disk at every access, so a method
+                holds few of them at a time.
+            seed: of everything random.
+
+        Yields:
+            Every name once, in any order, with a tensor that shares no memory with the inputs.
+        """
+
+    def merge_states(self, base: Tensors, experts: Sequence[Tensors], *, seed: int = 0) -> State:
+        """All merged tensors, in the base's order and dtypes; integer tensors are copies of the base's."""
+        merged = dict(self.stream(base, experts, seed=seed))
+        return {name: merged[name] for name in base}
+
+    def stream(
+        self, base: Tensors, experts: Sequence[Tensors], *, seed: int = 0
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """The merged tensors one after another, in any order.
+
+        Integer tensors are copies of the base's. BatchNorm's running statistics are the experts' mean, since
+        extrapolating a variance can make it negative. Tied tensors are merged once and stay tied. Half
+        precision is merged in float32 and rounded once, at the end.
+        """
+        aliases = tied_names(base)
+        tied = {alias for names in aliases.values() for alias in names}
+        names = []
+        for name, tensor in base.items():
+            if not tensor.is_floating_point():
+                yield name, tensor.clone()
+            elif is_statistic(name, base):
+                yield name, torch.stack([expert[name].detach() for expert in experts]).mean(dim=0)
+            elif name not in tied:
+                names.append(name)
+        working = [_Working(tensors, names) for tensors in (base, *experts)]
+        for name, tensor in _by_themselves(self.combine(working[0], working[1:], seed=seed)):
+            rounded = tensor.to(base[name].dtype)
+            for twin in (name, *aliases.get(name, ())):
+                yield twin, rounded
+
+    def make(
+        self,
+        base: Encoder,
+        experts: Mapping[str, Encoder],
+        calibration: Mapping[str, Calibration],  # noqa: ARG002  # part of the contract
+        seed: int,
+    ) -> Merged:
+        parts = self.merge_states(base.state(), [expert.state() for expert in experts.values()], seed=seed)
+        return Merged(base.with_state(parts), parts)
+
+
+class TensorMerging(StateMerging):
+    """A method whose equations are about one tensor at a time."""
+
+    @abstractmethod
+    def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One tensor of θ0 and of every θt → the merged one, in new memory."""
+
+    def combine(
+        self,
+        base: Tensors,
+        experts: Sequence[Tensors],
+        *,
+        seed: int = 0,  # noqa: ARG002  # nothing is random
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, pretrained in base.items():
+            yield name, self.merge_tensor(pretrained, [expert[name] for expert in experts])
+
+
+class _Working(Mapping[str, torch.Tensor]):
+    """Some of a state's tensors, half precision widened to float32 when they are asked for."""
+
+    def __init__(self, tensors: Tensors, names: Sequence[str]) -> None:
+        self._tensors = tensors
+        self._names = dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        tensor = self._tensors[name].detach()
+        return tensor.float() if tensor.dtype.itemsize < torch.float32.itemsize else tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _by_themselves(steps: Iterator[T]) -> Iterator[T]:
+    """The same steps, each taken without gradients and with one thread.
+
+    What a step does is bound by memory, or too small to be worth dividing: threads that wait for one another
+    cost more than they save.
+    """
+    threads = ThreadpoolController()
+    end = object()
+    while True:
+        with torch.inference_mode(False), torch.no_grad(), threads.limit(limits=1):
+            step = next(steps, end)
+        if step is end:
+            return
+        yield cast("T", step)
+
+
+def tied_names(state: Tensors) -> dict[str, tuple[str, ...]]:
+    """First name of every group of tensors that are one and the same in memory → the others.
+
+    A checkpoint on disk has none: it holds every tensor once, and reads it to another place each time.
+    """
+    if not isinstance(state, dict):
+        return {}
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, tensor in state.items():
+        place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        groups.setdefault(place if tensor.numel() else (name,), []).append(name)
+    return {first: tuple(others) for first, *others in groups.values() if others}
+
+
+def one_each(value: float | tuple[float, ...], count: int, what: str) -> tuple[float, ...]:
+    """A hyper-parameter per expert, from one for all or one for each.
+
+    Raises:
+        UserError: their number is not that of the experts; ``what`` names them.
+    """
+    values = value if isinstance(value, tuple) else (value,) * count
+    if len(values) != count:
+        raise UserError(f"{what}: {len(values)} values for {count} experts; give one each")
+    return values

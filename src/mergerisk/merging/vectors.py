@@ -1,0 +1,54 @@
+"""Task vectors τ = θt − θ0, piece by piece: what methods that look at all parameters at once read."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import torch
+
+from mergerisk.merging.selection import kth_largest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mergerisk.merging.method import Tensors
+
+PIECE = 2**17
+"""Entries of a task vector at a time: few enough that what is done with them stays in a core's caches."""
+
+
+def magnitudes(base: Tensors, expert: Tensors, names: list[str], stride: int = 1) -> Iterator[torch.Tensor]:
+    """|τ| of the named tensors as 1-D tensors of one dtype; with ``stride``, about every stride-th entry."""
+    dtype = common_dtype(base)
+    buffer = torch.empty(0)
+    for name in names:
+        pretrained, tuned = (tensors[name].reshape(-1)[::stride] for tensors in (base, expert))
+        for a, b in zip(tuned.split(PIECE), pretrained.split(PIECE), strict=True):
+            if a.shape != buffer.shape or a.device != buffer.device or a.dtype != buffer.dtype:
+                buffer = torch.empty_like(a)
+            piece = torch.sub(a, b, out=buffer).abs_()
+            yield piece.to(dtype) if stride == 1 else piece.to(dtype, copy=True)
+
+
+def magnitude_threshold(base: Tensors, expert: Tensors, names: list[str], density: float) -> float:
+    """The magnitude of the smallest entry of τ among its largest ``density`` · count (rounded, at least one)."""
+    count = sum(math.prod(base[name].shape) for name in names)
+    if count == 0:
+        return 0.0
+    kept = max(1, round(density * count))
+    return kth_largest(lambda stride: magnitudes(base, expert, names, stride), count, kept)
+
+
+def common_dtype(base: Tensors) -> torch.dtype:
+    """The dtype that holds every tensor of a state exactly."""
+    return reduce(torch.promote_types, (tensor.dtype for tensor in base.values()))
+
+
+def mean_vector(pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The mean of the experts' task vectors, in new memory."""
+    total = experts[0] - pretrained
+    for expert in experts[1:]:
+        total.add_(expert - pretrained)
+    return total.div_(len(experts))

@@ -1,0 +1,167 @@
+"""WEMoE: MLPs that mix the experts' weights anew for every image."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import nn
+from torch.func import functional_call, vmap
+
+from mergerisk.errors import UserError
+from mergerisk.merging.adamerging import draw, mean_entropy
+from mergerisk.merging.averaging import TaskArithmetic
+from mergerisk.merging.method import Merged, MergingMethod
+from mergerisk.models.blocks import transformer_blocks
+from mergerisk.randomness import generator
+from mergerisk.validation import hyperparameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mergerisk.merging.method import Calibration
+    from mergerisk.models.encoder import Encoder, State
+
+
+class MixtureMlp(nn.Module):
+    """An MLP with the parameters θ0 + Σ g(x)t τt, where g is a router's mean over an image's tokens.
+
+    Args:
+        mlp: holds θ0.
+        vectors: by the MLP's parameter names, task vectors, T × shape.
+    """
+
+    def __init__(self, mlp: nn.Module, vectors: Mapping[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.mlp = mlp
+        self.names = list(vectors)
+        for name, vector in vectors.items():
+            self.register_buffer(_buffer(name), vector)
+        tasks = len(next(iter(vectors.values())))
+        width = next(parameter.shape[1] for parameter in mlp.parameters() if parameter.ndim == 2)
+        self.router = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, tasks))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """N × tokens × width → N × tokens × width."""
+        shares = self.router(tokens).mean(dim=1)
+        base = dict(self.mlp.named_parameters())
+        mixed = {
+            name: base[name] + torch.tensordot(shares, self.get_buffer(_buffer(name)), dims=1)
+            for name in self.names
+        }
+        # One set of weights per image: a set per batch would let images change each other's predictions.
+        outputs: torch.Tensor = vmap(lambda parameters, image: functional_call(self.mlp, parameters, (image,)))(
+            mixed, tokens
+        )
+        return outputs
+
+
+@hyperparameters
+class WeMoE(MergingMethod):
+    """Weight-ensembling mixture of experts (Tang et al. 2024, arXiv 2402.00433, section 4), for transformers.
+
+    All tensors are merged by task arithmetic, except the blocks' MLPs: their parameters are θ0 + Σ g(x)t τt for
+    every image x, with a router g of two linear layers, averaged over the image's tokens. Routers start near g = λ
+    and learn by minimising the tasks' summed mean softmax entropy on unlabelled images.
+
+    FusionBench can average a router's answers over the batch, so that predictions depend on the company an image
+    is in; here they never do.
+
+    Attributes:
+        scaling: λ, of task arithmetic and of the routers' start.
+        steps: optimiser steps; each sees ``batch_size`` images of every task.
+        learning_rate: of Adam.
+    """
+
+    needs_calibration: ClassVar[bool] = True
+
+    scaling: Annotated[float, Field(ge=0)] = 0.3
+    steps: PositiveInt = 1000
+    batch_size: PositiveInt = 16
+    learning_rate: PositiveFloat = 1e-4
+
+    def make(
+        self,
+        base: Encoder,
+        experts: Mapping[str, Encoder],
+        calibration: Mapping[str, Calibration],
+        seed: int,
+    ) -> Merged:
+        states = [expert.state() for expert in experts.values()]
+        arithmetic = TaskArithmetic(scaling=self.scaling)
+        start = base.with_state(arithmetic.merge_states(base.state(), states))
+        encoder = _with_mixtures(start, base.state(), states)
+        self._start(encoder, generator(seed, "we_moe", "routers"))
+        self._train(encoder, calibration, seed)
+        return Merged(encoder, encoder.state())
+
+    def restore(self, base: Encoder, parts: State) -> Merged:
+        prefix = f"{next(iter(_mlp_names(base)))}."
+        count = next(len(tensor) for name, tensor in parts.items() if name.startswith(f"{prefix}{_buffer('')}"))
+        pretrained = base.state()
+        encoder = _with_mixtures(base, pretrained, [pretrained] * count)
+        return Merged(encoder.with_state(parts), parts)
+
+    def _start(self, encoder: Encoder, draws: torch.Generator) -> None:
+        """Small weights, zero biases, but λ in the last: every image starts with nearly task arithmetic's MLPs."""
+        with torch.no_grad():
+            for router in _routers(encoder):
+                for name, parameter in router.named_parameters():
+                    if name.endswith("weight"):
+                        parameter.copy_(torch.randn(parameter.shape, generator=draws) * 0.01)
+                    else:
+                        parameter.fill_(self.scaling if name == "2.bias" else 0.0)
+
+    def _train(self, encoder: Encoder, calibration: Mapping[str, Calibration], seed: int) -> None:
+        parameters = [p for router in _routers(encoder) for p in router.requires_grad_(True).parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
+        draws = {task: generator(seed, "we_moe", task) for task in calibration}
+        for _ in range(self.steps):
+            optimizer.zero_grad()
+            # Task by task: every image has weights of its own, and those of all tasks need not be held at once.
+            for task, found in calibration.items():
+                images = draw(found.images, self.batch_size, draws[task]).to(encoder.mean.device)
+                mean_entropy(found.head(encoder(images))).backward()
+            optimizer.step()
+        encoder.requires_grad_(False)
+
+
+def _buffer(name: str) -> str:
+    """Name of the buffer with an MLP parameter's task vectors; a buffer's name has no dots."""
+    return f"vectors/{name.replace('.', '/')}"
+
+
+def _mlp_names(encoder: Encoder) -> dict[str, nn.Module]:
+    """The blocks' MLPs by name.
+
+    Raises:
+        UserError: a block has no ``mlp``.
+    """
+    found = {}
+    for name, block in transformer_blocks(encoder.backbone).items():
+        mlp = getattr(block, "mlp", None)
+        if not isinstance(mlp, nn.Module):
+            raise UserError(f"we_moe: {type(block).__name__} has no module called mlp to make a mixture of")
+        found[f"{name}.mlp"] = mlp
+    return found
+
+
+def _routers(encoder: Encoder) -> list[nn.Sequential]:
+    return [module.router for module in encoder.modules() if isinstance(module, MixtureMlp)]
+
+
+def _with_mixtures(encoder: Encoder, base: State, experts: list[State]) -> Encoder:
+    """A copy of ``encoder`` whose MLPs mix those of ``base`` and ``experts``; the routers are not yet set."""
+    twin = copy.deepcopy(encoder)
+    for name, mlp in _mlp_names(twin).items():
+        own = [key for key, _ in mlp.named_parameters()]
+        mlp.load_state_dict({key: base[f"{name}.{key}"] for key in own}, strict=False)
+        vectors = {
+            key: torch.stack([expert[f"{name}.{key}"] - base[f"{name}.{key}"] for expert in experts])
+            for key in own
+        }
+        mixture = MixtureMlp(mlp, vectors).to(twin.mean.device)
+        twin.backbone.get_submodule(name.rpartition(".")[0]).add_module("mlp", mixture)
+    return twin.requires_grad_(False).eval()

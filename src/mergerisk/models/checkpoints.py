@@ -1,0 +1,325 @@
+"""Checkpoints on disk: what they hold is known from their headers, tensors are read when they are asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+
+from mergerisk.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+
+PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+"""Endings of files that are, or may be, pickles."""
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""What safetensors calls the dtypes that are read here; the others belong to quantised weights."""
+
+_MAX_ENTRIES = 2**60
+"""Of a tensor, counting dimensions of size 0 as 1; PyTorch counts in 64 bits."""
+
+_MAX_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors library itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor without its values.
+
+    Attributes:
+        dtype: its dtype.
+        shape: its shape.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class StoredTensors(Mapping[str, torch.Tensor]):
+    """Tensors by name that are not kept in memory: every access makes a new one."""
+
+    @property
+    @abstractmethod
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """Dtype and shape of every tensor, known without reading values."""
+
+    @abstractmethod
+    def file(self, name: str) -> Path:
+        """The file that decides a tensor's values, for messages."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.specs
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in a file a tensor's values are."""
+
+    file: Path
+    start: int
+    spec: TensorSpec
+
+
+class Checkpoint(StoredTensors):
+    """The tensors of a safetensors checkpoint.
+
+    A tensor is read from its file into memory of its own, never mapped: resident memory is what the caller keeps,
+    however much was read before.
+
+    Args:
+        path: a ``.safetensors`` file, or a folder with ``model.safetensors`` or its index and shards.
+
+    Raises:
+        UserError: no such checkpoint; pickles, whose loading could run code; a file that is cut short, or whose
+            header does not describe it; an index that names a missing shard or a path elsewhere.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            self._places = _read_folder(self.path)
+        elif self.path.suffix in PICKLES:
+            raise UserError(f"{self.path}: {_why_no_pickles()}")
+        elif self.path.is_file():
+            self._places = _read_header(self.path)
+        else:
+            raise UserError(f"{self.path}: no such file or folder")
+        self._specs = {name: place.spec for name, place in self._places.items()}
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        return self._specs
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files with the tensors."""
+        return tuple(dict.fromkeys(place.file for place in self._places.values()))
+
+    def file(self, name: str) -> Path:
+        return self._places[name].file
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        place = self._places[name]
+        values = torch.empty(place.spec.shape, dtype=place.spec.dtype)
+        raw = values.reshape(-1).view(torch.uint8).numpy().data
+        try:
+            # Unbuffered: straight from the system's page cache into the tensor.
+            with place.file.open("rb", buffering=0) as file:
+                file.seek(place.start)
+                read = 0
+                while read < len(raw):
+                    count = file.readinto(raw[read:])
+                    if not count:
+                        raise UserError(f"{place.file}: ends within tensor {name!r}; it changed while it was read")
+                    read += count
+        except OSError as error:
+            raise UserError(f"{place.file}: cannot be read: {error.strerror}") from error
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How the names of two checkpoints of one architecture correspond, up to a prefix on one side.
+
+    Attributes:
+        ours: prefix that only the names of the one have, with its dot.
+        theirs: prefix that only the names of the other have.
+    """
+
+    ours: str = ""
+    theirs: str = ""
+
+    def __call__(self, name: str) -> str:
+        """The other's name of what the one calls ``name``."""
+        return self.theirs + name.removeprefix(self.ours)
+
+    def back(self, name: str) -> str | None:
+        """The one's name of what the other calls ``name``; None if that is outside the prefix."""
+        return self.ours + name.removeprefix(self.theirs) if name.startswith(self.theirs) else None
+
+
+def align(names: Collection[str], others: Collection[str]) -> Alignment:
+    """The prefix under which most of ``names`` are found among ``others``; none if that is as good.
+
+    A model and the same model within a larger one (``ViTModel`` and ``ViTForImageClassification``) differ so.
+
+    Raises:
+        UserError: several prefixes do equally well.
+    """
+    found: Counter[Alignment] = Counter()
+    for inner, outer, make in ((set(names), others, _theirs), (set(others), names, _ours)):
+        for name in outer:
+            found.update(
+                make(name[: dot + 1])
+                for dot, letter in enumerate(name)
+                if letter == "." and name[dot + 1 :] in inner
+            )
+    same = len(set(names) & set(others))
+    best = max(found.values(), default=0)
+    if best <= same:
+        return Alignment()
+    first, *rest = [alignment for alignment, count in found.items() if count == best]
+    if rest:
+        prefixes = ", ".join(repr(a.theirs or a.ours) for a in (first, *rest))
+        raise UserError(f"names fit equally well under several prefixes ({prefixes}); include fewer tensors")
+    return first
+
+
+def _theirs(prefix: str) -> Alignment:
+    return Alignment(theirs=prefix)
+
+
+def _ours(prefix: str) -> Alignment:
+    return Alignment(ours=prefix)
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a folder holds a PEFT adapter instead of a model."""
+    return (path / ADAPTER_CONFIG).is_file()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold a JSON object")
+    return content
+
+
+def _read_folder(folder: Path) -> dict[str, _Place]:
+    if (folder / WEIGHTS).is_file():
+        return _read_header(folder / WEIGHTS)
+    if (folder / INDEX).is_file():
+        return _read_shards(folder / INDEX)
+    if is_adapter(folder):
+        raise UserError(f"{folder}: an adapter, not a model; adapters can be experts, on a base of their own")
+    others = sorted(path.name for path in folder.iterdir())
+    if any(Path(name).suffix in PICKLES for name in others):
+        raise UserError(f"{folder}: no {WEIGHTS}; {_why_no_pickles()}")
+    single = [name for name in others if name.endswith(".safetensors")]
+    hint = f"; or give a file, such as {folder / single[0]}" if single else ""
+    raise UserError(f"{folder}: no {WEIGHTS} and no {INDEX}; save the model with save_pretrained{hint}")
+
+
+def _why_no_pickles() -> str:
+    return (
+        "pickled weights are not read, since loading them can run code they carry; convert them where you trust "
+        "them: save_pretrained, or safetensors.torch.save_file"
+    )
+
+
+def _read_shards(index: Path) -> dict[str, _Place]:
+    owners = read_json(index).get("weight_map")
+    if not isinstance(owners, dict) or not owners:
+        raise UserError(f"{index}: weight_map is missing or empty")
+    places: dict[str, _Place] = {}
+    for shard in dict.fromkeys(owners.values()):
+        if not isinstance(shard, str) or shard in {"", ".", ".."} or {"/", "\\", "\0"} & set(shard):
+            raise UserError(f"{index}: names the shard {shard!r}; shards are files of the same folder")
+        file = index.parent / shard
+        if not file.is_file():
+            raise UserError(f"{file}: missing, but {index.name} names it; download it again")
+        found = _read_header(file)
+        for name in found:
+            if owners.get(name) != shard:
+                raise UserError(f"{file}: holds tensor {name!r}, which {index.name} does not place there")
+        places |= found
+    if missing := owners.keys() - places.keys():
+        name = min(missing)
+        raise UserError(f"{index.parent / owners[name]}: lacks tensor {name!r}, which {index.name} places there")
+    return places
+
+
+def _read_header(file: Path) -> dict[str, _Place]:
+    """The tensors of one file in the order of their values.
+
+    Nothing in the header is trusted: the tensors must tile the file exactly.
+    """
+
+    def broken(what: str) -> NoReturn:
+        raise UserError(f"{file}: not a sound safetensors file: {what}")
+
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            first = opened.read(8)
+            length = int.from_bytes(first, "little")
+            if len(first) < 8 or length > min(size - 8, _MAX_HEADER):
+                broken("cut short, or its header's length is wrong")
+            text = opened.read(length)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        broken("its header is not JSON")
+    if not isinstance(header, dict):
+        broken("its header is not a JSON object")
+    header.pop("__metadata__", None)
+
+    found: list[tuple[int, int, str, TensorSpec]] = []
+    for name, entry in header.items():
+        match entry:
+            case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [start, end]} if all(
+                type(number) is int and number >= 0 for number in (*shape, start, end)
+            ):
+                if dtype not in DTYPES:
+                    broken(f"tensor {name!r} has dtype {dtype!r}, which is not supported")
+                spec = TensorSpec(DTYPES[dtype], tuple(shape))
+                if math.prod(max(1, side) for side in shape) > _MAX_ENTRIES:
+                    broken(f"tensor {name!r} has an impossible shape")
+                if end - start != spec.nbytes:
+                    broken(f"tensor {name!r} has {end - start} bytes, its shape and dtype need {spec.nbytes}")
+                found.append((start, end, name, spec))
+            case _:
+                broken(f"its header's entry for {name!r} is malformed")
+    found.sort(key=lambda entry: entry[:2])
+    ends = [0, *(end for _, end, *_ in found)]
+    starts = [*(start for start, *_ in found), size - 8 - length]
+    if starts != ends:
+        broken("cut short, or its tensors overlap or leave gaps")
+    return {name: _Place(file, 8 + length + start, spec) for start, _, name, spec in found}

@@ -1,0 +1,133 @@
+"""Model folders by path, or from a hub of models such as huggingface.co."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergerisk.errors import UserError
+from mergerisk.models.checkpoints import ADAPTER_CONFIG, INDEX, PICKLES, WEIGHTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_CONFIGS = ("config.json", "preprocessor_config.json", ADAPTER_CONFIG)
+
+_PATIENCE = 15.0
+"""Seconds that the hub may take to answer."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def fetch(spec: str, *, offline: bool = False, endpoint: str | None = None, cache: Path | None = None) -> Path:
+    """The file or folder that ``spec`` names, downloaded if need be.
+
+    A path that exists wins. Of a hub's repository only safetensors at its top and the configurations beside them
+    are downloaded, into the cache that transformers uses too.
+
+    Args:
+        spec: a file, a folder, ``org/name`` or ``org/name@revision``.
+        offline: use what is cached only.
+        endpoint: the hub's address; huggingface.co or ``HF_ENDPOINT`` by default.
+        cache: folder of downloads; the usual cache by default.
+
+    Raises:
+        UserError: no such path; no such repository or revision, or none without logging in; no safetensors in it;
+            the hub cannot be reached and nothing is cached.
+    """
+    path = Path(spec).expanduser()
+    if path.exists():
+        return path
+    if is_path(spec):
+        raise UserError(f"{path}: no such file or folder")
+    name, _, revision = spec.partition("@")
+    if not _HUB_ID.fullmatch(name):
+        raise UserError(f"{spec!r}: no such file or folder; a model on the hub is written org/name")
+    return _download(name, revision or None, offline=offline, endpoint=endpoint, cache=cache)
+
+
+def is_path(spec: str) -> bool:
+    """Whether a spec that names no existing file can only be a path."""
+    return spec.startswith((".", "/", "~")) or spec.partition("@")[0].count("/") > 1
+
+
+def commit_of(path: Path) -> str | None:
+    """The commit a folder in the hub's cache belongs to; None for any other folder."""
+    inside = path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--")
+    return path.name if inside and _COMMIT.fullmatch(path.name) else None
+
+
+def _download(name: str, revision: str | None, *, offline: bool, endpoint: str | None, cache: Path | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    where = f"{name}@{revision}" if revision else name
+    fault: Exception | None = None
+    if not offline:
+        try:
+            found = HfApi(endpoint=endpoint).model_info(name, revision=revision, timeout=_PATIENCE)
+            wanted = _wanted(where, [file.rfilename for file in found.siblings or []])
+            return Path(
+                snapshot_download(
+                    name, revision=revision, allow_patterns=wanted, endpoint=endpoint, cache_dir=cache
+                )
+            )
+        except (HfHubHTTPError, HFValidationError) as error:
+            raise UserError(f"{where}: no such folder, and {_explain(error)}") from error
+        except UserError:
+            raise
+        except Exception as error:  # no connection, or a broken one; the library documents no class of errors
+            fault = error
+    try:
+        folder = Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=list(_CONFIGS), cache_dir=cache, local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError:
+        folder = None
+    if folder is not None and any(folder.glob("*.safetensors")):
+        return folder
+    if fault is None:
+        raise UserError(
+            f"{where}: no such folder, and not in the cache of downloads; fetch it once without --offline"
+        )
+    raise UserError(
+        f"{where}: no such folder, and it cannot be downloaded: {_first_line(fault)}; mend that, or give a folder"
+    ) from fault
+
+
+def _wanted(where: str, files: Iterable[str]) -> list[str]:
+    """The files of a repository that hold a model, or an adapter.
+
+    Raises:
+        UserError: it has no safetensors.
+    """
+    top = [file for file in files if "/" not in file]
+    weights = [file for file in top if file.endswith(".safetensors")]
+    if not weights:
+        pickles = [file for file in top if Path(file).suffix in PICKLES]
+        hint = f"only {pickles[0]}, and loading a pickle can run code; " if pickles else ""
+        raise UserError(f"{where}: the repository has no safetensors; {hint}convert it, or use another revision")
+    whole = [file for file in weights if file == WEIGHTS]
+    return [file for file in top if file in _CONFIGS or file == INDEX] + (whole or weights)
+
+
+def _explain(error: Exception) -> str:
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return "on the hub it is gated; accept its conditions there, then log in with: hf auth login"
+        case errors.RevisionNotFoundError():
+            return "the hub's repository has no such revision"
+        case errors.RepositoryNotFoundError():
+            return "no such model on the hub, or a private one; check the name, or log in with: hf auth login"
+        case _:
+            return f"the hub refuses: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,5 @@
+from .mergekit import translate as translate
+from .running import merge_checkpoints as merge_checkpoints
+from .schema import Recipe as Recipe
+from .schema import load_recipe as load_recipe
+from .schema import parse_recipe as parse_recipe

@@ -1,0 +1,244 @@
+"""What a recipe names, opened and held against each other before anything is merged: headers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from mergerisk.errors import UserError
+from mergerisk.models.checkpoints import Alignment, Checkpoint, StoredTensors, TensorSpec, align, is_adapter
+from mergerisk.models.checks import check_finite
+from mergerisk.models.hub import commit_of, fetch
+from mergerisk.models.lora import LoraCheckpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from pathlib import Path
+
+    import torch
+
+    from mergerisk.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """One checkpoint of a recipe.
+
+    Attributes:
+        spec: what the recipe calls it.
+        path: where it is.
+        tensors: what it holds.
+        files: its own files.
+        alignment: from the base's names to its own.
+        left_out: its floating tensors that the base does not have.
+    """
+
+    spec: str
+    path: Path
+    tensors: StoredTensors
+    files: tuple[Path, ...]
+    alignment: Alignment = field(default_factory=Alignment)
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def commit(self) -> str | None:
+        """The hub's commit, if it came from there."""
+        return commit_of(self.path)
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """All of a recipe's checkpoints.
+
+    Attributes:
+        base: the pretrained one.
+        experts: the others, by name.
+        merged: the base's names of the tensors that are merged.
+    """
+
+    base: Ingredient
+    experts: Mapping[str, Ingredient]
+    merged: tuple[str, ...]
+
+    @property
+    def named(self) -> tuple[tuple[str, Ingredient], ...]:
+        """All of them; an expert, too, may be called base."""
+        return (("base", self.base), *self.experts.items())
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """The base's names of the tensors that are taken from it as they are."""
+        merged = set(self.merged)
+        return tuple(name for name in self.base.tensors if name not in merged)
+
+    @property
+    def bytes_to_read(self) -> int:
+        """Of all experts' tensors that are merged."""
+        return sum(
+            expert.tensors.specs[expert.alignment(name)].nbytes
+            for expert in self.experts.values()
+            for name in self.merged
+        )
+
+
+class Part(StoredTensors):
+    """Some tensors of an ingredient under the base's names, looked over as they are read.
+
+    Args:
+        tensors: the ingredient's.
+        names: the base's names → the ingredient's.
+        dtype: that floating tensors come in; None for their own.
+        read: told the size of every tensor that is read for the first time.
+    """
+
+    def __init__(
+        self,
+        tensors: StoredTensors,
+        names: Mapping[str, str],
+        dtype: torch.dtype | None = None,
+        read: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._tensors = tensors
+        self._names = names
+        self._read = read
+        self._seen: set[str] = set()
+        self._specs = {name: _spec_in(tensors.specs[own], dtype) for name, own in names.items()}
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        return self._specs
+
+    def file(self, name: str) -> Path:
+        return self._tensors.file(self._names[name])
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        own = self._names[name]
+        tensor = self._tensors[own]
+        if name not in self._seen:
+            check_finite({own: tensor}, str(self.file(name)))
+            self._read(tensor.nbytes)
+            self._seen.add(name)
+        return tensor.to(self._specs[name].dtype)
+
+
+def gather(recipe: Recipe, *, offline: bool = False) -> Ingredients:
+    """Fetch and open a recipe's checkpoints, and see that they fit.
+
+    Raises:
+        UserError: a checkpoint cannot be had, or does not fit the base; the message says what to do.
+    """
+    try:
+        path = fetch(recipe.base, offline=offline)
+        opened = Checkpoint(path)
+    except UserError as error:
+        raise UserError(f"base: {error}") from error
+    base = Ingredient(recipe.base, path, opened, opened.files)
+    _check_patterns("include", recipe.include, opened)
+    merged = tuple(
+        name for name, spec in opened.specs.items() if spec.dtype.is_floating_point and _chosen(name, recipe)
+    )
+    experts = {}
+    for name, spec in recipe.experts.items():
+        try:
+            experts[name] = _open_expert(spec, fetch(spec, offline=offline), base, merged, recipe)
+        except UserError as error:
+            raise UserError(f"expert {name!r}: {error}") from error
+    # What only experts have can be excluded too.
+    names = set(opened)
+    for expert in experts.values():
+        names.update(expert.left_out, filter(None, map(expert.alignment.back, expert.tensors)))
+    _check_patterns("exclude", recipe.exclude, names)
+    if not merged:
+        raise UserError("include, exclude: they leave no tensor of the base to merge")
+    return Ingredients(base, experts, merged)
+
+
+def _open_expert(spec: str, path: Path, base: Ingredient, merged: tuple[str, ...], recipe: Recipe) -> Ingredient:
+    if is_adapter(path):
+        whole = Part(base.tensors, {name: name for name in base.tensors})
+        adapted = LoraCheckpoint(
+            whole,
+            path,
+            config=base.path if base.path.is_dir() else None,
+            ignored=lambda name: not _chosen(name, recipe),
+        )
+        expert = Ingredient(spec, path, adapted, adapted.files, left_out=adapted.left_out)
+    else:
+        opened = Checkpoint(path)
+        alignment = align(merged, opened.specs.keys())
+        left_out = _extra(base, opened, alignment, recipe)
+        expert = Ingredient(spec, path, opened, opened.files, alignment, left_out)
+    if merged and not any(expert.alignment(name) in expert.tensors for name in merged):
+        raise UserError(f"{path}: has none of the tensors to merge; is it a model of the base's architecture?")
+    for name in merged:
+        _check_tensor(name, base, expert, recipe)
+    return expert
+
+
+def _chosen(name: str, recipe: Recipe) -> bool:
+    """Whether the recipe's patterns ask for a tensor."""
+    return any(fnmatchcase(name, pattern) for pattern in recipe.include) and not any(
+        fnmatchcase(name, pattern) for pattern in recipe.exclude
+    )
+
+
+def _extra(base: Ingredient, expert: Checkpoint, alignment: Alignment, recipe: Recipe) -> tuple[str, ...]:
+    """An expert's floating tensors that the base does not have.
+
+    Those outside a common prefix are no part of the base's model. Others are a mistake, unless they are excluded.
+    """
+    found = []
+    for own, spec in expert.specs.items():
+        name = alignment.back(own)
+        if name in base.tensors or not spec.dtype.is_floating_point:
+            continue
+        if name is not None and _chosen(name, recipe):
+            raise UserError(
+                f"{expert.file(own)}: tensor {own!r} is not in the base; to leave it out: {_exclude(name)}"
+            )
+        found.append(own)
+    return tuple(found)
+
+
+def _check_tensor(name: str, base: Ingredient, expert: Ingredient, recipe: Recipe) -> None:
+    own = expert.alignment(name)
+    wanted = base.tensors.specs[name]
+    found = expert.tensors.specs.get(own)
+    if found is None:
+        raise UserError(f"{expert.path}: lacks tensor {own!r}; to keep the base's: {_exclude(name)}")
+    where = f"{expert.tensors.file(own)}: tensor {own!r}"
+    if found.shape != wanted.shape:
+        raise UserError(
+            f"{where} has shape {found.shape}, the base's has {wanted.shape}; to keep the base's: {_exclude(name)}"
+        )
+    # An adapter adds to the base, whatever its own precision.
+    same = found.dtype == wanted.dtype or isinstance(expert.tensors, LoraCheckpoint) or recipe.dtype is not None
+    if not found.dtype.is_floating_point or not same:
+        raise UserError(
+            f"{where} is {_short(found.dtype)}, the base's is {_short(wanted.dtype)}; set dtype in the recipe "
+            "to merge them in float32"
+        )
+
+
+def _check_patterns(where: str, patterns: Iterable[str], names: Collection[str]) -> None:
+    """Raises:
+    UserError: a pattern matches no tensor, so it is probably misspelt.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UserError(f"{where}: pattern {pattern!r} matches no tensor")
+
+
+def _exclude(name: str) -> str:
+    """What to write in the recipe to leave out a tensor and its neighbours."""
+    module = name.rpartition(".")[0]
+    return f'exclude: ["{module}.*"]' if module else f'exclude: ["{name}"]'
+
+
+def _spec_in(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:
+    return TensorSpec(dtype, spec.shape) if dtype is not None and spec.dtype.is_floating_point else spec
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,217 @@
+"""From a recipe to a folder that transformers loads, one tensor at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mergerisk.errors import UserError
+from mergerisk.merging import StateMerging
+from mergerisk.merging.emr import Emr, task_state
+from mergerisk.models.checkpoints import WEIGHTS, TensorSpec, read_json
+from mergerisk.recipe.card import describe_merge
+from mergerisk.recipe.ingredients import Part, gather
+from mergerisk.recipe.writing import SafetensorsWriter, check_output, new_folder, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from mergerisk.merging import MergingMethod
+    from mergerisk.recipe.ingredients import Ingredient, Ingredients
+    from mergerisk.recipe.schema import Recipe
+
+
+def merge_checkpoints(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    force: bool = False,
+    offline: bool = False,
+    listener: Callable[[int, int], None] = lambda *_: None,
+) -> Path:
+    """Merge a recipe's checkpoints into a folder that ``from_pretrained`` loads.
+
+    Tensors are read, merged and written one after another. Whatever goes wrong, ``out`` is as it was before.
+
+    Args:
+        recipe: what to merge, and how.
+        out: the folder to make; absent or empty.
+        force: replace what an earlier merge left there.
+        offline: take models of the hub from the cache only.
+        listener: told how many bytes of how many have been read and written.
+
+    Returns:
+        The folder: ``model.safetensors``, configurations, ``README.md`` (a model card), ``recipe.yaml``. A method
+        with an encoder per task writes one folder per task within it.
+
+    Raises:
+        UserError: the recipe cannot be carried out; found before anything is merged, except for NaN and infinity
+            in a checkpoint, an overflow in half precision, and a disk that fills up.
+    """
+    out = Path(out)
+    method = _data_free(recipe)
+    check_output(out, force=force)
+    ingredients = gather(recipe, offline=offline)
+    check_output(out, force=force, ingredients=[ingredient.path for _, ingredient in ingredients.named])
+    specs = _output_specs(recipe, ingredients)
+    size = sum(spec.nbytes for spec in specs.values()) * (len(recipe.experts) if method.encoder_per_task else 1)
+    meter = _Meter(size + ingredients.bytes_to_read, listener)
+    local = [file for _, ingredient in ingredients.named if ingredient.commit is None for file in ingredient.files]
+    with new_folder(out, size) as folder, _digesting(local) as digests:
+        for task, tensors in _models(recipe, method, ingredients, meter):
+            inside = folder / task
+            inside.mkdir(exist_ok=True)
+            with SafetensorsWriter(inside / WEIGHTS, specs) as writer:
+                for name, tensor in tensors:
+                    writer.write(name, _rounded(tensor, name, specs[name].dtype))
+                    meter.add(specs[name].nbytes)
+            _copy_configs(ingredients.base.path, inside, recipe.dtype)
+        resolved = _resolved(recipe, method, ingredients, out)
+        write_text(folder / "recipe.yaml", resolved.to_yaml())
+        write_text(folder / "README.md", describe_merge(resolved, ingredients, digests()))
+    return out
+
+
+def _data_free(recipe: Recipe) -> MergingMethod:
+    """The method, seen to take as many experts as there are.
+
+    Raises:
+        UserError: it reads images, or does not.
+    """
+    method = recipe.create_method()
+    if isinstance(method, Emr):
+        return method
+    if not isinstance(method, StateMerging):
+        raise UserError(f"method: {recipe.method} does not merge checkpoints alone; run it in a study")
+    ramp = torch.arange(4.0).reshape(2, 2)
+    method.merge_states({"rehearsal": ramp}, [{"rehearsal": -step * ramp} for step in range(len(recipe.experts))])
+    return method
+
+
+def _models(
+    recipe: Recipe, method: MergingMethod, ingredients: Ingredients, meter: _Meter
+) -> Iterator[tuple[str, Iterator[tuple[str, torch.Tensor]]]]:
+    """Per model of the result: its folder's name, empty if it is the only one, and its tensors."""
+    working = None if recipe.dtype is None else torch.float64 if recipe.dtype == "float64" else torch.float32
+    experts = {
+        name: Part(expert.tensors, {own: expert.alignment(own) for own in ingredients.merged}, working, meter.add)
+        for name, expert in ingredients.experts.items()
+    }
+    stored = ingredients.base.tensors
+    copied = Part(stored, {name: name for name in ingredients.copied})
+    # The one ingredient that is in memory as a whole, since tensors that share memory are merged once, and of
+    # tensors that are read anew at every access that cannot be told.
+    base = dict(Part(stored, {name: name for name in ingredients.merged}, working))
+    if isinstance(method, Emr):
+        parts = method.merge_tasks(base, experts)
+        for task in experts:
+            yield task, chain(copied.items(), task_state(base, parts, task).items())
+    elif isinstance(method, StateMerging):
+        yield "", chain(copied.items(), method.stream(base, list(experts.values()), seed=recipe.seed))
+
+
+def _rounded(tensor: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor as it is written.
+
+    Raises:
+        UserError: it does not fit into its dtype.
+    """
+    rounded = tensor.to(dtype)
+    if not bool(torch.isfinite(rounded).all()):
+        raise UserError(
+            f"merged tensor {name!r} exceeds the range of {dtype}; set dtype in the recipe to bfloat16 or float32"
+        )
+    return rounded
+
+
+def _output_specs(recipe: Recipe, ingredients: Ingredients) -> dict[str, TensorSpec]:
+    base = ingredients.base.tensors
+    return dict(Part(base, {name: name for name in base}, _dtype(recipe)).specs)
+
+
+def _dtype(recipe: Recipe) -> torch.dtype | None:
+    return None if recipe.dtype is None else getattr(torch, recipe.dtype)
+
+
+def _copy_configs(base: Path, folder: Path, dtype: str | None) -> None:
+    """What transformers needs beside the weights: the merge has the base's architecture."""
+    if (base / "config.json").is_file():
+        config = read_json(base / "config.json")
+        text = json.dumps(config if dtype is None else _with_dtype(config, dtype), indent=2, ensure_ascii=False)
+        write_text(folder / "config.json", f"{text}\n")
+    if (base / "preprocessor_config.json").is_file():
+        write_text(folder / "preprocessor_config.json", (base / "preprocessor_config.json").read_text("utf-8"))
+
+
+def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """A configuration, and those nested in it, with another dtype wherever they have one."""
+    return {
+        key: dtype
+        if key in {"dtype", "torch_dtype"} and value is not None
+        else _with_dtype(value, dtype)
+        if isinstance(value, dict)
+        else value
+        for key, value in config.items()
+    }
+
+
+@contextmanager
+def _digesting(files: Iterable[Path]) -> Iterator[Callable[[], dict[Path, str]]]:
+    """SHA-256 of files, computed beside a merge, since it takes as long as most merges.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+
+    def digest(file: Path) -> str:
+        try:
+            with file.open("rb") as opened:
+                return hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+
+    pool = ThreadPoolExecutor(2)
+    digests = {file: pool.submit(digest, file) for file in files}
+    try:
+        yield lambda: {file: found.result() for file, found in digests.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _resolved(recipe: Recipe, method: MergingMethod, ingredients: Ingredients, out: Path) -> Recipe:
+    """The recipe that makes the same again, read from ``out``: every default filled in, commits for revisions."""
+
+    def place(ingredient: Ingredient) -> str:
+        if ingredient.commit is not None:
+            return f"{ingredient.spec.partition('@')[0]}@{ingredient.commit}"
+        return os.path.relpath(ingredient.path, os.path.realpath(out))
+
+    return recipe.model_copy(
+        update={
+            "base": place(ingredients.base),
+            "experts": {name: place(expert) for name, expert in ingredients.experts.items()},
+            "parameters": dataclasses.asdict(method),  # type: ignore[call-overload]
+        }
+    )
+
+
+class _Meter:
+    """Counts bytes for a listener."""
+
+    def __init__(self, total: int, listener: Callable[[int, int], None]) -> None:
+        self._total = total
+        self._done = 0
+        self._listener = listener
+
+    def add(self, count: int) -> None:
+        self._done += count
+        self._listener(self._done, self._total)

@@ -1,0 +1,173 @@
+"""The recipe file: which checkpoints to merge, and how."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mergerisk.errors import UserError, did_you_mean
+from mergerisk.models.hub import is_path
+from mergerisk.validation import first_finding
+
+if TYPE_CHECKING:
+    from mergerisk.merging import MergingMethod
+
+_FOLDER_NAME = re.compile(r"\w[\w .@+-]*")
+
+Pattern = Annotated[str, Field(min_length=1)]
+"""A tensor's name, in which ``*`` stands for anything."""
+
+
+class Recipe(BaseModel):
+    """Everything that decides a merged checkpoint.
+
+    In a file, the method's hyper-parameters stand beside the other fields, and experts may be a list.
+
+    Attributes:
+        base: the pretrained checkpoint: a folder, a ``.safetensors`` file, or ``org/name[@revision]`` on the hub.
+        experts: name → fine-tuned checkpoint, or a folder with a LoRA adapter of the base.
+        method: a merging method that reads no data.
+        parameters: its hyper-parameters.
+        dtype: of the result's floating tensors; None for the base's. If it is given, ingredients may differ in
+            theirs: all are merged in float32 (float64 for a result in float64) and rounded once.
+        include: patterns of the base's tensors to merge.
+        exclude: patterns of tensors to leave out again. What is not merged is the base's.
+        seed: of a method that draws at random.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: Annotated[str, Field(min_length=1)]
+    experts: Annotated[dict[str, str], Field(min_length=1)]
+    method: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
+    include: tuple[Pattern, ...] = ("*",)
+    exclude: tuple[Pattern, ...] = ()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside(cls, content: Any) -> Any:
+        """Collect the hyper-parameters from between the other fields."""
+        if not isinstance(content, dict) or "parameters" in content or not isinstance(content.get("method"), str):
+            return content
+        own = {key: value for key, value in content.items() if key in cls.model_fields}
+        return own | {"parameters": {key: value for key, value in content.items() if key not in own}}
+
+    @field_validator("experts", mode="before")
+    @classmethod
+    def _named(cls, experts: object) -> object:
+        """Give the entries of a list their files' names."""
+        if not isinstance(experts, list):
+            return experts
+        named: dict[str, object] = {}
+        for position, spec in enumerate(experts, start=1):
+            name = Path(str(spec).partition("@")[0]).name.removesuffix(".safetensors")
+            named[name if name and name not in named else f"{name or 'expert'}-{position}"] = spec
+        return named
+
+    @field_validator("experts")
+    @classmethod
+    def _usable(cls, experts: dict[str, str]) -> dict[str, str]:
+        for name, spec in experts.items():
+            if not _FOLDER_NAME.fullmatch(name):
+                raise ValueError(f"expert {name!r}: choose a name that can be a folder's")
+            if not spec:
+                raise ValueError(f"expert {name!r}: give a folder, a file or org/name")
+        return experts
+
+    @field_validator("include", "exclude", mode="before")
+    @classmethod
+    def _one_pattern(cls, patterns: object) -> object:
+        return [patterns] if isinstance(patterns, str) else patterns
+
+    def create_method(self) -> MergingMethod:
+        """The method with its hyper-parameters.
+
+        Raises:
+            UserError: no such method, one that reads images, or a hyper-parameter that is wrong.
+        """
+        from mergerisk.merging import create, split_name
+        from mergerisk.merging.catalogue import METHODS
+
+        name, correction = split_name(self.method)
+        if correction is not None or METHODS.load(name).needs_calibration:
+            raise UserError(f"method: {self.method} reads images; run it in a study")
+        known = {field.name for field in dataclasses.fields(METHODS.load(name))}  # type: ignore[arg-type]
+        for key in self.parameters:
+            if key not in known:
+                hint = did_you_mean(key, known | Recipe.model_fields.keys() - {"parameters"})
+                raise UserError(f"{key}: neither a field of a recipe nor a hyper-parameter of {name}{hint}")
+        return create(name, **self.parameters)
+
+    def to_yaml(self) -> str:
+        """The recipe as a file that :func:`load_recipe` reads back."""
+        content = self.model_dump(mode="json", exclude={"parameters"}, exclude_none=True)
+        return yaml.safe_dump(content | self.parameters, sort_keys=False, allow_unicode=True, width=100)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """A recipe from a YAML file, this package's or mergekit's.
+
+    Args:
+        path: the file; paths in it are relative to its folder.
+
+    Raises:
+        UserError: no such file, not YAML, or a field that is wrong; the message names it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; give a recipe's YAML file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a recipe is a mapping of fields, got {type(content).__name__}")
+    try:
+        if "merge_method" in content:
+            from mergerisk.recipe.mergekit import translate
+
+            content = translate(content)
+        return parse_recipe(content, path.parent)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def parse_recipe(content: dict[str, Any], folder: Path | None = None) -> Recipe:
+    """A recipe from a mapping.
+
+    Args:
+        content: the fields of :class:`Recipe`, hyper-parameters beside them.
+        folder: what relative paths are relative to; the working directory by default.
+
+    Raises:
+        UserError: a field is wrong; the message names it.
+    """
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(first_finding(error, Recipe.model_fields)) from error
+    recipe.create_method()
+    folder = folder or Path()
+    experts = {name: _anchored(spec, folder) for name, spec in recipe.experts.items()}
+    return recipe.model_copy(update={"base": _anchored(recipe.base, folder), "experts": experts})
+
+
+def _anchored(spec: str, folder: Path) -> str:
+    """A path made absolute; a model on the hub as it is."""
+    path = folder / Path(spec).expanduser()
+    return os.path.normpath(path.absolute()) if path.exists() or is_path(spec) else spec

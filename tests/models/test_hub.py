@@ -1,0 +1,129 @@
+"""Folders, files and hub repositories, against a hub on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from mergerisk.errors import UserError
+from mergerisk.models.checkpoints import Checkpoint
+from mergerisk.models.hub import commit_of, fetch
+from tests.models.hub_stand_in import COMMIT, hub
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WEIGHTS = save({"weight": torch.arange(2000.0)})
+MODEL = {"config.json": b"{}", "model.safetensors": WEIGHTS}
+
+
+def test_a_path_that_exists_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert fetch("org/name").resolve() == tmp_path / "org" / "name"
+    assert commit_of(fetch("org/name")) is None
+
+
+@pytest.mark.parametrize("spec", ["./missing", "/missing", "~/missing", "a/b/c", "../a"])
+def test_what_looks_like_a_path_is_not_asked_of_the_hub(spec: str) -> None:
+    with pytest.raises(UserError, match=r"no such file or folder$"):
+        fetch(spec)
+
+
+@pytest.mark.parametrize("spec", ["missing", "org/", "org/na me", "missing.safetensors"])
+def test_what_is_neither_a_path_nor_a_hub_id_is_said_to_be(spec: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="org/name"):
+        fetch(spec, cache=tmp_path, endpoint="http://127.0.0.1:9")
+
+
+def test_only_what_a_merge_needs_is_downloaded(tmp_path: Path) -> None:
+    repository = MODEL | {
+        "preprocessor_config.json": b"{}",
+        "pytorch_model.bin": b"pickle",
+        "model.fp16.safetensors": b"other",
+        "onnx/model.safetensors": b"other",
+        "README.md": b"words",
+    }
+    with hub({"org/name": repository}) as (address, requests):
+        folder = fetch("org/name", endpoint=address, cache=tmp_path)
+        assert {path.name for path in folder.iterdir()} == {
+            "config.json",
+            "model.safetensors",
+            "preprocessor_config.json",
+        }
+        assert torch.equal(Checkpoint(folder)["weight"], torch.arange(2000.0))
+        assert commit_of(folder) == COMMIT
+        before = len(requests)
+        assert fetch(f"org/name@{COMMIT}", endpoint=address, cache=tmp_path) == folder
+        assert not any(request.startswith("GET /org") for request in requests[before:])
+    # The hub is gone; what was fetched is still there, with and without leave to ask for it.
+    assert fetch("org/name", endpoint=address, cache=tmp_path) == folder
+    assert fetch("org/name", offline=True, cache=tmp_path) == folder
+
+
+def test_shards_come_with_their_index(tmp_path: Path) -> None:
+    index = json.dumps({"weight_map": {"weight": "model-00001-of-00001.safetensors"}}).encode()
+    files = {"model.safetensors.index.json": index, "model-00001-of-00001.safetensors": WEIGHTS}
+    with hub({"org/name": files}) as (address, _):
+        assert list(Checkpoint(fetch("org/name", endpoint=address, cache=tmp_path))) == ["weight"]
+
+
+def test_an_adapter_comes_with_its_configuration(tmp_path: Path) -> None:
+    files = {"adapter_config.json": b"{}", "adapter_model.safetensors": WEIGHTS, "training_args.bin": b""}
+    with hub({"org/name": files}) as (address, _):
+        folder = fetch("org/name", endpoint=address, cache=tmp_path)
+        assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("org/unknown", "no such model on the hub"),
+        ("org/name@other", "no such revision"),
+        ("org/gated", "gated; accept its conditions"),
+        ("org/pickle", "no safetensors; only pytorch_model.bin"),
+        ("org/empty", "no safetensors; convert"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(spec: str, message: str, tmp_path: Path) -> None:
+    repositories = {
+        "org/name": MODEL,
+        "org/gated": MODEL,
+        "org/pickle": {"pytorch_model.bin": b"pickle", "config.json": b"{}"},
+        "org/empty": {"README.md": b""},
+    }
+    with hub(repositories, gated=("org/gated",)) as (address, requests):
+        with pytest.raises(UserError, match=message) as raised:
+            fetch(spec, endpoint=address, cache=tmp_path)
+        assert "\n" not in str(raised.value)
+        assert spec in str(raised.value)
+        assert not any(request.startswith("GET /org") for request in requests)
+
+
+def test_without_a_connection_the_message_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be downloaded") as raised:
+        fetch("org/name", endpoint="http://127.0.0.1:9", cache=tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_offline_nothing_is_asked(tmp_path: Path) -> None:
+    with hub({"org/name": MODEL}) as (address, requests):
+        with pytest.raises(UserError, match="not in the cache of downloads"):
+            fetch("org/name", offline=True, endpoint=address, cache=tmp_path)
+        assert not requests
+
+
+def test_a_transfer_that_breaks_off_leaves_no_half_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the library waits between its attempts
+    with hub({"org/name": MODEL}, dropping=("model.safetensors",)) as (address, _):
+        with pytest.raises(UserError, match="cannot be downloaded") as raised:
+            fetch("org/name", endpoint=address, cache=tmp_path)
+        assert "\n" not in str(raised.value)
+        with pytest.raises(UserError, match="not in the cache"):
+            fetch("org/name", offline=True, cache=tmp_path)
+    with hub({"org/name": MODEL}) as (address, _):
+        assert len(Checkpoint(fetch("org/name", endpoint=address, cache=tmp_path))) == 1
