@@ -2,7 +2,7 @@
 
     python benchmarks/merging.py                                  # every method below
     python benchmarks/merging.py ties tsv_m --peer PYTHON         # and FusionBench, in the environment of PYTHON
-    python benchmarks/merging.py weight_averaging --disk          # streamed from and to disk, against mere copying
+    python benchmarks/merging.py weight_averaging ties --disk     # `mergerisk merge`, against mere copying
 
 Each case runs in a process of its own. *CPU* is user and system time of all threads; *added memory* the peak
 resident size above what base and experts take (on disk: above the interpreter with PyTorch).
@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import torch
 
@@ -48,20 +50,20 @@ def vit_b_32() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def random_states() -> list[dict[str, torch.Tensor]]:
+def random_states(experts: int = EXPERTS) -> list[dict[str, torch.Tensor]]:
     """A base, and experts a little away from it."""
     import torch
 
     draws = torch.Generator().manual_seed(0)
     base = {name: torch.randn(shape, generator=draws) * 0.02 for name, shape in vit_b_32().items()}
-    experts = [
+    tuned = [
         {
             name: torch.empty_like(tensor).normal_(0, 0.001, generator=draws).add_(tensor)
             for name, tensor in base.items()
         }
-        for _ in range(EXPERTS)
+        for _ in range(experts)
     ]
-    return [base, *experts]
+    return [base, *tuned]
 
 
 def resident(which: str) -> int:
@@ -135,6 +137,61 @@ def fusion_bench(method: str) -> dict[str, float]:
     return measure(work[method])
 
 
+def saved_states(folder: Path, experts: int) -> list[Path]:
+    """A base and experts as transformers would save them."""
+    from safetensors.torch import save_file
+
+    paths = []
+    for position, state in enumerate(random_states(experts)):
+        paths.append(folder / str(position))
+        paths[-1].mkdir()
+        save_file(state, paths[-1] / "model.safetensors", metadata={"format": "pt"})
+        (paths[-1] / "config.json").write_text(json.dumps({"model_type": "clip_vision_model"}))
+    return paths
+
+
+def on_disk(method: str, folder: Path) -> dict[str, float]:
+    """What ``mergerisk merge`` takes for the checkpoints in ``folder``."""
+    from mergerisk.recipe import load_recipe, merge_checkpoints
+
+    base, *experts = sorted(path for path in folder.iterdir() if path.name.isdigit())
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(json.dumps({"base": str(base), "experts": [str(e) for e in experts], "method": method}))
+    merge_checkpoints(load_recipe(recipe), folder / "warm")  # imports, and files into the system's cache
+    return measure(lambda: merge_checkpoints(load_recipe(recipe), folder / "merged"))
+
+
+def copying(folder: Path) -> dict[str, float]:
+    """Reading every input once, and writing a file as large as the output safely to disk."""
+    paths = sorted(folder.glob("[0-9]*/model.safetensors"))
+
+    def work() -> None:
+        for path in paths:
+            with path.open("rb") as file:
+                while file.read(2**20):
+                    pass
+        block = bytes(2**20)
+        with (folder / "copy").open("wb") as file:
+            for _ in range(paths[0].stat().st_size // len(block) + 1):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+
+    work()
+    return measure(work)
+
+
+def compare_on_disk(methods: Sequence[str]) -> None:
+    """Each method from disk to disk, with two experts and with all; and the least any program could do."""
+    for experts in (2, EXPERTS):
+        for method in methods:
+            with tempfile.TemporaryDirectory() as name:
+                script = [sys.executable, __file__, "--experts", str(experts), "--case"]
+                subprocess.run([*script, "save", name], check=True)
+                show(method, f"{experts} experts", case(sys.executable, f"disk:{name}", method))
+                show("", "mere copying", case(sys.executable, f"copy:{name}", method))
+
+
 def case(python: str, kind: str, method: str) -> dict[str, float]:
     """Run one case in a process of its own."""
     result = subprocess.run(
@@ -161,11 +218,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", default=METHODS)
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with fusion-bench")
+    parser.add_argument("--disk", action="store_true", help="from disk to disk")
+    parser.add_argument("--experts", type=int, default=EXPERTS, help=argparse.SUPPRESS)
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        kind, method = options.case
-        print(json.dumps({"ours": ours, "fusion_bench": fusion_bench}[kind](method)))
+        kind, _, folder = options.case[0].partition(":")
+        method = options.case[1]
+        if kind == "save":
+            saved_states(Path(method), options.experts)
+            return
+        cases = {
+            "ours": lambda: ours(method),
+            "fusion_bench": lambda: fusion_bench(method),
+            "disk": lambda: on_disk(method, Path(folder)),
+            "copy": lambda: copying(Path(folder)),
+        }
+        print(json.dumps(cases[kind]()))
+        return
+    if options.disk:
+        compare_on_disk(options.methods)
         return
     for method in options.methods:
         show(method, "mergerisk", case(sys.executable, "ours", method))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mergerisk.errors import UserError
-from mergerisk.study import Study, load_study, parse_study
+from mergerisk.study import Study, load_study, make_plan, parse_study
 from tests.tiny import STUDY, arrays, write_tiny_study
 
 if TYPE_CHECKING:
@@ -145,3 +145,26 @@ def test_paths_are_relative_to_the_study_file(tmp_path: Path, tiny_vit: Path) ->
 def test_a_study_can_be_built_in_python() -> None:
     study = Study(**MINIMAL).resolved()
     assert study == parse_study(MINIMAL)
+
+
+def test_a_shipped_study_that_reads_files_says_how_to_bring_them(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--data DIR"):
+        load_study("real-methods")
+    with pytest.raises(UserError, match="no such folder"):
+        load_study("real-methods", data=tmp_path / "missing")
+
+
+def test_data_is_where_relative_paths_start(tiny_study: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "study.yaml"
+    moved.write_bytes(tiny_study.read_bytes())
+    with pytest.raises(UserError, match=r"stripes\.npz"):
+        load_study(moved)
+    assert load_study(moved, data=tiny_study.parent).tasks == load_study(tiny_study).tasks
+
+
+def test_the_image_size_decides_every_key_of_a_model(tiny_study: Path) -> None:
+    content = yaml.safe_load(tiny_study.read_text())
+    usual = make_plan(parse_study(content, tiny_study.parent))
+    larger = make_plan(parse_study(content | {"image_size": 24}, tiny_study.parent))
+    shared = usual.stages.keys() & larger.stages.keys()
+    assert {usual.stages[key].kind for key in shared} == {"task"}

@@ -182,7 +182,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(_one_line(error), EXIT_MISTAKE, debug)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; run again to resume: everything finished is kept", EXIT_INTERRUPTED, debug)
+        kept = "; run again to resume: everything finished is kept" if "run" in given else ""
+        _fail(f"interrupted{kept}", EXIT_INTERRUPTED, debug)
     except UserError as error:
         _fail(str(error), EXIT_MISTAKE, debug)
     except BrokenPipeError:

@@ -67,9 +67,9 @@ class Emr(MergingMethod):
 
         Returns:
             ``unified/<name>``: τ, at least float32, in the parameter's shape; ``mask/<task>/<name>``: eight
-            entries of a mask in a byte; ``rescaler``: λ, float64, one per task; ``own/<task>/<name>``: an expert's running
-            statistics; ``tasks``: the tasks' names in the rescalers' order, UTF-8 with ``/`` between them. Tied
-            tensors come under their first name only.
+            entries of a mask in a byte; ``rescaler``: λ, float64, one per task; ``own/<task>/<name>``: an expert's
+            running statistics; ``tasks``: the tasks' names in the rescalers' order, UTF-8 with ``/`` between them.
+            Tied tensors come under their first name only.
         """
         parts: State = {"tasks": torch.tensor(list("/".join(experts).encode()), dtype=torch.uint8)}
         twins = {twin for names in tied_names(base).values() for twin in names}

@@ -95,8 +95,8 @@ def _scan(pieces: Iterable[torch.Tensor], low: float, high: float) -> tuple[int,
 def _split(piece: torch.Tensor, low: float, high: float) -> tuple[int, torch.Tensor]:
     """How many values are at least ``high``; those in [low, high)."""
     if piece.device.type != "cpu":
-        over = piece >= high
-        return int(over.sum()), piece[(piece >= low) & ~over]
+        upper = piece >= high
+        return int(upper.sum()), piece[(piece >= low) & ~upper]
     # NumPy compares and compacts several times faster than PyTorch does on the CPU.
     values = piece.numpy()
     over = values >= high

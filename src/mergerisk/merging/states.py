@@ -8,8 +8,8 @@ tensors in at least float32, each once.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast, overload
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -17,9 +17,10 @@ from threadpoolctl import ThreadpoolController
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
 from mergerisk.merging.method import Merged, MergingMethod
+from mergerisk.models.checkpoints import TensorSpec, tensor_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from mergerisk.merging.method import Calibration, Tensors
     from mergerisk.models.encoder import Encoder, State
@@ -65,17 +66,18 @@ class StateMerging(MergingMethod):
         """
         aliases = tied_names(base)
         tied = {alias for names in aliases.values() for alias in names}
+        specs = tensor_specs(base)
         names = []
-        for name, tensor in base.items():
-            if not tensor.is_floating_point():
-                yield name, tensor.clone()
+        for name, spec in specs.items():
+            if not spec.dtype.is_floating_point:
+                yield name, base[name].clone()
             elif is_statistic(name, base):
                 yield name, torch.stack([expert[name].detach() for expert in experts]).mean(dim=0)
             elif name not in tied:
                 names.append(name)
         working = [_Working(tensors, names) for tensors in (base, *experts)]
         for name, tensor in _by_themselves(self.combine(working[0], working[1:], seed=seed)):
-            rounded = tensor.to(base[name].dtype)
+            rounded = tensor.to(specs[name].dtype)
             for twin in (name, *aliases.get(name, ())):
                 yield twin, rounded
 
@@ -105,7 +107,7 @@ class TensorMerging(StateMerging):
         seed: int = 0,  # noqa: ARG002  # nothing is random
     ) -> Iterator[tuple[str, torch.Tensor]]:
         for name, pretrained in base.items():
-            yield name, self.merge_tensor(pretrained, [expert[name] for expert in experts])
+            yield name, self.merge_tensor(pretrained, _Column(experts, name))
 
 
 class _Working(Mapping[str, torch.Tensor]):
@@ -113,19 +115,41 @@ class _Working(Mapping[str, torch.Tensor]):
 
     def __init__(self, tensors: Tensors, names: Sequence[str]) -> None:
         self._tensors = tensors
-        self._names = dict.fromkeys(names)
+        found = tensor_specs(tensors)
+        self.specs = {name: TensorSpec(_widened(found[name].dtype), found[name].shape) for name in names}
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        tensor = self._tensors[name].detach()
-        return tensor.float() if tensor.dtype.itemsize < torch.float32.itemsize else tensor
+        return self._tensors[name].detach().to(self.specs[name].dtype)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self.specs)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.specs)
+
+
+class _Column(Sequence[torch.Tensor]):
+    """One tensor of every state, each read when it is asked for, so that few are in memory at once."""
+
+    def __init__(self, states: Sequence[Tensors], name: str) -> None:
+        self._states = states
+        self._name = name
+
+    @overload
+    def __getitem__(self, position: int) -> torch.Tensor: ...
+    @overload
+    def __getitem__(self, position: slice) -> _Column: ...
+    def __getitem__(self, position: int | slice) -> torch.Tensor | _Column:
+        if isinstance(position, slice):
+            return _Column(self._states[position], self._name)
+        return self._states[position][self._name]
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+
+def _widened(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _by_themselves(steps: Iterator[T]) -> Iterator[T]:

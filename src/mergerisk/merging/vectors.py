@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.merging.selection import kth_largest
+from mergerisk.models.checkpoints import tensor_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +35,8 @@ def magnitudes(base: Tensors, expert: Tensors, names: list[str], stride: int = 1
 
 def magnitude_threshold(base: Tensors, expert: Tensors, names: list[str], density: float) -> float:
     """The magnitude of the smallest entry of τ among its largest ``density`` · count (rounded, at least one)."""
-    count = sum(math.prod(base[name].shape) for name in names)
+    specs = tensor_specs(base)
+    count = sum(math.prod(specs[name].shape) for name in names)
     if count == 0:
         return 0.0
     kept = max(1, round(density * count))
@@ -43,7 +45,7 @@ def magnitude_threshold(base: Tensors, expert: Tensors, names: list[str], densit
 
 def common_dtype(base: Tensors) -> torch.dtype:
     """The dtype that holds every tensor of a state exactly."""
-    return reduce(torch.promote_types, (tensor.dtype for tensor in base.values()))
+    return reduce(torch.promote_types, (spec.dtype for spec in tensor_specs(base).values()))
 
 
 def mean_vector(pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:

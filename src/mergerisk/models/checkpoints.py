@@ -64,6 +64,14 @@ class TensorSpec:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+def tensor_specs(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, TensorSpec]:
+    """Dtype and shape of every tensor, without reading values where they are on disk."""
+    known: Mapping[str, TensorSpec] | None = getattr(tensors, "specs", None)
+    if known is not None:
+        return known
+    return {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
 class StoredTensors(Mapping[str, torch.Tensor]):
     """Tensors by name that are not kept in memory: every access makes a new one."""
 

@@ -142,29 +142,16 @@ def load_expert(base: Encoder, path: Path) -> State:
         UserError: no such file, not safetensors (pickles are refused: loading one runs its code), another
             architecture, or weights with NaN.
     """
+    from mergerisk.models.checkpoints import Checkpoint
     from mergerisk.models.checks import check_finite, check_same_architecture
 
-    state = load_encoder(str(path)).state() if path.is_dir() else _read_safetensors(path)
+    if path.is_dir():
+        state = load_encoder(str(path)).state()
+    else:
+        state = {name: t.float() if t.is_floating_point() else t for name, t in Checkpoint(path).items()}
     check_same_architecture(base.state(), state, str(path))
     check_finite(state, str(path))
     return state
-
-
-def _read_safetensors(path: Path) -> State:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such file or folder")
-    if path.suffix != ".safetensors":
-        raise UserError(
-            f"{path}: only .safetensors files are read; a pickled checkpoint could run code when loaded"
-        )
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors: {error}") from error
-    return {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
 
 
 def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:

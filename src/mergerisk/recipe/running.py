@@ -108,9 +108,7 @@ def _models(
     }
     stored = ingredients.base.tensors
     copied = Part(stored, {name: name for name in ingredients.copied})
-    # The one ingredient that is in memory as a whole, since tensors that share memory are merged once, and of
-    # tensors that are read anew at every access that cannot be told.
-    base = dict(Part(stored, {name: name for name in ingredients.merged}, working))
+    base = Part(stored, {name: name for name in ingredients.merged}, working)
     if isinstance(method, Emr):
         parts = method.merge_tasks(base, experts)
         for task in experts:

@@ -1,0 +1,222 @@
+"""SurgeryV2 and WEMoE, which change what happens inside an encoder, against plain loops in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mergerisk as mr
+from mergerisk import merging
+from mergerisk.errors import UserError
+from mergerisk.merging import Calibration
+from mergerisk.merging.we_moe import MixtureMlp
+from mergerisk.models import Encoder, Head, load_encoder
+from mergerisk.randomness import generator
+from tests.tiny import tiny_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+TASKS = ("first", "second")
+
+
+@pytest.fixture(scope="module")
+def base(tiny_vit: Path) -> Encoder:
+    return load_encoder(str(tiny_vit))
+
+
+@pytest.fixture(scope="module")
+def experts(base: Encoder) -> dict[str, Encoder]:
+    draws = torch.Generator().manual_seed(1)
+    return {
+        task: base.with_state(
+            {name: t + 0.05 * torch.randn(t.shape, generator=draws) for name, t in base.state().items()}
+        )
+        for task in TASKS
+    }
+
+
+@pytest.fixture(scope="module")
+def calibration(base: Encoder) -> dict[str, Calibration]:
+    draws = torch.Generator().manual_seed(2)
+    return {
+        task: Calibration(
+            torch.rand(20, 3, 16, 16, generator=draws),
+            Head(torch.randn(5, base.width, generator=draws), torch.zeros(5)),
+        )
+        for task in TASKS
+    }
+
+
+# --- SurgeryV2 -------------------------------------------------------------------------------------------
+
+
+def corrected(tokens: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """z − U·ReLU(D·z), for each token."""
+    return tokens - torch.relu(tokens @ down.mT) @ up.mT
+
+
+def by_hand(encoder: Encoder, images: Tensor, adapters: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Token means after every corrected block, then the corrected class token, in the adapters' dtype."""
+    model = encoder.backbone
+    tokens = model.embeddings((images - encoder.mean) / encoder.std)
+    seen = []
+    for block, (down, up) in zip(model.layers, adapters[:-1], strict=True):
+        tokens = corrected(block(tokens), down, up)
+        seen.append(tokens.mean(dim=1))
+    seen.append(corrected(model.layernorm(tokens)[:, 0], *adapters[-1]))
+    return seen
+
+
+def test_surgery_v2_corrects_every_block(base: Encoder, experts: dict[str, Encoder]) -> None:
+    draws = torch.Generator().manual_seed(0)
+    adapters = [(torch.randn(4, 32, generator=draws), 0.1 * torch.randn(32, 4, generator=draws)) for _ in range(3)]
+    parts = {
+        f"first/{position}/{name}": tensor
+        for position, pair in enumerate(adapters)
+        for name, tensor in zip(("down", "up"), pair, strict=True)
+    }
+    merged = merging.create("weight_averaging").merge(base, experts)
+    images = torch.rand(6, 3, 16, 16, generator=draws)
+    method = merging.CORRECTIONS.create("surgery_v2", {})
+    given = method.apply(merged, parts).encoder_for("first")(images)
+    torch.testing.assert_close(given, by_hand(merged.encoder, images, adapters)[-1], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(given, merged.encoder(images))
+    assert all(not block._forward_hooks for block in merged.encoder.backbone.layers)
+
+
+def test_surgery_v2_learns_by_the_sum_of_the_blocks_distances(
+    base: Encoder, experts: dict[str, Encoder], calibration: dict[str, Calibration]
+) -> None:
+    merged = merging.create("weight_averaging").merge(base, experts)
+    steps, size, rank = 4, 6, 3
+    method = merging.CORRECTIONS.create(
+        "surgery_v2", {"steps": steps, "batches": 2, "batch_size": size // 2, "rank": rank}
+    )
+    parts = method.fit(merged, experts, calibration=calibration, seed=7)
+    for task in TASKS:
+        draws = generator(7, "surgery_v2", task)
+        adapters = []
+        for _ in range(3):
+            bound = 1 / math.sqrt(32)
+            down = torch.empty(rank, 32).uniform_(-bound, bound, generator=draws)
+            adapters.append((nn.Parameter(down.double()), nn.Parameter(torch.zeros(32, rank).double())))
+        model, expert = (merged.encoder, experts[task])
+        model, expert = (
+            e.with_state({n: t.double() for n, t in e.state().items()}).double() for e in (model, expert)
+        )
+        nothing = [(torch.zeros(1, 32).double(), torch.zeros(32, 1).double())] * 3
+        optimizer = torch.optim.Adam([p for pair in adapters for p in pair], lr=1e-3)
+        images = calibration[task].images.double()
+        for _ in range(steps):
+            chosen = torch.randint(len(images), (size,), generator=draws)
+            wanted = [seen.detach() for seen in by_hand(expert, images[chosen], nothing)]
+            found = by_hand(model, images[chosen], adapters)
+            loss = sum((a - b).abs().mean() for a, b in zip(found, wanted, strict=True))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        for position, (down, up) in enumerate(adapters):
+            torch.testing.assert_close(parts[f"{task}/{position}/down"].double(), down.detach(), rtol=0, atol=2e-5)
+            torch.testing.assert_close(parts[f"{task}/{position}/up"].double(), up.detach(), rtol=0, atol=2e-5)
+
+
+def test_surgery_v2_starts_at_the_merge_and_comes_nearer_to_the_experts(
+    base: Encoder, experts: dict[str, Encoder], calibration: dict[str, Calibration]
+) -> None:
+    merged = merging.create("task_arithmetic").merge(base, experts)
+    better = merging.create("task_arithmetic+surgery_v2", surgery_v2={"steps": 60, "learning_rate": 0.01}).merge(
+        base, experts, calibration=calibration
+    )
+    for task in TASKS:
+        images = calibration[task].images
+        wanted = experts[task](images)
+        before = float((merged.encoder(images) - wanted).abs().mean())
+        after = float((better.encoder_for(task)(images) - wanted).abs().mean())
+        assert after < 0.8 * before
+
+
+def test_what_has_no_blocks_is_refused() -> None:
+    encoder = tiny_encoder()
+    images = torch.rand(4, 3, 4, 4)
+    calibration = {"a": Calibration(images, Head(torch.zeros(2, 6), torch.zeros(2)))}
+    for name in ("we_moe", "weight_averaging+surgery_v2"):
+        with pytest.raises(UserError, match="for transformers"):
+            merging.create(name).merge(encoder, {"a": encoder}, calibration=calibration)
+
+
+# --- WEMoE -----------------------------------------------------------------------------------------------
+
+
+def test_a_mixture_mixes_weights_anew_for_every_image() -> None:
+    draws = torch.Generator().manual_seed(3)
+    mlp = nn.Sequential(nn.Linear(6, 10), nn.GELU(), nn.Linear(10, 6)).double()
+    vectors = {n: torch.randn(3, *p.shape, generator=draws).double() for n, p in mlp.named_parameters()}
+    mixture = MixtureMlp(mlp, vectors).double()
+    tokens = torch.randn(4, 5, 6, generator=draws).double()
+    first, _, last = mixture.router
+    for image, given in zip(tokens, mixture(tokens), strict=True):
+        answers = [last.weight @ torch.relu(first.weight @ t + first.bias) + last.bias for t in image]
+        shares = sum(answers) / len(answers)
+        weights = {
+            name: parameter + sum(share * vector for share, vector in zip(shares, vectors[name], strict=True))
+            for name, parameter in mlp.named_parameters()
+        }
+        hidden = [nn.functional.gelu(weights["0.weight"] @ t + weights["0.bias"]) for t in image]
+        wanted = torch.stack([weights["2.weight"] @ h + weights["2.bias"] for h in hidden])
+        torch.testing.assert_close(given, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_routers_that_always_say_lambda_give_task_arithmetic(
+    base: Encoder, experts: dict[str, Encoder], calibration: dict[str, Calibration]
+) -> None:
+    merged = merging.create("we_moe", steps=1).merge(base, experts, calibration=calibration)
+    for module in merged.encoder.modules():
+        if isinstance(module, MixtureMlp):
+            for parameter in module.router.parameters():
+                parameter.zero_()
+            module.router[-1].bias.fill_(0.3)
+    plain = merging.create("task_arithmetic", scaling=0.3).merge(base, experts)
+    images = calibration["first"].images
+    torch.testing.assert_close(merged.encoder(images), plain.encoder(images), rtol=1e-4, atol=1e-5)
+
+
+def entropy(encoder: Encoder, calibration: dict[str, Calibration]) -> float:
+    total = 0.0
+    for found in calibration.values():
+        probabilities = found.head(encoder(found.images)).double().softmax(dim=1)
+        total -= float((probabilities * probabilities.log()).sum(dim=1).mean())
+    return total
+
+
+def test_routers_learn_to_lower_entropy_and_images_do_not_share_weights(
+    base: Encoder, experts: dict[str, Encoder], calibration: dict[str, Calibration]
+) -> None:
+    method = merging.create("we_moe", steps=30, learning_rate=3e-3)
+    merged = method.merge(base, experts, calibration=calibration)
+    start = merging.create("we_moe", steps=1, learning_rate=1e-12).merge(base, experts, calibration=calibration)
+    assert entropy(merged.encoder, calibration) < entropy(start.encoder, calibration) - 0.01
+    images = calibration["second"].images
+    together = merged.encoder(images)
+    alone = torch.cat([merged.encoder(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    again = method.merge(base, experts, calibration=calibration)
+    assert torch.equal(again.encoder(images), together)
+    assert torch.equal(method.restore(base, dict(merged.parts)).encoder(images), together)
+    assert not any(parameter.requires_grad for parameter in merged.encoder.parameters())
+
+
+def test_an_attack_sees_through_a_mixture(
+    base: Encoder, experts: dict[str, Encoder], calibration: dict[str, Calibration]
+) -> None:
+    merged = merging.create("we_moe", steps=1).merge(base, experts, calibration=calibration)
+    found = calibration["first"]
+    labels = torch.zeros(len(found.images), dtype=torch.long)
+    classifier = merged.classifier("first", found.head)
+    adversarial = mr.attacks.create("fgsm")(classifier, found.images, labels, epsilon=8 / 255, seed=0)
+    assert not torch.equal(adversarial, found.images)
