@@ -134,7 +134,7 @@ def fusion_bench(method: str) -> dict[str, float]:
         "tsv_m": tsv_m,
         "iso_c": iso_c,
     }
-    return measure(work[method])
+    return measure(work[method]) if method in work else {}
 
 
 def saved_states(folder: Path, experts: int) -> list[Path]:
@@ -205,7 +205,7 @@ def case(python: str, kind: str, method: str) -> dict[str, float]:
 
 def show(method: str, who: str, figures: dict[str, float]) -> None:
     if not figures:
-        print(f"{method:18} {who:14} failed (killed for memory, or not installed)")
+        print(f"{method:18} {who:14} no figure: killed for memory, not installed, or no counterpart")
         return
     print(
         f"{method:18} {who:14} {figures['cpu']:8.2f} s CPU {figures['wall']:8.2f} s wall "

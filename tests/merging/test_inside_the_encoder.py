@@ -220,3 +220,90 @@ def test_an_attack_sees_through_a_mixture(
     classifier = merged.classifier("first", found.head)
     adversarial = mr.attacks.create("fgsm")(classifier, found.images, labels, epsilon=8 / 255, seed=0)
     assert not torch.equal(adversarial, found.images)
+
+
+# --- what holds for every method that yields an encoder --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["weight_averaging+surgery", "weight_averaging+surgery_v2", "emr+surgery", "we_moe+surgery"]
+)
+def test_a_stacked_merge_comes_back_from_its_parts(
+    name: str, base: Encoder, experts: dict[str, Encoder], calibration: dict[str, Calibration]
+) -> None:
+    method, _, correction = name.partition("+")
+    own = {"steps": 2} if method == "we_moe" else {}
+    stacked = merging.create(name, **own, **{correction: {"steps": 3}})
+    with torch.no_grad():  # as a caller may have it
+        merged = stacked.merge(base, experts, calibration=calibration)
+    again = stacked.restore(base, dict(merged.parts))
+    for task in TASKS:
+        found = calibration[task]
+        one, two = (m.classifier(task, found.head)(found.images) for m in (merged, again))
+        assert torch.equal(one, two)
+        assert not torch.equal(
+            one,
+            stacked.method.restore(base, stacked_parts(merged.parts)).classifier(task, found.head)(found.images),
+        )
+
+
+def stacked_parts(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("merge/"): t for name, t in parts.items() if name.startswith("merge/")}
+
+
+@pytest.mark.parametrize("name", ["fisher", "regmean", "adamerging", "we_moe", "ties+surgery", "ties+surgery_v2"])
+def test_nothing_is_learnt_in_half_precision(
+    name: str, base: Encoder, calibration: dict[str, Calibration]
+) -> None:
+    half = base.with_state({n: t.half() for n, t in base.state().items()})
+    with pytest.raises(UserError, match="single precision"):
+        merging.create(name).merge(half, {"first": half}, calibration=calibration)
+
+
+def test_experts_in_training_mode_are_seen_as_they_will_be_used(
+    base: Encoder, experts: dict[str, Encoder], calibration: dict[str, Calibration]
+) -> None:
+    for name in ("weight_averaging+surgery", "weight_averaging+surgery_v2"):
+        correction = name.partition("+")[2]
+        method = merging.create(name, **{correction: {"steps": 2}})
+        usual = method.merge(base, experts, calibration=calibration)
+        for expert in experts.values():
+            expert.train()
+            expert.backbone.embeddings.dropout.p = 0.5
+        trained = method.merge(base, experts, calibration=calibration)
+        for expert in experts.values():
+            expert.backbone.embeddings.dropout.p = 0.0
+            expert.eval()
+        for key, value in usual.parts.items():
+            assert torch.equal(trained.parts[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "count"),
+    [
+        ("slerp", {}, 3),
+        ("slerp", {}, 1),
+        ("consensus", {"agreement": 4}, 3),
+        ("consensus", {"threshold": [0.2, 0.4]}, 3),
+        ("weight_averaging", {"coefficients": [0.5, 0.5]}, 3),
+        ("task_arithmetic", {"scaling": [0.1]}, 2),
+        ("task_arithmetic+surgery", {"scaling": [0.1]}, 2),
+    ],
+)
+def test_a_wrong_number_of_experts_is_known_at_once(name: str, parameters: dict[str, object], count: int) -> None:
+    with pytest.raises(UserError):
+        merging.create(name, **parameters).check_count(count)
+
+
+def test_tensors_tied_in_the_base_alone_are_not_dropped() -> None:
+    shared = torch.zeros(3)
+    base = {"a": shared, "b": shared}
+    with pytest.raises(UserError, match="'b' is not 'a'"):
+        merging.merge_state_dicts("weight_averaging", base, [{"a": torch.ones(3), "b": torch.full((3,), 5.0)}])
+
+
+def test_what_a_study_file_can_get_wrong_about_a_method_is_said() -> None:
+    with pytest.raises(UserError, match="name: unknown field"):
+        merging.create("ties", name="x")
+    with pytest.raises(UserError, match="takes a mapping"):
+        merging.create("ties+surgery", surgery=8)

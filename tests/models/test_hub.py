@@ -65,6 +65,14 @@ def test_only_what_a_merge_needs_is_downloaded(tmp_path: Path) -> None:
     assert fetch("org/name", offline=True, cache=tmp_path) == folder
 
 
+def test_what_was_listed_is_what_is_downloaded(tmp_path: Path) -> None:
+    with hub({"org/name": MODEL}) as (address, requests):
+        folder = fetch("org/name@main", endpoint=address, cache=tmp_path)
+    # The branch was asked for once; it may have moved since.
+    assert [request for request in requests if COMMIT not in request] == ["GET /api/models/org/name/revision/main"]
+    assert fetch("org/name@main", offline=True, cache=tmp_path) == folder
+
+
 def test_shards_come_with_their_index(tmp_path: Path) -> None:
     index = json.dumps({"weight_map": {"weight": "model-00001-of-00001.safetensors"}}).encode()
     files = {"model.safetensors.index.json": index, "model-00001-of-00001.safetensors": WEIGHTS}

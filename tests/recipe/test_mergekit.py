@@ -148,6 +148,7 @@ GRADIENT = {"value": [0, 0.5, 1]}
         (given("ties", models=["org/a"]), r"models\[0\]: must have 'model'"),
         (given("ties", models=[{"model": "org/a", "weight": 1}]), r"models\[0\]\.weight: unknown field"),
         (given("ties", models=[{"model": "org/a", "parameters": [1]}]), "parameters: must be a mapping"),
+        (given("linear", models=[{"model": "org/a"}] * 2), r"models\[1\]: 'org/a' is listed twice"),
         (given("ties", models=[{"model": "org/a"}]), "weight is missing for model 'org/a'"),
         (
             given("ties", models=[{"model": "org/c+org/lora"}], parameters={"weight": 1}),

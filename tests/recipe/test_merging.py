@@ -348,9 +348,20 @@ def test_a_base_with_nan_is_named(models: Path, tmp_path: Path, included: bool) 
     assert [path.name for path in tmp_path.iterdir()] == ["odd"]
 
 
-def test_a_merge_that_overflows_its_dtype_is_refused(models: Path, tmp_path: Path) -> None:
-    chosen = recipe(models, method="task_arithmetic", scaling=1e9, dtype="float16")
-    with pytest.raises(UserError, match=r"exceeds the range of torch\.float16; set dtype"):
+@pytest.mark.parametrize(
+    ("dtype", "coefficient", "remedy"),
+    [
+        ("float16", 1e6, "set dtype in the recipe to bfloat16 or float32"),
+        ("bfloat16", 3e38, "lower `scaling`, or set dtype in the recipe to float64"),
+        ("float32", 3e38, "lower `scaling`, or set dtype in the recipe to float64"),
+        ("float64", 1.7e308, "lower `scaling`"),
+    ],
+)
+def test_a_merge_that_overflows_its_dtype_is_refused(
+    models: Path, tmp_path: Path, dtype: str, coefficient: float, remedy: str
+) -> None:
+    chosen = recipe(models, coefficients=[coefficient] * len(HEADS), dtype=dtype)
+    with pytest.raises(UserError, match=rf"exceeds the range of torch\.{dtype}; {remedy}$"):
         merge_checkpoints(chosen, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
@@ -373,10 +384,19 @@ def test_a_recipe_that_cannot_be_carried_out_is_refused_before_any_work(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setattr("mergerisk.models.checkpoints.Checkpoint.__getitem__", None)  # reads no values
+    monkeypatch.setattr("mergerisk.merging.StateMerging.merge_states", None)  # merges nothing
     with pytest.raises(UserError) as raised:
         merge_checkpoints(recipe(models, **fields), tmp_path / "out")
     assert message in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_method_that_needs_more_than_tensors_is_refused(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mergerisk.recipe.Recipe.create_method", lambda _: merging.create("regmean"))
+    with pytest.raises(UserError, match="needs more than the checkpoints' tensors; run it in a study"):
+        merge_checkpoints(recipe(models), tmp_path / "out")
 
 
 def test_an_exclusion_may_concern_experts_alone(models: Path, tmp_path: Path) -> None:

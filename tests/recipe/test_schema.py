@@ -29,6 +29,11 @@ def test_experts_of_a_list_are_called_by_their_files() -> None:
     assert list(recipe.experts) == ["cars", "mnist", "dtd", "cars-4"]
 
 
+def test_no_expert_of_a_list_takes_anothers_name() -> None:
+    recipe = parse_recipe(LEAST | {"experts": ["p/a-3", "q/a", "r/a"]})
+    assert recipe.experts == {"a-3": "p/a-3", "a": "q/a", "a-4": "r/a"}
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "recipes" / "base").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
@@ -55,7 +60,10 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
         ({"experts": {"a": 1}}, "experts.a: "),
         ({"experts": {"a": ""}}, "expert 'a': give a folder"),
         ({"experts": {"../a": "x"}}, "expert '../a': choose a name that can be a folder's"),
+        ({"experts": {"..": "x"}}, "choose a name"),
         ({"experts": {"": "x"}}, "choose a name"),
+        ({"experts": {"README.md": "x"}}, "expert 'README.md': a merge writes a file of that name"),
+        ({"experts": ["./recipe.yaml"]}, "expert 'recipe.yaml': a merge writes a file of that name"),
         ({"method": "tise"}, r"unknown merging method 'tise' \(did you mean 'ties'"),
         ({"method": ["ties"]}, "method: "),
         ({"method": "regmean"}, "method: regmean reads images; run it in a study"),

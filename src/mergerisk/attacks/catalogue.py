@@ -26,7 +26,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
 """Built in, installed and registered attacks."""
 
 
-def create(name: str, **parameters: Any) -> Attack:
+def create(name: str, /, **parameters: Any) -> Attack:
     """The attack called ``name`` with these hyper-parameters, checked.
 
     Raises:

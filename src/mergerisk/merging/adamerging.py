@@ -12,8 +12,7 @@ from torch.func import functional_call
 
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.batch_norm import is_statistic
-from mergerisk.merging.method import Merged, MergingMethod
-from mergerisk.merging.states import tied_names
+from mergerisk.merging.method import Merged, MergingMethod, tied_names
 from mergerisk.merging.vectors import common_dtype, magnitude_threshold
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -97,9 +96,14 @@ class AdaMerging(MergingMethod):
             optimizer.step()
             if self.clamp:
                 coefficients.clamp_(0.0, 1.0)
+        labels = list(vectors) if self.granularity == "layer_wise" else ["all"]
         merged = averages | _combine(start, vectors, coefficients)
         parts = {name: merged[origin.get(name, name)] for name in pretrained}
-        return Merged(base.with_state(parts), parts, coefficients={"adamerging": coefficients.cpu()})
+        return Merged(
+            base.with_state(parts),
+            parts,
+            coefficients=dict(zip(labels, coefficients.cpu().unbind(dim=1), strict=True)),
+        )
 
     def _task_vectors(self, base: State, experts: Sequence[State]) -> State:
         """Per tensor of ``base``, what λ multiplies: T × its shape."""

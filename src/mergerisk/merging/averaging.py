@@ -25,9 +25,12 @@ class WeightAveraging(TensorMerging):
 
     coefficients: tuple[float, ...] | None = None
 
+    def check_count(self, count: int) -> None:
+        if self.coefficients is not None:
+            one_each(self.coefficients, count, "weight_averaging: coefficients")
+
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:  # noqa: ARG002
-        given = 1.0 / len(experts) if self.coefficients is None else self.coefficients
-        weights = one_each(given, len(experts), "weight_averaging: coefficients")
+        weights = (1.0 / len(experts),) * len(experts) if self.coefficients is None else self.coefficients
         total = experts[0] * weights[0]
         for expert, weight in zip(experts[1:], weights[1:], strict=True):
             total.add_(expert, alpha=weight)
@@ -43,6 +46,9 @@ class TaskArithmetic(TensorMerging):
     """
 
     scaling: float | tuple[float, ...] = 0.3
+
+    def check_count(self, count: int) -> None:
+        one_each(self.scaling, count, "task_arithmetic: scaling")
 
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         scalings = one_each(self.scaling, len(experts), "task_arithmetic: scaling")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError
@@ -166,7 +167,7 @@ def split_name(name: str) -> tuple[str, str | None]:
     return method, stacked[0]
 
 
-def create(name: str, **parameters: Any) -> MergingMethod:
+def create(name: str, /, **parameters: Any) -> MergingMethod:
     """The method called ``name`` with these hyper-parameters, checked.
 
     Args:
@@ -181,17 +182,20 @@ def create(name: str, **parameters: Any) -> MergingMethod:
     if correction_name is None:
         method: MergingMethod = METHODS.create(method_name, parameters)
         return method
+    corrects = parameters.get(correction_name, {})
+    if not isinstance(corrects, Mapping):
+        raise UserError(f"{name}: {correction_name} takes a mapping of hyper-parameters, got {corrects!r}")
     own = {key: value for key, value in parameters.items() if key != correction_name}
     from mergerisk.merging.stacked import Stacked
 
     return Stacked(
         method=METHODS.create(method_name, own),
-        correction=CORRECTIONS.create(correction_name, parameters.get(correction_name) or {}),
+        correction=CORRECTIONS.create(correction_name, corrects),
     )
 
 
 def merge_state_dicts(
-    name: str, base: Tensors, experts: Sequence[Tensors], *, seed: int = 0, **parameters: Any
+    name: str, base: Tensors, experts: Sequence[Tensors], /, *, seed: int = 0, **parameters: Any
 ) -> State:
     """Merge plain state dicts with a method that needs no data.
 
@@ -216,5 +220,6 @@ def merge_state_dicts(
         raise UserError(
             f"{name} is no function of state dicts alone; use mergerisk.merging.create({name!r}).merge"
         )
+    method.check_count(len(experts))
     check_states(base, {str(position): expert for position, expert in enumerate(experts)})
     return method.merge_states(base, experts, seed=seed)

@@ -33,20 +33,20 @@ class Consensus(TensorMerging):
         agreement: number of masks, from 1 to T, that keep an entry; 2 is the paper's.
         scaling: factor on the sum of task vectors; 0.3 is task arithmetic's (the paper tunes it on validation
             data).
-
-    Raises:
-        UserError: on merging, if ``agreement`` exceeds the number of experts, or thresholds do not number it.
     """
 
     threshold: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.4
     agreement: PositiveInt = 2
     scaling: float = 0.3
 
-    def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
-        if self.agreement > len(experts):
+    def check_count(self, count: int) -> None:
+        if self.agreement > count:
             raise UserError(
-                f"consensus: {self.agreement} masks cannot agree among {len(experts)} expert(s); lower agreement"
+                f"consensus: {self.agreement} masks cannot agree among {count} expert(s); lower agreement"
             )
+        one_each(self.threshold, count, "consensus: threshold")
+
+    def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         thresholds = one_each(self.threshold, len(experts), "consensus: threshold")
         vectors = [expert - pretrained for expert in experts]
         total = reduce(torch.add, vectors)

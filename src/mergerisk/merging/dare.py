@@ -41,7 +41,6 @@ class Dare(StateMerging):
     """
 
     uses_seed: ClassVar[bool] = True
-    order_matters: ClassVar[bool] = True
 
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
     rescale: Literal["expected", "l1_norm"] = "expected"

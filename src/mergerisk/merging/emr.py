@@ -10,8 +10,7 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
-from mergerisk.merging.method import Merged, MergingMethod
-from mergerisk.merging.states import tied_names
+from mergerisk.merging.method import Merged, MergingMethod, tied_names
 from mergerisk.models.encoder import Encoder
 from mergerisk.validation import hyperparameters
 
@@ -68,10 +67,11 @@ class Emr(MergingMethod):
         Returns:
             ``unified/<name>``: τ, at least float32, in the parameter's shape; ``mask/<task>/<name>``: eight
             entries of a mask in a byte; ``rescaler``: λ, float64, one per task; ``own/<task>/<name>``: an expert's
-            running statistics; ``tasks``: the tasks' names in the rescalers' order, UTF-8 with ``/`` between them.
+            running statistics; ``tasks``: the tasks' names in the rescalers' order, UTF-8 with a zero byte between
+            them.
             Tied tensors come under their first name only.
         """
-        parts: State = {"tasks": torch.tensor(list("/".join(experts).encode()), dtype=torch.uint8)}
+        parts: State = {"tasks": torch.tensor(list("\0".join(experts).encode()), dtype=torch.uint8)}
         twins = {twin for names in tied_names(base).values() for twin in names}
         before, after = dict.fromkeys(experts, 0.0), dict.fromkeys(experts, 0.0)
         with torch.inference_mode(False), torch.no_grad():
@@ -158,7 +158,7 @@ class _Encoders(Mapping[str, Encoder]):
 
 
 def _tasks(parts: Tensors) -> list[str]:
-    return bytes(parts["tasks"].tolist()).decode().split("/")
+    return bytes(parts["tasks"].tolist()).decode().split("\0")
 
 
 def _elect(vectors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,8 +13,7 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mergerisk.merging.averaging import WeightAveraging
-from mergerisk.merging.method import Merged, MergingMethod
-from mergerisk.merging.states import tied_names
+from mergerisk.merging.method import Merged, MergingMethod, tied_names
 from mergerisk.models.classifier import Classifier
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters

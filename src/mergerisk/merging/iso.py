@@ -98,4 +98,4 @@ def flattened(matrix: torch.Tensor) -> torch.Tensor:
     if matrix.shape[0] < matrix.shape[1]:
         return flattened(matrix.mT).mT
     root, values = inverse_root(gram(matrix, torch.float64), matrix.dtype)
-    return values.mean().to(matrix) * (matrix @ root.to(matrix))
+    return (values.mean() * (matrix.double() @ root)).to(matrix)

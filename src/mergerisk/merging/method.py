@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import check_batch_norm, reestimate_batch_norm
+from mergerisk.merging.threads import on_one_thread
 from mergerisk.models.checks import check_finite, check_same_architecture
 from mergerisk.models.classifier import Classifier
 
@@ -46,7 +48,7 @@ class Merged:
         shared: the encoder of all tasks; None if each task has its own.
         per_task: encoders of single tasks, where a method has them. They may be made when asked for.
         adapters: per task, features → features, applied before the head.
-        coefficients: what a data-driven method learnt, by name, for the record.
+        coefficients: what a data-driven method learnt, for the record: by tensor (or ``all``), a value per expert.
         parts: what :meth:`MergingMethod.restore` makes the model from again.
     """
 
@@ -119,6 +121,8 @@ class MergingMethod(ABC):
         """
         if self.needs_calibration:
             calibration = check_calibration(experts, calibration, type(self).__name__)
+            check_single_precision(base, type(self).__name__)
+        self.check_count(len(experts))
         anew = not self.encoder_per_task and check_batch_norm(base, experts, calibration, batch_norm)
         check_states(base.state(), {task: expert.state() for task, expert in experts.items()})
         with torch.inference_mode(False):
@@ -137,6 +141,13 @@ class MergingMethod(ABC):
         seed: int,
     ) -> Merged:
         """The method itself, on material that :meth:`merge` has checked; see there."""
+
+    def check_count(self, count: int) -> None:  # noqa: B027  # most methods take any number
+        """Whether the hyper-parameters suit so many experts; called before anything expensive.
+
+        Raises:
+            UserError: they do not.
+        """
 
     def restore(self, base: Encoder, parts: State) -> Merged:
         """The model that :meth:`merge` gave, from the ``parts`` it named."""
@@ -167,7 +178,7 @@ class Correction(ABC):
 
     @abstractmethod
     def apply(self, merged: Merged, parts: Tensors) -> Merged:
-        """``merged`` with the parts that :meth:`fit` made."""
+        """``merged`` with the parts that :meth:`fit` made, which become its own."""
 
     def correct(
         self,
@@ -178,7 +189,8 @@ class Correction(ABC):
         seed: int = 0,
     ) -> Merged:
         """:meth:`fit`, then :meth:`apply`."""
-        return self.apply(merged, self.fit(merged, experts, calibration=calibration, seed=seed))
+        with torch.inference_mode(False):
+            return self.apply(merged, self.fit(merged, experts, calibration=calibration, seed=seed))
 
 
 def check_states(base: Tensors, states: Mapping[str, Tensors]) -> None:
@@ -191,9 +203,42 @@ def check_states(base: Tensors, states: Mapping[str, Tensors]) -> None:
         raise UserError("nothing to merge: give at least one expert")
     for task, state in states.items():
         check_same_architecture(base, state, f"expert {task!r}")
-    check_finite(base, "base")
-    for task, state in states.items():
-        check_finite(state, f"expert {task!r}")
+    for first, aliases in tied_names(base).items():
+        for task, state in states.items():
+            for alias in aliases:
+                if not torch.equal(state[alias], state[first]):
+                    raise UserError(
+                        f"expert {task!r}: {alias!r} is not {first!r}, though they are one tensor in the base; "
+                        "untie them in the base, or tie them in the expert"
+                    )
+    for where, state in {"base": base, **{f"expert {task!r}": state for task, state in states.items()}}.items():
+        on_one_thread(partial(check_finite, state, where))
+
+
+def tied_names(state: Tensors) -> dict[str, tuple[str, ...]]:
+    """First name of every group of tensors that are one and the same in memory → the others.
+
+    A checkpoint on disk has none: it holds every tensor once, and reads it to another place each time.
+    """
+    if not isinstance(state, dict):
+        return {}
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, tensor in state.items():
+        place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        groups.setdefault(place if tensor.numel() else (name,), []).append(name)
+    return {first: tuple(others) for first, *others in groups.values() if others}
+
+
+def check_single_precision(base: Encoder, method: str) -> None:
+    """Raises:
+    UserError: parameters are of half precision, in which nothing can be learnt.
+    """
+    for name, tensor in base.state().items():
+        if tensor.is_floating_point() and tensor.dtype.itemsize < torch.float32.itemsize:
+            raise UserError(
+                f"{method} learns from images in single precision, but {name!r} is {tensor.dtype}; convert base "
+                "and experts with .float()"
+            )
 
 
 def check_calibration(

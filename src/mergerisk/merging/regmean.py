@@ -11,8 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from mergerisk.merging.averaging import WeightAveraging
-from mergerisk.merging.method import Merged, MergingMethod
-from mergerisk.merging.states import tied_names
+from mergerisk.merging.method import Merged, MergingMethod, tied_names
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 

@@ -32,7 +32,7 @@ def truncated_svd(
     if matrix.shape[0] > matrix.shape[1]:
         right, values, left = truncated_svd(matrix.mT, rank, size=size)
         return left, values, right
-    for dtype in (matrix.dtype, torch.float64):
+    for dtype in dict.fromkeys((matrix.dtype, torch.float64)):
         squares, left = _largest_eigenpairs(gram(matrix.mT, dtype), rank)
         if float(squares[0]) <= _SAFE_SPREAD * float(squares[-1]):
             break

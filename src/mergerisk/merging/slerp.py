@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
@@ -30,18 +30,15 @@ class Slerp(TensorMerging):
 
     Attributes:
         t: share of the second expert, in [0, 1]; 0.5, half way, treats both alike.
-
-    Raises:
-        UserError: on merging, if there are not exactly two experts.
     """
-
-    order_matters: ClassVar[bool] = True
 
     t: Annotated[float, Field(ge=0, le=1)] = 0.5
 
+    def check_count(self, count: int) -> None:
+        if count != 2:
+            raise UserError(f"slerp interpolates between exactly two experts, but was given {count}")
+
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:  # noqa: ARG002
-        if len(experts) != 2:
-            raise UserError(f"slerp interpolates between exactly two experts, but was given {len(experts)}")
         first, second = experts
         norms = float(torch.linalg.vector_norm(first)) * float(torch.linalg.vector_norm(second))
         cosine = float(torch.dot(first.flatten(), second.flatten())) / norms if norms else 1.0

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast, overload
+from typing import TYPE_CHECKING, overload
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
-from mergerisk.merging.method import Merged, MergingMethod
+from mergerisk.merging.method import Merged, MergingMethod, tied_names
+from mergerisk.merging.threads import step_by_step
 from mergerisk.models.checkpoints import TensorSpec, tensor_specs
 
 if TYPE_CHECKING:
@@ -25,14 +25,9 @@ if TYPE_CHECKING:
     from mergerisk.merging.method import Calibration, Tensors
     from mergerisk.models.encoder import Encoder, State
 
-T = TypeVar("T")
-
 
 class StateMerging(MergingMethod):
     """A method that needs no data: base and experts' tensors → merged tensors."""
-
-    order_matters: ClassVar[bool] = False
-    """Whether the experts' order changes the result."""
 
     @abstractmethod
     def combine(
@@ -76,7 +71,7 @@ class StateMerging(MergingMethod):
             elif name not in tied:
                 names.append(name)
         working = [_Working(tensors, names) for tensors in (base, *experts)]
-        for name, tensor in _by_themselves(self.combine(working[0], working[1:], seed=seed)):
+        for name, tensor in step_by_step(self.combine(working[0], working[1:], seed=seed)):
             rounded = tensor.to(specs[name].dtype)
             for twin in (name, *aliases.get(name, ())):
                 yield twin, rounded
@@ -150,36 +145,6 @@ class _Column(Sequence[torch.Tensor]):
 
 def _widened(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
-
-
-def _by_themselves(steps: Iterator[T]) -> Iterator[T]:
-    """The same steps, each taken without gradients and with one thread.
-
-    What a step does is bound by memory, or too small to be worth dividing: threads that wait for one another
-    cost more than they save.
-    """
-    threads = ThreadpoolController()
-    end = object()
-    while True:
-        with torch.inference_mode(False), torch.no_grad(), threads.limit(limits=1):
-            step = next(steps, end)
-        if step is end:
-            return
-        yield cast("T", step)
-
-
-def tied_names(state: Tensors) -> dict[str, tuple[str, ...]]:
-    """First name of every group of tensors that are one and the same in memory → the others.
-
-    A checkpoint on disk has none: it holds every tensor once, and reads it to another place each time.
-    """
-    if not isinstance(state, dict):
-        return {}
-    groups: dict[tuple[object, ...], list[str]] = {}
-    for name, tensor in state.items():
-        place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        groups.setdefault(place if tensor.numel() else (name,), []).append(name)
-    return {first: tuple(others) for first, *others in groups.values() if others}
 
 
 def one_each(value: float | tuple[float, ...], count: int, what: str) -> tuple[float, ...]:

@@ -85,7 +85,7 @@ class Surgery(Correction):
             images = calibration[task].images
             # Both encoders are frozen, so their features are computed once, not once a step.
             source = extract_features(merged.encoder_for(task), images)
-            target = extract_features(expert, images)
+            target = extract_features(expert.with_state(expert.state()), images)  # in evaluation mode
             adapter = self._train(source, target, generator(seed, "surgery", task))
             parts |= {f"{task}/down": adapter.down.detach(), f"{task}/up": adapter.up.detach()}
         return parts
@@ -96,7 +96,7 @@ class Surgery(Correction):
             task: SurgeryAdapter(parts[f"{task}/down"], parts[f"{task}/up"]).requires_grad_(False).eval()
             for task in tasks
         }
-        return replace(merged, adapters=adapters)
+        return replace(merged, adapters=adapters, parts=dict(parts))
 
     def _train(self, source: torch.Tensor, target: torch.Tensor, draws: torch.Generator) -> SurgeryAdapter:
         adapter = SurgeryAdapter.fresh(source.shape[1], self.rank, draws)

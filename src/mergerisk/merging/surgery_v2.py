@@ -95,7 +95,8 @@ class SurgeryV2(Correction):
         parts: State = {}
         for task, expert in experts.items():
             draws = generator(seed, "surgery_v2", task)
-            adapters = self._train(merged.encoder_for(task), expert, calibration[task].images, draws)
+            evaluated = expert.with_state(expert.state())  # in evaluation mode
+            adapters = self._train(merged.encoder_for(task), evaluated, calibration[task].images, draws)
             for position, adapter in enumerate(adapters):
                 parts[f"{task}/{position}/down"] = adapter.down.detach().cpu()
                 parts[f"{task}/{position}/up"] = adapter.up.detach().cpu()
@@ -115,7 +116,7 @@ class SurgeryV2(Correction):
             encoder = merged.encoder_for(task)
             corrected = encoder.with_features(BlockAdapters(encoder.features, adapters))
             per_task[task] = corrected.requires_grad_(False)
-        return replace(merged, shared=None, per_task=per_task)
+        return replace(merged, shared=None, per_task=per_task, parts=dict(parts))
 
     def _train(
         self, encoder: Encoder, expert: Encoder, images: torch.Tensor, draws: torch.Generator

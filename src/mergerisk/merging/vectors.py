@@ -45,7 +45,7 @@ def magnitude_threshold(base: Tensors, expert: Tensors, names: list[str], densit
 
 def common_dtype(base: Tensors) -> torch.dtype:
     """The dtype that holds every tensor of a state exactly."""
-    return reduce(torch.promote_types, (spec.dtype for spec in tensor_specs(base).values()))
+    return reduce(torch.promote_types, (spec.dtype for spec in tensor_specs(base).values()), torch.float32)
 
 
 def mean_vector(pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:

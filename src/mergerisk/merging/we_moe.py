@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 from torch.func import functional_call, vmap
+from torch.nn.utils import skip_init
 
 from mergerisk.errors import UserError
 from mergerisk.merging.adamerging import draw, mean_entropy
@@ -41,7 +42,10 @@ class MixtureMlp(nn.Module):
             self.register_buffer(_buffer(name), vector)
         tasks = len(next(iter(vectors.values())))
         width = next(parameter.shape[1] for parameter in mlp.parameters() if parameter.ndim == 2)
-        self.router = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, tasks))
+        # Not drawn: the method sets them, and must not touch the global generator.
+        self.router = nn.Sequential(
+            skip_init(nn.Linear, width, width), nn.ReLU(), skip_init(nn.Linear, width, tasks)
+        )
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """N × tokens × width → N × tokens × width."""
@@ -94,7 +98,7 @@ class WeMoE(MergingMethod):
         start = base.with_state(arithmetic.merge_states(base.state(), states))
         encoder = _with_mixtures(start, base.state(), states)
         self._start(encoder, generator(seed, "we_moe", "routers"))
-        self._train(encoder, calibration, seed)
+        self._train(encoder, {task: calibration[task] for task in experts}, seed)
         return Merged(encoder, encoder.state())
 
     def restore(self, base: Encoder, parts: State) -> Merged:
@@ -162,6 +166,6 @@ def _with_mixtures(encoder: Encoder, base: State, experts: list[State]) -> Encod
             key: torch.stack([expert[f"{name}.{key}"] - base[f"{name}.{key}"] for expert in experts])
             for key in own
         }
-        mixture = MixtureMlp(mlp, vectors).to(twin.mean.device)
+        mixture = MixtureMlp(mlp, vectors).to(next(mlp.parameters()))
         twin.backbone.get_submodule(name.rpartition(".")[0]).add_module("mlp", mixture)
     return twin.requires_grad_(False).eval()

@@ -22,7 +22,7 @@ def transformer_blocks(backbone: nn.Module) -> dict[str, nn.Module]:
     lists = [
         (name, module)
         for name, module in backbone.named_modules()
-        if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
+        if isinstance(module, nn.ModuleList | nn.Sequential) and len({type(block) for block in module}) == 1
     ]
     if not lists:
         raise UserError(f"{type(backbone).__name__} has no list of blocks; the method is for transformers")

@@ -94,4 +94,5 @@ class Encoder(nn.Module):
             std=self.std.flatten().tolist(),
             features=features,
         )
+        twin.mean, twin.std = self.mean, self.std
         return twin.to(self.mean.device).eval()

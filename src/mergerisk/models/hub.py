@@ -69,11 +69,11 @@ def _download(name: str, revision: str | None, *, offline: bool, endpoint: str |
         try:
             found = HfApi(endpoint=endpoint).model_info(name, revision=revision, timeout=_PATIENCE)
             wanted = _wanted(where, [file.rfilename for file in found.siblings or []])
-            return Path(
-                snapshot_download(
-                    name, revision=revision, allow_patterns=wanted, endpoint=endpoint, cache_dir=cache
-                )
+            # Pinned, since a branch may move after its files were listed.
+            pinned = snapshot_download(
+                name, revision=found.sha, allow_patterns=wanted, endpoint=endpoint, cache_dir=cache
             )
+            return _noted(Path(pinned), revision or "main")
         except (HfHubHTTPError, HFValidationError) as error:
             raise UserError(f"{where}: no such folder, and {_explain(error)}") from error
         except UserError:
@@ -97,6 +97,15 @@ def _download(name: str, revision: str | None, *, offline: bool, endpoint: str |
     raise UserError(
         f"{where}: no such folder, and it cannot be downloaded: {_first_line(fault)}; mend that, or give a folder"
     ) from fault
+
+
+def _noted(folder: Path, revision: str) -> Path:
+    """A commit's folder, noted in the cache as what a branch or tag stands for, so that it is found offline."""
+    if revision != folder.name:
+        note = folder.parents[1] / "refs" / revision
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(folder.name, encoding="utf-8")
+    return folder
 
 
 def _wanted(where: str, files: Iterable[str]) -> list[str]:

@@ -116,6 +116,8 @@ def _read(content: Mapping[str, Any]) -> _Config:
             )
         if extra := entry.keys() - {"model", "parameters"}:
             raise UserError(f"models[{position}].{min(extra)}: unknown field")
+        if entry["model"] in found:
+            raise UserError(f"models[{position}]: {entry['model']!r} is listed twice; list it once")
         found[entry["model"]] = entry.get("parameters") or {}
     for given in (shared, *found.values()):
         if not isinstance(given, dict):

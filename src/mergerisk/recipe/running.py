@@ -55,7 +55,7 @@ def merge_checkpoints(
 
     Raises:
         UserError: the recipe cannot be carried out; found before anything is merged, except for NaN and infinity
-            in a checkpoint, an overflow in half precision, and a disk that fills up.
+            in a checkpoint, an overflow of the result's dtype, and a disk that fills up.
     """
     out = Path(out)
     method = _data_free(recipe)
@@ -85,15 +85,12 @@ def _data_free(recipe: Recipe) -> MergingMethod:
     """The method, seen to take as many experts as there are.
 
     Raises:
-        UserError: it reads images, or does not.
+        UserError: it reads images, needs more than tensors, or takes another number of experts.
     """
     method = recipe.create_method()
-    if isinstance(method, Emr):
-        return method
-    if not isinstance(method, StateMerging):
-        raise UserError(f"method: {recipe.method} does not merge checkpoints alone; run it in a study")
-    ramp = torch.arange(4.0).reshape(2, 2)
-    method.merge_states({"rehearsal": ramp}, [{"rehearsal": -step * ramp} for step in range(len(recipe.experts))])
+    if not isinstance(method, Emr | StateMerging):
+        raise UserError(f"method: {recipe.method} needs more than the checkpoints' tensors; run it in a study")
+    method.check_count(len(recipe.experts))
     return method
 
 
@@ -125,9 +122,14 @@ def _rounded(tensor: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tenso
     """
     rounded = tensor.to(dtype)
     if not bool(torch.isfinite(rounded).all()):
-        raise UserError(
-            f"merged tensor {name!r} exceeds the range of {dtype}; set dtype in the recipe to bfloat16 or float32"
-        )
+        match dtype:
+            case torch.float16:
+                remedy = "set dtype in the recipe to bfloat16 or float32"
+            case torch.float64:
+                remedy = "lower `scaling`"
+            case _:
+                remedy = "lower `scaling`, or set dtype in the recipe to float64"
+        raise UserError(f"merged tensor {name!r} exceeds the range of {dtype}; {remedy}")
     return rounded
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.models.hub import is_path
+from mergerisk.recipe.writing import WRITTEN
 from mergerisk.validation import first_finding
 
 if TYPE_CHECKING:
@@ -69,8 +70,11 @@ class Recipe(BaseModel):
             return experts
         named: dict[str, object] = {}
         for position, spec in enumerate(experts, start=1):
-            name = Path(str(spec).partition("@")[0]).name.removesuffix(".safetensors")
-            named[name if name and name not in named else f"{name or 'expert'}-{position}"] = spec
+            stem = Path(str(spec).partition("@")[0]).name.removesuffix(".safetensors")
+            name, number = stem, position
+            while not name or name in named:
+                name, number = f"{stem or 'expert'}-{number}", number + 1
+            named[name] = spec
         return named
 
     @field_validator("experts")
@@ -79,6 +83,8 @@ class Recipe(BaseModel):
         for name, spec in experts.items():
             if not _FOLDER_NAME.fullmatch(name):
                 raise ValueError(f"expert {name!r}: choose a name that can be a folder's")
+            if name in WRITTEN:
+                raise ValueError(f"expert {name!r}: a merge writes a file of that name; choose another")
             if not spec:
                 raise ValueError(f"expert {name!r}: give a folder, a file or org/name")
         return experts

@@ -226,7 +226,9 @@ class Study(_Model):
         fine_tune = construct(FineTuning, self.experts.fine_tune, "experts.fine_tune")
         return self.model_copy(
             update={
-                "merging": tuple(_resolve_method(spec, f"merging[{i}]") for i, spec in enumerate(self.merging)),
+                "merging": tuple(
+                    _resolve_method(spec, len(self.tasks), f"merging[{i}]") for i, spec in enumerate(self.merging)
+                ),
                 "attacks": tuple(
                     _resolve_attack(spec, self.budgets.steps, f"attacks[{i}]")
                     for i, spec in enumerate(self.attacks)
@@ -260,11 +262,12 @@ def _no_twins(names: list[str], what: str) -> None:
         raise ValueError(f"{what} {twins[0]!r} is given twice{hint}")
 
 
-def _resolve_method(spec: MethodSpec, where: str) -> MethodSpec:
+def _resolve_method(spec: MethodSpec, tasks: int, where: str) -> MethodSpec:
     from mergerisk.merging import Stacked, create
 
     with _located(where):
         method = create(spec.name, **spec.parameters)
+        method.check_count(tasks)
     if isinstance(method, Stacked):
         parameters = dataclasses.asdict(method.method)  # type: ignore[call-overload]
         parameters[method.correction.name] = dataclasses.asdict(method.correction)  # type: ignore[call-overload]
