@@ -599,7 +599,7 @@ def test_adamerging_plus_plus_matches_naive(material: Callable[..., Material], d
     lambdas, state = naive_merging.adamerging(
         tiny_encoder().backbone.double(), pretrained, sharpened, heads, steps, lr=0.02
     )
-    (learnt,) = merged.coefficients.values()
+    learnt = torch.stack(list(merged.coefficients.values()), dim=1)
     assert learnt.shape == lambdas.shape == (3, 4)
     assert float((learnt - 0.3).abs().max()) > 0.01  # it did learn
     torch.testing.assert_close(learnt.double(), lambdas, atol=1e-5, rtol=0)
