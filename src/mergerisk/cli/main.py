@@ -129,7 +129,8 @@ def validate(study: str, data: Path | None) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to make.")
 @click.option("--force", is_flag=True, help="Replace what an earlier merge left in DIR.")
 @click.option("--offline", is_flag=True, help="Take models of the hub from the cache of downloads only.")
-def merge(recipe: Path, out: Path, force: bool, offline: bool) -> None:
+@click.option("--checksums", is_flag=True, help="Name the SHA-256 of every local ingredient in the model card.")
+def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) -> None:
     """Merge checkpoints on disk or on the hub, as the YAML file RECIPE says, into a model in DIR.
 
     Tensors are streamed, so the number of experts does not matter to memory. mergekit's files are understood where
@@ -140,7 +141,7 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool) -> None:
 
     with MergeProgress() as progress:
         folder = merge_checkpoints(
-            load_recipe(recipe), out, force=force, offline=offline, listener=progress.listen
+            load_recipe(recipe), out, force=force, offline=offline, checksums=checksums, listener=progress.listen
         )
     click.echo(folder)
 

@@ -28,7 +28,7 @@ def describe_merge(recipe: Recipe, ingredients: Ingredients, digests: Mapping[Pa
     Args:
         recipe: with all its hyper-parameters.
         ingredients: what was merged.
-        digests: SHA-256 of the ingredients' files, but of those from the hub.
+        digests: SHA-256 of the ingredients' files, where it was computed.
     """
     head = {
         "base_model": list(dict.fromkeys(_short_name(ingredient) for _, ingredient in ingredients.named)),
@@ -53,7 +53,7 @@ def _table(ingredients: Ingredients, digests: Mapping[Path, str]) -> str:
     rows = ["| | model | file | SHA-256 or commit |", "|---|---|---|---|"]
     for name, ingredient in ingredients.named:
         for file in ingredient.files:
-            identity = ingredient.commit or digests[file]
+            identity = ingredient.commit or digests.get(file, "–")
             cells = (name, _short_name(ingredient), file.name, identity)
             rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(rows) + "\n"

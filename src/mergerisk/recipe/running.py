@@ -36,6 +36,7 @@ def merge_checkpoints(
     *,
     force: bool = False,
     offline: bool = False,
+    checksums: bool = False,
     listener: Callable[[int, int], None] = lambda *_: None,
 ) -> Path:
     """Merge a recipe's checkpoints into a folder that ``from_pretrained`` loads.
@@ -47,6 +48,7 @@ def merge_checkpoints(
         out: the folder to make; absent or empty.
         force: replace what an earlier merge left there.
         offline: take models of the hub from the cache only.
+        checksums: name the SHA-256 of every local ingredient in the model card. It takes longer than most merges.
         listener: told how many bytes of how many have been read and written.
 
     Returns:
@@ -65,7 +67,8 @@ def merge_checkpoints(
     specs = _output_specs(recipe, ingredients)
     size = sum(spec.nbytes for spec in specs.values()) * (len(recipe.experts) if method.encoder_per_task else 1)
     meter = _Meter(size + ingredients.bytes_to_read, listener)
-    local = [file for _, ingredient in ingredients.named if ingredient.commit is None for file in ingredient.files]
+    named = [ingredient for _, ingredient in ingredients.named if checksums and ingredient.commit is None]
+    local = [file for ingredient in named for file in ingredient.files]
     with new_folder(out, size) as folder, _digesting(local) as digests:
         for task, tensors in _models(recipe, method, ingredients, meter):
             inside = folder / task
