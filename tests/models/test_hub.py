@@ -29,7 +29,11 @@ def test_a_path_that_exists_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("spec", ["./missing", "/missing", "~/missing", "a/b/c", "../a"])
-def test_what_looks_like_a_path_is_not_asked_of_the_hub(spec: str) -> None:
+def test_what_looks_like_a_path_is_not_asked_of_the_hub(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")  # wherever the tests are started, there may be an ../a
     with pytest.raises(UserError, match=r"no such file or folder$"):
         fetch(spec)
 
