@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.merging.states import TensorMerging, one_each
+from mergerisk.merging.vectors import new_memory
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ class WeightAveraging(TensorMerging):
         if self.coefficients is not None:
             one_each(self.coefficients, count, "weight_averaging: coefficients")
 
-    def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:  # noqa: ARG002
+    def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         weights = (1.0 / len(experts),) * len(experts) if self.coefficients is None else self.coefficients
-        total = experts[0] * weights[0]
+        total = torch.mul(experts[0], weights[0], out=new_memory(pretrained))
         for expert, weight in zip(experts[1:], weights[1:], strict=True):
             total.add_(expert, alpha=weight)
         return total
@@ -52,7 +53,7 @@ class TaskArithmetic(TensorMerging):
 
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         scalings = one_each(self.scaling, len(experts), "task_arithmetic: scaling")
-        merged = pretrained.clone()
+        merged = new_memory(pretrained).copy_(pretrained)
         vector = torch.empty_like(merged)
         for expert, scaling in zip(experts, scalings, strict=True):
             merged.add_(torch.sub(expert, pretrained, out=vector), alpha=scaling)

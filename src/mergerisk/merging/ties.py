@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from mergerisk.merging.states import StateMerging
-from mergerisk.merging.vectors import PIECE, magnitude_threshold
+from mergerisk.merging.vectors import PIECE, magnitude_threshold, new_memory
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Ties(StateMerging):
             majority: the sign that cancelled entries take.
         """
         scaling = {"mean": 1.0, "sum": 0.3}[self.variant] if self.scaling is None else self.scaling
-        merged = torch.empty_like(pretrained, memory_format=torch.contiguous_format)
+        merged = new_memory(pretrained)
         bounds = [_just_below(threshold, pretrained.dtype) for threshold in thresholds]
         balance, cancelled = 0, False
         flat = [tensor.reshape(-1).split(PIECE) for tensor in (merged, pretrained, *experts)]

@@ -6,6 +6,7 @@ import math
 from functools import reduce
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from mergerisk.merging.selection import kth_largest
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 
 PIECE = 2**17
 """Entries of a task vector at a time: few enough that what is done with them stays in a core's caches."""
+
+
+def new_memory(like: torch.Tensor) -> torch.Tensor:
+    """A contiguous tensor for a result, not initialised.
+
+    On the CPU its memory is NumPy's, which asks for huge pages: faulting in small ones can outlast the merge.
+    """
+    if like.device.type != "cpu":
+        return torch.empty_like(like, memory_format=torch.contiguous_format)
+    dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
+    return torch.from_numpy(np.empty(tuple(like.shape), dtype=dtype))
 
 
 def magnitudes(base: Tensors, expert: Tensors, names: list[str], stride: int = 1) -> Iterator[torch.Tensor]:
