@@ -62,14 +62,13 @@ class Emr(MergingMethod):
 
         Args:
             base: θ0.
-            experts: task name (without ``/``) → θt: the base's names, shapes and dtypes.
+            experts: task name → θt: the base's names, shapes and dtypes.
 
         Returns:
             ``unified/<name>``: τ, at least float32, in the parameter's shape; ``mask/<task>/<name>``: eight
             entries of a mask in a byte; ``rescaler``: λ, float64, one per task; ``own/<task>/<name>``: an expert's
-            running statistics; ``tasks``: the tasks' names in the rescalers' order, UTF-8 with a zero byte between
-            them.
-            Tied tensors come under their first name only.
+            running statistics; ``tasks``: the tasks' names in the rescalers' order, UTF-8 with a zero byte
+            between them. Tied tensors come under their first name only.
         """
         parts: State = {"tasks": torch.tensor(list("\0".join(experts).encode()), dtype=torch.uint8)}
         twins = {twin for names in tied_names(base).values() for twin in names}
@@ -126,8 +125,7 @@ def task_state(base: Tensors, parts: Tensors, task: str) -> State:
             elif is_statistic(name, base):
                 state[name] = parts[f"own/{task}/{name}"].to(tensor.device, copy=True)
             else:
-                # A store may give a scalar back as a vector of one entry.
-                unified = parts[f"unified/{name}"].to(tensor.device).view_as(tensor)
+                unified = parts[f"unified/{name}"].to(tensor.device)
                 mask = _unpacked(parts[f"mask/{task}/{name}"], tensor)
                 state[name] = (_widened(tensor) + rescaler * (mask * unified)).to(tensor.dtype)
     return state
