@@ -133,8 +133,8 @@ def validate(study: str, data: Path | None) -> None:
 def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) -> None:
     """Merge checkpoints on disk or on the hub, as the YAML file RECIPE says, into a model in DIR.
 
-    Tensors are streamed: in memory is one of them at a time, for some methods of every expert. mergekit's files are
-    understood where they have a counterpart.
+    Tensors are streamed: in memory is one of them at a time, for some methods of every expert. mergekit's
+    files are understood where they have a counterpart.
     """
     from mergerisk.cli.merge_progress import MergeProgress
     from mergerisk.recipe import load_recipe, merge_checkpoints
