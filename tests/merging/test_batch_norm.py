@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,9 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mergerisk.errors import UserError
-from mergerisk.merging import METHODS, Calibration, create
+from mergerisk.merging import METHODS, Calibration, EncoderMerging, Merged, create
 from mergerisk.models import Encoder
 from mergerisk.models.classifier import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TASKS = ("one", "two", "three")
 
@@ -153,6 +156,67 @@ def test_statistics_can_be_averaged_instead(name: str) -> None:
             expected = torch.stack([expert.state()[key].double() for expert in experts.values()]).mean(dim=0)
             torch.testing.assert_close(state[key].double(), expected, rtol=1e-6, atol=1e-7)
         assert torch.equal(state[f"{own}.num_batches_tracked"], base.state()[f"{own}.num_batches_tracked"])
+
+
+@pytest.mark.parametrize("name", ["weight_averaging", "weight_averaging+surgery"])
+def test_a_merge_is_restored_with_all_its_state(name: str) -> None:
+    base, experts, calibration = conv_material()
+    method = create(name)
+    merged = method.merge(base, experts, calibration=calibration)
+    restored = method.restore(base, dict(merged.parts))
+    assert restored.parts.keys() == merged.parts.keys()
+    for key, tensor in restored.encoder.state().items():
+        assert torch.equal(tensor, merged.encoder.state()[key]), key
+
+
+class Difference(EncoderMerging):
+    """Weight averaging whose parts are no state dict: differences to the base, all in one tensor."""
+
+    def make(
+        self,
+        base: Encoder,
+        experts: Mapping[str, Encoder],
+        calibration: Mapping[str, Calibration],  # noqa: ARG002  # part of the contract
+        seed: int,  # noqa: ARG002
+    ) -> Merged:
+        average = create("weight_averaging").merge(base, experts, batch_norm="average").encoder.state()
+        differences = [(average[name] - tensor).flatten() for name, tensor in base.state().items()]
+        return self.rebuild(base, {"differences": torch.cat(differences)})
+
+    def rebuild(self, base: Encoder, parts: dict[str, Tensor]) -> Merged:
+        (differences,) = parts.values()
+        pieces = differences.split([tensor.numel() for tensor in base.state().values()])
+        pairs = zip(base.state().items(), pieces, strict=True)
+        state = {name: (tensor + piece.view(tensor.shape)).to(tensor.dtype) for (name, tensor), piece in pairs}
+        return Merged(base.with_state(state), parts)
+
+
+def test_a_method_with_parts_of_its_own_keeps_the_statistics() -> None:
+    base, experts, calibration = conv_material()
+    images = calibration["one"].images
+    merged = Difference().merge(base, experts, calibration=calibration)
+    usual = create("weight_averaging").merge(base, experts, calibration=calibration)
+    torch.testing.assert_close(merged.encoder(images), usual.encoder(images), rtol=1e-4, atol=1e-5)
+    restored = Difference().restore(base, dict(merged.parts))
+    assert torch.equal(restored.encoder(images), merged.encoder(images))
+    assert restored.parts.keys() == merged.parts.keys()
+    averaged = Difference().merge(base, experts, batch_norm="average")
+    assert torch.equal(Difference().restore(base, averaged.parts).encoder(images), averaged.encoder(images))
+    assert not torch.allclose(averaged.encoder(images), merged.encoder(images), rtol=1e-3)
+
+
+def test_a_layer_under_two_names_is_restored() -> None:
+    base, experts, calibration = conv_material()
+    for encoder in (base, *experts.values()):
+        encoder.backbone.again = encoder.backbone.bn1
+    method = create("weight_averaging")
+    merged = method.merge(base, experts, calibration=calibration)
+    images = calibration["one"].images
+    assert torch.equal(method.restore(base, dict(merged.parts)).encoder(images), merged.encoder(images))
+    state = merged.encoder.state()
+    assert torch.equal(state["again.running_var"], state["bn1.running_var"])
+    mean, _ = first_statistics(state, everything(calibration))
+    torch.testing.assert_close(state["bn1.running_mean"].double(), mean, rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_statistics_differ_between_the_two() -> None:

@@ -176,6 +176,21 @@ def test_experts_of_another_architecture_are_refused() -> None:
         create("ties").merge(base, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("fisher", {"floor": 1e39}),
+        ("we_moe", {"scaling": 1e39}),
+        ("ties+surgery", {"surgery": {"learning_rate": 1e39}}),
+    ],
+)
+def test_numbers_that_the_encoders_cannot_hold_are_refused(name: str, parameters: dict[str, object]) -> None:
+    base, experts, calibration = material()
+    with pytest.raises(UserError, match=r"1e\+39 exceeds 3\.4e\+38") as caught:
+        create(name, **parameters).merge(base, experts, calibration=calibration)
+    assert "\n" not in str(caught.value)
+
+
 def test_seeds_decide_the_draws() -> None:
     base, experts, calibration = material()
     method = AdaMerging(steps=5, learning_rate=0.02)

@@ -1152,3 +1152,34 @@ def test_values_out_of_range_are_refused(name: str, parameter: str, value: objec
     with pytest.raises(UserError) as caught:
         merging.create(name, **{parameter: value})
     one_line(caught, name, parameter)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize(
+    ("name", "parameter", "value"),
+    [
+        ("weight_averaging", "coefficients", (0.5, 0.5, -1e39)),
+        ("task_arithmetic", "scaling", 1e39),
+        ("task_arithmetic", "scaling", (0.3, 0.3, 1e39)),
+        ("ties", "scaling", -1e39),
+        ("dare", "scaling", 1e39),
+        ("tsv_m", "scaling", 1e39),
+        ("iso_c", "scaling", 1e39),
+        ("consensus", "threshold", 1e39),
+        ("pcb", "scaling", 1e39),
+        ("breadcrumbs", "scaling", 1e39),
+    ],
+)
+def test_numbers_that_the_tensors_cannot_hold_are_refused(
+    name: str, parameter: str, value: float | tuple[float, ...], dtype: torch.dtype
+) -> None:
+    base, experts = {"w": torch.zeros(2, 2, dtype=dtype)}, [{"w": torch.eye(2, dtype=dtype)}] * 3
+    with pytest.raises(UserError) as caught:
+        merge(name, base, experts, **{parameter: value})
+    one_line(caught, parameter, "1e+39")
+
+
+def test_double_precision_holds_larger_numbers() -> None:
+    base, expert = {"w": torch.zeros(2, dtype=torch.float64)}, {"w": torch.ones(2, dtype=torch.float64)}
+    merged = merging.merge_state_dicts("task_arithmetic", base, [expert], scaling=1e39)
+    assert merged["w"].tolist() == [1e39, 1e39]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import ViTModel
+from transformers.utils import logging
 
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, Head, backbone_identity, extract_features, load_encoder, load_expert
+from mergerisk.models.loading import quiet_transformers
 from tests.tiny import tiny_encoder
 
 if TYPE_CHECKING:
@@ -95,6 +98,24 @@ def test_loading_says_what_is_wrong(tiny_vit: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
     with pytest.raises(UserError, match="model_type is 'bert'"):
         load_encoder(str(folder))
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_loading_leaves_transformers_as_talkative_as_it_was(tiny_vit: Path, bars: bool) -> None:
+    verbosity, before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    try:
+        logging.set_verbosity_info()
+        logging.enable_progress_bar() if bars else logging.disable_progress_bar()
+        load_encoder(str(tiny_vit))
+        with suppress(KeyError), quiet_transformers():
+            assert logging.get_verbosity() == logging.ERROR
+            assert not logging.is_progress_bar_enabled()
+            raise KeyError
+        assert logging.get_verbosity() == logging.INFO
+        assert logging.is_progress_bar_enabled() == bars
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar() if before else logging.disable_progress_bar()
 
 
 def test_experts_are_checked_against_the_base(tiny_vit: Path, tmp_path: Path) -> None:

@@ -372,6 +372,8 @@ def test_a_merge_that_overflows_its_dtype_is_refused(
     [
         ({"method": "slerp"}, "slerp interpolates between exactly two experts"),
         ({"coefficients": [0.5, 0.5]}, "2 values for 3 experts"),
+        ({"coefficients": [1, 1e39, 1]}, "coefficients 1e+39 exceeds 3.4e+38"),
+        ({"coefficients": [1, 1e39, 1], "dtype": "float16"}, "coefficients 1e+39 exceeds 3.4e+38"),
         ({"include": ["encoder.leyer.*"]}, "include: pattern 'encoder.leyer.*' matches no tensor"),
         ({"exclude": ["clasifier.*"]}, "exclude: pattern 'clasifier.*' matches no tensor"),
         ({"exclude": ["*"]}, "leave no tensor of the base to merge"),

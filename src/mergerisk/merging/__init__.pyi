@@ -23,6 +23,9 @@ from .method import (
     Correction as Correction,
 )
 from .method import (
+    EncoderMerging as EncoderMerging,
+)
+from .method import (
     Merged as Merged,
 )
 from .method import (

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.batch_norm import is_statistic
-from mergerisk.merging.method import Merged, MergingMethod, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged, tied_names
 from mergerisk.merging.vectors import common_dtype, magnitude_threshold
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @hyperparameters
-class AdaMerging(MergingMethod):
+class AdaMerging(EncoderMerging):
     """θ0 + Σ λ(t,l) τ(t,l), with λ minimising the summed mean softmax entropy of all tasks
     (Yang et al. 2024, arXiv 2310.02575, equations 4 to 6).
 
@@ -63,7 +63,7 @@ class AdaMerging(MergingMethod):
     ) -> Merged:
         pretrained = base.state()
         states = [expert.state() for expert in experts.values()]
-        origin = {alias: name for name, aliases in tied_names(pretrained).items() for alias in aliases}
+        origin = tied_names(pretrained)
         fixed = [n for n, t in pretrained.items() if not t.is_floating_point() or is_statistic(n, pretrained)]
         averages = WeightAveraging().merge_states(
             {name: pretrained[name] for name in fixed}, [{name: state[name] for name in fixed} for state in states]

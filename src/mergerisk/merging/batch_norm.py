@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mergerisk.merging.method import Calibration, Tensors
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.encoder import Encoder, State
 
 BatchNormStatistics = Literal["reestimate", "average"]
 """What becomes of running statistics: estimated anew on unlabelled images, or the experts' mean."""
@@ -30,30 +30,33 @@ def is_statistic(name: str, state: Tensors) -> bool:
     return own in pair and all((f"{layer}.{other}" if layer else other) in state for other in pair)
 
 
-def batch_norm_layers(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """The layers that normalise with running statistics."""
-    return [
-        layer
-        for layer in module.modules()
+def batch_norm_layers(module: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
+    """The layers that normalise with running statistics, by every name they have."""
+    return {
+        name: layer
+        for name, layer in module.named_modules(remove_duplicate=False)
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None
-    ]
+    }
 
 
 def reestimate_batch_norm(
     encoder: Encoder, experts: Iterable[str], calibration: Mapping[str, Calibration], seed: int = 0
-) -> Encoder:
-    """A copy of ``encoder`` whose running statistics are those of its own activations on unlabelled images,
-    as stochastic weight averaging does (Izmailov et al. 2018, arXiv 1803.05407, section 3.2); REPAIR
-    (Jordan et al. 2023, arXiv 2211.08403) shows that merges need it.
+) -> State:
+    """Running statistics of an encoder's own activations on unlabelled images, as in stochastic weight averaging
+    (Izmailov et al. 2018, arXiv 1803.05407, section 3.2); REPAIR (Jordan et al. 2023, arXiv 2211.08403) shows
+    that merges need them.
 
     Every image counts once, so a task weighs by its images. Batches of 64 or a few more mix all tasks; mean and
-    variance are averaged over batches. Layers that no image reaches keep what they have.
+    variance are averaged over batches.
 
     Args:
         encoder: left as it is.
         experts: the tasks merged.
         calibration: images of every one of them.
         seed: of the order in which images are drawn.
+
+    Returns:
+        By their names in the encoder's state, statistics and batch counts of the layers that images reach.
 
     Raises:
         UserError: there are too few images to have a variance.
@@ -62,9 +65,8 @@ def reestimate_batch_norm(
     owners = torch.cat([torch.full((len(pool),), position) for position, pool in enumerate(pools)])
     places = torch.cat([torch.arange(len(pool)) for pool in pools])
     twin = copy.deepcopy(encoder)
-    layers = batch_norm_layers(twin)
-    counts = [layer.num_batches_tracked for layer in layers]
-    for layer in layers:
+    layers = batch_norm_layers(twin.backbone)
+    for layer in layers.values():
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean over batches
         layer.train()
@@ -80,12 +82,12 @@ def reestimate_batch_norm(
                 twin(torch.cat(images).to(encoder.mean.device))
             except ValueError as error:  # a single value per channel has no variance
                 raise UserError(f"BatchNorm statistics need more calibration images: {error}") from error
-    for layer, count, original in zip(layers, counts, batch_norm_layers(encoder), strict=True):
-        layer.momentum = original.momentum
-        if not layer.num_batches_tracked:
-            layer.running_mean, layer.running_var = original.running_mean, original.running_var
-        layer.num_batches_tracked = count
-    return twin.requires_grad_(False).eval()
+    return {
+        name: tensor
+        for prefix, layer in layers.items()
+        if layer.num_batches_tracked
+        for name, tensor in layer.named_buffers(prefix, recurse=False)
+    }
 
 
 def check_batch_norm(

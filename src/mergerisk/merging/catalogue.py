@@ -212,8 +212,9 @@ def merge_state_dicts(
     Raises:
         UserError: the method needs images, or states that do not fit each other.
     """
-    from mergerisk.merging.method import check_states
+    from mergerisk.merging.method import check_range, check_states
     from mergerisk.merging.states import StateMerging
+    from mergerisk.models.checkpoints import tensor_specs
 
     method = create(name, **parameters)
     if not isinstance(method, StateMerging):
@@ -221,5 +222,6 @@ def merge_state_dicts(
             f"{name} is no function of state dicts alone; use mergerisk.merging.create({name!r}).merge"
         )
     method.check_count(len(experts))
+    check_range(method, tensor_specs(base))
     check_states(base, {str(position): expert for position, expert in enumerate(experts)})
     return method.merge_states(base, experts, seed=seed)

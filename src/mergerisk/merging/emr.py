@@ -10,7 +10,8 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
-from mergerisk.merging.method import Merged, MergingMethod, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged, tied_names
+from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.encoder import Encoder
 from mergerisk.validation import hyperparameters
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @hyperparameters
-class Emr(MergingMethod):
+class Emr(EncoderMerging):
     """EMR-merging: elect, mask, rescale (Huang et al. 2024, arXiv 2405.17461, section 3).
 
     With task vectors τt = θt − θ0, entry by entry: γ = sign(Σ τt), ε the largest |τt| among the experts whose sign
@@ -51,10 +52,10 @@ class Emr(MergingMethod):
         seed: int,  # noqa: ARG002  # nothing is random
     ) -> Merged:
         parts = self.merge_tasks(base.state(), {task: expert.state() for task, expert in experts.items()})
-        return self.restore(base, parts)
+        return self.rebuild(base, parts)
 
-    def restore(self, base: Encoder, parts: State) -> Merged:
-        """The model that :meth:`merge` gave; a task's encoder is built at every request for it."""
+    def rebuild(self, base: Encoder, parts: State) -> Merged:
+        """The model that :meth:`make` made; a task's encoder is built at every request for it."""
         return Merged(shared=None, parts=parts, per_task=_Encoders(base, parts))
 
     def merge_tasks(self, base: Tensors, experts: Mapping[str, Tensors]) -> State:
@@ -71,11 +72,11 @@ class Emr(MergingMethod):
             between them. Tied tensors come under their first name only.
         """
         parts: State = {"tasks": torch.tensor(list("\0".join(experts).encode()), dtype=torch.uint8)}
-        twins = {twin for names in tied_names(base).values() for twin in names}
+        tied = tied_names(base)
         before, after = dict.fromkeys(experts, 0.0), dict.fromkeys(experts, 0.0)
         with torch.inference_mode(False), torch.no_grad():
             for name, tensor in base.items():
-                if not tensor.is_floating_point() or name in twins:
+                if not tensor.is_floating_point() or name in tied:
                     continue
                 if is_statistic(name, base):
                     parts |= {f"own/{task}/{name}": expert[name].clone() for task, expert in experts.items()}
@@ -114,7 +115,7 @@ def task_state(base: Tensors, parts: Tensors, task: str) -> State:
     if task not in tasks:
         raise UserError(f"emr: nothing was merged for task {task!r}; tasks: {', '.join(tasks)}")
     rescaler = float(parts["rescaler"][tasks.index(task)])
-    firsts = {twin: first for first, names in tied_names(base).items() for twin in names}
+    firsts = tied_names(base)
     state: State = {}
     with torch.inference_mode(False), torch.no_grad():
         for name, tensor in base.items():
@@ -174,7 +175,7 @@ def _elect(vectors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Ten
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:
     """At least float32."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor.to(working_dtype(tensor.dtype))
 
 
 def _packed(mask: torch.Tensor) -> torch.Tensor:

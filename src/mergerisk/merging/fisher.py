@@ -13,7 +13,7 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mergerisk.merging.averaging import WeightAveraging
-from mergerisk.merging.method import Merged, MergingMethod, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged, tied_names
 from mergerisk.models.classifier import Classifier
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -31,7 +31,7 @@ _EXAMPLES = 64
 
 
 @hyperparameters
-class Fisher(MergingMethod):
+class Fisher(EncoderMerging):
     """Σ Ft θt / Σ Ft, entry by entry, with the diagonal Fisher information Ft of expert t on unlabelled images
     of its task (Matena and Raffel 2022, arXiv 2111.09832, equations 4 to 6).
 
@@ -65,7 +65,7 @@ class Fisher(MergingMethod):
     ) -> Merged:
         pretrained = base.state()
         states = {task: expert.state() for task, expert in experts.items()}
-        origin = {alias: name for name, aliases in tied_names(pretrained).items() for alias in aliases}
+        origin = tied_names(pretrained)
         named = base.backbone.named_parameters(remove_duplicate=False)
         parameters = {name for name, parameter in named if parameter.is_floating_point()}
         names = [name for name in pretrained if name in parameters - origin.keys()]

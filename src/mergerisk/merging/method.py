@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,18 +14,25 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import check_batch_norm, reestimate_batch_norm
 from mergerisk.merging.threads import on_one_thread
+from mergerisk.merging.vectors import working_dtype
+from mergerisk.models.checkpoints import tensor_specs
 from mergerisk.models.checks import check_finite, check_same_architecture
 from mergerisk.models.classifier import Classifier
+from mergerisk.randomness import generator
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mergerisk.merging.batch_norm import BatchNormStatistics
+    from mergerisk.models.checkpoints import TensorSpec
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
 
 Tensors = Mapping[str, torch.Tensor]
 """Tensors by name: a state dict, or a checkpoint that reads a tensor when it is asked for."""
+
+_STATISTICS = "batch_norm/"
+"""Before the names of re-estimated statistics among a merge's parts; no method's own parts are called so."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,7 @@ class MergingMethod(ABC):
     encoder_per_task: ClassVar[bool] = False
     """Whether every task gets an encoder of its own."""
 
+    @abstractmethod
     def merge(
         self,
         base: Encoder,
@@ -117,20 +126,59 @@ class MergingMethod(ABC):
                 ``reestimate`` them on the calibration images, or keep the experts' ``average``.
 
         Raises:
-            UserError: no experts, experts of another architecture, NaN weights, or missing calibration.
+            UserError: no experts, experts of another architecture, NaN weights, missing calibration, or
+                hyper-parameters that do not suit the experts.
         """
+
+    @abstractmethod
+    def restore(self, base: Encoder, parts: Tensors) -> Merged:
+        """The model that :meth:`merge` gave, from the ``parts`` it named."""
+
+    def check_count(self, count: int) -> None:  # noqa: B027  # most methods take any number
+        """Whether the hyper-parameters suit so many experts; called before anything expensive.
+
+        Raises:
+            UserError: they do not.
+        """
+
+
+class EncoderMerging(MergingMethod):
+    """A method of its own, not stacked on another: base and experts' encoders → merged model.
+
+    Settled here, once for all of them: whether material and hyper-parameters fit, and what becomes of BatchNorm's
+    running statistics. Re-estimated ones are kept beside the parts that :meth:`make` names, whatever those look
+    like; :meth:`rebuild` never sees them.
+    """
+
+    def merge(
+        self,
+        base: Encoder,
+        experts: Mapping[str, Encoder],
+        *,
+        calibration: Mapping[str, Calibration] | None = None,
+        seed: int = 0,
+        batch_norm: BatchNormStatistics = "reestimate",
+    ) -> Merged:
         if self.needs_calibration:
             calibration = check_calibration(experts, calibration, type(self).__name__)
             check_single_precision(base, type(self).__name__)
         self.check_count(len(experts))
+        check_range(self, tensor_specs(base.state()))
         anew = not self.encoder_per_task and check_batch_norm(base, experts, calibration, batch_norm)
         check_states(base.state(), {task: expert.state() for task, expert in experts.items()})
         with torch.inference_mode(False):
             merged = self.make(base, experts, calibration or {}, seed)
             if not anew or merged.shared is None:
                 return merged
-            encoder = reestimate_batch_norm(merged.shared, experts, calibration or {}, seed)
-        return replace(merged, shared=encoder, parts=encoder.state())
+            statistics = reestimate_batch_norm(merged.shared, experts, calibration or {}, seed)
+            parts = merged.parts | {f"{_STATISTICS}{name}": tensor for name, tensor in statistics.items()}
+            return replace(_with_statistics(merged, statistics), parts=parts)
+
+    def restore(self, base: Encoder, parts: Tensors) -> Merged:
+        own = {name: tensor for name, tensor in parts.items() if not name.startswith(_STATISTICS)}
+        merged = self.rebuild(base, own)
+        statistics = below(_STATISTICS, parts)
+        return replace(_with_statistics(merged, statistics), parts=dict(parts)) if statistics else merged
 
     @abstractmethod
     def make(
@@ -142,15 +190,8 @@ class MergingMethod(ABC):
     ) -> Merged:
         """The method itself, on material that :meth:`merge` has checked; see there."""
 
-    def check_count(self, count: int) -> None:  # noqa: B027  # most methods take any number
-        """Whether the hyper-parameters suit so many experts; called before anything expensive.
-
-        Raises:
-            UserError: they do not.
-        """
-
-    def restore(self, base: Encoder, parts: State) -> Merged:
-        """The model that :meth:`merge` gave, from the ``parts`` it named."""
+    def rebuild(self, base: Encoder, parts: State) -> Merged:
+        """The model that :meth:`make` made, from the ``parts`` it named."""
         return Merged(base.with_state(parts), parts)
 
 
@@ -161,7 +202,6 @@ class Correction(ABC):
     changes_encoder: ClassVar[bool] = False
     """Whether the parts sit inside the encoder, so that each task needs a forward pass of its own."""
 
-    @abstractmethod
     def fit(
         self,
         merged: Merged,
@@ -174,6 +214,25 @@ class Correction(ABC):
 
         Raises:
             UserError: calibration is missing for a task.
+        """
+        calibration = check_calibration(experts, calibration, self.name)
+        parts: State = {}
+        for task, expert in experts.items():
+            evaluated = expert.with_state(expert.state())  # in evaluation mode
+            images, draws = calibration[task].images, generator(seed, self.name, task)
+            fitted = self.fit_task(merged.encoder_for(task), evaluated, images, draws)
+            parts |= {f"{task}/{part}": tensor for part, tensor in fitted.items()}
+        return parts
+
+    @abstractmethod
+    def fit_task(self, encoder: Encoder, expert: Encoder, images: torch.Tensor, draws: torch.Generator) -> State:
+        """One task's parts by name, on the CPU.
+
+        Args:
+            encoder: the merged one that serves the task.
+            expert: the task's, in evaluation mode.
+            images: unlabelled, N × 3 × H × W in [0, 1].
+            draws: of everything random.
         """
 
     @abstractmethod
@@ -203,30 +262,54 @@ def check_states(base: Tensors, states: Mapping[str, Tensors]) -> None:
         raise UserError("nothing to merge: give at least one expert")
     for task, state in states.items():
         check_same_architecture(base, state, f"expert {task!r}")
-    for first, aliases in tied_names(base).items():
+    for alias, first in tied_names(base).items():
         for task, state in states.items():
-            for alias in aliases:
-                if not torch.equal(state[alias], state[first]):
-                    raise UserError(
-                        f"expert {task!r}: {alias!r} is not {first!r}, though they are one tensor in the base; "
-                        "untie them in the base, or tie them in the expert"
-                    )
+            if not torch.equal(state[alias], state[first]):
+                raise UserError(
+                    f"expert {task!r}: {alias!r} is not {first!r}, though they are one tensor in the base; "
+                    "untie them in the base, or tie them in the expert"
+                )
     for where, state in {"base": base, **{f"expert {task!r}": state for task, state in states.items()}}.items():
         on_one_thread(partial(check_finite, state, where))
 
 
-def tied_names(state: Tensors) -> dict[str, tuple[str, ...]]:
-    """First name of every group of tensors that are one and the same in memory → the others.
+def tied_names(state: Tensors) -> dict[str, str]:
+    """Further names of tensors that are one and the same in memory → the first name of each.
 
     A checkpoint on disk has none: it holds every tensor once, and reads it to another place each time.
     """
     if not isinstance(state, dict):
         return {}
-    groups: dict[tuple[object, ...], list[str]] = {}
+    firsts: dict[tuple[object, ...], str] = {}
+    found = {}
     for name, tensor in state.items():
         place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        groups.setdefault(place if tensor.numel() else (name,), []).append(name)
-    return {first: tuple(others) for first, *others in groups.values() if others}
+        first = firsts.setdefault(place if tensor.numel() else (name,), name)
+        if first != name:
+            found[name] = first
+    return found
+
+
+def below(prefix: str, parts: Tensors) -> State:
+    """The parts whose names start with ``prefix``, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in parts.items() if name.startswith(prefix)}
+
+
+def check_range(method: MergingMethod | Correction, specs: Mapping[str, TensorSpec]) -> None:
+    """Hyper-parameters must be numbers of every dtype that tensors are merged in.
+
+    Raises:
+        UserError: one is too large.
+    """
+    dtypes = {working_dtype(spec.dtype) for spec in specs.values() if spec.dtype.is_floating_point}
+    largest = min((torch.finfo(dtype).max for dtype in dtypes), default=math.inf)
+    for name, value in vars(method).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and abs(number) > largest:
+                raise UserError(
+                    f"{type(method).__name__}: {name} {number} exceeds {largest:.3g}, the largest number of the "
+                    "tensors' dtype; lower it"
+                )
 
 
 def check_single_precision(base: Encoder, method: str) -> None:
@@ -257,3 +340,8 @@ def check_calibration(
         if len(calibration[task].images) == 0:
             raise UserError(f"{method}: calibration for task {task!r} has no images")
     return calibration
+
+
+def _with_statistics(merged: Merged, statistics: State) -> Merged:
+    """The same merge, its shared encoder with these BatchNorm statistics."""
+    return replace(merged, shared=merged.encoder.with_state(merged.encoder.state() | statistics))

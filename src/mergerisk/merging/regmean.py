@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from mergerisk.merging.averaging import WeightAveraging
-from mergerisk.merging.method import Merged, MergingMethod, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged, tied_names
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 
@@ -27,7 +27,7 @@ _RIDGE = 1e-10
 
 
 @hyperparameters
-class RegMean(MergingMethod):
+class RegMean(EncoderMerging):
     """For each linear layer, the weight that comes nearest, in least squares, to the experts' outputs on their
     own inputs: Wᵀ = (Σ Gt)⁻¹ Σ Gt Wtᵀ, with Gt = XᵀX / N over all N tokens that reach the layer of expert t on
     unlabelled images of its task (Jin et al. 2023, arXiv 2212.09849, equation 2; section 3.3 for
@@ -61,7 +61,7 @@ class RegMean(MergingMethod):
         seed: int,
     ) -> Merged:
         pretrained = base.state()
-        origin = {alias: name for name, aliases in tied_names(pretrained).items() for alias in aliases}
+        origin = tied_names(pretrained)
         averages = WeightAveraging().merge_states(pretrained, [expert.state() for expert in experts.values()])
         grams: State = {}
         targets: State = {}

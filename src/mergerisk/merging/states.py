@@ -15,8 +15,9 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
-from mergerisk.merging.method import Merged, MergingMethod, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged, tied_names
 from mergerisk.merging.threads import step_by_step
+from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.checkpoints import TensorSpec, tensor_specs
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mergerisk.models.encoder import Encoder, State
 
 
-class StateMerging(MergingMethod):
+class StateMerging(EncoderMerging):
     """A method that needs no data: base and experts' tensors → merged tensors."""
 
     @abstractmethod
@@ -59,8 +60,7 @@ class StateMerging(MergingMethod):
         extrapolating a variance can make it negative. Tied tensors are merged once and stay tied. Half
         precision is merged in float32 and rounded once, at the end.
         """
-        aliases = tied_names(base)
-        tied = {alias for names in aliases.values() for alias in names}
+        tied = tied_names(base)
         specs = tensor_specs(base)
         names = []
         for name, spec in specs.items():
@@ -73,7 +73,7 @@ class StateMerging(MergingMethod):
         working = [_Working(tensors, names) for tensors in (base, *experts)]
         for name, tensor in step_by_step(self.combine(working[0], working[1:], seed=seed)):
             rounded = tensor.to(specs[name].dtype)
-            for twin in (name, *aliases.get(name, ())):
+            for twin in (name, *(alias for alias, first in tied.items() if first == name)):
                 yield twin, rounded
 
     def make(
@@ -111,7 +111,7 @@ class _Working(Mapping[str, torch.Tensor]):
     def __init__(self, tensors: Tensors, names: Sequence[str]) -> None:
         self._tensors = tensors
         found = tensor_specs(tensors)
-        self.specs = {name: TensorSpec(_widened(found[name].dtype), found[name].shape) for name in names}
+        self.specs = {name: TensorSpec(working_dtype(found[name].dtype), found[name].shape) for name in names}
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._tensors[name].detach().to(self.specs[name].dtype)
@@ -141,10 +141,6 @@ class _Column(Sequence[torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self._states)
-
-
-def _widened(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 def one_each(value: float | tuple[float, ...], count: int, what: str) -> tuple[float, ...]:

@@ -12,15 +12,12 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from mergerisk.merging.adamerging import draw
-from mergerisk.merging.method import Correction, check_calibration
+from mergerisk.merging.method import Correction
 from mergerisk.models.features import extract_features
-from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mergerisk.merging.method import Calibration, Merged, Tensors
+    from mergerisk.merging.method import Merged, Tensors
     from mergerisk.models.encoder import Encoder, State
 
 
@@ -71,24 +68,17 @@ class Surgery(Correction):
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
 
-    def fit(
-        self,
-        merged: Merged,
-        experts: Mapping[str, Encoder],
-        *,
-        calibration: Mapping[str, Calibration] | None,
-        seed: int = 0,
-    ) -> State:
-        calibration = check_calibration(experts, calibration, self.name)
-        parts: State = {}
-        for task, expert in experts.items():
-            images = calibration[task].images
-            # Both encoders are frozen, so their features are computed once, not once a step.
-            source = extract_features(merged.encoder_for(task), images)
-            target = extract_features(expert.with_state(expert.state()), images)  # in evaluation mode
-            adapter = self._train(source, target, generator(seed, "surgery", task))
-            parts |= {f"{task}/down": adapter.down.detach(), f"{task}/up": adapter.up.detach()}
-        return parts
+    def fit_task(self, encoder: Encoder, expert: Encoder, images: torch.Tensor, draws: torch.Generator) -> State:
+        # Both encoders are frozen, so their features are computed once, not once a step.
+        pairs = torch.stack([extract_features(encoder, images), extract_features(expert, images)], dim=1)
+        adapter = SurgeryAdapter.fresh(pairs.shape[2], self.rank, draws)
+        optimizer = torch.optim.Adam(adapter.parameters(), lr=self.learning_rate)
+        for _ in range(self.steps):
+            features, wanted = draw(pairs, self.batches * self.batch_size, draws).unbind(dim=1)
+            optimizer.zero_grad()
+            F.l1_loss(adapter(features), wanted).backward()
+            optimizer.step()
+        return {"down": adapter.down.detach(), "up": adapter.up.detach()}
 
     def apply(self, merged: Merged, parts: Tensors) -> Merged:
         tasks = sorted({name.rpartition("/")[0] for name in parts})
@@ -97,14 +87,3 @@ class Surgery(Correction):
             for task in tasks
         }
         return replace(merged, adapters=adapters, parts=dict(parts))
-
-    def _train(self, source: torch.Tensor, target: torch.Tensor, draws: torch.Generator) -> SurgeryAdapter:
-        adapter = SurgeryAdapter.fresh(source.shape[1], self.rank, draws)
-        optimizer = torch.optim.Adam(adapter.parameters(), lr=self.learning_rate)
-        pairs = torch.stack([source, target], dim=1)
-        for _ in range(self.steps):
-            features, wanted = draw(pairs, self.batches * self.batch_size, draws).unbind(dim=1)
-            optimizer.zero_grad()
-            F.l1_loss(adapter(features), wanted).backward()
-            optimizer.step()
-        return adapter

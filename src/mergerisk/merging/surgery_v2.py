@@ -10,16 +10,15 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
-from mergerisk.merging.method import Correction, check_calibration
+from mergerisk.merging.method import Correction
 from mergerisk.merging.surgery import SurgeryAdapter
 from mergerisk.models.blocks import change_blocks, transformer_blocks
-from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from mergerisk.merging.method import Calibration, Merged, Tensors
+    from mergerisk.merging.method import Merged, Tensors
     from mergerisk.models.encoder import Encoder, State
 
 _BATCH = 64
@@ -83,44 +82,7 @@ class SurgeryV2(Correction):
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
 
-    def fit(
-        self,
-        merged: Merged,
-        experts: Mapping[str, Encoder],
-        *,
-        calibration: Mapping[str, Calibration] | None,
-        seed: int = 0,
-    ) -> State:
-        calibration = check_calibration(experts, calibration, self.name)
-        parts: State = {}
-        for task, expert in experts.items():
-            draws = generator(seed, "surgery_v2", task)
-            evaluated = expert.with_state(expert.state())  # in evaluation mode
-            adapters = self._train(merged.encoder_for(task), evaluated, calibration[task].images, draws)
-            for position, adapter in enumerate(adapters):
-                parts[f"{task}/{position}/down"] = adapter.down.detach().cpu()
-                parts[f"{task}/{position}/up"] = adapter.up.detach().cpu()
-        return parts
-
-    def apply(self, merged: Merged, parts: Tensors) -> Merged:
-        positions: dict[str, int] = {}
-        for name in parts:
-            task, position, _ = name.rsplit("/", 2)
-            positions[task] = max(positions.get(task, 0), int(position))
-        per_task = {}
-        for task, last in positions.items():
-            adapters = [
-                SurgeryAdapter(parts[f"{task}/{position}/down"], parts[f"{task}/{position}/up"])
-                for position in range(last + 1)
-            ]
-            encoder = merged.encoder_for(task)
-            corrected = encoder.with_features(BlockAdapters(encoder.features, adapters))
-            per_task[task] = corrected.requires_grad_(False)
-        return replace(merged, shared=None, per_task=per_task, parts=dict(parts))
-
-    def _train(
-        self, encoder: Encoder, expert: Encoder, images: torch.Tensor, draws: torch.Generator
-    ) -> list[SurgeryAdapter]:
+    def fit_task(self, encoder: Encoder, expert: Encoder, images: torch.Tensor, draws: torch.Generator) -> State:
         device = encoder.mean.device
         wanted = _block_means(expert, images)
         adapters = [SurgeryAdapter.fresh(target.shape[1], self.rank, draws).to(device) for target in wanted]
@@ -138,7 +100,27 @@ class SurgeryV2(Correction):
             optimizer.zero_grad()
             torch.stack(distances).sum().backward()
             optimizer.step()
-        return adapters
+        return {
+            f"{position}/{part}": tensor.detach().cpu()
+            for position, adapter in enumerate(adapters)
+            for part, tensor in adapter.named_parameters()
+        }
+
+    def apply(self, merged: Merged, parts: Tensors) -> Merged:
+        positions: dict[str, int] = {}
+        for name in parts:
+            task, position, _ = name.rsplit("/", 2)
+            positions[task] = max(positions.get(task, 0), int(position))
+        per_task = {}
+        for task, last in positions.items():
+            adapters = [
+                SurgeryAdapter(parts[f"{task}/{position}/down"], parts[f"{task}/{position}/up"])
+                for position in range(last + 1)
+            ]
+            encoder = merged.encoder_for(task)
+            corrected = encoder.with_features(BlockAdapters(encoder.features, adapters))
+            per_task[task] = corrected.requires_grad_(False)
+        return replace(merged, shared=None, per_task=per_task, parts=dict(parts))
 
 
 def _means(output: torch.Tensor) -> torch.Tensor:

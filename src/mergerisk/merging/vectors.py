@@ -55,6 +55,11 @@ def magnitude_threshold(base: Tensors, expert: Tensors, names: list[str], densit
     return kth_largest(lambda stride: magnitudes(base, expert, names, stride), count, kept)
 
 
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What tensors of a dtype are merged in: at least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def common_dtype(base: Tensors) -> torch.dtype:
     """The dtype that holds every tensor of a state exactly."""
     return reduce(torch.promote_types, (spec.dtype for spec in tensor_specs(base).values()), torch.float32)

@@ -14,7 +14,7 @@ from torch.nn.utils import skip_init
 from mergerisk.errors import UserError
 from mergerisk.merging.adamerging import draw, mean_entropy
 from mergerisk.merging.averaging import TaskArithmetic
-from mergerisk.merging.method import Merged, MergingMethod
+from mergerisk.merging.method import EncoderMerging, Merged
 from mergerisk.models.blocks import transformer_blocks
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -63,7 +63,7 @@ class MixtureMlp(nn.Module):
 
 
 @hyperparameters
-class WeMoE(MergingMethod):
+class WeMoE(EncoderMerging):
     """Weight-ensembling mixture of experts (Tang et al. 2024, arXiv 2402.00433, section 4), for transformers.
 
     All tensors are merged by task arithmetic, except the blocks' MLPs: their parameters are θ0 + Σ g(x)t τt for
@@ -101,7 +101,7 @@ class WeMoE(MergingMethod):
         self._train(encoder, {task: calibration[task] for task in experts}, seed)
         return Merged(encoder, encoder.state())
 
-    def restore(self, base: Encoder, parts: State) -> Merged:
+    def rebuild(self, base: Encoder, parts: State) -> Merged:
         prefix = f"{next(iter(_mlp_names(base)))}."
         count = next(len(tensor) for name, tensor in parts.items() if name.startswith(f"{prefix}{_buffer('')}"))
         pretrained = base.state()

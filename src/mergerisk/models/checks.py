@@ -54,10 +54,11 @@ def check_same_architecture(
             )
         if other.dtype != tensor.dtype:
             raise UserError(
-                f"{where}: tensor {name!r} is {_short(other.dtype)}, the base's is {_short(tensor.dtype)}; "
-                "convert all ingredients to one dtype"
+                f"{where}: tensor {name!r} is {dtype_name(other.dtype)}, the base's is "
+                f"{dtype_name(tensor.dtype)}; convert all ingredients to one dtype"
             )
 
 
-def _short(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32``, for messages."""
     return str(dtype).removeprefix("torch.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from mergerisk.errors import UserError, did_you_mean
 from mergerisk.registry import Entry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mergerisk.models.encoder import Encoder, State
 
 BACKBONES = {
@@ -81,40 +83,36 @@ def load_encoder(name: str, *, image_size: int | None = None) -> Encoder:
     import torch
     from safetensors import SafetensorError
     from transformers import ViTConfig, ViTModel
-    from transformers.utils import logging
 
+    from mergerisk.models.checkpoints import read_json
     from mergerisk.models.checks import check_finite
     from mergerisk.models.encoder import Encoder
     from mergerisk.models.vit import class_token, class_token_resized
 
     folder = backbone_folder(name)
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("model_type") != "vit":
         raise UserError(f"backbone {name!r}: model_type is {config.get('model_type')!r}; supported here: 'vit'")
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        loaded: Any = ViTModel.from_pretrained(
-            folder,
-            config=ViTConfig.from_dict(config),
-            add_pooling_layer=False,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with quiet_transformers():
+            loaded: Any = ViTModel.from_pretrained(
+                folder,
+                config=ViTConfig.from_dict(config),
+                add_pooling_layer=False,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"backbone {name!r}: cannot be loaded: {first_line}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
     model, findings = loaded
     if findings["missing_keys"]:
         missing = min(findings["missing_keys"])
         raise UserError(f"backbone {name!r}: model.safetensors lacks tensor {missing!r}")
-    pixels = _read_json(folder / "preprocessor_config.json", default={})
+    preprocessing = folder / "preprocessor_config.json"
+    pixels = read_json(preprocessing) if preprocessing.is_file() else {}
     size = image_size or int(model.config.image_size)
     patch = int(model.config.patch_size)
     if size % patch:
@@ -154,13 +152,17 @@ def load_expert(base: Encoder, path: Path) -> State:
     return state
 
 
-def _read_json(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
-    if default is not None and not path.is_file():
-        return default
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' progress bars and remarks: what it finds is judged here."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold a JSON object")
-    return content
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -26,6 +26,7 @@ from mergerisk.models.checkpoints import (
     align,
     read_json,
 )
+from mergerisk.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -286,24 +287,19 @@ def _names_on_disk(config: Path, class_name: str | None) -> dict[str, str]:
     """
     import transformers
     from safetensors.torch import load_file
-    from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        settings = transformers.AutoConfig.from_pretrained(config, local_files_only=True, trust_remote_code=False)
-        architecture = getattr(transformers, class_name or (settings.architectures or [""])[0])
-        with torch.device("meta"):
-            model = architecture(settings)
-        names = list(model.state_dict())
-        numbers = {name: torch.tensor([number]) for number, name in enumerate(names)}
-        with tempfile.TemporaryDirectory() as folder:
+        with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
+            settings = transformers.AutoConfig.from_pretrained(
+                config, local_files_only=True, trust_remote_code=False
+            )
+            architecture = getattr(transformers, class_name or (settings.architectures or [""])[0])
+            with torch.device("meta"):
+                model = architecture(settings)
+            names = list(model.state_dict())
+            numbers = {name: torch.tensor([number]) for number, name in enumerate(names)}
             model.save_pretrained(folder, state_dict=numbers)
             saved = load_file(Path(folder, "model.safetensors"))
         return {names[int(number)]: name for name, number in saved.items()}
     except Exception:  # an architecture that is not transformers', or whose tensors are not only renamed
         return {}
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()

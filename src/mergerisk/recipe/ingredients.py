@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Alignment, Checkpoint, StoredTensors, TensorSpec, align, is_adapter
-from mergerisk.models.checks import check_finite
+from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.hub import commit_of, fetch
 from mergerisk.models.lora import LoraCheckpoint
 
@@ -216,8 +216,8 @@ def _check_tensor(name: str, base: Ingredient, expert: Ingredient, recipe: Recip
     same = found.dtype == wanted.dtype or isinstance(expert.tensors, LoraCheckpoint) or recipe.dtype is not None
     if not found.dtype.is_floating_point or not same:
         raise UserError(
-            f"{where} is {_short(found.dtype)}, the base's is {_short(wanted.dtype)}; set dtype in the recipe "
-            "to merge them in float32"
+            f"{where} is {dtype_name(found.dtype)}, the base's is {dtype_name(wanted.dtype)}; "
+            "set dtype in the recipe to merge them in float32"
         )
 
 
@@ -238,7 +238,3 @@ def _exclude(name: str) -> str:
 
 def _spec_in(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:
     return TensorSpec(dtype, spec.shape) if dtype is not None and spec.dtype.is_floating_point else spec
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -17,6 +17,7 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.merging import StateMerging
 from mergerisk.merging.emr import Emr, task_state
+from mergerisk.merging.method import check_range
 from mergerisk.models.checkpoints import WEIGHTS, TensorSpec, read_json
 from mergerisk.recipe.card import describe_merge
 from mergerisk.recipe.ingredients import Part, gather
@@ -65,6 +66,7 @@ def merge_checkpoints(
     ingredients = gather(recipe, offline=offline)
     check_output(out, force=force, ingredients=[ingredient.path for _, ingredient in ingredients.named])
     specs = _output_specs(recipe, ingredients)
+    check_range(method, specs)
     size = sum(spec.nbytes for spec in specs.values()) * (len(recipe.experts) if method.encoder_per_task else 1)
     meter = _Meter(size + ingredients.bytes_to_read, listener)
     named = [ingredient for _, ingredient in ingredients.named if checksums and ingredient.commit is None]

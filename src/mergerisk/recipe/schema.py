@@ -15,6 +15,7 @@ from mergerisk.errors import UserError, did_you_mean
 from mergerisk.models.hub import is_path
 from mergerisk.recipe.writing import WRITTEN
 from mergerisk.validation import first_finding
+from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
     from mergerisk.merging import MergingMethod
@@ -131,18 +132,7 @@ def load_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: a folder; give a recipe's YAML file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a recipe is a mapping of fields, got {type(content).__name__}")
+    content = read_mapping(path, "a recipe")
     try:
         if "merge_method" in content:
             from mergerisk.recipe.mergekit import translate
