@@ -57,9 +57,10 @@ def test_wrong_hyperparameters_of_methods(name: str, parameters: dict[str, objec
 
 def test_every_built_in_entry_loads_and_has_defaults() -> None:
     for entry in attacks.ATTACKS.entries():
-        assert attacks.create(entry.name).gradients_per_image >= 1
         assert entry.summary
         assert entry.paper
+        if entry.name != "universal":  # it has to be given its file
+            assert attacks.create(entry.name).gradients_per_image >= 1
     for entry in merging.METHODS.entries():
         assert isinstance(merging.create(entry.name), merging.MergingMethod)
         assert isinstance(merging.create(f"{entry.name}+surgery"), merging.Stacked)

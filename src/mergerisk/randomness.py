@@ -26,7 +26,7 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
 
 
 class ImageRandom:
-    """One random stream per image.
+    """One random stream per image. Numbers are drawn on the CPU, so that every device sees the same.
 
     Args:
         seed: the study's or caller's seed.
@@ -39,6 +39,15 @@ class ImageRandom:
 
     def uniform(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """The next numbers in [0, 1) of every image: N × ``shape``, with ``like``'s dtype and device."""
-        # Drawn in float64 on the CPU, so that every device and dtype sees the same numbers.
+        # Drawn in float64, so that decisions made with them are the same in every dtype.
         draws = [torch.rand(shape, generator=g, dtype=torch.float64) for g in self._generators]
-        return torch.stack(draws).to(device=like.device, dtype=like.dtype)
+        return torch.stack(draws).to(like)
+
+    def noise(self, *, like: torch.Tensor) -> torch.Tensor:
+        """The next numbers in [0, 1), one for every pixel of ``like`` (N × …), in its dtype, on its device."""
+        # In float32: half the time, and a pixel needs no more.
+        return torch.stack([torch.rand(like.shape[1:], generator=g) for g in self._generators]).to(like)
+
+    def normal(self, *, like: torch.Tensor) -> torch.Tensor:
+        """The next standard normal numbers, one for every pixel of ``like``; see :meth:`noise`."""
+        return torch.stack([torch.randn(like.shape[1:], generator=g) for g in self._generators]).to(like)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -31,6 +32,8 @@ class Entry:
     """``package.module:attribute``, imported on first use."""
     summary: str
     paper: str = ""
+    distribution: str = ""
+    """Name and version of the installed package that adds it; empty for what is built in or registered."""
 
 
 class Registry(Generic[T]):
@@ -68,8 +71,9 @@ class Registry(Generic[T]):
         """What installed packages add; scanned once, since it takes milliseconds and does not change."""
         found = {}
         for point in metadata.entry_points(group=self.group):
-            distribution = f" from {point.dist.name}" if point.dist else ""
-            found[point.name] = Entry(point.name, point.value, f"plugin{distribution}")
+            distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+            summary = f"plugin from {point.dist.name}" if point.dist else "plugin"
+            found[point.name] = Entry(point.name, point.value, summary, distribution=distribution)
         return found
 
     def register(self, name: str, *, summary: str = "", paper: str = "") -> Callable[[T], T]:
@@ -123,6 +127,14 @@ class Registry(Generic[T]):
             if name in self._builtin:
                 raise
             raise UserError(f"{self.kind} {name!r} cannot be loaded from {entry.target!r}: {error}") from error
+
+    def name_of(self, implementation: T) -> str:
+        """The name of an implementation that :meth:`load` returned."""
+        for name in self.names():
+            with suppress(UserError):  # a broken plugin, but not the one in question
+                if self.load(name) is implementation:
+                    return name
+        raise KeyError(implementation)
 
     def create(self, name: str, parameters: Mapping[str, Any]) -> Any:
         """Make the implementation called ``name`` with these hyper-parameters, checked.

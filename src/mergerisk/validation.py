@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -25,6 +26,19 @@ def hyperparameters(cls: type[T]) -> type[T]:
     config = ConfigDict(extra="forbid", allow_inf_nan=False)
     made: type[Any] = dataclass(cls, frozen=True, kw_only=True, config=config)
     return made
+
+
+def parse_fraction(text: str) -> float:
+    """``8/255``, ``1.5/255`` or ``0.03`` as a number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    above, _, below = text.partition("/")
+    try:
+        return float(Fraction(above.strip()) / Fraction(below.strip() or 1))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"must be a number or a fraction such as 8/255, got {text!r}") from None
 
 
 def field_path(location: Iterable[int | str]) -> str:

@@ -14,7 +14,9 @@ import torch
 from safetensors import safe_open
 
 from mergerisk import attacks
+from mergerisk.randomness import ImageRandom
 from tests.naive import attacks as naive
+from tests.naive.attacks.loop import NoDraws
 from tests.naive.models import small_classifier
 
 if TYPE_CHECKING:
@@ -23,7 +25,20 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FILE = Path(__file__).parents[1] / "vectors" / "torchattacks.safetensors"
-NAMES = ["fgsm", "i_fgsm", "mi_fgsm", "ni_fgsm", "ti_fgsm", "ti_fgsm_without_momentum"]
+NAMES = [
+    "fgsm",
+    "i_fgsm",
+    "mi_fgsm",
+    "ni_fgsm",
+    "ti_fgsm",
+    "ti_fgsm_without_momentum",
+    "pgd",
+    "pgd_without_start",
+    "si_ni_fgsm",
+    "vmi_fgsm",
+    "vni_fgsm",
+]
+TWINS = {"i_fgsm", "pgd_without_start"}
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +52,17 @@ def _one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Vectors:
-    """What the file holds; ``parameters`` maps a name to this project's attack and its parameters."""
+    """What the file holds.
+
+    Attributes:
+        numbers: draws × images × pixels: uniform in [0, 1), in the order in which torchattacks drew them.
+        parameters: name → this project's attack and its parameters.
+    """
 
     classifier: nn.Module
     images: Tensor
     labels: Tensor
+    numbers: Tensor
     adversarial: dict[str, Tensor]
     epsilon: float
     parameters: dict[str, dict[str, Any]]
@@ -62,12 +83,23 @@ def vectors() -> Vectors:
         classifier=classifier,
         images=tensors["images"].float() / 255,
         labels=tensors["labels"],
+        numbers=tensors["numbers"].float() / 256,
         adversarial={
             name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
         },
         epsilon=float(metadata["epsilon"]),
         parameters=json.loads(metadata["parameters"]),
     )
+
+
+class Recorded(NoDraws):
+    """Hands out what torchattacks drew, in the same order."""
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._numbers = iter(numbers)
+
+    def noise(self, *, like: Tensor) -> Tensor:
+        return next(self._numbers).to(like)
 
 
 def share_equal(one: Tensor, two: Tensor) -> float:
@@ -77,13 +109,16 @@ def share_equal(one: Tensor, two: Tensor) -> float:
 def test_vectors_tell_the_attacks_apart() -> None:
     adversarial = vectors().adversarial
     assert sorted(adversarial) == sorted(NAMES) == sorted(vectors().parameters)
-    for one, two in itertools.combinations(NAMES, 2):
-        assert share_equal(adversarial[one], adversarial[two]) < 0.99, (one, two)
+    for one, two in itertools.combinations(adversarial, 2):
+        equal = share_equal(adversarial[one], adversarial[two])
+        assert (equal == 1) if {one, two} == TWINS else (equal < 0.99), (one, two)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_package_matches_torchattacks(name: str) -> None:
+def test_package_matches_torchattacks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     v = vectors()
+    draws = Recorded(v.numbers)
+    monkeypatch.setattr(ImageRandom, "noise", lambda _, *, like: draws.noise(like=like))
     parameters = dict(v.parameters[name])
     attack = attacks.create(parameters.pop("attack"), **parameters)
     adversarial = attack(v.classifier, v.images, v.labels, epsilon=v.epsilon, seed=0)
@@ -110,5 +145,6 @@ def test_naive_implementation_matches_torchattacks(name: str) -> None:
     classifier = small_classifier().double()
     classifier.load_state_dict(v.classifier.state_dict())
     images = v.images[few].double()
-    adversarial = reference(classifier, images, v.labels[few], epsilon=v.epsilon, **parameters)
+    draws = [Recorded(v.numbers[:, [place]]) for place in range(len(images))]
+    adversarial = reference(classifier, images, v.labels[few], epsilon=v.epsilon, draws=draws, **parameters)
     assert share_equal(adversarial, v.adversarial[name][few]) >= 0.998

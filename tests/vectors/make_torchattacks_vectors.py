@@ -23,6 +23,15 @@ TIFGSM   Gaussian from linspace(-nsig, nsig, len_kernel), outer product, normali
 DIFGSM   Left out: one size, one offset and one coin for a whole batch from the global generator, where ours
          draws per image and from a seed. Its offsets exclude the last place, and with the default rate of
          0.9 the full size is never drawn.
+PGD      BIM from x + uniform(-eps, eps), clipped to the box; without that start, I-FGSM. Same.
+SINIFGSM Gradients of the m scaled look-aheads, averaged, back to x_adv. Same.
+VMIFGSM  Neighbours x_adv + uniform(-beta * eps, beta * eps), not clipped. Same, except that it also visits those of
+         the last step, whose variance nothing uses, so that the project draws fewer numbers.
+VNIFGSM  The same again. Its neighbours lie around x_adv, and what is subtracted from their mean is the gradient at
+         the look-ahead, as in the authors' code; the paper's variance V(x) subtracts the gradient at x itself.
+
+What torchattacks would draw with ``Tensor.uniform_`` comes from stored bytes, u = byte / 256 for uniform numbers in
+[0, 1), so that the project can be given the same draws. Every attack starts at the first of them.
 
 Losses are means over the batch. That scales every gradient by 1/N, which sign and L1 normalisation undo.
 """
@@ -30,8 +39,12 @@ Losses are means over the batch. That scales every gradient by 1/N, which sign a
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import torch
 import torchattacks
@@ -40,11 +53,63 @@ from tests.naive.models import small_classifier
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SEED = 20240917
 COUNT = 16
 EPSILON = 8 / 255
 ALPHA = 2 / 255
 STEPS = 10
+FEW_STEPS = 5  # of the attacks with neighbours, whose draws are stored
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attack: torchattacks' class and parameters, and the project's attack and parameters."""
+
+    kind: type[torchattacks.attack.Attack]
+    theirs: dict[str, float | int | bool]
+    ours: dict[str, str | float | int]
+
+
+def cases() -> dict[str, Case]:
+    """Every case by the name it is stored under."""
+    their_steps = {"eps": EPSILON, "alpha": ALPHA, "steps": STEPS}
+    our_steps = {"steps": STEPS, "step_size": ALPHA}
+    their_blur = {"len_kernel": 15, "nsig": 3, "diversity_prob": 0.0}
+    our_blur = {"kernel_size": 15, "sigma": 3.0}
+    their_tuning = their_steps | {"steps": FEW_STEPS, "decay": 1.0, "N": NEIGHBOURS, "beta": 1.5}
+    our_tuning = our_steps | {"steps": FEW_STEPS, "decay": 1.0, "neighbours": NEIGHBOURS, "radius": 1.5}
+    decay = {"decay": 1.0}
+    return {
+        "fgsm": Case(torchattacks.FGSM, {"eps": EPSILON}, {"attack": "fgsm"}),
+        "i_fgsm": Case(torchattacks.BIM, their_steps, {"attack": "i_fgsm"} | our_steps),
+        "mi_fgsm": Case(torchattacks.MIFGSM, their_steps | decay, {"attack": "mi_fgsm"} | our_steps | decay),
+        "ni_fgsm": Case(torchattacks.NIFGSM, their_steps | decay, {"attack": "ni_fgsm"} | our_steps | decay),
+        "ti_fgsm": Case(
+            torchattacks.TIFGSM,
+            their_steps | decay | their_blur,
+            {"attack": "ti_fgsm"} | our_steps | decay | our_blur,
+        ),
+        "ti_fgsm_without_momentum": Case(
+            torchattacks.TIFGSM,
+            their_steps | {"decay": 0.0} | their_blur,
+            {"attack": "ti_fgsm"} | our_steps | {"decay": 0.0} | our_blur,
+        ),
+        "pgd": Case(torchattacks.PGD, their_steps | {"random_start": True}, {"attack": "pgd"} | our_steps),
+        "pgd_without_start": Case(
+            torchattacks.PGD, their_steps | {"random_start": False}, {"attack": "i_fgsm"} | our_steps
+        ),
+        "si_ni_fgsm": Case(
+            torchattacks.SINIFGSM,
+            their_steps | decay | {"m": 5},
+            {"attack": "si_ni_fgsm"} | our_steps | decay | {"scales": 5},
+        ),
+        "vmi_fgsm": Case(torchattacks.VMIFGSM, their_tuning, {"attack": "vmi_fgsm"} | our_tuning),
+        "vni_fgsm": Case(torchattacks.VNIFGSM, their_tuning, {"attack": "vni_fgsm"} | our_tuning),
+    }
 
 
 def make_images(generator: torch.Generator) -> Tensor:
@@ -65,6 +130,19 @@ def make_classifier(generator: torch.Generator) -> nn.Sequential:
     return model.eval()
 
 
+@contextmanager
+def drawing(numbers: Tensor) -> Iterator[None]:
+    """Within, ``Tensor.uniform_`` takes its numbers from ``numbers`` (uint8, draws × images × pixels)."""
+    draws = iter(numbers.float() / 256)
+
+    def uniform_(self: Tensor, low: float, high: float) -> Tensor:
+        assert low == -high, "uniform around zero"
+        return self.copy_(high * (2 * next(draws) - 1))
+
+    with patch.object(Tensor, "uniform_", uniform_):
+        yield
+
+
 def main() -> None:
     """Make and write the vectors."""
     torch.set_num_threads(1)  # sums are then added in one order
@@ -75,67 +153,14 @@ def main() -> None:
     with torch.no_grad():
         labels = model(images).argmax(dim=1)
     labels[::5] = (labels[::5] + 1) % 10  # some images are wrong from the start, as on real test sets
-
-    torchattacks_kwargs: dict[str, dict[str, float | int]] = {
-        "fgsm": {"eps": EPSILON},
-        "i_fgsm": {"eps": EPSILON, "alpha": ALPHA, "steps": STEPS},
-        "mi_fgsm": {"eps": EPSILON, "alpha": ALPHA, "steps": STEPS, "decay": 1.0},
-        "ni_fgsm": {"eps": EPSILON, "alpha": ALPHA, "steps": STEPS, "decay": 1.0},
-        "ti_fgsm": {
-            "eps": EPSILON,
-            "alpha": ALPHA,
-            "steps": STEPS,
-            "decay": 1.0,
-            "len_kernel": 15,
-            "nsig": 3,
-            "diversity_prob": 0.0,
-        },
-        "ti_fgsm_without_momentum": {
-            "eps": EPSILON,
-            "alpha": ALPHA,
-            "steps": STEPS,
-            "decay": 0.0,
-            "len_kernel": 15,
-            "nsig": 3,
-            "diversity_prob": 0.0,
-        },
-    }
-    classes = {
-        "fgsm": torchattacks.FGSM,
-        "i_fgsm": torchattacks.BIM,
-        "mi_fgsm": torchattacks.MIFGSM,
-        "ni_fgsm": torchattacks.NIFGSM,
-        "ti_fgsm": torchattacks.TIFGSM,
-        "ti_fgsm_without_momentum": torchattacks.TIFGSM,
-    }
-    ours: dict[str, dict[str, object]] = {
-        "fgsm": {"attack": "fgsm"},
-        "i_fgsm": {"attack": "i_fgsm", "steps": STEPS, "step_size": ALPHA},
-        "mi_fgsm": {"attack": "mi_fgsm", "steps": STEPS, "step_size": ALPHA, "decay": 1.0},
-        "ni_fgsm": {"attack": "ni_fgsm", "steps": STEPS, "step_size": ALPHA, "decay": 1.0},
-        "ti_fgsm": {
-            "attack": "ti_fgsm",
-            "steps": STEPS,
-            "step_size": ALPHA,
-            "decay": 1.0,
-            "kernel_size": 15,
-            "sigma": 3.0,
-        },
-        "ti_fgsm_without_momentum": {
-            "attack": "ti_fgsm",
-            "steps": STEPS,
-            "step_size": ALPHA,
-            "decay": 0.0,
-            "kernel_size": 15,
-            "sigma": 3.0,
-        },
-    }
+    shape = (FEW_STEPS * NEIGHBOURS, *stored.shape)
+    numbers = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
 
     tensors: dict[str, Tensor] = {f"weights.{name}": value for name, value in model.state_dict().items()}
-    tensors["images"] = stored
-    tensors["labels"] = labels
-    for name, kwargs in torchattacks_kwargs.items():
-        adversarial = classes[name](model, **kwargs)(images, labels)
+    tensors |= {"images": stored, "labels": labels, "numbers": numbers}
+    for name, case in cases().items():
+        with drawing(numbers):
+            adversarial = case.kind(model, **case.theirs)(images, labels)
         if not bool(torch.isfinite(adversarial).all()):
             raise SystemExit(f"{name}: not finite, an all-zero gradient gave 0/0; change the seed")
         tensors[f"adversarial.{name}"] = adversarial.contiguous()
@@ -146,9 +171,10 @@ def main() -> None:
         "seed": str(SEED),
         "epsilon": repr(EPSILON),
         "images": "uint8, divide by 255",
-        "torchattacks_classes": json.dumps({name: kind.__name__ for name, kind in classes.items()}),
-        "torchattacks_parameters": json.dumps(torchattacks_kwargs),
-        "parameters": json.dumps(ours),
+        "numbers": "uint8, divide by 256: uniform in [0, 1), in the order in which an attack draws them",
+        "torchattacks_classes": json.dumps({name: case.kind.__name__ for name, case in cases().items()}),
+        "torchattacks_parameters": json.dumps({name: case.theirs for name, case in cases().items()}),
+        "parameters": json.dumps({name: case.ours for name, case in cases().items()}),
     }
     save_file(tensors, Path(__file__).with_name("torchattacks.safetensors"), metadata=metadata)
 

@@ -1,24 +1,46 @@
 from .attack import Attack as Attack
 from .attack import Crafted as Crafted
-from .attack import IterativeAttack as IterativeAttack
-from .attack import bounds as bounds
+from .attack import Pool as Pool
+from .attack import Problem as Problem
+from .budget import Ball as Ball
+from .budget import Norm as Norm
+from .budget import ball as ball
 from .catalogue import ATTACKS as ATTACKS
 from .catalogue import create as create
-from .gradient_sign import (
-    DIFGSM as DIFGSM,
-)
-from .gradient_sign import (
-    FGSM as FGSM,
-)
-from .gradient_sign import (
-    IFGSM as IFGSM,
-)
-from .gradient_sign import (
-    MIFGSM as MIFGSM,
-)
-from .gradient_sign import (
-    NIFGSM as NIFGSM,
-)
-from .gradient_sign import (
-    TIFGSM as TIFGSM,
-)
+from .convolutional import FIA as FIA
+from .convolutional import NAA as NAA
+from .convolutional import SGM as SGM
+from .ensemble import Ensemble as Ensemble
+from .filters import TranslationInvariance as TranslationInvariance
+from .gradient_attack import GradientAttack as GradientAttack
+from .gradient_attack import IterativeAttack as IterativeAttack
+from .gradient_attack import Run as Run
+from .gradient_sign import BSR as BSR
+from .gradient_sign import DIFGSM as DIFGSM
+from .gradient_sign import FGSM as FGSM
+from .gradient_sign import IFGSM as IFGSM
+from .gradient_sign import MIFGSM as MIFGSM
+from .gradient_sign import NIFGSM as NIFGSM
+from .gradient_sign import PGD as PGD
+from .gradient_sign import SIFGSM as SIFGSM
+from .gradient_sign import SINIFGSM as SINIFGSM
+from .gradient_sign import SSA as SSA
+from .gradient_sign import TIFGSM as TIFGSM
+from .gradient_sign import AdmixFGSM as AdmixFGSM
+from .inputs import Admix as Admix
+from .inputs import BlockShuffle as BlockShuffle
+from .inputs import DiverseInputs as DiverseInputs
+from .inputs import ScaledInputs as ScaledInputs
+from .inputs import SpectrumInputs as SpectrumInputs
+from .neighbours import GRA as GRA
+from .neighbours import PGN as PGN
+from .neighbours import VMIFGSM as VMIFGSM
+from .neighbours import VNIFGSM as VNIFGSM
+from .parts import FILTERS as FILTERS
+from .parts import INPUTS as INPUTS
+from .parts import GradientFilter as GradientFilter
+from .parts import InputTransform as InputTransform
+from .parts import describe as describe
+from .universal import Universal as Universal
+from .vision_transformers import TGR as TGR
+from .vision_transformers import PNAPatchOut as PNAPatchOut

@@ -1,27 +1,81 @@
-"""The one loop that every gradient attack shares, and its few hooks.
+"""What every attack is: a way to perturb a batch, within a budget, that knows no batch.
 
-δ starts at the images; each step takes the gradient of the loss at a (possibly transformed) point, filters
-it, accumulates it, and moves by α in the direction of its sign, within the ε-ball and the pixel box.
+The contract that plugins implement is :meth:`Attack.perturb`; checks, batches, memory, evaluation mode, seeds and
+the budget itself are settled here, once.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from mergerisk.attacks.budget import Norm, ball
 from mergerisk.errors import UserError
-from mergerisk.randomness import ImageRandom
-from mergerisk.validation import hyperparameters
+from mergerisk.memory import fitting, graph_bytes, in_portions
+from mergerisk.randomness import ImageRandom, derive_seed, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
+
+    from mergerisk.attacks.budget import Ball
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All the images of a call, which attacks may mix into each other.
+
+    Attributes:
+        images: in the order of their identities, so that what is drawn from them depends on no order.
+        labels: int64, theirs.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch to attack.
+
+    Attributes:
+        classifier: pixels in [0, 1] → logits, in evaluation mode, its parameters frozen.
+        images: N × C × H × W, floating, in [0, 1].
+        labels: int64, N, the true labels.
+        targets: int64, N, the labels to reach; None for an untargeted attack.
+        ball: the budget around each image.
+        random: one stream of random numbers per image.
+        pool: all the images of the call.
+        seed: of this batch, for code that draws from a generator of its own.
+    """
+
+    classifier: nn.Module
+    images: torch.Tensor
+    labels: torch.Tensor
+    targets: torch.Tensor | None
+    ball: Ball
+    random: ImageRandom
+    pool: Pool
+    seed: int = 0
+
+    @property
+    def epsilon(self) -> float:
+        """The budget, in pixel units."""
+        return self.ball.epsilon
+
+    @property
+    def classes(self) -> torch.Tensor:
+        """The labels that the attack moves towards or away from."""
+        return self.labels if self.targets is None else self.targets
+
+    @property
+    def sign(self) -> int:
+        """1 for towards, −1 for away."""
+        return -1 if self.targets is None else 1
 
 
 @dataclass(frozen=True)
@@ -32,43 +86,62 @@ class Crafted:
         adversarial: N × C × H × W in [0, 1], within ε of the images.
         zero_gradients: int64, N: at how many steps an image's gradient was exactly zero everywhere, as happens
             when a float32 softmax saturates.
+        targets: int64, N: the labels a targeted attack aimed at; None for an untargeted one.
+        after: steps → the adversarial images after so many, for those asked for.
     """
 
     adversarial: torch.Tensor
     zero_gradients: torch.Tensor
+    targets: torch.Tensor | None = None
+    after: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class Attack:
-    """An untargeted L∞ attack on the true label by gradients of the cross-entropy.
+    """An attack: a frozen dataclass of hyper-parameters that can :meth:`craft`.
 
-    Implementations are frozen dataclasses that override :meth:`schedule` and the hooks they need.
+    Implementations override :meth:`perturb`, or, if they step along input gradients, are a
+    :class:`~mergerisk.attacks.gradient_attack.GradientAttack`.
     """
 
-    def schedule(self, epsilon: float) -> tuple[int, float]:
-        """Number of steps and step size α at a budget."""
-        raise NotImplementedError
+    targeted: bool = False
+    """Whether it aims at a label of its own rather than away from the true one."""
 
     @property
     def gradients_per_image(self) -> int:
         """Input gradients that one image costs: what the attack's time is made of."""
-        return self.schedule(1.0)[0]
+        return self.iterations
 
-    def look_ahead(self, adversarial: torch.Tensor, momentum: torch.Tensor, step_size: float) -> torch.Tensor:  # noqa: ARG002
-        """Where the gradient is taken."""
-        return adversarial
+    @property
+    def iterations(self) -> int:
+        """Steps it takes."""
+        return 1
 
-    def transform(self, images: torch.Tensor, random: ImageRandom) -> torch.Tensor:  # noqa: ARG002
-        """What the classifier sees of the images; differentiable, of the same shape."""
-        return images
+    def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
+        """Refuse a classifier that the attack cannot reach into, before any work.
 
-    def filter(self, gradient: torch.Tensor) -> torch.Tensor:
-        """The gradient after spatial filtering."""
-        return gradient
+        Args:
+            classifier: pixels in [0, 1] → logits, in evaluation mode, its parameters frozen.
+            image: 1 × C × H × W, the first of those to attack.
 
-    def accumulate(self, momentum: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """The direction to step in, from the last one and the new gradient."""
-        return gradient
+        Raises:
+            UserError: the classifier lacks what the attack needs.
+        """
+
+    def perturb(self, problem: Problem) -> torch.Tensor:
+        """Adversarial images of one batch; whatever leaves ball or box is put back by the caller.
+
+        PyTorch's global generator is seeded for the batch, and left as it was, so that code which draws from it is
+        repeatable; what is drawn from ``problem.random`` belongs to the image besides, whatever its batch.
+        """
+        raise NotImplementedError
+
+    def craft_batch(self, problem: Problem, after: frozenset[int]) -> Crafted:  # noqa: ARG002
+        """Adversarial images of one batch, and the iterates after ``after`` steps."""
+        with torch.random.fork_rng():
+            torch.manual_seed(problem.seed)
+            perturbed = self.perturb(problem)
+        adversarial = problem.ball.project(perturbed.detach().to(problem.images))
+        return Crafted(adversarial, torch.zeros_like(problem.labels))
 
     def __call__(
         self,
@@ -77,13 +150,23 @@ class Attack:
         labels: torch.Tensor,
         *,
         epsilon: float,
+        norm: Norm = "linf",
+        targets: torch.Tensor | None = None,
         seed: int = 0,
         indices: Sequence[int] | torch.Tensor | None = None,
         batch_size: int | None = None,
     ) -> torch.Tensor:
         """Adversarial images; see :meth:`craft`."""
         return self.craft(
-            classifier, images, labels, epsilon=epsilon, seed=seed, indices=indices, batch_size=batch_size
+            classifier,
+            images,
+            labels,
+            epsilon=epsilon,
+            norm=norm,
+            targets=targets,
+            seed=seed,
+            indices=indices,
+            batch_size=batch_size,
         ).adversarial
 
     def craft(
@@ -93,9 +176,12 @@ class Attack:
         labels: torch.Tensor,
         *,
         epsilon: float,
+        norm: Norm = "linf",
+        targets: torch.Tensor | None = None,
         seed: int = 0,
         indices: Sequence[int] | torch.Tensor | None = None,
         batch_size: int | None = None,
+        after: Sequence[int] = (),
     ) -> Crafted:
         """Perturb ``images`` so that ``classifier`` mistakes them.
 
@@ -103,118 +189,75 @@ class Attack:
             classifier: pixels in [0, 1] → logits; used in evaluation mode, left as it was.
             images: N × C × H × W, floating, in [0, 1].
             labels: int64, N, the true labels.
-            epsilon: L∞ budget in pixel units, in [0, 1]: 8/255, say.
+            epsilon: budget in pixel units: in [0, 1] for L∞ (8/255, say), up to √(C H W) for L2.
+            norm: ``linf`` or ``l2``: what ``epsilon`` bounds.
+            targets: int64, N: the labels a targeted attack aims at; by default one of the other classes, drawn
+                from (seed, image index).
             seed: of the attack's randomness, which belongs to (seed, image index).
             indices: the images' identities; their positions 0 … N−1 by default.
-            batch_size: images at a time; all by default. Results do not depend on it.
+            batch_size: images at a time, at most; fewer where memory is scarce. Results do not depend on it.
+            after: numbers of steps whose iterates to keep as well, each below :attr:`iterations`.
 
         Returns:
             Images that differ from ``images`` by at most ``epsilon``, exactly, and lie in [0, 1].
 
         Raises:
-            UserError: images out of range, labels that do not fit, ε out of range, or logits with NaN.
+            UserError: images out of range, labels that do not fit, ε out of range, logits with NaN, or a
+                classifier the attack cannot reach into.
         """
-        identities = _check_inputs(images, labels, epsilon, indices)
-        size = batch_size or max(1, len(images))
+        identities = _check_inputs(images, labels, indices)
+        ball(norm, images[:1], epsilon)
+        _check_after(after, self.iterations)
+        if len(images) == 0:
+            nothing = images.clone()
+            return Crafted(nothing, torch.zeros_like(labels), targets, dict.fromkeys(after, nothing))
         with _frozen(classifier):
-            parts = [
-                self._craft_batch(
-                    classifier,
-                    images[start : start + size],
-                    labels[start : start + size],
-                    epsilon,
-                    ImageRandom(seed, type(self).__name__, identities[start : start + size]),
+            self.check(classifier, images[:1])
+            classes, most = _probe(classifier, images[:1], labels)
+            if self.targeted:
+                targets = _check_targets(targets, labels, identities, seed, classes)
+            elif targets is not None:
+                raise UserError("targets are given, but the attack is untargeted; create it with targeted=True")
+            order = sorted(range(len(identities)), key=identities.__getitem__)
+            whole = Problem(
+                classifier,
+                images,
+                labels,
+                targets,
+                ball(norm, images, epsilon),
+                ImageRandom(seed, "attack", ()),
+                Pool(images[order], labels[order]),
+            )
+
+            def portion(start: int, stop: int) -> Crafted:
+                part = slice(start, stop)
+                problem = replace(
+                    whole,
+                    images=images[part],
+                    labels=labels[part],
+                    targets=None if targets is None else targets[part],
+                    ball=ball(norm, images[part], epsilon),
+                    random=ImageRandom(seed, "attack", identities[part]),
+                    seed=derive_seed(seed, "batch", identities[start]),
                 )
-                for start in range(0, len(images), size)
-            ]
+                return self.craft_batch(problem, frozenset(after))
+
+            parts = in_portions(portion, len(images), min(most, len(images) if batch_size is None else batch_size))
         return Crafted(
             torch.cat([part.adversarial for part in parts]),
             torch.cat([part.zero_gradients for part in parts]),
+            targets,
+            {steps: torch.cat([part.after[steps] for part in parts]) for steps in after},
         )
-
-    def _craft_batch(
-        self,
-        classifier: nn.Module,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        epsilon: float,
-        random: ImageRandom,
-    ) -> Crafted:
-        steps, step_size = self.schedule(epsilon)
-        lower, upper = bounds(images, epsilon)
-        adversarial = images.clone()
-        momentum = torch.zeros_like(images)
-        zero_gradients = torch.zeros_like(labels)
-        for _ in range(steps):
-            point = self.look_ahead(adversarial, momentum, step_size).detach().requires_grad_()
-            with torch.enable_grad():
-                logits = classifier(self.transform(point, random))
-                # Summed, so that an image's gradient does not depend on its batch.
-                loss = F.cross_entropy(logits, labels, reduction="sum")
-                (gradient,) = torch.autograd.grad(loss, point)
-            with torch.no_grad():
-                size = gradient.abs().amax(dim=(1, 2, 3))
-                _check_gradient(size)
-                zero_gradients += size == 0
-                momentum = self.accumulate(momentum, self.filter(gradient))
-                adversarial = adversarial.add(momentum.sign(), alpha=step_size).clamp_(lower, upper)
-        return Crafted(adversarial, zero_gradients)
-
-
-@hyperparameters
-class IterativeAttack(Attack):
-    """An attack of several equal steps.
-
-    Attributes:
-        steps: number of gradients.
-        step_size: α in pixel units; None for ε/4 (2/255 at 8/255), so that it follows ε in a sweep.
-        decay: μ of m ← μ m + g / mean|g|, the mean over an image's pixels; 0 for no momentum.
-    """
-
-    steps: PositiveInt = 10
-    step_size: PositiveFloat | None = None
-    decay: NonNegativeFloat = 0.0
-
-    def schedule(self, epsilon: float) -> tuple[int, float]:
-        return self.steps, epsilon / 4 if self.step_size is None else self.step_size
-
-    def accumulate(self, momentum: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-        if self.decay == 0:
-            return gradient
-        size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
-        # An all-zero gradient adds nothing; 0/0 here would freeze the image for good.
-        return self.decay * momentum + gradient / size.where(size > 0, 1.0)
-
-
-def bounds(images: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ε-ball around ``images`` cut with the pixel box, as its lower and upper corner.
-
-    Rounding to the images' dtype goes towards the images, so that no perturbation exceeds ε even when it is
-    measured in float64.
-    """
-    exact = images.double()
-    corners = []
-    for side in (-1, 1):
-        corner = (exact + side * epsilon).to(images.dtype)
-        outside = (corner.double() - exact) * side > epsilon
-        corner = torch.where(outside, torch.nextafter(corner, images), corner)
-        corners.append(corner.clamp(0.0, 1.0))
-    return corners[0], corners[1]
 
 
 def _check_inputs(
-    images: torch.Tensor, labels: torch.Tensor, epsilon: float, indices: Sequence[int] | torch.Tensor | None
+    images: torch.Tensor, labels: torch.Tensor, indices: Sequence[int] | torch.Tensor | None
 ) -> list[int]:
     """The images' identities, once everything is in order."""
     if images.ndim != 4 or not images.is_floating_point():
         raise UserError(f"images must be floating, N × C × H × W, got {images.dtype}, {tuple(images.shape)}")
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise UserError(
-            f"labels must be integers, one per image, got {labels.dtype}, {tuple(labels.shape)} "
-            f"for {len(images)} images"
-        )
-    if not 0.0 <= epsilon <= 1.0:
-        raise UserError(f"epsilon must lie in [0, 1], got {epsilon:g}; pixels do, so 8/255 is written 8/255")
+    _check_labels("labels", labels, len(images))
     if len(images):
         low, high = float(images.min()), float(images.max())
         if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
@@ -225,10 +268,53 @@ def _check_inputs(
     return identities
 
 
-def _check_gradient(size: torch.Tensor) -> None:
-    broken = int((~torch.isfinite(size)).sum())
-    if broken:
-        raise UserError(f"the classifier's gradient is NaN or infinite for {broken} images; check its weights")
+def _check_labels(name: str, labels: torch.Tensor, count: int) -> None:
+    if labels.shape != (count,) or labels.is_floating_point():
+        raise UserError(
+            f"{name} must be integers, one per image, got {labels.dtype}, {tuple(labels.shape)} for {count} images"
+        )
+
+
+def _check_after(after: Sequence[int], iterations: int) -> None:
+    for steps in after:
+        if not 1 <= steps < iterations:
+            raise UserError(f"no iterate after {steps} steps can be kept: the attack takes {iterations}")
+
+
+def _probe(classifier: nn.Module, image: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
+    """What one image tells before any of the work is done: the number of classes, and how many images at a time
+    fit into memory."""
+    seen: list[object] = []
+    leaf = image.detach().requires_grad_()
+    bytes_per_image = graph_bytes(lambda: seen.append(classifier(leaf)))
+    logits = seen[0]
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise UserError(f"the classifier must return logits, images × classes, got {shape} for one image")
+    classes = logits.shape[1]
+    if bool((labels < 0).any()) or bool((labels >= classes).any()):
+        raise UserError(
+            f"labels must lie in 0 … {classes - 1}, as the classifier has {classes} classes; "
+            f"found {int(labels.min())} to {int(labels.max())}"
+        )
+    return classes, fitting(bytes_per_image, image.device)
+
+
+def _check_targets(
+    targets: torch.Tensor | None, labels: torch.Tensor, identities: Sequence[int], seed: int, classes: int
+) -> torch.Tensor:
+    """The labels to aim at: those given, or one of the other classes each."""
+    if classes < 2:
+        raise UserError("a targeted attack needs a classifier with at least two classes")
+    if targets is None:
+        away = [int(torch.randint(1, classes, (), generator=generator(seed, "target", i))) for i in identities]
+        return (labels + torch.tensor(away, device=labels.device)) % classes
+    _check_labels("targets", targets, len(labels))
+    if bool((targets < 0).any()) or bool((targets >= classes).any()):
+        raise UserError(f"targets must lie in 0 … {classes - 1}, as the classifier has {classes} classes")
+    if bool((targets == labels).any()):
+        raise UserError(f"{int((targets == labels).sum())} targets are the true labels; nothing to aim at")
+    return targets
 
 
 @contextmanager

@@ -9,18 +9,44 @@ from mergerisk.registry import Entry, Registry
 if TYPE_CHECKING:
     from mergerisk.attacks.attack import Attack
 
-_MODULE = "mergerisk.attacks.gradient_sign"
+_SIGN = "mergerisk.attacks.gradient_sign"
+_NEIGHBOURS = "mergerisk.attacks.neighbours"
+_TRANSFORMERS = "mergerisk.attacks.vision_transformers"
+_FEATURES = "mergerisk.attacks.convolutional"
 
 ATTACKS: Registry[type[Attack]] = Registry(
     "attack",
     "mergerisk.attacks",
     [
-        Entry("fgsm", f"{_MODULE}:FGSM", "one step of size ε along the gradient's sign", "arXiv 1412.6572"),
-        Entry("i_fgsm", f"{_MODULE}:IFGSM", "FGSM in several small steps (BIM)", "arXiv 1607.02533"),
-        Entry("mi_fgsm", f"{_MODULE}:MIFGSM", "I-FGSM with momentum", "arXiv 1710.06081"),
-        Entry("ni_fgsm", f"{_MODULE}:NIFGSM", "MI-FGSM with Nesterov look-ahead", "arXiv 1908.06281"),
-        Entry("ti_fgsm", f"{_MODULE}:TIFGSM", "MI-FGSM with blurred gradients", "arXiv 1904.02884"),
-        Entry("di_fgsm", f"{_MODULE}:DIFGSM", "MI-FGSM with randomly resized inputs", "arXiv 1803.06978"),
+        Entry("fgsm", f"{_SIGN}:FGSM", "one step of size ε along the gradient's sign", "arXiv 1412.6572"),
+        Entry("i_fgsm", f"{_SIGN}:IFGSM", "FGSM in several small steps (BIM)", "arXiv 1607.02533"),
+        Entry("pgd", f"{_SIGN}:PGD", "I-FGSM from a random start", "arXiv 1706.06083"),
+        Entry("mi_fgsm", f"{_SIGN}:MIFGSM", "I-FGSM with momentum", "arXiv 1710.06081"),
+        Entry("ni_fgsm", f"{_SIGN}:NIFGSM", "MI-FGSM with Nesterov look-ahead", "arXiv 1908.06281"),
+        Entry("ti_fgsm", f"{_SIGN}:TIFGSM", "MI-FGSM with blurred gradients", "arXiv 1904.02884"),
+        Entry("di_fgsm", f"{_SIGN}:DIFGSM", "MI-FGSM with randomly resized inputs", "arXiv 1803.06978"),
+        Entry("si_fgsm", f"{_SIGN}:SIFGSM", "MI-FGSM over scales of the pixel values", "arXiv 1908.06281"),
+        Entry("si_ni_fgsm", f"{_SIGN}:SINIFGSM", "NI-FGSM over scales of the pixel values", "arXiv 1908.06281"),
+        Entry("vmi_fgsm", f"{_NEIGHBOURS}:VMIFGSM", "MI-FGSM with tuned gradient variance", "arXiv 2103.15571"),
+        Entry("vni_fgsm", f"{_NEIGHBOURS}:VNIFGSM", "NI-FGSM with tuned gradient variance", "arXiv 2103.15571"),
+        Entry("admix", f"{_SIGN}:AdmixFGSM", "MI-FGSM on images mixed with others", "arXiv 2102.00436"),
+        Entry("ssa", f"{_SIGN}:SSA", "MI-FGSM under noise in the frequency domain", "arXiv 2207.05382"),
+        Entry("pgn", f"{_NEIGHBOURS}:PGN", "towards flat regions, by penalised gradient norm", "arXiv 2306.05225"),
+        Entry("gra", f"{_NEIGHBOURS}:GRA", "neighbours' gradients by their relevance", "ICCV 2023"),
+        Entry("bsr", f"{_SIGN}:BSR", "MI-FGSM on shuffled and rotated blocks", "arXiv 2308.10299"),
+        Entry(
+            "pna_patchout",
+            f"{_TRANSFORMERS}:PNAPatchOut",
+            "ViTs: attention frozen, random patches",
+            "arXiv 2109.04176",
+        ),
+        Entry("tgr", f"{_TRANSFORMERS}:TGR", "ViTs: extreme token gradients tamed", "arXiv 2303.15754"),
+        Entry("sgm", f"{_FEATURES}:SGM", "less gradient through residual branches", "arXiv 2002.05990"),
+        Entry("fia", f"{_FEATURES}:FIA", "against important features of a layer", "arXiv 2107.14185"),
+        Entry("naa", f"{_FEATURES}:NAA", "against a layer's attributions", "arXiv 2204.00008"),
+        Entry(
+            "universal", "mergerisk.attacks.universal:Universal", "one perturbation for all", "arXiv 1610.08401"
+        ),
     ],
 )
 """Built in, installed and registered attacks."""

@@ -1,4 +1,4 @@
-"""The residual blocks of a transformer, and how to reach what they put out."""
+"""The residual blocks of a model, and how to reach what they put out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, did_you_mean
+from mergerisk.models.hooks import first_tensor, hooked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mergerisk.models.hooks import Hook
+
+    Norms = tuple[nn.Module, nn.Module]
+    """What a pre-norm block's attention reads, and what its MLP reads."""
 
 
 def transformer_blocks(backbone: nn.Module) -> dict[str, nn.Module]:
@@ -19,15 +25,108 @@ def transformer_blocks(backbone: nn.Module) -> dict[str, nn.Module]:
     Raises:
         UserError: there is none.
     """
-    lists = [
-        (name, module)
-        for name, module in backbone.named_modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential) and len({type(block) for block in module}) == 1
-    ]
+    lists = _lists(backbone)
     if not lists:
         raise UserError(f"{type(backbone).__name__} has no list of blocks; the method is for transformers")
-    name, found = max(lists, key=lambda item: len(item[1]))
-    return {f"{name}.{position}": block for position, block in enumerate(found)}
+    name = max(lists, key=lambda name: len(lists[name]))
+    return {f"{name}.{position}": block for position, block in enumerate(lists[name])}
+
+
+def _lists(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """The lists of modules of one class, by name."""
+    return {
+        name: list(module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList | nn.Sequential) and len({type(block) for block in module}) == 1
+    }
+
+
+def block_norms(model: nn.Module) -> dict[nn.Module, Norms]:
+    """Every transformer block in the model, and its two norms.
+
+    A block is told by its two layer norms, direct children, before attention and before the MLP; a model that
+    holds such blocks may itself have two.
+    """
+    found = {module: norms for module in model.modules() if (norms := _norms(module)) is not None}
+    return {
+        block: norms
+        for block, norms in found.items()
+        if not any(inner in found for inner in block.modules() if inner is not block)
+    }
+
+
+def _norms(block: nn.Module) -> Norms | None:
+    norms = [
+        child
+        for child in block.children()
+        if isinstance(child, nn.LayerNorm | nn.RMSNorm) or "RMSNorm" in type(child).__name__
+    ]
+    return (norms[0], norms[1]) if len(norms) == 2 else None
+
+
+def check_pre_norm(model: nn.Module, image: torch.Tensor) -> None:
+    """See, on one image (1 × C × H × W), that the blocks normalise what they are given before anything else.
+
+    Raises:
+        UserError: a block does not, or its tokens are not N × tokens × width.
+    """
+    read: dict[nn.Module, object] = {}
+
+    def remember(module: nn.Module, arguments: tuple[object, ...], output: object) -> None:  # noqa: ARG001
+        read[module] = arguments[0] if arguments else None
+
+    blocks = block_norms(model)
+    watched = [module for block, norms in blocks.items() for module in (block, *norms)]
+    # With gradients, as in the attack: without, PyTorch may fuse a whole block.
+    with hooked((module, remember) for module in watched), torch.enable_grad():
+        model(image.detach().requires_grad_())
+    for block, norms in blocks.items():
+        tokens = [read.get(norm) for norm in norms]
+        if tokens[0] is not read.get(block) or not all(
+            isinstance(part, torch.Tensor) and part.ndim == 3 and len(part) == len(image) for part in tokens
+        ):
+            raise UserError(
+                f"{type(block).__name__} is no pre-norm transformer block of images × tokens × width: its first "
+                "norm must read what the block is given"
+            )
+
+
+def residual_branches(model: nn.Module) -> list[nn.Module]:
+    """For every residual branch f of z + f(z), the module whose output carries all of the branch's gradient.
+
+    Of ResNets' blocks as in transformers, ``layer``, beside ``shortcut``; of pre-norm transformer blocks, the
+    norms, which attention and MLP read.
+    """
+    parts = (dict(module.named_children()) for module in model.modules())
+    convolutional = [children["layer"] for children in parts if {"layer", "shortcut"} <= children.keys()]
+    return convolutional + [norm for norms in block_norms(model).values() for norm in norms]
+
+
+def find_layer(model: nn.Module, name: str | None) -> nn.Module:
+    """The module with this dotted name; by default the middle one of the model's stages or transformer blocks.
+
+    The middle of n is the n // 2-th, counted from one: the second of four stages, the sixth of twelve blocks.
+
+    Raises:
+        UserError: no such module, or no clear middle.
+    """
+    if name is not None:
+        modules: dict[str, nn.Module] = {path: module for path, module in model.named_modules() if path}
+        if name not in modules:
+            raise UserError(f"{type(model).__name__} has no layer {name!r}{did_you_mean(name, modules)}")
+        return modules[name]
+    blocks = block_norms(model)
+    lists = _lists(model).values()
+    stages = [parts for parts in lists if type(parts[0]).__name__.endswith("Stage")]
+    candidates: list[list[nn.Module]] = stages or [
+        parts for parts in lists if all(part in blocks for part in parts)
+    ]
+    if len(candidates) != 1:
+        raise UserError(
+            f"{type(model).__name__} has {len(candidates)} lists of stages or of transformer blocks to take the "
+            "middle of, not one; name a layer, as model.named_modules() does"
+        )
+    return candidates[0][max(0, len(candidates[0]) // 2 - 1)]
 
 
 def change_blocks(
@@ -48,10 +147,10 @@ def change_blocks(
         UserError: a block puts out something else than tokens.
     """
 
-    def hook(position: int) -> Callable[..., object]:
-        def replace(block: nn.Module, arguments: object, output: object) -> object:  # noqa: ARG001
-            first = output[0] if isinstance(output, tuple) else output
-            if not isinstance(first, torch.Tensor) or first.ndim != 3:
+    def hook(position: int) -> Hook:
+        def replace(block: nn.Module, arguments: tuple[object, ...], output: object) -> object:  # noqa: ARG001
+            first = first_tensor(output)
+            if first is None or first.ndim != 3:
                 raise UserError(f"{type(block).__name__} puts out no tokens; the method is for transformers")
             changed = change(position, first)
             return (changed, *output[1:]) if isinstance(output, tuple) else changed
@@ -59,9 +158,5 @@ def change_blocks(
         return replace
 
     blocks = transformer_blocks(backbone).values()
-    handles = [block.register_forward_hook(hook(position)) for position, block in enumerate(blocks)]
-    try:
+    with hooked((block, hook(position)) for position, block in enumerate(blocks)):
         return features(backbone, pixels)
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,0 +1,175 @@
+"""Attacks through skip connections and on the features of a layer; made for CNNs, open to transformers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import contextmanager, nullcontext
+from functools import reduce
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from mergerisk.attacks.gradient_sign import MIFGSM
+from mergerisk.attacks.losses import closeness
+from mergerisk.errors import UserError
+from mergerisk.models.blocks import check_pre_norm, find_layer, residual_branches
+from mergerisk.models.hooks import changed_gradient, hooked, layer_output
+from mergerisk.validation import hyperparameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from torch import nn
+
+    from mergerisk.attacks.attack import Problem
+    from mergerisk.attacks.gradient_attack import Oracle
+
+
+@hyperparameters
+class SGM(MIFGSM):
+    """Skip gradient method (Wu et al. 2020, arXiv 2002.05990, equation 5): of z + f(z), the gradient through f is
+    shrunk.
+
+    Branches are those of transformers' ResNets, and attention and MLP of pre-norm transformer blocks. The authors'
+    code shrinks gradients at ReLUs instead, and skips the first block of every stage.
+
+    Attributes:
+        keep: share of the gradient through a residual branch that is kept, γ; the paper's 0.2 for ResNets of 50
+            and more layers, 0.5 for DenseNets.
+    """
+
+    keep: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
+        if not residual_branches(classifier):
+            raise UserError(
+                f"no residual branch was found in {type(classifier).__name__}: the attack knows the ResNets of "
+                "transformers and pre-norm transformer blocks"
+            )
+        check_pre_norm(classifier, image)
+
+    @contextmanager
+    def surrogate(self, problem: Problem) -> Iterator[Oracle]:
+        shrink = changed_gradient(lambda gradient: self.keep * gradient)
+        hooks = [(branch, shrink) for branch in residual_branches(problem.classifier)]
+        with hooked(hooks), super().surrogate(problem) as oracle:
+            yield oracle
+
+
+@hyperparameters
+class _LayerAttack(MIFGSM, ABC):
+    """MI-FGSM on what a layer puts out, in place of a loss: what speaks for the true class is lowered or, if the
+    attack is targeted, what speaks for the target raised. Nothing after the layer is run in the loop.
+
+    Attributes:
+        layer: dotted name of a module of the classifier; None for the middle of a ResNet's stages or of a
+            transformer's blocks.
+    """
+
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.loss != "cross_entropy":
+            raise ValueError("loss cannot be chosen: the attack follows what a layer puts out, not the logits")
+
+    @property
+    @abstractmethod
+    def preparation(self) -> int:
+        """Gradients that one image costs before the loop."""
+
+    @abstractmethod
+    def evidence(self, problem: Problem, layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What the layer puts out (N × …) → how strongly it speaks for the classes, summed over the images."""
+
+    @property
+    def gradients_per_image(self) -> int:
+        return super().gradients_per_image + self.preparation
+
+    def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
+        layer_output(classifier, find_layer(classifier, self.layer), image)
+
+    def surrogate(self, problem: Problem) -> AbstractContextManager[Oracle]:
+        layer = find_layer(problem.classifier, self.layer)
+        evidence = self.evidence(problem, layer)
+
+        def gain(images: torch.Tensor) -> torch.Tensor:
+            return problem.sign * evidence(layer_output(problem.classifier, layer, images).to(images))
+
+        return nullcontext(self.gradient_of(gain))
+
+    def summed_gradients(
+        self,
+        problem: Problem,
+        layer: nn.Module,
+        value: Callable[[torch.Tensor], torch.Tensor],
+        views: Iterable[torch.Tensor],
+    ) -> torch.Tensor:
+        """The gradients of ``value`` (logits → N numbers) with respect to what the layer puts out, summed over
+        views of the images: N × …"""
+        oracle = self.gradient_of(lambda images: value(self.logits(problem.classifier, images)).sum(), layer)
+        return reduce(torch.add, (oracle(view).to(view) for view in views))
+
+
+@hyperparameters
+class FIA(_LayerAttack):
+    """Feature importance-aware attack (Wang et al. 2021, arXiv 2107.14185).
+
+    A feature's importance is the gradient of the true class's logit with respect to it, summed over copies of the
+    image with random values dropped, and divided by its L2 norm over the layer.
+
+    Attributes:
+        ensemble: copies.
+        drop: probability that a copy drops a value (a pixel in one channel).
+    """
+
+    ensemble: PositiveInt = 30
+    drop: Annotated[float, Field(ge=0, lt=1)] = 0.3
+
+    @property
+    def preparation(self) -> int:
+        return self.ensemble
+
+    def evidence(self, problem: Problem, layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        images, draw = problem.images, problem.random.noise
+        copies = (images * (draw(like=images) >= self.drop) for _ in range(self.ensemble))
+        importance = self.summed_gradients(
+            problem, layer, lambda logits: closeness("logit", logits, problem.classes), copies
+        )
+        length = torch.linalg.vector_norm(importance.flatten(1), dim=1)
+        shape = (-1, *[1] * (importance.ndim - 1))
+        importance = importance / length.where(length > 0, 1.0).view(shape)
+        return lambda features: (importance * features).sum()
+
+
+@hyperparameters
+class NAA(_LayerAttack):
+    """Neuron attribution-based attack (Zhang et al. 2022, arXiv 2204.00008).
+
+    A neuron's attribution is its change since a black image, times the mean gradient of the true class's softmax
+    probability with respect to it along the straight path from black to the image.
+
+    Attributes:
+        integration: points on the path, the image the last.
+        negative: weight γ of negative attributions.
+    """
+
+    integration: PositiveInt = 30
+    negative: NonNegativeFloat = 1.0
+
+    @property
+    def preparation(self) -> int:
+        return self.integration
+
+    def evidence(self, problem: Problem, layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        images, count = problem.images, self.integration
+        path = (images * (point / count) for point in range(1, count + 1))
+        total = self.summed_gradients(
+            problem, layer, lambda logits: closeness("cross_entropy", logits, problem.classes).exp(), path
+        )
+        with self.computing(images):
+            black = layer_output(problem.classifier, layer, torch.zeros_like(images)).to(images)
+        # With a slope of γ below 0: positive attributions, less γ times the size of the negative ones.
+        return lambda features: F.leaky_relu((features - black) * total / count, self.negative).sum()

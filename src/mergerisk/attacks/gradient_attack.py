@@ -1,0 +1,264 @@
+"""The one loop that every gradient attack shares, and its few hooks.
+
+Each step takes the gradient of the loss at a point near the current images, as the classifier sees them through
+the input transformations; filters it; accumulates it; and moves by α in its direction, within ball and box.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import torch
+from pydantic import BeforeValidator, InstanceOf, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from mergerisk.attacks.attack import Attack, Crafted
+from mergerisk.attacks.ensemble import Ensemble
+from mergerisk.attacks.losses import Loss, closeness
+from mergerisk.attacks.parts import GradientFilter, InputTransform, parse_filters, parse_inputs
+from mergerisk.errors import UserError
+from mergerisk.models.hooks import gradient_edge
+from mergerisk.validation import hyperparameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import nn
+
+    from mergerisk.attacks.attack import Problem
+
+    Oracle = Callable[[torch.Tensor], torch.Tensor]
+    """Images (N × C × H × W) → for each, the gradient of what the attack wants to grow."""
+
+
+@dataclass
+class Run:
+    """Where the loop over one batch stands: the only thing in it that changes.
+
+    Attributes:
+        problem: what is attacked.
+        inputs: what images go through on their way to the oracle.
+        oracle: the surrogate's gradients.
+        step_size: α, in pixel units.
+        adversarial: the current images.
+        momentum: the accumulated gradient; what the next step follows.
+        last: whether the step being taken is the last.
+        memory: what an attack carries from step to step besides.
+    """
+
+    problem: Problem
+    inputs: tuple[InputTransform, ...]
+    oracle: Oracle
+    step_size: float
+    adversarial: torch.Tensor
+    momentum: torch.Tensor
+    last: bool = False
+    memory: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def gradient(self, points: torch.Tensor) -> torch.Tensor:
+        """The gradient with respect to ``points``, averaged over the views that the input transformations give."""
+        if not self.inputs:
+            return self.oracle(points)
+        total = torch.zeros_like(points)
+        count = 0
+        with torch.enable_grad():
+            leaf = points.detach().requires_grad_()
+            for view in self._views(leaf, self.inputs):
+                # Back through the classifier, then through the transformation, whose graph views may share.
+                seen = self.oracle(view)
+                total += torch.autograd.grad(view, leaf, seen, retain_graph=True)[0]
+                count += 1
+        return total / count
+
+    def _views(self, images: torch.Tensor, inputs: tuple[InputTransform, ...]) -> Iterator[torch.Tensor]:
+        if not inputs:
+            yield images
+            return
+        for view in inputs[0].views(images, self.problem):
+            yield from self._views(view, inputs[1:])
+
+
+@hyperparameters
+class GradientAttack(Attack):
+    """An attack that follows input gradients.
+
+    Implementations override :meth:`schedule` and the hooks they need. One that is an :class:`InputTransform` or a
+    :class:`GradientFilter` as well applies itself, before what ``inputs`` and ``gradient`` add.
+
+    Attributes:
+        loss: what grows: ``cross_entropy``, ``margin`` or ``logit``.
+        float64_logits: compute the loss in float64, in which a softmax saturates later: at gaps of logits up to
+            about 100, beyond which the gradient underflows in the float32 classifier; ``margin`` never does.
+        targeted: move towards a label of one's own rather than away from the true one.
+        precision: of the classifier's computations: ``float32`` (whatever the weights are) or ``bfloat16``.
+        inputs: transformations images go through before the classifier sees them, in that order: names, or
+            mappings such as ``{input: di, probability: 0.7}``.
+        gradient: filters of the gradient, before it is accumulated: names, or mappings such as
+            ``{filter: ti, kernel_size: 7}``.
+    """
+
+    loss: Loss = "cross_entropy"
+    float64_logits: bool = False
+    targeted: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    inputs: Annotated[tuple[InstanceOf[InputTransform], ...], BeforeValidator(parse_inputs)] = ()
+    gradient: Annotated[tuple[InstanceOf[GradientFilter], ...], BeforeValidator(parse_filters)] = ()
+
+    def schedule(self, epsilon: float) -> tuple[int, float]:
+        """Number of steps and step size α at a budget."""
+        raise NotImplementedError
+
+    @property
+    def iterations(self) -> int:
+        return self.schedule(1.0)[0]
+
+    @property
+    def gradients_per_image(self) -> int:
+        views = 1
+        for part in self._inputs():
+            views *= part.copies
+        return views * self.estimates()
+
+    def estimates(self) -> int:
+        """How often one image's loop asks for a gradient, views of the input transformations not counted."""
+        return self.iterations
+
+    def surrogate(self, problem: Problem) -> AbstractContextManager[Oracle]:
+        """The source of gradients, for as long as the loop runs."""
+        return nullcontext(self.loss_gradient(problem, problem.classifier))
+
+    def start(self, problem: Problem) -> torch.Tensor:
+        """Where the loop starts: at the images."""
+        return problem.images.clone()
+
+    def look_ahead(self, run: Run) -> torch.Tensor:
+        """Where the gradient is taken: at the current images."""
+        return run.adversarial
+
+    def estimate(self, run: Run, point: torch.Tensor) -> torch.Tensor:
+        """The gradient to follow, from as many of the surrogate's as the attack asks for."""
+        return run.gradient(point)
+
+    def accumulate(self, run: Run, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """The new momentum."""
+        return gradient
+
+    def direction(self, run: Run) -> torch.Tensor:
+        """The step for α = 1."""
+        return run.problem.ball.unit(run.momentum)
+
+    def craft_batch(self, problem: Problem, after: frozenset[int]) -> Crafted:
+        steps, step_size = self.schedule(problem.epsilon)
+        kept = {}
+        zero_gradients = torch.zeros_like(problem.labels)
+        with torch.no_grad(), self.surrogate(problem) as oracle:
+            start = self.start(problem)
+            run = Run(problem, self._inputs(), oracle, step_size, start, torch.zeros_like(start))
+            for step in range(1, steps + 1):
+                run.last = step == steps
+                gradient = self.estimate(run, self.look_ahead(run))
+                zero_gradients += _sizes(gradient) == 0
+                for part in self._filters():
+                    gradient = part.filter(gradient)
+                run.momentum = self.accumulate(run, gradient)
+                moved = run.adversarial.add(self.direction(run), alpha=step_size)
+                run.adversarial = problem.ball.project(moved)
+                if step in after:
+                    kept[step] = run.adversarial
+        return Crafted(run.adversarial, zero_gradients, after=kept)
+
+    def loss_gradient(self, problem: Problem, classifier: Callable[[torch.Tensor], torch.Tensor]) -> Oracle:
+        """Images → the gradient of the loss of what ``classifier`` says of them; of an ensemble that combines
+        losses, of its members' mean loss."""
+        members: list[Callable[[torch.Tensor], torch.Tensor]] = [classifier]
+        if isinstance(classifier, Ensemble) and classifier.combine == "loss":
+            members = list(classifier.members)
+
+        def gain(images: torch.Tensor) -> torch.Tensor:
+            said = [closeness(self.loss, self.logits(member, images), problem.classes) for member in members]
+            # Summed, so that an image's gradient does not depend on its batch.
+            return problem.sign * torch.stack(said).mean(dim=0).sum()
+
+        return self.gradient_of(gain)
+
+    def logits(self, classifier: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+        """What ``classifier`` says of images, in the precision that losses are computed in."""
+        logits = classifier(images)
+        return logits.double() if self.float64_logits else logits.to(images.dtype)
+
+    def gradient_of(self, gain: Callable[[torch.Tensor], torch.Tensor], layer: nn.Module | None = None) -> Oracle:
+        """Images → the gradient of ``gain`` (images → one number) with respect to them, or to what ``layer`` puts
+        out when it is given them."""
+
+        def gradient(images: torch.Tensor) -> torch.Tensor:
+            with torch.enable_grad():
+                leaf = images.detach().requires_grad_()
+                with self.computing(leaf), gradient_edge(layer) if layer else nullcontext([leaf]) as places:
+                    found = gain(leaf)
+                sought = torch.autograd.grad(found, places, allow_unused=True) if places else [None]
+                if sought[0] is None:
+                    raise UserError(
+                        f"what is attacked does not depend on {type(layer).__name__}; name another layer"
+                    )
+                return sought[0]
+
+        return gradient
+
+    def computing(self, images: torch.Tensor) -> AbstractContextManager[object]:
+        """Within it, the classifier computes in the attack's precision."""
+        lowered = self.precision == "bfloat16"
+        return torch.autocast(images.device.type, torch.bfloat16) if lowered else nullcontext()
+
+    def _inputs(self) -> tuple[InputTransform, ...]:
+        own: tuple[Any, ...] = (self,) if isinstance(self, InputTransform) else ()
+        return own + self.inputs
+
+    def _filters(self) -> tuple[GradientFilter, ...]:
+        own: tuple[Any, ...] = (self,) if isinstance(self, GradientFilter) else ()
+        return own + self.gradient
+
+
+@hyperparameters
+class IterativeAttack(GradientAttack):
+    """An attack of several equal steps.
+
+    Attributes:
+        steps: of size α.
+        step_size: α in pixel units; None for ε/4 (2/255 at 8/255), so that it follows ε in a sweep.
+        decay: μ of m ← μ m + g / mean|g|, the mean over an image's pixels; 0 for no momentum.
+    """
+
+    steps: PositiveInt = 10
+    step_size: PositiveFloat | None = None
+    decay: NonNegativeFloat = 0.0
+
+    def schedule(self, epsilon: float) -> tuple[int, float]:
+        return self.steps, epsilon / 4 if self.step_size is None else self.step_size
+
+    def accumulate(self, run: Run, gradient: torch.Tensor) -> torch.Tensor:
+        if self.decay == 0:
+            return gradient
+        return self.decay * run.momentum + normalised(gradient)
+
+
+def normalised(gradient: torch.Tensor) -> torch.Tensor:
+    """``gradient`` (N × C × H × W) over its mean absolute value per image.
+
+    An all-zero gradient stays zero; 0/0 here would freeze the image for good.
+    """
+    size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
+    return gradient / size.where(size > 0, 1.0)
+
+
+def _sizes(gradient: torch.Tensor) -> torch.Tensor:
+    """N: the largest absolute value of each image's gradient.
+
+    Raises:
+        UserError: one is NaN or infinite.
+    """
+    sizes = gradient.abs().amax(dim=(1, 2, 3))
+    broken = int((~torch.isfinite(sizes)).sum())
+    if broken:
+        raise UserError(f"the classifier's gradient is NaN or infinite for {broken} images; check its weights")
+    return sizes

@@ -1,0 +1,126 @@
+"""Attacks that also ask for gradients at random points around the current images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from mergerisk.attacks.gradient_attack import normalised
+from mergerisk.attacks.gradient_sign import MIFGSM, NIFGSM
+from mergerisk.validation import hyperparameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mergerisk.attacks.gradient_attack import Run
+
+
+@hyperparameters
+class _Neighbours(MIFGSM):
+    """MI-FGSM that looks around: what the attacks below share.
+
+    Attributes:
+        neighbours: random points around every image, at each step.
+        radius: every pixel of a neighbour differs by at most this share of what ε allows a pixel.
+    """
+
+    neighbours: PositiveInt = 20
+    radius: NonNegativeFloat = 1.5
+
+    def around(self, run: Run, gradient: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """The mean over the neighbours of the current images of what ``gradient`` finds there."""
+        reach = run.problem.ball.per_pixel(self.radius * run.problem.epsilon)
+        total = torch.zeros_like(run.adversarial)
+        for _ in range(self.neighbours):
+            draws = run.problem.random.noise(like=run.adversarial)
+            total += gradient(run.adversarial + reach * (2 * draws - 1))
+        return total / self.neighbours
+
+
+@hyperparameters
+class VMIFGSM(_Neighbours):
+    """Momentum with tuned variance: each gradient is corrected by how much, at the step before, the neighbours'
+    mean gradient differed from the images' own (Wang and He 2021, arXiv 2103.15571, algorithm 1)."""
+
+    def estimates(self) -> int:
+        # Nothing would use what the last step's neighbours say.
+        return self.iterations + (self.iterations - 1) * self.neighbours
+
+    def estimate(self, run: Run, point: torch.Tensor) -> torch.Tensor:
+        gradient = run.gradient(point)
+        followed = gradient + run.memory["variance"] if "variance" in run.memory else gradient
+        if not run.last:
+            run.memory["variance"] = self.around(run, run.gradient) - gradient
+        return followed
+
+
+@hyperparameters
+class VNIFGSM(VMIFGSM, NIFGSM):
+    """VMI-FGSM with Nesterov look-ahead (Wang and He 2021, arXiv 2103.15571).
+
+    The neighbours lie around the current images, as in the paper; what is subtracted from their mean is the
+    gradient at the point looked ahead to, as in the authors' code and torchattacks.
+    """
+
+
+@hyperparameters
+class PGN(_Neighbours):
+    """Towards flat regions: at each neighbour, the gradient there and the one a step against it are averaged,
+    which penalises the gradient's norm (Ge et al. 2023, arXiv 2306.05225, algorithm 1).
+
+    Attributes:
+        balance: weight of the gradient after the step, δ.
+    """
+
+    radius: NonNegativeFloat = 3.0
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def estimates(self) -> int:
+        return self.iterations * 2 * self.neighbours
+
+    def estimate(self, run: Run, point: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        step = run.problem.ball.per_pixel(run.step_size)
+
+        def flattened(neighbour: torch.Tensor) -> torch.Tensor:
+            here = run.gradient(neighbour)
+            there = run.gradient(neighbour - step * normalised(here))
+            return (1 - self.balance) * here + self.balance * there
+
+        return self.around(run, flattened)
+
+
+@hyperparameters
+class GRA(_Neighbours):
+    """The neighbours' mean gradient counts the more, the less the image's own agrees with it; and a pixel's steps
+    shrink whenever its direction turns (Zhu et al. 2023, "Boosting adversarial transferability via gradient
+    relevance attack", ICCV).
+
+    Attributes:
+        shrink: what a pixel's step is multiplied by when its momentum changes sign, η.
+    """
+
+    radius: NonNegativeFloat = 3.5
+    shrink: Annotated[float, Field(gt=0, le=1)] = 0.94
+
+    def estimates(self) -> int:
+        return self.iterations * (1 + self.neighbours)
+
+    def estimate(self, run: Run, point: torch.Tensor) -> torch.Tensor:
+        own = run.gradient(point)
+        mean = self.around(run, run.gradient)
+        # Normalised first: squares of tiny gradients would underflow.
+        flat_own, flat_mean = (normalised(gradient).flatten(1) for gradient in (own, mean))
+        relevance = F.cosine_similarity(flat_own, flat_mean)[:, None, None, None]
+        return relevance * own + (1 - relevance) * mean
+
+    def direction(self, run: Run) -> torch.Tensor:
+        signs = run.momentum.sign()
+        sizes = torch.ones_like(signs)
+        if "signs" in run.memory:
+            sizes = run.memory["sizes"]
+            sizes = torch.where(signs == run.memory["signs"], sizes, self.shrink * sizes)
+        run.memory |= {"signs": signs, "sizes": sizes}
+        return sizes * super().direction(run)

@@ -1,0 +1,87 @@
+"""Work in portions that fit into memory."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from mergerisk.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_SHARE = {"cpu": 0.2, "cuda": 0.7}
+"""Of the free memory one caller may take; on a CPU several workers share it."""
+
+
+def in_portions(work: Callable[[int, int], T], count: int, size: int) -> list[T]:
+    """``work(start, stop)`` over 0 … count in portions of ``size``, halved whenever memory runs out.
+
+    Raises:
+        UserError: ``size`` is less than 1, or memory runs out with a single image.
+    """
+    if size < 1:
+        raise UserError(f"batch_size must be 1 or more, got {size}")
+    done: list[T] = []
+    start = 0
+    while start < count:
+        stop = min(start + size, count)
+        try:
+            done.append(work(start, stop))
+            start = stop
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+            if stop - start == 1:
+                raise UserError("memory ran out with a single image; use a smaller model or image") from error
+            size = (stop - start) // 2
+    return done
+
+
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an allocation failed; on a CPU PyTorch has no class of its own for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def graph_bytes(forward: Callable[[], object]) -> int:
+    """What autograd keeps of a forward pass until its backward pass, besides leaves such as parameters."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_leaf:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward()
+    total = sum(kept.values())
+    del result  # not before: an address that was freed may be used twice
+    return total
+
+
+def fitting(bytes_per_image: int, device: torch.device) -> int:
+    """How many images at a time one caller should take on ``device``; at least one."""
+    # What the backward pass adds to the graph, a gradient and its temporaries, is less than half of it again.
+    return max(1, int(_SHARE.get(device.type, 0.5) * free_bytes(device) / (1.5 * max(1, bytes_per_image))))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can be had on ``device``; where the system does not say, 2 GiB."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    limits = []
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):  # a container's own limit
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        limits.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
+    return max(0, min(limits, default=2**31))

@@ -1,0 +1,95 @@
+"""Reaching into a model's forward pass, and leaving the model as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from mergerisk.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from torch import nn
+    from torch.autograd.graph import GradientEdge
+
+    Hook = Callable[[nn.Module, tuple[object, ...], object], object]
+    """A forward hook: module, its arguments, what it puts out → None, or what to put out instead."""
+
+
+@contextmanager
+def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
+    """The modules call their forward hooks as long as the context lasts, however it ends."""
+    with ExitStack() as stack:
+        for module, hook in hooks:
+            stack.callback(module.register_forward_hook(hook).remove)
+        yield
+
+
+def first_tensor(output: object) -> torch.Tensor | None:
+    """The tensor that a module puts out, or the first of a tuple or of a transformers ``ModelOutput``."""
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, tuple):
+        output = output[0] if output else None
+    return output if isinstance(output, torch.Tensor) else None
+
+
+def changed_gradient(change: Callable[[torch.Tensor], torch.Tensor]) -> Hook:
+    """A hook that passes the gradient of what a module puts out through ``change``, in every backward pass."""
+
+    def watch(module: nn.Module, arguments: tuple[object, ...], output: object) -> None:  # noqa: ARG001
+        tensor = first_tensor(output)
+        if tensor is not None and tensor.requires_grad:
+            tensor.register_hook(change)
+
+    return watch
+
+
+class _Reached(BaseException):  # no error; of no Exception, so that no model catches it
+    """The layer was run."""
+
+
+def layer_output(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What ``layer`` puts out (N × …) when ``model`` is given ``images``; nothing after it is run.
+
+    Raises:
+        UserError: the layer is not run, or puts out no tensor with a row per image.
+    """
+    found: list[torch.Tensor | None] = []
+
+    def stop(module: nn.Module, arguments: tuple[object, ...], output: object) -> None:  # noqa: ARG001
+        found.append(first_tensor(output))
+        raise _Reached
+
+    with hooked([(layer, stop)]):
+        try:
+            model(images)
+        except _Reached:
+            pass
+        else:
+            raise UserError(f"{type(model).__name__} does not run the layer that was named; name another")
+    output = found[0]
+    if output is None or output.ndim == 0 or len(output) != len(images):
+        raise UserError(f"{type(layer).__name__} does not put out one tensor per image; name another layer")
+    return output
+
+
+@contextmanager
+def gradient_edge(layer: nn.Module) -> Iterator[list[GradientEdge]]:
+    """The place of the layer's output in the graph of a forward pass run within, to differentiate with respect to.
+
+    An edge, not the tensor, which later layers may change in place.
+    """
+    found: list[GradientEdge] = []
+
+    def watch(module: nn.Module, arguments: tuple[object, ...], output: object) -> None:  # noqa: ARG001
+        tensor = first_tensor(output)
+        if not found and tensor is not None and tensor.requires_grad:
+            found.append(torch.autograd.graph.get_gradient_edge(tensor))
+
+    with hooked([(layer, watch)]):
+        yield found

@@ -1,0 +1,81 @@
+"""Naive attacks that look at the gradients around the image.
+
+Sources: VMI-FGSM and VNI-FGSM, Wang and He 2021 (arXiv 2103.15571), algorithm 1; PGN, Ge et al. 2023 (2306.05225),
+algorithm 1; GRA, Zhu et al., ICCV 2023, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from tests.naive.attacks.loop import ForEachImage, Task, Trace, euclidean, iterate, normalised
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def tune_variance(task: Task, neighbours: int, radius: float, look_ahead: float) -> Trace:
+    """``v`` is what the neighbours' mean gradient of the step before differed by; g + v is followed.
+
+    g is taken at ``x_adv + look_ahead m``, the neighbours lie around ``x_adv``, before it moves.
+    """
+    variance = torch.zeros_like(task.image)
+
+    def ascent(adversarial: Tensor, momentum: Tensor) -> Tensor:
+        nonlocal variance
+        gradient = task.ascent(adversarial + look_ahead * momentum)
+        followed = gradient + variance
+        if not task.last:
+            total = torch.zeros_like(gradient)
+            for _ in range(neighbours):
+                total += task.ascent(task.around(adversarial, radius * task.epsilon))
+            variance = total / neighbours - gradient
+        return followed
+
+    return iterate(task, ascent)
+
+
+@ForEachImage
+def vmi_fgsm(task: Task, neighbours: int = 20, radius: float = 1.5) -> Trace:
+    return tune_variance(task, neighbours, radius, look_ahead=0.0)
+
+
+@ForEachImage
+def vni_fgsm(task: Task, neighbours: int = 20, radius: float = 1.5) -> Trace:
+    mu = 1.0 if task.decay is None else task.decay
+    return tune_variance(task, neighbours, radius, look_ahead=task.per_pixel(task.alpha) * mu)
+
+
+@ForEachImage
+def pgn(task: Task, neighbours: int = 20, radius: float = 3.0, balance: float = 0.5) -> Trace:
+    """Every neighbour's gradient is mixed with the one a step against it: both small where the region is flat."""
+
+    def ascent(adversarial: Tensor, _: Tensor) -> Tensor:
+        total = torch.zeros_like(adversarial)
+        for _neighbour in range(neighbours):
+            point = task.around(adversarial, radius * task.epsilon)
+            here = task.ascent(point)
+            below = task.ascent(point - task.per_pixel(task.alpha) * normalised(here))
+            total += (1 - balance) * here + balance * below
+        return total / neighbours
+
+    return iterate(task, ascent)
+
+
+@ForEachImage
+def gra(task: Task, neighbours: int = 20, radius: float = 3.5, shrink: float = 0.94) -> Trace:
+    """The gradient and the neighbours' mean, weighted by the cosine between them."""
+
+    def ascent(adversarial: Tensor, _: Tensor) -> Tensor:
+        own = task.ascent(adversarial)
+        total = torch.zeros_like(adversarial)
+        for _neighbour in range(neighbours):
+            total += task.ascent(task.around(adversarial, radius * task.epsilon))
+        mean = total / neighbours
+        lengths = euclidean(own) * euclidean(mean)
+        cosine = float((own * mean).sum()) / lengths if lengths > 0 else 0.0
+        return cosine * own + (1 - cosine) * mean
+
+    return iterate(task, ascent, shrink=shrink)
