@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mergerisk.statistics import accuracy_table, epsilon50_table, fall_table, rate_table
-from mergerisk.transfer import rates
+from mergerisk.transfer import final_iterates, rates
 
 # Eight images, label 0 throughout. Columns: surrogate clean, target clean, surrogate attacked, target attacked.
 OUTCOMES = [
@@ -23,10 +23,19 @@ OUTCOMES = [
 
 
 def outcomes(rows: list[tuple[int, int, int, int]], **names: object) -> pd.DataFrame:
-    setting = {"task": "t", "attack": "a", "surrogate": "s", "target": "m", "epsilon": 0.1, "seed": 0} | names
+    setting = {
+        "task": "t",
+        "attack": "a",
+        "surrogate": "s",
+        "target": "m",
+        "epsilon": 0.1,
+        "seed": 0,
+        "steps": 10,
+    } | names
     columns = ["surrogate_clean", "target_clean", "surrogate_adversarial", "target_adversarial"]
     table = pd.DataFrame(rows, columns=columns).assign(label=0, image=range(len(rows)), **setting)
-    return table.assign(l2=np.arange(len(rows), dtype=float), linf=0.1, zero_gradients=[3] + [0] * (len(rows) - 1))
+    sizes = {"l2": np.arange(len(rows), dtype=float), "linf": 0.1}
+    return table.assign(aimed_at=-1, zero_gradients=[3] + [0] * (len(rows) - 1), **sizes)
 
 
 def test_all_rates_of_the_hand_counted_case() -> None:
@@ -49,6 +58,21 @@ def test_relative_and_delta_differ_where_the_target_resists() -> None:
     row = rates(outcomes(OUTCOMES[:3])).iloc[0]
     assert row["relative_asr"] == pytest.approx(2 / 3)
     assert row["delta_asr"] == pytest.approx(100 * (2 / 3 - 1))
+
+
+def test_targeted_success_counts_the_class_aimed_at() -> None:
+    untargeted = outcomes(OUTCOMES)
+    assert np.isnan(rates(untargeted).iloc[0]["targeted_success"])
+    # Both right on the first five images; of those the second is taken for class 2.
+    assert rates(untargeted.assign(aimed_at=2)).iloc[0]["targeted_success"] == 1 / 5
+
+
+def test_final_iterates_are_those_of_each_attacks_last_step() -> None:
+    kept = pd.concat(
+        [outcomes(OUTCOMES[:2], steps=3), outcomes(OUTCOMES[:2]), outcomes(OUTCOMES[:2], attack="b", steps=1)]
+    )
+    assert final_iterates(kept).tolist() == [False, False, True, True, True, True]
+    assert rates(kept)["steps"].tolist() == [3, 10, 1]
 
 
 def test_empty_denominators_are_nan() -> None:

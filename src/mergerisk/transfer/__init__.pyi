@@ -1,6 +1,13 @@
+from .black_box import BlackBox as BlackBox
+from .black_box import CallableTarget as CallableTarget
+from .black_box import HttpTarget as HttpTarget
+from .black_box import load_callable as load_callable
 from .evaluate import predict as predict
 from .evaluate import predict_variants as predict_variants
+from .queries import Queries as Queries
+from .queries import QueryBudget as QueryBudget
 from .rates import CURVE as CURVE
 from .rates import SETTING as SETTING
 from .rates import accuracies as accuracies
+from .rates import final_iterates as final_iterates
 from .rates import rates as rates

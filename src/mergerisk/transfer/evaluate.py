@@ -7,24 +7,30 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError
+from mergerisk.memory import in_portions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
-    from mergerisk.models.classifier import Classifier, Head
+    from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder
 
 
-def predict(classifier: Classifier, images: torch.Tensor, *, batch_size: int = 256) -> torch.Tensor:
-    """Predicted labels, int64, N, on the CPU, for images N × 3 × H × W in [0, 1].
+def predict(classifier: nn.Module, images: torch.Tensor, *, batch_size: int = 256) -> torch.Tensor:
+    """Predicted labels, int64, N, on the CPU.
+
+    Args:
+        classifier: pixels in [0, 1] → logits; images go to the device of its first parameter or buffer.
+        images: N × 3 × H × W in [0, 1].
+        batch_size: images at a time, halved where memory runs out.
 
     Raises:
         UserError: a logit is NaN.
     """
-    variants = {"": classifier.adapter}
-    return predict_variants(classifier.encoder, classifier.head, variants, images, batch_size=batch_size)[0]
+    tensors = (*classifier.parameters(), *classifier.buffers(), images)
+    return _predict(lambda batch: [classifier(batch)], 1, images, tensors[0].device, batch_size)[0]
 
 
 def predict_variants(
@@ -42,7 +48,7 @@ def predict_variants(
         head: the task's head.
         adapters: classifier name → what stands between encoder and head; None for nothing.
         images: N × 3 × H × W in [0, 1].
-        batch_size: images at a time.
+        batch_size: images at a time, halved where memory runs out.
 
     Returns:
         int64, classifiers × N, on the CPU.
@@ -50,14 +56,29 @@ def predict_variants(
     Raises:
         UserError: a logit is NaN.
     """
-    device = encoder.mean.device
-    predictions = []
+
+    def answers(batch: torch.Tensor) -> Sequence[torch.Tensor]:
+        features = encoder(batch)
+        return [head(features if adapter is None else adapter(features)) for adapter in adapters.values()]
+
+    return _predict(answers, len(adapters), images, encoder.mean.device, batch_size)
+
+
+def _predict(
+    answers: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+    classifiers: int,
+    images: torch.Tensor,
+    device: torch.device,
+    batch_size: int,
+) -> torch.Tensor:
+    """Classifiers × N from what several classifiers say of a batch."""
+
+    def portion(start: int, stop: int) -> torch.Tensor:
+        stacked = torch.stack(list(answers(images[start:stop].to(device, non_blocking=True))))
+        if bool(stacked.isnan().any()):
+            raise UserError("a target's logits hold NaN; check its weights")
+        return stacked.argmax(dim=2).cpu()
+
     with torch.inference_mode():
-        for batch in images.split(batch_size):
-            features = encoder(batch.to(device))
-            logits = [head(features if adapter is None else adapter(features)) for adapter in adapters.values()]
-            stacked = torch.stack(logits)
-            if bool(stacked.isnan().any()):
-                raise UserError("a target's logits hold NaN; check its weights")
-            predictions.append(stacked.argmax(dim=2).cpu())
-    return torch.cat(predictions, dim=1) if predictions else torch.empty(len(adapters), 0, dtype=torch.int64)
+        nothing = torch.empty(classifiers, 0, dtype=torch.int64)
+        return torch.cat([nothing, *in_portions(portion, len(images), batch_size)], dim=1)

@@ -1,8 +1,9 @@
 """Outcomes per image → rates per setting.
 
-An outcome row holds ``task, attack, surrogate, target, epsilon, seed, image, label`` and what was predicted:
-``surrogate_clean, target_clean, surrogate_adversarial, target_adversarial``; besides ``l2`` and ``linf`` of the
-perturbation, in pixel units, and ``zero_gradients``, the steps at which crafting met an all-zero gradient.
+An outcome row holds ``task, attack, surrogate, target, epsilon, seed, steps, image, label`` and what was
+predicted: ``surrogate_clean, target_clean, surrogate_adversarial, target_adversarial``; besides ``aimed_at``, the
+label a targeted attack wants (−1 for an untargeted one), ``l2`` and ``linf`` of the perturbation, in pixel units,
+and ``zero_gradients``, the steps of the whole attack at which crafting met an all-zero gradient.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import pandas as pd
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SETTING = ["task", "attack", "surrogate", "target", "epsilon", "seed"]
+SETTING = ["task", "attack", "surrogate", "target", "epsilon", "seed", "steps"]
 """The columns that name a setting."""
 
-CURVE = ["task", "attack", "surrogate", "target", "seed"]
+CURVE = ["task", "attack", "surrogate", "target", "seed", "steps"]
 """The columns that name a curve: a setting without its budget."""
 
 
@@ -35,6 +36,8 @@ def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
         relative_asr: asr / surrogate_asr.
         delta_asr: asr − surrogate_asr, in percentage points.
         same_mistake: among ``images_both_correct`` that fool both, the share with the same wrong label.
+        targeted_success: among ``images_both_correct``, the share the target takes for the class a targeted
+            attack aims at.
         mean_l2: of the perturbations, in pixel units, over all images.
         zero_gradient_images: at how many images crafting met an all-zero gradient.
     """
@@ -55,6 +58,8 @@ def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
         "surrogate_fooled": counts & surrogate_fooled,
         "both_fooled": both_fooled,
         "same": same,
+        "aimed": counts & (outcomes["aimed_at"] >= 0),
+        "hit": counts & (outcomes["target_adversarial"] == outcomes["aimed_at"]),
         "l2": outcomes["l2"],
         "zero_gradient_images": outcomes["zero_gradients"] > 0,
     }
@@ -71,9 +76,18 @@ def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
     table["relative_asr"] = _share(grouped["fooled"], grouped["surrogate_fooled"].to_numpy())
     table["delta_asr"] = 100 * (table["asr"] - table["surrogate_asr"])
     table["same_mistake"] = _share(grouped["same"], grouped["both_fooled"].to_numpy())
+    table["targeted_success"] = _share(grouped["hit"], grouped["aimed"].to_numpy())
     table["mean_l2"] = _share(grouped["l2"], n)
     table["zero_gradient_images"] = grouped["zero_gradient_images"]
     return _with_plain_names(table.reset_index())
+
+
+def final_iterates(outcomes: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which rows are of an attack's last iterate, not of one kept on the way."""
+    last: NDArray[np.bool_] = (
+        outcomes["steps"] == outcomes.groupby("attack", observed=True)["steps"].transform("max")
+    ).to_numpy()
+    return last
 
 
 def accuracies(clean: pd.DataFrame) -> pd.DataFrame:

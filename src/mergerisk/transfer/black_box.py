@@ -1,0 +1,384 @@
+"""Targets of which only the answers are known, as in the threat model of the paper (arXiv 2509.23689).
+
+A Python callable, or a service asked over HTTP. Nothing here reads or writes a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+import os
+import re
+import reprlib
+import time
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import httpx2
+import numpy as np
+import torch
+from PIL import Image
+
+from mergerisk.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from mergerisk.transfer.queries import QueryBudget
+
+_READABLE = 200
+"""Characters of somebody else's text in a message."""
+
+_LONGEST_WAIT = 600.0
+"""Seconds; a server that asks for more is better asked another day."""
+
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+
+
+class BlackBox(ABC):
+    """A target that says labels, and nothing of how it finds them.
+
+    Attributes:
+        class_names: the task's, in the order of its labels.
+        batch_size: images asked at a time.
+    """
+
+    class_names: Sequence[str]
+    batch_size: int
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """How messages call it."""
+
+    @abstractmethod
+    def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The labels of each portion, int64."""
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Predicted labels, int64, N, on the CPU.
+
+        Args:
+            images: floating point, N × 3 × H × W, in [0, 1].
+
+        Raises:
+            UserError: the images are something else, or the target does not answer as it should.
+        """
+        _check_images(images)
+        if not len(images):
+            return torch.empty(0, dtype=torch.int64)
+        return torch.cat(list(self._answers(images.split(self.batch_size))))
+
+    def _from_labels(self, labels: Sequence[object], count: int) -> torch.Tensor:
+        """Labels from numbers or class names."""
+        self._check_count(len(labels), count)
+        return torch.tensor([self._from_label(label) for label in labels], dtype=torch.int64)
+
+    def _from_label(self, label: object) -> int:
+        match label:
+            case bool():
+                pass
+            case int() if 0 <= label < len(self.class_names):
+                return label
+            case str() if self.class_names.count(label) == 1:
+                return self.class_names.index(label)
+        hint = did_you_mean(label, self.class_names) if isinstance(label, str) else ""
+        raise UserError(
+            f"{self.name}: label {reprlib.repr(label)} is neither the name of one class nor a number from 0 to "
+            f"{len(self.class_names) - 1}{hint}"
+        )
+
+    def _from_scores(self, scores: object, count: int) -> torch.Tensor:
+        """Labels from N × K scores; of equal scores the first counts."""
+        array = _as_array(scores)
+        if array is None or array.ndim != 2 or array.dtype.kind not in "iuf":
+            raise UserError(f"{self.name}: scores must be {count} rows of {len(self.class_names)} numbers each")
+        self._check_count(len(array), count)
+        if array.shape[1] != len(self.class_names):
+            raise UserError(
+                f"{self.name}: {array.shape[1]} scores per image, but the task has {len(self.class_names)} classes"
+            )
+        if np.isnan(array).any():
+            raise UserError(f"{self.name}: a score is NaN")
+        return torch.from_numpy(array.argmax(axis=1))
+
+    def _check_count(self, given: int, count: int) -> None:
+        if given != count:
+            raise UserError(f"{self.name}: {given} answers for {count} images")
+
+
+@dataclass(frozen=True)
+class CallableTarget(BlackBox):
+    """A Python callable.
+
+    Args:
+        function: images, float N × 3 × H × W in [0, 1] → N labels (numbers or class names) or N × K scores
+            (logits, probabilities), as a tensor, an array or a list. It gets a copy, which it may change.
+        class_names: the task's, in the order of its labels.
+        batch_size: images per call.
+
+    Raises:
+        UserError: the batch size is not positive.
+    """
+
+    function: Callable[[torch.Tensor], Any]
+    class_names: Sequence[str]
+    _: KW_ONLY
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"{self.name}: batch_size must be at least 1, got {self.batch_size}")
+
+    @property
+    def name(self) -> str:
+        named = self.function if hasattr(self.function, "__qualname__") else type(self.function)
+        return f"{named.__module__}:{named.__qualname__}"
+
+    def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        for portion in portions:
+            answer = self._ask(portion)
+            array = _as_array(answer)
+            if array is not None and array.ndim == 1:
+                yield self._from_labels(array.tolist(), len(portion))
+            elif array is not None and array.ndim == 2:
+                yield self._from_scores(array, len(portion))
+            else:
+                raise UserError(
+                    f"{self.name}: must return {len(portion)} labels or {len(portion)} × {len(self.class_names)} "
+                    f"scores, got {_shown(answer)}"
+                )
+
+    def _ask(self, portion: torch.Tensor) -> object:
+        try:
+            with torch.no_grad():
+                return self.function(portion.clone())
+        except UserError:
+            raise
+        except Exception as error:  # somebody else's code: it may raise anything
+            raise UserError(f"{self.name} fails: {_described(error)}") from error
+
+
+def load_callable(spec: str) -> Callable[[torch.Tensor], Any]:
+    """What ``package.module:function`` names, for :class:`CallableTarget`.
+
+    Raises:
+        UserError: the module is missing or fails when imported, has no such attribute, or it cannot be called.
+    """
+    module_name, _, attribute = spec.partition(":")
+    if not module_name or not attribute:
+        raise UserError(f"{spec!r}: a callable is written package.module:function")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # importing runs somebody else's code
+        hint = "; is it installed, or on PYTHONPATH?" if isinstance(error, ModuleNotFoundError) else ""
+        raise UserError(f"{spec!r}: cannot be imported: {_described(error)}{hint}") from error
+    public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    if not hasattr(module, attribute):
+        raise UserError(f"{spec!r}: the module has no {attribute!r}{did_you_mean(attribute, public)}")
+    function = getattr(module, attribute)
+    if not callable(function):
+        raise UserError(f"{spec!r}: a {type(function).__name__}, which cannot be called")
+    found: Callable[[torch.Tensor], Any] = function
+    return found
+
+
+@dataclass(frozen=True)
+class HttpTarget(BlackBox):
+    """A service asked over HTTP.
+
+    A request is a POST of JSON, ``{"images": [base64 of a PNG, …]}``; the answer is
+    ``{"labels": [number or class name, …]}`` or ``{"scores": [[number, …], …]}``, one entry per image, in order.
+    A PNG has 8 bits per channel, so pixels are rounded to the nearest of 256 levels: that is part of the black
+    box.
+
+    Connection errors, timeouts and the statuses 429 and 5xx are tried again, after a wait that doubles each time
+    and is never shorter than ``Retry-After`` asks for. Every image of every attempt is reserved in ``queries``
+    before it is sent, whether or not it arrives.
+
+    Args:
+        url: where to post; without a password in it.
+        class_names: the task's, in the order of its labels.
+        queries: the budget.
+        answer: which of the two answers the service gives.
+        batch_size: images per request.
+        timeout: seconds to wait for a connection, or for the next bytes.
+        retries: how often one request is tried again.
+        token_variable: environment variable with a token, sent as ``Authorization: Bearer …``.
+        header_variables: header → environment variable with its value.
+        backoff: seconds before the first retry.
+        sleep: waits that many seconds.
+
+    Raises:
+        UserError: no http(s) address, a number out of range, or an environment variable that is not set.
+    """
+
+    url: str
+    class_names: Sequence[str]
+    _: KW_ONLY
+    queries: QueryBudget
+    answer: Literal["labels", "scores"] = "labels"
+    batch_size: int = 32
+    timeout: float = 30.0
+    retries: int = 4
+    token_variable: str | None = None
+    header_variables: Mapping[str, str] = field(default_factory=dict)
+    backoff: float = 1.0
+    sleep: Callable[[float], object] = time.sleep
+
+    def __post_init__(self) -> None:
+        _check_url(self.url)
+        if self.answer not in {"labels", "scores"}:
+            raise UserError(f"{self.url}: answer must be 'labels' or 'scores', got {self.answer!r}")
+        if self.batch_size < 1 or self.retries < 0 or not self.timeout > 0 or not self.backoff >= 0:
+            raise UserError(
+                f"{self.url}: batch_size must be at least 1, timeout above 0, retries and backoff at least 0"
+            )
+        self._headers()
+
+    @property
+    def name(self) -> str:
+        return self.url
+
+    def _headers(self) -> dict[str, str]:
+        headers = {header: self._secret(variable) for header, variable in self.header_variables.items()}
+        for header in headers:
+            if not _HEADER_NAME.fullmatch(header):
+                raise UserError(f"{self.url}: {header!r} is no name of a header")
+        if self.token_variable is not None:
+            headers["Authorization"] = f"Bearer {self._secret(self.token_variable)}"
+        return headers
+
+    def _secret(self, variable: str) -> str:
+        value = os.environ.get(variable, "").strip()
+        if not value:
+            raise UserError(f"{self.url}: environment variable {variable} is not set; set it before the run")
+        if not (value.isascii() and value.isprintable()):
+            raise UserError(f"{self.url}: environment variable {variable} holds what a header cannot")
+        return value
+
+    def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        # Refused as a whole at once, instead of in the middle with queries gone.
+        self.queries.check(sum(len(portion) for portion in portions))
+        with httpx2.Client(headers=self._headers(), timeout=self.timeout) as client:
+            for portion in portions:
+                yield self._read(self._ask(client, portion), len(portion))
+
+    def _ask(self, client: httpx2.Client, portion: torch.Tensor) -> httpx2.Response:
+        """The answer to one request, tried again while there is hope."""
+        content = {"images": [_png(image) for image in _eight_bits(portion)]}
+        fault, asked = "", 0.0
+        for attempt in range(self.retries + 1):
+            if attempt:
+                self.sleep(max(self.backoff * 2 ** (attempt - 1), asked))
+            self.queries.spend(len(portion))
+            try:
+                response = client.post(self.url, json=content)
+            except httpx2.TransportError as error:
+                fault, asked = _described(error), 0.0
+                continue
+            except httpx2.HTTPError as error:
+                raise UserError(f"{self.url}: {_described(error)}") from error
+            if response.is_success:
+                return response
+            fault = f"status {response.status_code}: {_shown_text(response.text)}"
+            if response.status_code != httpx2.codes.TOO_MANY_REQUESTS and not response.is_server_error:
+                raise UserError(f"{self.url}: {fault}")
+            asked = _retry_after(response.headers.get("Retry-After", ""))
+            if asked > _LONGEST_WAIT:
+                raise UserError(f"{self.url}: asks to wait {asked:.0f} s; run again then ({fault})")
+        raise UserError(
+            f"{self.url}: no answer in {self.retries + 1} attempts, the last of which met {fault}; see that it "
+            "runs, or allow more retries or a longer timeout"
+        )
+
+    def _read(self, response: httpx2.Response, count: int) -> torch.Tensor:
+        try:
+            content = response.json()
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.url}: answers with what is no JSON: {_shown_text(response.text)}") from error
+        answer = content.get(self.answer) if isinstance(content, dict) else None
+        if not isinstance(answer, list):
+            raise UserError(
+                f'{self.url}: must answer with {{"{self.answer}": […]}}, got {_shown_text(response.text)}'
+            )
+        return self._from_labels(answer, count) if self.answer == "labels" else self._from_scores(answer, count)
+
+
+def _check_images(images: torch.Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise UserError(f"images must be floating point, N × 3 × H × W, got {images.dtype}, {tuple(images.shape)}")
+    if not bool(((images >= 0) & (images <= 1)).all()):  # written so that NaN fails too
+        raise UserError("images must lie in [0, 1]; normalising is the target's own business")
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise UserError(f"{url!r}: no address: {error}") from error
+    if parts.scheme not in {"http", "https"} or not parts.host:
+        raise UserError(f"{url!r}: no address; it must begin with http:// or https:// and name a host")
+    if parts.userinfo:
+        raise UserError(
+            f"an address on {parts.host} holds a user name or password; take it out, and name an environment "
+            "variable with `token_variable` or `header_variables`"
+        )
+
+
+def _eight_bits(images: torch.Tensor) -> NDArray[np.uint8]:
+    """N × H × W × 3, rounded to nearest; in float64, so that half precision is rounded once."""
+    pixels: NDArray[np.uint8] = (images.double() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return pixels
+
+
+def _png(pixels: NDArray[np.uint8]) -> str:
+    """H × W × 3 as the base64 of a PNG."""
+    content = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(content, "PNG")
+    return base64.b64encode(content.getvalue()).decode("ascii")
+
+
+def _as_array(answer: object) -> NDArray[Any] | None:
+    """What a target answers as an array; None for ragged lists and the like."""
+    try:
+        if isinstance(answer, torch.Tensor):
+            # NumPy knows no bfloat16.
+            plain = answer.detach().cpu()
+            return (plain.double() if plain.is_floating_point() else plain).numpy()
+        return np.asarray(answer)
+    except (ValueError, TypeError, RuntimeError):
+        return None
+
+
+def _retry_after(header: str) -> float:
+    """Seconds that a ``Retry-After`` asks for, written as a number or a date; 0 for anything else."""
+    if header.isascii() and header.isdecimal():
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except (ValueError, OverflowError):
+        return 0.0
+    # A date without a zone is in UTC.
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _described(error: Exception) -> str:
+    return _shown_text(f"{type(error).__name__}: {error}".removesuffix(": "))
+
+
+def _shown_text(text: str) -> str:
+    """The start of a text, on one line."""
+    line = " ".join(text[: 4 * _READABLE].split())
+    return (line if len(line) <= _READABLE else f"{line[:_READABLE]}…") or "(nothing)"
+
+
+def _shown(answer: object) -> str:
+    shape = getattr(answer, "shape", None)
+    return type(answer).__name__ if shape is None else f"{type(answer).__name__} of shape {tuple(shape)}"
