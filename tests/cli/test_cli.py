@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mergerisk.cli.main import main
+from mergerisk.cli.main import LISTS, main
 from mergerisk.cli.progress import StudyProgress
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
@@ -32,7 +32,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
     return code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("what", ["tasks", "backbones", "merging", "attacks", "studies"])
+@pytest.mark.parametrize("what", LISTS)
 def test_list_prints_a_table(capsys: pytest.CaptureFixture[str], what: str) -> None:
     code, out, _ = call(capsys, "list", what)
     assert code == 0
@@ -41,6 +41,8 @@ def test_list_prints_a_table(capsys: pytest.CaptureFixture[str], what: str) -> N
         "backbones": "starter-vit",
         "merging": "+surgery",
         "attacks": "mi_fgsm",
+        "inputs": "bsr",
+        "filters": "ti",
         "studies": "starter",
     }
     assert expected[what] in out
@@ -48,6 +50,7 @@ def test_list_prints_a_table(capsys: pytest.CaptureFixture[str], what: str) -> N
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version")[1].startswith("mergerisk")
+    assert "mi_fgsm" in call(capsys, "attack", "--help")[1]
     code, out, _ = call(capsys, "run", "--help")
     assert code == 0
     for option in ("--out", "--seed", "--limit", "--device", "--workers", "--store"):
@@ -97,7 +100,7 @@ def mistakes(tmp_path: Path, tiny_vit: Path) -> dict[str, tuple[list[object], st
     return {
         "unknown method": (["run", study("a", merging=["tie"]), "--out", out], "did you mean 'ties'"),
         "zero budget": (["run", study("b", budgets={"epsilon": [0]}), "--out", out], "budgets.epsilon[0]"),
-        "budget above 1": (["run", study("c", budgets={"epsilon": [8]}), "--out", out], "budgets.epsilon[0]"),
+        "budget above 1": (["run", study("c", budgets={"epsilon": [8]}), "--out", out], "budgets: epsilon: an L∞ budget"),
         "negative count": (["run", study("d", images_per_task=-1), "--out", out], "images_per_task"),
         "one class": (["run", study("e", tasks=[str(tmp_path / "one.npz")]), "--out", out], "has 1 class"),
         "bright pixels": (["run", study("f", tasks=[str(tmp_path / "bright.npz")]), "--out", out], "[0, 1]"),

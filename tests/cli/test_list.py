@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mergerisk.attacks.catalogue import ATTACKS
-from mergerisk.cli.main import main
+from mergerisk.attacks.parts import FILTERS, INPUTS
+from mergerisk.cli.main import LISTS, main
 from mergerisk.cli.words import describe_names
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS
 from mergerisk.signatures import signatures
@@ -21,40 +22,68 @@ if TYPE_CHECKING:
 
 def expected(what: str) -> dict[str, dict[str, str | None]]:
     """Listed name → hyper-parameters with defaults."""
-    if what == "attacks":
-        found = signatures(ATTACKS)
-    else:
+    if what == "merging":
         found = signatures(METHODS) | {f"…+{name}": it for name, it in signatures(CORRECTIONS).items()}
+    else:
+        found = signatures({"attacks": ATTACKS, "inputs": INPUTS, "filters": FILTERS}[what])
     return {name: dict(it.parameters) for name, it in found.items() if it is not None}
 
 
 def blocks(table: str) -> dict[str, str]:
-    """Listed name → its lines; a name begins a block, whatever else there is is indented."""
+    """Listed name → its lines; a name begins a block, whatever else there is is indented. Without what stands below
+    the table."""
     found: dict[str, str] = {}
-    for line in table.splitlines()[2:]:
+    for line in table.partition("\n\n")[0].splitlines()[2:]:
         name = line.split()[0] if line[0] != " " else list(found)[-1]
         found[name] = found.get(name, "") + line + "\n"
     return found
 
 
-@pytest.mark.parametrize("what", ["merging", "attacks"])
+def shared_by(name: str, table: str) -> set[str]:
+    """The hyper-parameters that the lines below the table give this one, as ``name=default``."""
+    lines = table.partition("\n\n")[2].replace("\n  ", " ").splitlines()
+    told = [line.split(", if not given another value above: ") for line in lines if "another value above" in line]
+    return {
+        pair
+        for who, pairs in told
+        if name not in who.removeprefix("all but ").split(", ")
+        for pair in pairs.split(", ")
+    }
+
+
+@pytest.mark.parametrize("what", ["merging", "attacks", "inputs", "filters"])
 @pytest.mark.parametrize("width", [None, 80, 100, 120])
-def test_every_hyperparameter_stands_beside_its_method(what: str, width: int | None) -> None:
+def test_every_hyperparameter_stands_beside_its_method_or_once_for_all(what: str, width: int | None) -> None:
     table = describe_names(what, width)
     found = blocks(table)
+    assert found.keys() == expected(what).keys()
     for name, parameters in expected(what).items():
+        beside = " ".join(found[name].split())
+        told = shared_by(name, table)
         for parameter, default in parameters.items():
             shown = f"{parameter}={default}" if default is not None else f"{parameter} (required)"
-            assert shown in " ".join(found[name].split()), name
+            # Beside wins over below, so a value below counts only where none is beside.
+            assert shown in beside or (shown in told and f"{parameter}=" not in beside), name
+        assert {pair.partition("=")[0] for pair in told} <= parameters.keys(), name
     if width is not None:
         assert max(len(line) for line in table.splitlines()) <= width
 
 
-@pytest.mark.parametrize("what", ["tasks", "backbones", "merging", "attacks", "studies"])
+def test_what_all_attacks_share_is_told_once() -> None:
+    table = describe_names("attacks")
+    assert table.count("loss='cross_entropy'") == 1
+    assert "fgsm" in table.partition("\n\n")[2], "which takes no steps"
+    assert "mergerisk list inputs" in table
+
+
+@pytest.mark.parametrize("what", LISTS)
 def test_wrapping_loses_no_word(what: str) -> None:
-    one_line_each = describe_names(what).splitlines()[2:]
+    table, _, below = describe_names(what).partition("\n\n")
+    one_line_each = table.splitlines()[2:]
     for width in (30, 80, 200):
-        folded = blocks(describe_names(what, width))
+        narrow = describe_names(what, width)
+        assert narrow.partition("\n\n")[2].split() == below.split()
+        folded = blocks(narrow)
         assert list(folded) == [line.split()[0] for line in one_line_each]
         for line, block in zip(one_line_each, folded.values(), strict=True):
             assert sorted(block.split()) == sorted(line.split())

@@ -9,12 +9,15 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from mergerisk._version import __version__
 from mergerisk.errors import UserError
+
+LISTS = ["tasks", "backbones", "merging", "attacks", "inputs", "filters", "studies"]
+"""What ``mergerisk list`` can show."""
 
 EXIT_FAULT, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -147,6 +150,99 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
 
 
 @cli.command()
+@click.argument("model")
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to make.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Table with the columns file,label.  [default: class folders, else the model's own clean predictions]",
+)
+@click.option("--attack", "name", default="mi_fgsm", show_default=True, help="See: mergerisk list attacks.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A hyper-parameter, as steps=20 or inputs=[di, si].",
+)
+@click.option("--epsilon", default="8/255", show_default=True, help="The budget, of pixels in [0, 1].")
+@click.option(
+    "--norm",
+    type=click.Choice(["linf", "l2"]),
+    default="linf",
+    show_default=True,
+    help="What the budget bounds: the largest change of a pixel, or the length of an image's change.",
+)
+@click.option(
+    "--targeted", is_flag=True, help="Aim at a label, drawn at random, instead of away from the true one."
+)
+@click.option("--target-label", metavar="CLASS", help="The label to aim at, by name or index.")
+@click.option("--target", "targets", multiple=True, metavar="MODEL", help="Measure transfer on MODEL; repeatable.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--batch-size", type=int, default=32, show_default=True, metavar="N", help="Images at a time.")
+@click.option("--limit", type=int, metavar="N", help="Attack at most N images, evenly over the classes.")
+@click.option("--offline", is_flag=True, help="Take models of the hub from the cache of downloads only.")
+@click.option("--force", is_flag=True, help="Replace what an earlier attack left in DIR.")
+def attack(
+    model: str,
+    images: Path,
+    out: Path,
+    labels: Path | None,
+    name: str,
+    settings: tuple[str, ...],
+    epsilon: str,
+    norm: Literal["linf", "l2"],
+    targeted: bool,
+    target_label: str | None,
+    targets: tuple[str, ...],
+    seed: int,
+    device: str,
+    batch_size: int,
+    limit: int | None,
+    offline: bool,
+    force: bool,
+) -> None:
+    """Craft adversarial images for MODEL from the folder IMAGES, and measure what they do once saved.
+
+    MODEL is a folder or org/name on the hub with a transformers image classifier, or package.module:factory.
+    IMAGES holds one folder per class, or images. Every saved image keeps to the budget.
+    """
+    from mergerisk.cli.attack_progress import AttackProgress
+    from mergerisk.cli.words import describe_attack
+    from mergerisk.crafting import Crafting, craft_folder, parse_epsilon, parse_settings
+    from mergerisk.study.preflight import resolve_device
+
+    crafting = Crafting(
+        attack=name,
+        parameters=parse_settings(settings),
+        epsilon=parse_epsilon(epsilon),
+        norm=norm,
+        targeted=targeted,
+        target_label=target_label,
+        seed=seed,
+    )
+    with AttackProgress() as progress:
+        crafted = craft_folder(
+            model,
+            images,
+            out,
+            crafting,
+            labels=labels,
+            targets=targets,
+            limit=limit,
+            device=resolve_device(device),
+            batch_size=batch_size,
+            force=force,
+            offline=offline,
+            listener=progress.listen,
+        )
+    click.echo(describe_attack(crafted.folder, crafted.summary))
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--open", "show", is_flag=True, help="Open the report in a browser.")
 def report(folder: Path, show: bool) -> None:
@@ -160,7 +256,7 @@ def report(folder: Path, show: bool) -> None:
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["tasks", "backbones", "merging", "attacks", "studies"]))
+@click.argument("what", type=click.Choice(LISTS))
 def list_(what: str) -> None:
     """Show the names a study file can use; one line per name if the output goes to a pipe or a file."""
     from mergerisk.cli.words import describe_names

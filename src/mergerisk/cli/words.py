@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from mergerisk.api import StudyResult
-    from mergerisk.registry import Entry
+    from mergerisk.registry import Entry, Registry
     from mergerisk.signatures import Signature
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
@@ -22,14 +24,16 @@ def describe_names(what: str, width: int | None = None) -> str:
     """A table of names, what they stand for and, of methods and attacks, the hyper-parameters with defaults.
 
     Args:
-        what: tasks, backbones, merging, attacks or studies.
+        what: tasks, backbones, merging, attacks, inputs, filters or studies.
         width: columns of the terminal that long cells are wrapped to fit. None for one line per name, however
             long, so that ``grep`` finds a name with everything that belongs to it.
     """
-    rows = _names(what)
+    rows, below = _attacks() if what == "attacks" else (_names(what), [])
     if width is not None:
         rows = _fold(rows, width)
-    return _table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+        below = [fill(line, width=width, subsequent_indent="  ", break_on_hyphens=False) for line in below]
+    table = _table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+    return "\n".join([table, *(["", *below] if below else [])])
 
 
 def _names(what: str) -> list[dict[str, str]]:
@@ -42,17 +46,48 @@ def _names(what: str) -> list[dict[str, str]]:
         from mergerisk.models.loading import BACKBONES
 
         return [{"name": entry.name, "what it is": entry.summary} for entry in BACKBONES.values()]
-    if what == "attacks":
-        from mergerisk.attacks.catalogue import ATTACKS
-        from mergerisk.signatures import signatures
+    if what in {"inputs", "filters"}:
+        from mergerisk.attacks.parts import FILTERS, INPUTS
 
-        found = signatures(ATTACKS)
-        return [_row(entry, found[entry.name]) for entry in ATTACKS.entries()]
+        return _rows(INPUTS if what == "inputs" else FILTERS)
     if what == "merging":
         return _merging()
     from mergerisk.study.shipped import shipped_studies
 
     return [{"name": name, "what it is": str(path)} for name, path in shipped_studies().items()]
+
+
+def _attacks() -> tuple[list[dict[str, str]], list[str]]:
+    """The attacks with the hyper-parameters of their own, and lines on those that most of them share."""
+    from mergerisk.attacks.catalogue import ATTACKS
+    from mergerisk.signatures import signatures
+
+    found = signatures(ATTACKS)
+    known = {name: signature for name, signature in found.items() if signature is not None}
+    counts = Counter(pair for signature in known.values() for pair in signature.parameters.items())
+    shared = {name: value for (name, value), count in counts.items() if value and 2 * count > len(known)}
+    lacking: defaultdict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for name, value in shared.items():
+        lacking[tuple(other for other, it in known.items() if name not in it.parameters)][name] = value
+    rows = []
+    for entry in ATTACKS.entries():
+        signature = known.get(entry.name)
+        if signature is not None:
+            own = {name: value for name, value in signature.parameters.items() if shared.get(name, ...) != value}
+            signature = replace(signature, parameters=own)
+        rows.append(_row(entry, signature, none="(those below)"))
+    below = []
+    for others, pairs in lacking.items():
+        which = f"all but {', '.join(others)}" if others else "all"
+        below.append(f"{which}, if not given another value above: {_given(pairs)}")
+    return rows, [*below, "what inputs and gradient can name: mergerisk list inputs, mergerisk list filters"]
+
+
+def _rows(registry: Registry[Any]) -> list[dict[str, str]]:
+    from mergerisk.signatures import signatures
+
+    found = signatures(registry)
+    return [_row(entry, found[entry.name]) for entry in registry.entries()]
 
 
 def _merging() -> list[dict[str, str]]:
@@ -73,21 +108,21 @@ def _merging() -> list[dict[str, str]]:
     return rows
 
 
-def _row(entry: Entry, signature: Signature | None, **facts: str) -> dict[str, str]:
-    if signature is None:
-        given = "(unknown: no source found)"
-    else:
-        parameters = signature.parameters.items()
-        given = ", ".join(
-            f"{name} (required)" if value is None else f"{name}={value}" for name, value in parameters
-        )
+def _row(entry: Entry, signature: Signature | None, *, none: str = "(none)", **facts: str) -> dict[str, str]:
+    given = "(unknown: no source found)" if signature is None else _given(signature.parameters)
     return {
         "name": entry.name,
         **facts,
         "source": entry.paper,
         "what it is": " ".join(entry.summary.split()),  # a docstring of several lines, it may be
-        "hyper-parameters": given or "(none)",
+        "hyper-parameters": given or none,
     }
+
+
+def _given(parameters: Mapping[str, str | None]) -> str:
+    return ", ".join(
+        f"{name} (required)" if value is None else f"{name}={value}" for name, value in parameters.items()
+    )
 
 
 def _flag(signature: Signature | None, name: str, yes: str, no: str) -> str:
@@ -161,6 +196,78 @@ def describe_result(result: StudyResult) -> str:
     rows += [(m, f"{accuracy[m]:.1%}", f"{asr[m]:.1%}", f"{relative[m]:.3f}") for m in methods]
     title = ("model", "clean accuracy", f"ASR at {epsilon * 255:g}/255", "relative ASR")
     return f"{_table(title, rows)}\n\nreport: {result.folder / 'report.html'}"
+
+
+def describe_attack(folder: Path, summary: Mapping[str, Any]) -> str:
+    """What an attack on a folder of images did, in a table and a few lines.
+
+    Args:
+        folder: where the adversarial images are.
+        summary: what ``attack.json`` holds.
+    """
+    unlabelled = summary["labels"] == "clean predictions"
+    first = summary["model"]
+    targeted = summary["attack"].get("targeted", False)
+    rows = []
+    for rates in summary["rates"]:
+        attacked, both = rates["model"] == first, rates["images_both_correct"]
+        cells = {
+            "model": f"{rates['model']} (attacked)" if attacked else rates["model"],
+            # What the attacked model says was taken for the truth.
+            "clean agreement" if unlabelled else "clean accuracy": _percent(
+                None if unlabelled and attacked else rates["clean_accuracy"]
+            ),
+            "ASR (95 %) of": _with_interval(rates, "asr", both),
+            "asr_all (95 %) of": _with_interval(rates, "asr_all", rates["images"]),
+            "relative ASR": "–" if attacked or rates["relative_asr"] is None else f"{rates['relative_asr']:.3f}",
+        }
+        if targeted:
+            cells["targeted success (95 %) of"] = _with_interval(rates, "targeted_success", both)
+        rows.append(cells)
+    table = _table(tuple(rows[0]), [tuple(cells.values()) for cells in rows])
+    return "\n".join([table, "", *_remarks(summary), f"adversarial images, attack.csv, attack.json: {folder}"])
+
+
+def _remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What one must know to read the table."""
+    lines = list(summary["remarks"])
+    if summary["labels"] == "clean predictions":
+        lines.append(
+            f"no labels given: what {summary['model']} says of the clean images was attacked, right or wrong"
+        )
+    changed, attacked = summary["saving"], summary["attacked"]
+    lines.append(
+        f"counted is what was saved: rounding to 8 bits changed {changed['predictions_changed']} of {attacked} "
+        f"predictions ({changed['wrong_before']} wrong before, {changed['wrong_after']} after)"
+    )
+    stuck = summary["zero_gradient_images"]
+    if stuck:
+        lines.append(
+            f"{stuck} of {attacked} images met gradients of exactly zero: try --set loss=margin, or --set "
+            "float64_logits=true"
+        )
+    by_reason = defaultdict(list)
+    for item in summary["skipped"]:
+        by_reason[item["reason"]].append(item["file"])
+    for reason, files in by_reason.items():
+        more = f" and {len(files) - _EXAMPLES} more" if files[_EXAMPLES:] else ""
+        lines.append(f"left out ({reason}): {', '.join(files[:_EXAMPLES])}{more}")
+    return lines
+
+
+_EXAMPLES = 3
+"""Files named one by one, of those left out for one reason."""
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _with_interval(rates: Mapping[str, Any], rate: str, of: int) -> str:
+    if rates[rate] is None:
+        return "–"
+    low, high = (f"{100 * rates[f'{rate}_{end}']:.1f}" for end in ("low", "high"))
+    return f"{rates[rate]:.1%} ({low} to {high}) of {of}"
 
 
 def _table(title: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -1,0 +1,61 @@
+"""What a person sees while adversarial images are crafted."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_LINE_EVERY = 15.0
+"""Seconds between lines where there is no terminal."""
+
+
+class AttackProgress:
+    """A bar in a terminal; a line now and then elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        self._live = console.is_terminal
+        self._progress = Progress(
+            TextColumn("crafting"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._bar = self._progress.add_task("crafting", start=False, total=None)
+        self._begun: float | None = None
+        self._said = 0.0
+
+    def __enter__(self) -> AttackProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def listen(self, done: int, total: int) -> None:
+        """Take note of passes of one image through a model."""
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = self._said = now
+            if self._live:
+                self._progress.start()  # only now: downloads have bars of their own
+                self._progress.start_task(self._bar)
+        if self._live:
+            self._progress.update(self._bar, completed=done, total=total)
+        elif now - self._said > _LINE_EVERY:
+            self._said = now
+            left = (now - self._begun) / done * (total - done)
+            click.echo(
+                f"[{now - self._begun:4.0f} s] crafting, {done / total:.0%}, about {left:.0f} s left", err=True
+            )

@@ -1,0 +1,135 @@
+"""The attacked model, and those that transfer is measured on."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mergerisk.crafting.labels import Classes
+from mergerisk.errors import UserError
+from mergerisk.memory import in_portions
+from mergerisk.models.classifiers import load_classifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import nn
+
+    from mergerisk.models.classifiers import LoadedClassifier
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Classifiers by name, the attacked one first.
+
+    Attributes:
+        loaded: the classifiers.
+        device: where they compute.
+        batch_size: images at a time.
+    """
+
+    loaded: Mapping[str, LoadedClassifier]
+    device: str
+    batch_size: int
+
+    @property
+    def attacked(self) -> str:
+        """The attacked model's name."""
+        return next(iter(self.loaded))
+
+    @property
+    def targets(self) -> list[str]:
+        """The others' names."""
+        return list(self.loaded)[1:]
+
+    def module(self, name: str) -> nn.Module:
+        return self.loaded[name].module
+
+    def count_classes(self, name: str, size: tuple[int, int]) -> int:
+        """Logits of one image, of this height and width.
+
+        Raises:
+            UserError: the model does not take such images, or returns something else.
+        """
+        try:
+            with torch.no_grad():
+                logits = self.module(name)(torch.zeros(1, 3, *size, device=self.device))
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{name}: fails on an image of {size[0]} × {size[1]} pixels: {reason}") from error
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
+            shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise UserError(f"{name}: must return logits, images × classes, got {shape} for one image")
+        return int(logits.shape[1])
+
+    def common_classes(self, size: tuple[int, int]) -> Classes:
+        """The classes that all models have, asked with an image of this size.
+
+        Raises:
+            UserError: theirs differ, or a model does not take such images.
+        """
+        first, names = self.attacked, self.loaded[self.attacked].class_names
+        count = self.count_classes(first, size)
+        for name, loaded in self.loaded.items():
+            own = self.count_classes(name, size)
+            if loaded.class_names is not None and len(loaded.class_names) != own:
+                raise UserError(f"{name}: {len(loaded.class_names)} class names for {own} logits")
+            if own != count:
+                raise UserError(f"--target {name}: has {own} classes, {first} has {count}; they must be the same")
+            for index, (ours, theirs) in enumerate(zip(names or (), loaded.class_names or (), strict=False)):
+                if ours != theirs:
+                    raise UserError(
+                        f"--target {name}: calls class {index} {theirs!r}, {first} calls it {ours!r}; "
+                        "their classes must be the same"
+                    )
+        return Classes(names, count)
+
+    def predict(self, name: str, images: torch.Tensor) -> torch.Tensor:
+        """Predicted labels, int64, N, on the CPU, for images N × 3 × H × W in [0, 1].
+
+        Raises:
+            UserError: a logit is NaN.
+        """
+
+        def portion(start: int, stop: int) -> torch.Tensor:
+            logits = self.module(name)(images[start:stop].to(self.device))
+            if bool(logits.isnan().any()):
+                raise UserError(f"{name}: its logits hold NaN; check its weights")
+            predicted: torch.Tensor = logits.argmax(dim=1).cpu()
+            return predicted
+
+        with torch.no_grad():
+            return torch.cat(in_portions(portion, len(images), self.batch_size))
+
+    @contextmanager
+    def counting(self, passes: int, listener: Callable[[int, int], None]) -> Iterator[None]:
+        """Tell a listener of passes of one image through a model, done and expected, while the block runs."""
+        done = 0
+
+        def count(_: nn.Module, inputs: tuple[Any, ...], __: Any) -> None:
+            nonlocal done
+            done += len(inputs[0])
+            listener(min(done, passes), passes)
+
+        with ExitStack() as stack:
+            for loaded in self.loaded.values():
+                stack.callback(loaded.module.register_forward_hook(count).remove)
+            yield
+
+
+def load_panel(names: Sequence[str], *, device: str, batch_size: int, offline: bool) -> Panel:
+    """Load classifiers, the attacked one first.
+
+    Raises:
+        UserError: one cannot be loaded, or is named twice.
+    """
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise UserError(f"--target {twins[0]}: given twice, or the attacked model itself")
+    loaded = {name: load_classifier(name, offline=offline) for name in names}
+    for classifier in loaded.values():
+        classifier.module.to(device)
+    return Panel(loaded, device, batch_size)

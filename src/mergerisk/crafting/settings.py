@@ -1,0 +1,105 @@
+"""What decides the adversarial images of a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mergerisk.errors import UserError
+from mergerisk.validation import parse_fraction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mergerisk.attacks import Attack, Norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crafting:
+    """An attack with its budget.
+
+    Attributes:
+        attack: its name.
+        parameters: its hyper-parameters.
+        epsilon: the budget in pixel units.
+        norm: what ``epsilon`` bounds: ``linf`` or ``l2``.
+        targeted: aim at a label rather than away from the true one.
+        target_label: the label to aim at, by name or index; one of the others per image, drawn at random, if none
+            is given.
+        seed: of everything random.
+    """
+
+    attack: str = "mi_fgsm"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    epsilon: float = 8 / 255
+    norm: Norm = "linf"
+    targeted: bool = False
+    target_label: str | None = None
+    seed: int = 0
+
+    def create_attack(self) -> Attack:
+        """The attack itself.
+
+        Raises:
+            UserError: unknown name or hyper-parameter, a value out of range, a label to aim at for an attack that
+                aims at none.
+        """
+        from mergerisk.attacks import create
+
+        attack = create(self.attack, **{**self.parameters, **({"targeted": True} if self.targeted else {})})
+        if self.target_label is not None and not attack.targeted:
+            raise UserError("--target-label: the attack aims at no label; add --targeted")
+        return attack
+
+
+def parse_epsilon(text: str) -> float:
+    """``8/255``, or a number.
+
+    Raises:
+        UserError: neither, or not above zero.
+    """
+    try:
+        epsilon = parse_fraction(text)
+    except ValueError as error:
+        raise UserError(f"--epsilon: {error}") from None
+    if not epsilon > 0:
+        raise UserError(f"--epsilon must be above 0, got {text}")
+    return epsilon
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Hyper-parameters from ``key=value``, values as in YAML; fractions are numbers.
+
+    Raises:
+        UserError: no ``=``, not YAML, or a key that is given twice.
+    """
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not key or not equals:
+            raise UserError(f"--set {setting!r}: write key=value, such as steps=20")
+        if key in parsed:
+            raise UserError(f"--set {key}: given twice")
+        try:
+            parsed[key] = _with_fractions(yaml.safe_load(text))
+        except (yaml.YAMLError, ValueError) as error:
+            raise UserError(f"--set {setting!r}: the value is not valid YAML") from error
+    return parsed
+
+
+def _with_fractions(value: Any) -> Any:
+    match value:
+        case list():
+            return [_with_fractions(part) for part in value]
+        case dict():
+            return {key: _with_fractions(part) for key, part in value.items()}
+        case str() if "/" in value:
+            try:
+                return parse_fraction(value)
+            except ValueError:
+                return value  # a path, say
+        case _:
+            return value
