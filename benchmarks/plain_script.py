@@ -28,6 +28,7 @@ from mergerisk.merging import SurgeryAdapter
 from mergerisk.models import Encoder, Head
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
+from mergerisk.study.planning import EncoderGroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +63,7 @@ def load_models(plan: Plan, store: Store, sweep: Sweep) -> tuple[mr.Classifier, 
     targets = {}
     for evaluation in sweep.evaluations:
         group = evaluation.group
+        assert isinstance(group, EncoderGroup)
         encoder: Encoder = base
         if group.encoder is not None:
             arrays = store.get(group.encoder).arrays

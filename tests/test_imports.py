@@ -18,7 +18,16 @@ def test_rooms_import_only_rooms_above_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["list", "attacks"], ["list", "merging"], ["list", "tasks"]]
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["attack", "--help"],
+        ["list", "attacks"],
+        ["list", "inputs"],
+        ["list", "merging"],
+        ["list", "tasks"],
+    ],
 )
 def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
     program = (

@@ -153,6 +153,8 @@ def _write(finished: FinishedRun, folder: Path) -> StudyResult:
     summary = summarize(finished)
     write_parquet(summary.results, folder / "results.parquet")
     write_csv(summary.results, folder / "results.csv")
+    if len(summary.by_step):
+        write_csv(summary.by_step, folder / "results_by_step.csv")
     write_bytes(folder / "summary.json", summary_to_json(summary).encode())
     write_bytes(folder / "report.html", render_html(summary).encode())
     return StudyResult(folder, finished.outcomes, summary)

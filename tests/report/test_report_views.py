@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mergerisk.errors import UserError
-from mergerisk.report import EPSILON50_COLUMNS, FLAG_COLUMNS, SCHEMA_VERSION, Summary
+from mergerisk.report import EPSILON50_COLUMNS, FLAG_COLUMNS, RESULT_COLUMNS, SCHEMA_VERSION, Summary
 from mergerisk.report.accuracy import accuracy_table
 from mergerisk.report.cells import Axes, average_over_seeds, axes_of, cell_columns, default_epsilon, relative_top
 from mergerisk.report.epsilon50 import (
@@ -32,6 +32,7 @@ def tiny(results: list[dict[str, object]], **changes: object) -> Summary:
         "schema_version": SCHEMA_VERSION,
         "run": run_record(tasks=("digits", "letters"), methods=("ties", "dare"), attacks=("fgsm",)),
         "results": pd.DataFrame(results),
+        "by_step": pd.DataFrame(columns=[*RESULT_COLUMNS, "steps"]),
         "accuracy": pd.DataFrame(
             [
                 {"task": t, "model": m, "seed": 0, "images": 100, "accuracy": a, "low": a - 0.03, "high": a + 0.03}

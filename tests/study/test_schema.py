@@ -27,7 +27,7 @@ MINIMAL: dict[str, Any] = {
 def test_defaults_are_filled_in() -> None:
     study = parse_study(MINIMAL)
     assert study.schema_version == 1
-    assert study.surrogates == ("expert", "pretrained")
+    assert [spec.label for spec in study.surrogates] == ["expert", "pretrained"]
     assert study.calibration == "held_out"
     assert study.merging[0].parameters == {
         "variant": "mean",
@@ -81,11 +81,11 @@ def test_the_shipped_study_is_the_papers_336_settings() -> None:
         ({"merging": [{"method": "ties", "label": "expert"}]}, "label 'expert' is taken"),
         ({"attacks": ["mi_fgms"]}, "attacks[0]: unknown attack 'mi_fgms' (did you mean 'mi_fgsm'?)"),
         ({"attacks": [{"attack": "i_fgsm", "steps": -1}]}, "attacks[0]: attack 'i_fgsm': steps: "),
-        ({"surrogates": ["merged"]}, "surrogates[0]: input should be 'expert' or 'pretrained'"),
+        ({"surrogates": ["merged"]}, "surrogates[0].members[0]: input should be 'expert' or 'pretrained'"),
         ({"budgets": {"epsilon": [0]}}, "budgets.epsilon[0]: input should be greater than 0, got 0"),
-        ({"budgets": {"epsilon": [2]}}, "budgets.epsilon[0]: input should be less than or equal to 1, got 2"),
-        ({"budgets": {"epsilon": ["8:255"]}}, "budgets.epsilon[0]: must be a number or a fraction such as 2/255"),
-        ({"budgets": {"epsilon": [0.1, 0.1]}}, "budgets.epsilon: a budget is given twice"),
+        ({"budgets": {"epsilon": [2]}}, "budgets: epsilon: an L∞ budget is at most 1, as pixels are; got 2"),
+        ({"budgets": {"epsilon": ["8:255"]}}, "budgets.epsilon[0]: must be a number or a fraction such as 8/255"),
+        ({"budgets": {"epsilon": [0.1, 0.1]}}, "budgets.epsilon: a number is given twice"),
         ({"budgets": {"epsilon": [float("nan")]}}, "budgets.epsilon[0]: "),
         ({"budgets": {}}, "budgets.epsilon: required, but not given"),
         ({"images_per_task": -5}, "images_per_task: input should be greater than 0, got -5"),

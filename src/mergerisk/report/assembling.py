@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mergerisk.report.formatting import listing, percent
 from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTime, Summary
 from mergerisk.statistics import accuracy_table, epsilon50_table, fall_table, rate_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mergerisk.study import FinishedRun
     from mergerisk.study.examples import Picture
 
@@ -35,6 +38,7 @@ def summarize(run: FinishedRun) -> Summary:
         schema_version=SCHEMA_VERSION,
         run=_record(run),
         results=rate_table(run.outcomes),
+        by_step=rate_table(run.by_step),
         accuracy=accuracy_table(run.clean),
         epsilon50=epsilon50_table(run.outcomes),
         flags=fall_table(run.outcomes, run.record["single_step_attacks"]),
@@ -51,8 +55,9 @@ def _record(run: FinishedRun) -> RunRecord:
         tasks=tuple(run.clean["task"].unique()),
         methods=tuple(spec.label for spec in study.merging),
         attacks=tuple(spec.label for spec in study.attacks),
-        surrogates=study.surrogates,
+        surrogates=tuple(spec.label for spec in study.surrogates),
         epsilons=study.budgets.epsilon,
+        norm=study.budgets.norm,
         seeds=study.seeds,
         images_per_task=study.images_per_task,
         settings=study.settings,
@@ -68,9 +73,31 @@ def _record(run: FinishedRun) -> RunRecord:
             for kind, took in record["kinds"].items()
         ),
         counts={"outcomes": len(run.outcomes), **record["counts"]},
-        caveats=tuple(_CAVEATS[reason] for reason in (study.backbone, study.calibration) if reason in _CAVEATS),
+        caveats=(
+            *(_CAVEATS[reason] for reason in (study.backbone, study.calibration) if reason in _CAVEATS),
+            *_zero_gradient_caveat(run.outcomes),
+        ),
         study_yaml=study.to_yaml(),
     )
+
+
+def _zero_gradient_caveat(outcomes: pd.DataFrame) -> tuple[str, ...]:
+    """What crafting met where a softmax is saturated, if it did."""
+    target = outcomes["target"].iloc[0]  # every target is shown the same images
+    met = (
+        outcomes[outcomes["target"] == target]
+        .groupby("attack", observed=True)["zero_gradients"]
+        .agg(lambda steps: float((steps > 0).mean()))
+    )
+    met = met[met > 0].sort_values(ascending=False)
+    if met.empty:
+        return ()
+    shares = listing([f"{name} ({percent(share, 1)})" for name, share in met.items()])
+    sentence = (
+        f"Crafting met gradients that were exactly zero on some images, and stood still there: {shares}. With "
+        "loss: margin, or float64_logits: true, an attack avoids that."
+    )
+    return (sentence,)
 
 
 def _example(picture: Picture) -> Example:

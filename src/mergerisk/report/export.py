@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def summary_to_json(summary: Summary) -> str:
     """Write a summary as strict JSON (RFC 8259: no NaN, no Infinity).
 
-    The object has ``schema_version``, ``run``, ``examples`` (without their pictures) and four tables:
-    ``results``, ``accuracy``, ``epsilon50`` and ``flags``, each ``{"columns": [...], "data": [[...], ...]}``,
+    The object has ``schema_version``, ``run``, ``examples`` (without their pictures) and five tables:
+    ``results``, ``by_step``, ``accuracy``, ``epsilon50`` and ``flags``, each
+    ``{"columns": [...], "data": [[...], ...]}``,
     so ``pandas.DataFrame(**document["results"])`` restores one. NaN is written as null, infinities as the
     strings ``"inf"`` and ``"-inf"``; other numbers keep their full precision. Rates are fractions in [0,1],
     ``delta_asr`` is in percentage points, budgets are in [0,1] pixel units.
@@ -32,6 +33,7 @@ def summary_to_json(summary: Summary) -> str:
         "schema_version": summary.schema_version,
         "run": run,
         "results": _table(summary.results),
+        "by_step": _table(summary.by_step),
         "accuracy": _table(summary.accuracy),
         "epsilon50": _table(summary.epsilon50),
         "flags": _table(summary.flags),

@@ -107,6 +107,7 @@ class RunRecord:
     attacks: tuple[str, ...]
     surrogates: tuple[str, ...]
     epsilons: tuple[float, ...]
+    norm: str
     seeds: tuple[int, ...]
     images_per_task: int
     settings: int
@@ -135,6 +136,7 @@ class Summary:
         schema_version: `SCHEMA_VERSION` at the time of writing.
         run: what was run.
         results: one row per task, attack, surrogate, target, epsilon and seed (`RESULT_COLUMNS`).
+        by_step: the same and ``steps``, for every iterate that was kept; may be empty.
         accuracy: clean accuracy on whole test splits, with Wilson intervals (`ACCURACY_COLUMNS`).
         epsilon50: the ε at which the ASR crosses one half; ``status`` is ``measured``, ``below_smallest``,
             ``not_reached`` or ``no_images``, and the value NaN unless measured (`EPSILON50_COLUMNS`).
@@ -148,6 +150,7 @@ class Summary:
     schema_version: int
     run: RunRecord
     results: pd.DataFrame
+    by_step: pd.DataFrame
     accuracy: pd.DataFrame
     epsilon50: pd.DataFrame
     flags: pd.DataFrame
@@ -156,6 +159,7 @@ class Summary:
     def __post_init__(self) -> None:
         for name, frame, columns in (
             ("results", self.results, RESULT_COLUMNS),
+            ("by_step", self.by_step, (*RESULT_COLUMNS, "steps")),
             ("accuracy", self.accuracy, ACCURACY_COLUMNS),
             ("epsilon50", self.epsilon50, EPSILON50_COLUMNS),
             ("flags", self.flags, FLAG_COLUMNS),

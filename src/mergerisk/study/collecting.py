@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
 
     from mergerisk.store import Store
     from mergerisk.study.planning import Evaluation, Plan, TaskRun
 
-Predictions = dict[str, "NDArray[np.int64]"]
-"""Target label → predictions."""
+UNKNOWN = -1
+"""Stands for a prediction that nobody asked for."""
+
+
+@dataclass(frozen=True)
+class _Clean:
+    """What one target says of a task's test images.
+
+    Attributes:
+        predictions: by image index; ``UNKNOWN`` for images it was not shown.
+        labels: by image index, likewise.
+        indices: the images it was shown.
+    """
+
+    predictions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
 
 
 def collect_clean(plan: Plan, store: Store) -> pd.DataFrame:
@@ -27,69 +43,83 @@ def collect_clean(plan: Plan, store: Store) -> pd.DataFrame:
     """
     blocks = []
     for run in plan.task_runs:
-        predictions = _clean_predictions(run, store)
-        labels = _labels(run, store)
-        for target in _target_order(plan, predictions):
+        said = _clean_answers(run, store)
+        for target in _target_order(plan, said):
+            clean = said[target]
             names = {"task": run.task, "model": target, "seed": run.seed}
-            columns = {"image": np.arange(len(labels)), "label": labels, "prediction": predictions[target]}
+            columns = {
+                "image": clean.indices,
+                "label": clean.labels[clean.indices],
+                "prediction": clean.predictions[clean.indices],
+            }
             blocks.append((names, columns))
     return _stack(blocks)
 
 
 def collect_outcomes(plan: Plan, store: Store) -> pd.DataFrame:
-    """One row per image, surrogate, attack, budget, seed and target; see :mod:`mergerisk.transfer.rates`.
+    """One row per image, surrogate, attack, budget, seed, target and number of steps kept; see
+    :mod:`mergerisk.transfer.rates`.
 
     Raises:
         DamagedArtefactError: an artefact failed its checksum.
     """
     blocks = []
-    clean = {(run.seed, run.task): _clean_predictions(run, store) for run in plan.task_runs}
+    clean = {(run.seed, run.task): _clean_answers(run, store) for run in plan.task_runs}
     for sweep in plan.sweeps:
-        swept = _merge_predictions(sweep.evaluations, store)
         said_clean = clean[sweep.seed, sweep.task]
+        # Targets × budgets × iterates × images.
+        said = {
+            target: predictions
+            for evaluation in sweep.evaluations
+            for target, predictions in _by_target(evaluation, store.get(evaluation.key).arrays["predictions"])
+        }
         for position, (epsilon, key) in enumerate(zip(sweep.epsilons, sweep.crafted, strict=True)):
             crafted = store.get(key).arrays
             images = crafted["indices"]
-            for target in _target_order(plan, swept):
-                names = {
-                    "task": sweep.task,
-                    "attack": sweep.attack,
-                    "surrogate": sweep.surrogate,
-                    "target": target,
-                    "epsilon": epsilon,
-                    "seed": sweep.seed,
-                }
-                columns = {
-                    "image": images,
-                    "label": crafted["labels"],
-                    "surrogate_clean": said_clean[sweep.surrogate][images],
-                    "target_clean": said_clean[target][images],
-                    "surrogate_adversarial": swept[sweep.surrogate][position],
-                    "target_adversarial": swept[target][position],
-                    "l2": crafted["l2"],
-                    "linf": crafted["linf"],
-                    "zero_gradients": crafted["zero_gradients"],
-                }
-                blocks.append((names, columns))
+            for target in _target_order(plan, said):
+                for iterate, steps in enumerate(sweep.steps):
+                    names = {
+                        "task": sweep.task,
+                        "attack": sweep.attack,
+                        "surrogate": sweep.surrogate,
+                        "target": target,
+                        "epsilon": epsilon,
+                        "seed": sweep.seed,
+                        "steps": steps,
+                    }
+                    columns = {
+                        "image": images,
+                        "label": crafted["labels"],
+                        "surrogate_clean": said_clean[sweep.surrogate].predictions[images],
+                        "target_clean": said_clean[target].predictions[images],
+                        "surrogate_adversarial": said[sweep.surrogate][position, iterate],
+                        "target_adversarial": said[target][position, iterate],
+                        "aimed_at": crafted["aimed_at"],
+                        "l2": crafted["l2"][iterate],
+                        "linf": crafted["linf"][iterate],
+                        "zero_gradients": crafted["zero_gradients"],
+                    }
+                    blocks.append((names, columns))
     return _stack(blocks)
 
 
-def _labels(run: TaskRun, store: Store) -> NDArray[np.int64]:
-    labels: NDArray[np.int64] = store.get(run.clean[0].key).arrays["labels"]
-    return labels
+def _clean_answers(run: TaskRun, store: Store) -> dict[str, _Clean]:
+    """By target."""
+    found = {}
+    for evaluation in run.clean:
+        arrays = store.get(evaluation.key).arrays
+        indices = arrays["indices"]
+        labels = _placed(arrays["labels"], indices)
+        for target, predictions in _by_target(evaluation, arrays["predictions"]):
+            found[target] = _Clean(_placed(predictions, indices), labels, indices)
+    return found
 
 
-def _clean_predictions(run: TaskRun, store: Store) -> Predictions:
-    return _merge_predictions(run.clean, store)
-
-
-def _merge_predictions(evaluations: Iterable[Evaluation], store: Store) -> Predictions:
-    """Predictions by target; each evaluation holds those of one group's variants."""
-    return {
-        target: predictions
-        for evaluation in evaluations
-        for target, predictions in _by_target(evaluation, store.get(evaluation.key).arrays["predictions"])
-    }
+def _placed(values: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Values by image index."""
+    placed = np.full(int(indices.max(initial=-1)) + 1, UNKNOWN, dtype=np.int64)
+    placed[indices] = values
+    return placed
 
 
 def _by_target(evaluation: Evaluation, predictions: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -98,9 +128,10 @@ def _by_target(evaluation: Evaluation, predictions: NDArray[Any]) -> Iterator[tu
         yield target, predictions[variants.index(adapters)]
 
 
-def _target_order(plan: Plan, found: Predictions) -> list[str]:
-    """Expert and pretrained first, then the merges in the study's order."""
-    wanted = ["expert", "pretrained", *(spec.label for spec in plan.study.merging)]
+def _target_order(plan: Plan, found: Collection[str]) -> list[str]:
+    """Expert and pretrained first, then the merges and the black boxes in the study's order."""
+    merges, boxes = ([spec.label for spec in specs] for specs in (plan.study.merging, plan.study.targets))
+    wanted = ["expert", "pretrained", *merges, *boxes]
     return [target for target in wanted if target in found]
 
 

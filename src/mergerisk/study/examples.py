@@ -42,7 +42,7 @@ class Picture:
 def pick_pictures(plan: Plan, store: Store, outcomes: pd.DataFrame) -> Iterator[Picture]:
     """One per task, each with another attack: an image that surrogate and target know and both mistake."""
     study, seed = plan.study, plan.study.seeds[0]
-    surrogate, target = study.surrogates[0], study.merging[0].label
+    surrogate, target = study.surrogates[0].label, study.merging[0].label
     chosen = outcomes[
         (outcomes["seed"] == seed) & (outcomes["surrogate"] == surrogate) & (outcomes["target"] == target)
     ]
@@ -88,7 +88,7 @@ def _picture(row: pd.Series, sweep: Sweep, task_key: str, store: Store) -> Pictu
         "surrogate_says": names[row["surrogate_adversarial"]],
         "target_says": names[row["target_adversarial"]],
     }
-    return Picture(facts, _as_pixels(tests[row["image"]]), crafted["adversarial"][place].transpose(1, 2, 0))
+    return Picture(facts, _as_pixels(tests[row["image"]]), crafted["adversarial"][-1, place].transpose(1, 2, 0))
 
 
 def _as_pixels(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
 from mergerisk.models.loading import backbone_identity, folder_identity
 from mergerisk.store.keys import content_key
@@ -18,11 +20,10 @@ from mergerisk.tasks.loading import TaskSource, file_digest, task_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from mergerisk.store.keys import Json
     from mergerisk.store.store import Store
-    from mergerisk.study.schema import MethodSpec, Study
+    from mergerisk.study.schema import AttackSpec, MethodSpec, Study, TargetSpec
 
 STAGE_VERSIONS = {
     "task": 1,
@@ -31,13 +32,14 @@ STAGE_VERSIONS = {
     "merge": 2,
     "correct": 2,
     "clean": 1,
-    "craft": 1,
-    "evaluate": 1,
+    "craft": 2,
+    "evaluate": 2,
 }
 """Raised when a stage's code changes what it computes, so that older artefacts are no longer taken for it."""
 
-FORWARD, GRADIENT, TRAINING = 1.0, 2.5, 3.5
-"""Cost of one image in units of a forward pass: forward only, to the input and back, to the weights and back."""
+COSTS = {"forward": 1.0, "query": 1.0, "gradient": 2.5, "training": 3.5}
+"""Of one image, in forward passes: forward only; asked of a black box; to the input and back; to the weights
+and back."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Stage:
         parameters: what its result depends on, besides its inputs.
         inputs: role → key of another stage.
         sources: where to find what ``parameters`` identify by digest; not part of the key.
-        images: images passed through a model, by ``forward``, ``gradient`` and ``training``.
+        images: images passed through a model, by what :data:`COSTS` lists.
     """
 
     kind: str
@@ -77,8 +79,7 @@ class Stage:
     @property
     def work(self) -> float:
         """Estimated cost in forward passes of one image."""
-        costs = {"forward": FORWARD, "gradient": GRADIENT, "training": TRAINING}
-        return sum(costs[how] * count for how, count in self.images.items())
+        return sum(COSTS[how] * count for how, count in self.images.items())
 
     def to_message(self) -> dict[str, Any]:
         """As plain data, for a worker."""
@@ -86,30 +87,97 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class EncoderGroup:
-    """Targets of one task that share an encoder, and so a forward pass.
+class TargetGroup:
+    """Targets of one task that answer together.
 
     Attributes:
-        encoder: key of the stage that makes it; None for the pretrained base.
         targets: target label → key of the stage that makes its adapters, or None.
-        correction: key of the stage that makes what is put inside the encoder, or None.
     """
 
-    encoder: str | None
     targets: Mapping[str, str | None]
-    correction: str | None = None
 
     @property
     def variants(self) -> list[str | None]:
         """The distinct classifiers: adapter keys, None (no adapter) first."""
         return sorted(set(self.targets.values()), key=lambda key: key or "")
 
+    def inputs(self) -> dict[str, str]:
+        """Role → key: what a stage needs to let them answer, besides their task's head."""
+        adapters = [key for key in self.variants if key is not None]
+        return {f"adapters/{position:03d}": key for position, key in enumerate(adapters)}
+
+    def parameters(self) -> dict[str, Json]:
+        """What else their answers depend on."""
+        return {"plain": None in self.variants}
+
+
+@dataclass(frozen=True)
+class EncoderGroup(TargetGroup):
+    """Targets that share an encoder, and so a forward pass.
+
+    Attributes:
+        encoder: key of the stage that makes it; None for the pretrained base.
+        correction: key of the stage that makes what is put inside the encoder, or None.
+    """
+
+    encoder: str | None
+    correction: str | None = None
+
+    def inputs(self) -> dict[str, str]:
+        found = {"encoder": self.encoder, "correction": self.correction}
+        return super().inputs() | {role: key for role, key in found.items() if key is not None}
+
+
+@dataclass(frozen=True)
+class EnsembleGroup(TargetGroup):
+    """Several models as one.
+
+    Attributes:
+        members: model → key of the stage that makes its encoder; None for the pretrained base.
+        combine: what is averaged.
+    """
+
+    members: Mapping[str, str | None]
+    combine: str
+
+    def inputs(self) -> dict[str, str]:
+        return {f"member/{name}": key for name, key in self.members.items() if key is not None}
+
+    def parameters(self) -> dict[str, Json]:
+        return {"members": list(self.members), "combine": self.combine}
+
+
+@dataclass(frozen=True)
+class BlackBoxGroup(TargetGroup):
+    """A target that is asked.
+
+    Attributes:
+        spec: whom and how.
+        task: which of the target's places answers.
+        task_key: of the stage that makes the task, for its class names.
+    """
+
+    spec: TargetSpec
+    task: str
+    task_key: str
+
+    def inputs(self) -> dict[str, str]:
+        return {"task": self.task_key}
+
+    def parameters(self) -> dict[str, Json]:
+        spec = self.spec
+        return {"black_box": {"place": spec.places[self.task], "answer": spec.answer, "version": spec.version}}
+
+    def sources(self) -> dict[str, str]:
+        """How to ask: does not change what is answered."""
+        return {"black_box": self.spec.model_dump_json()}
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """Where the predictions of one group are kept."""
 
-    group: EncoderGroup
+    group: TargetGroup
     key: str
 
 
@@ -126,13 +194,18 @@ class TaskRun:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One attack on one task from one surrogate, at every budget."""
+    """One attack on one task from one surrogate, at every budget.
+
+    Attributes:
+        steps: after how many outcomes are kept, the attack's own number last.
+    """
 
     seed: int
     task: str
     attack: str
     surrogate: str
     epsilons: tuple[float, ...]
+    steps: tuple[int, ...]
     crafted: tuple[str, ...]
     evaluations: tuple[Evaluation, ...]
 
@@ -170,9 +243,7 @@ def single_step_attacks(study: Study) -> frozenset[str]:
     """Labels of the attacks that take one step."""
     from mergerisk.attacks import create
 
-    return frozenset(
-        spec.label for spec in study.attacks if create(spec.name, **spec.parameters).gradients_per_image == 1
-    )
+    return frozenset(spec.label for spec in study.attacks if create(spec.name, **spec.parameters).iterations == 1)
 
 
 class _Planner:
@@ -188,6 +259,7 @@ class _Planner:
             self.sources["image_size"] = str(study.image_size)
         self.identity: Json = identity
         self.tasks = [task_source(task) for task in study.tasks]
+        self.attacks = [_plan_attack(spec, study.budgets.after) for spec in study.attacks]
 
     def plan(self) -> Plan:
         task_keys = {source.name: self._task(source) for source in self.tasks}
@@ -200,20 +272,24 @@ class _Planner:
             }
             merges = self._merges(experts, task_keys, heads, seed)
             for task, task_key in task_keys.items():
-                groups = (
-                    EncoderGroup(None, {"pretrained": None}),
-                    EncoderGroup(experts[task], {"expert": None}),
+                surrogates = self._surrogates(experts[task])
+                groups: list[TargetGroup] = [
+                    EncoderGroup({"pretrained": None}, None),
+                    EncoderGroup({"expert": None}, experts[task]),
+                    *(group for group in surrogates.values() if isinstance(group, EnsembleGroup)),
                     *merges,
+                    *(
+                        BlackBoxGroup({spec.label: None}, spec, task, task_key)
+                        for spec in self.study.targets
+                        if task in spec.places
+                    ),
+                ]
+                clean = tuple(
+                    Evaluation(group, self._clean(task, task_key, heads[task], group)) for group in groups
                 )
-                run = TaskRun(
-                    seed,
-                    task,
-                    task_key,
-                    heads[task],
-                    tuple(Evaluation(group, self._clean(task, task_key, heads[task], group)) for group in groups),
-                )
+                run = TaskRun(seed, task, task_key, heads[task], clean)
                 task_runs.append(run)
-                sweeps += list(self._sweeps(run, experts[task], groups))
+                sweeps += list(self._sweeps(run, surrogates, groups))
         return Plan(self.study, self._ordered(), tuple(task_runs), tuple(sweeps))
 
     def _add(self, stage: Stage) -> str:
@@ -264,7 +340,7 @@ class _Planner:
                 if CORRECTIONS.load(correction).changes_encoder:
                     inside, adapters = adapters, None
             groups.setdefault((merge, inside), {})[spec.label] = adapters
-        return [EncoderGroup(merge, targets, inside) for (merge, inside), targets in groups.items()]
+        return [EncoderGroup(targets, merge, inside) for (merge, inside), targets in groups.items()]
 
     def _merge(
         self,
@@ -311,66 +387,131 @@ class _Planner:
             )
         )
 
-    def _clean(self, task: str, task_key: str, head_key: str, group: EncoderGroup) -> str:
-        inputs = {"task": task_key, "head": head_key, **_group_inputs(group)}
+    def _surrogates(self, expert: str) -> dict[str, TargetGroup]:
+        """Surrogate label → the models behind it."""
+        keys: dict[str, str | None] = {"expert": expert, "pretrained": None}
+        found: dict[str, TargetGroup] = {}
+        for spec in self.study.surrogates:
+            if len(spec.members) == 1:
+                found[spec.label] = EncoderGroup({spec.label: None}, keys[spec.members[0]])
+            else:
+                members: dict[str, str | None] = {member: keys[member] for member in spec.members}
+                found[spec.label] = EnsembleGroup({spec.label: None}, members, spec.combine)
+        return found
+
+    def _clean(self, task: str, task_key: str, head_key: str, group: TargetGroup) -> str:
+        inputs = {"head": head_key, **group.inputs(), "task": task_key}
         parameters = self._group_parameters(task, group)
+        work = {"forward": 400}
+        if isinstance(group, BlackBoxGroup):  # each image is a query: no more than those attacked
+            parameters["images"] = self.study.images_per_task
+            work = {"query": self.study.images_per_task}
         label = f"{task} on {', '.join(group.targets)}"
-        return self._add(Stage("clean", label, parameters, inputs, self.sources, {"forward": 400}))
+        return self._add(Stage("clean", label, parameters, inputs, self._group_sources(group), work))
 
-    def _group_parameters(self, task: str, group: EncoderGroup) -> dict[str, Json]:
-        return {"backbone": self.identity, "task": task, "plain": None in group.variants}
+    def _group_parameters(self, task: str, group: TargetGroup) -> dict[str, Json]:
+        return {"backbone": self.identity, "task": task, **group.parameters()}
 
-    def _sweeps(self, run: TaskRun, expert: str, groups: tuple[EncoderGroup, ...]) -> Iterator[Sweep]:
-        from mergerisk.attacks import create
+    def _group_sources(self, group: TargetGroup) -> dict[str, str]:
+        return self.sources | (group.sources() if isinstance(group, BlackBoxGroup) else {})
 
-        count = self.study.images_per_task
-        epsilons = self.study.budgets.epsilon
-        surrogate_keys = {"expert": expert, "pretrained": None}
-        for surrogate in self.study.surrogates:
-            for spec in self.study.attacks:
-                gradients = create(spec.name, **spec.parameters).gradients_per_image
-                name = f"{spec.label} on {run.task} from {surrogate}"
-                inputs = {"task": run.task_key, "head": run.head_key}
-                if surrogate_keys[surrogate] is not None:
-                    inputs["encoder"] = str(surrogate_keys[surrogate])
-                crafted = tuple(
-                    self._add(
-                        Stage(
-                            "craft",
-                            f"{name}, ε = {epsilon * 255:g}/255, seed {run.seed}",
-                            {
-                                "backbone": self.identity,
-                                "attack": spec.name,
-                                "parameters": spec.parameters,
-                                "epsilon": epsilon,
-                                "images": count,
-                                "seed": run.seed,
-                            },
-                            inputs,
-                            self.sources,
-                            {"gradient": count * gradients},
-                        )
-                    )
-                    for epsilon in epsilons
-                )
+    def _sweeps(
+        self, run: TaskRun, surrogates: Mapping[str, TargetGroup], groups: Iterable[TargetGroup]
+    ) -> Iterator[Sweep]:
+        budgets = self.study.budgets
+        for surrogate, group in surrogates.items():
+            for attack in self.attacks:
+                name = f"{attack.label} on {run.task} from {surrogate}"
+                crafted = tuple(self._craft(name, run, attack, group, epsilon) for epsilon in budgets.epsilon)
                 evaluations = tuple(
-                    Evaluation(group, self._evaluate(name, run, crafted, group)) for group in groups
+                    Evaluation(target, self._evaluate(name, run, crafted, target, len(attack.steps)))
+                    for target in groups
                 )
-                yield Sweep(run.seed, run.task, spec.label, surrogate, epsilons, crafted, evaluations)
+                yield Sweep(
+                    run.seed,
+                    run.task,
+                    attack.label,
+                    surrogate,
+                    budgets.epsilon,
+                    attack.steps,
+                    crafted,
+                    evaluations,
+                )
 
-    def _evaluate(self, name: str, run: TaskRun, crafted: tuple[str, ...], group: EncoderGroup) -> str:
-        inputs = {"head": run.head_key, **_group_inputs(group)}
+    def _craft(self, name: str, run: TaskRun, attack: _Attack, group: TargetGroup, epsilon: float) -> str:
+        count = self.study.images_per_task
+        parameters = self._group_parameters(run.task, group) | {
+            **attack.parameters,
+            "epsilon": epsilon,
+            "norm": self.study.budgets.norm,
+            "after": list(attack.steps[:-1]),
+            "images": count,
+            "seed": run.seed,
+        }
+        label = f"{name}, ε = {epsilon * 255:g}/255, seed {run.seed}"
+        inputs = {"task": run.task_key, "head": run.head_key, **group.inputs()}
+        sources = self.sources | attack.sources
+        return self._add(
+            Stage("craft", label, parameters, inputs, sources, {"gradient": count * attack.gradients})
+        )
+
+    def _evaluate(
+        self, name: str, run: TaskRun, crafted: tuple[str, ...], group: TargetGroup, iterates: int
+    ) -> str:
+        inputs = {"head": run.head_key, **group.inputs()}
         inputs |= {f"crafted/{position:03d}": key for position, key in enumerate(crafted)}
+        how = "query" if isinstance(group, BlackBoxGroup) else "forward"
         return self._add(
             Stage(
                 "evaluate",
                 f"{name} against {', '.join(group.targets)}",
                 self._group_parameters(run.task, group),
                 inputs,
-                self.sources,
-                {"forward": self.study.images_per_task * len(crafted)},
+                self._group_sources(group),
+                {how: self.study.images_per_task * len(crafted) * iterates},
             )
         )
+
+
+@dataclass(frozen=True)
+class _Attack:
+    """What the planner needs of an attack.
+
+    Attributes:
+        label: what results call it.
+        parameters: name and hyper-parameters, files by their digest.
+        sources: where those files are.
+        gradients: input gradients per image.
+        steps: after how many outcomes are kept, its own number last.
+    """
+
+    label: str
+    parameters: Mapping[str, Json]
+    sources: dict[str, str]
+    gradients: int
+    steps: tuple[int, ...]
+
+
+def _plan_attack(spec: AttackSpec, after: tuple[int, ...]) -> _Attack:
+    from mergerisk.attacks import create
+
+    attack = create(spec.name, **spec.parameters)
+    parameters, sources = dict(spec.parameters), {}
+    if "file" in parameters:
+        sources["attack_file"] = str(parameters["file"])
+        parameters["file"] = file_digest(Path(parameters["file"]))
+    taken = attack.iterations
+    keyed: dict[str, Json] = {"attack": spec.name, "parameters": parameters}
+    plugin = ATTACKS.check(spec.name).distribution
+    if plugin:  # another version of it may craft other images
+        keyed["plugin"] = plugin
+    return _Attack(
+        spec.label,
+        keyed,
+        sources,
+        attack.gradients_per_image,
+        (*(steps for steps in after if steps < taken), taken),
+    )
 
 
 def _read_images(parameters: Mapping[str, Any], tasks: int) -> dict[str, int]:
@@ -385,16 +526,8 @@ def _expert_identity(path: Path) -> Json:
     return folder_identity(path) if path.is_dir() else file_digest(path)
 
 
-def _group_inputs(group: EncoderGroup) -> dict[str, str]:
-    inputs = {} if group.encoder is None else {"encoder": group.encoder}
-    if group.correction is not None:
-        inputs["correction"] = group.correction
-    adapters = [key for key in group.variants if key is not None]
-    return inputs | {f"adapters/{position:03d}": key for position, key in enumerate(adapters)}
-
-
 def image_counts(stages: Iterable[Stage]) -> Counter[str]:
-    """Images passed through models, by ``forward``, ``gradient`` and ``training``."""
+    """Images passed through models, by what :data:`COSTS` lists."""
     total: Counter[str] = Counter()
     for stage in stages:
         total.update(stage.images)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.models.loading import BACKBONES
+from mergerisk.study.query_budget import shared_queries
 from mergerisk.tasks.loading import task_source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from mergerisk.study.planning import Stage
     from mergerisk.study.schema import Study
 
 _SPARE_BYTES = 64 * 2**20
@@ -47,6 +52,29 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
+def check_queries(missing: Iterable[Stage], root: Path) -> None:
+    """See that what is left to ask of every black box fits into its budget.
+
+    Args:
+        missing: the stages to run.
+        root: the store's folder, where queries are counted.
+
+    Raises:
+        UserError: it does not; nothing was asked yet.
+    """
+    wanted: Counter[str] = Counter()
+    for stage in missing:
+        if "black_box" in stage.sources:
+            wanted[stage.sources["black_box"]] += stage.images["query"]
+    for source, count in wanted.items():
+        spec = json.loads(source)
+        if spec["queries"] is not None:
+            try:
+                shared_queries(root, spec).check(count)
+            except UserError as error:
+                raise UserError(f"target {spec['label']}: {error}") from error
+
+
 def resolve_device(device: str) -> str:
     """``auto`` becomes ``cuda`` if there is one.
 
@@ -78,6 +106,11 @@ def check_material(study: Study) -> int:
         if source.path is not None:
             task = source.load()
             image_bytes = max(image_bytes, task.test.images[0].nbytes)
+    for target in study.targets:
+        for place in target.callable.values():
+            from mergerisk.transfer import load_callable
+
+            load_callable(place)
     if study.backbone in BACKBONES and not study.experts.files:
         return image_bytes
 

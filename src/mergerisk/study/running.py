@@ -17,7 +17,7 @@ from mergerisk.study.examples import pick_pictures, pictures_to_bytes, read_pict
 from mergerisk.study.executors.local import run_stages
 from mergerisk.study.files import write_bytes, write_parquet
 from mergerisk.study.planning import image_counts, make_plan, single_step_attacks
-from mergerisk.study.preflight import check_material, check_output, check_space, resolve_device
+from mergerisk.study.preflight import check_material, check_output, check_queries, check_space, resolve_device
 from mergerisk.study.provenance import git_revision, versions
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 RECORD = "run.json"
 OUTCOMES = "outcomes.parquet"
+BY_STEP = "outcomes_by_step.parquet"
 CLEAN = "clean.parquet"
 PICTURES = "examples.safetensors"
 STUDY = "study.yaml"
@@ -61,6 +62,8 @@ class FinishedRun:
     Attributes:
         study: what was run, resolved.
         outcomes: one row per image and setting.
+        by_step: the same for every iterate that was kept, of the attacks of which one was kept on the way; may
+            be empty.
         clean: one row per test image and model.
         pictures: a few attacked images.
         record: what ``run.json`` holds: when, where, how long.
@@ -68,6 +71,7 @@ class FinishedRun:
 
     study: Study
     outcomes: pd.DataFrame
+    by_step: pd.DataFrame
     clean: pd.DataFrame
     pictures: list[Picture]
     record: dict[str, Any]
@@ -105,6 +109,7 @@ def run_study(
     plan = make_plan(study)
     store = Store(store_folder(out, options.store))
     missing = plan.missing(store)
+    check_queries(missing, store.root)
     check_space(store.root, _needed_bytes(missing, study.images_per_task * image_bytes))
     write_bytes(out / STUDY, study.to_yaml().encode())
     prepared(plan, store)
@@ -113,16 +118,22 @@ def run_study(
 
     from mergerisk.study.collecting import collect_clean, collect_outcomes
     from mergerisk.study.workbench import Compute
+    from mergerisk.transfer import final_iterates
 
     while True:
         run_stages(plan, store, Compute(device, options.batch_size), workers=workers, listener=listener)
         try:
-            outcomes, clean = collect_outcomes(plan, store), collect_clean(plan, store)
+            collected, clean = collect_outcomes(plan, store), collect_clean(plan, store)
+            final = final_iterates(collected)
+            outcomes = collected[final].reset_index(drop=True)
+            kept = collected["attack"].isin(collected.loc[~final, "attack"].unique())
+            by_step = collected[kept].reset_index(drop=True)
             pictures = list(pick_pictures(plan, store, outcomes))
             break
         except DamagedArtefactError:
             continue  # it was moved aside: the next round makes it again
     write_parquet(outcomes, out / OUTCOMES)
+    write_parquet(by_step, out / BY_STEP)
     write_parquet(clean, out / CLEAN)
     write_bytes(out / PICTURES, pictures_to_bytes(pictures))
     record = _record(plan, store, out, cached, device, workers) | {
@@ -130,7 +141,7 @@ def run_study(
         "seconds": time.perf_counter() - clock,
     }
     write_bytes(out / RECORD, json.dumps(record, indent=1).encode())
-    return FinishedRun(study, outcomes, clean, pictures, record)
+    return FinishedRun(study, outcomes, by_step, clean, pictures, record)
 
 
 def load_run(out: Path) -> FinishedRun:
@@ -143,13 +154,14 @@ def load_run(out: Path) -> FinishedRun:
 
     from mergerisk.study.schema import load_study
 
-    for name in (RECORD, OUTCOMES, CLEAN, PICTURES, STUDY):
+    for name in (RECORD, OUTCOMES, BY_STEP, CLEAN, PICTURES, STUDY):
         if not (out / name).is_file():
             raise UserError(f"{out}: {name} is missing; this is no finished run, make one with: mergerisk run")
     try:
         return FinishedRun(
             load_study(out / STUDY, resolve=False),  # it was resolved when it was written
             pd.read_parquet(out / OUTCOMES),
+            pd.read_parquet(out / BY_STEP),
             pd.read_parquet(out / CLEAN),
             read_pictures(out / PICTURES),
             json.loads((out / RECORD).read_text(encoding="utf-8")),

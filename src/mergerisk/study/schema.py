@@ -26,10 +26,11 @@ from mergerisk.errors import UserError, did_you_mean
 from mergerisk.merging.catalogue import split_name
 from mergerisk.study.shipped import shipped_studies
 from mergerisk.tasks.loading import SUITES, task_source
-from mergerisk.validation import first_finding
+from mergerisk.validation import first_finding, parse_fraction
+from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -39,16 +40,11 @@ RESERVED_TARGETS = ("expert", "pretrained")
 
 def _fraction(value: object) -> object:
     """``"2/255"`` as a number; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(Fraction(value.replace(" ", "")))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("must be a number or a fraction such as 2/255") from None
+    return parse_fraction(value) if isinstance(value, str) else value
 
 
-Epsilon = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1, allow_inf_nan=False)]
-"""A budget in pixel units, in (0, 1]."""
+Epsilon = Annotated[float, BeforeValidator(_fraction), Field(gt=0, allow_inf_nan=False)]
+"""A budget in pixel units, above 0; at most 1 if it is an L∞ one."""
 
 
 class _Model(BaseModel):
@@ -127,19 +123,119 @@ class Budgets(_Model):
     """The grid of budgets.
 
     Attributes:
-        epsilon: L∞ budgets in pixel units, written as numbers or fractions (``2/255``).
+        epsilon: budgets in pixel units, written as numbers or fractions (``2/255``).
+        norm: what they bound: ``linf``, the change of any pixel, or ``l2``, the length of an image's change.
         steps: of every attack that takes several and does not say itself.
+        after: numbers of steps after which outcomes are kept as well, for the attacks that take more.
     """
 
     epsilon: Annotated[tuple[Epsilon, ...], Field(min_length=1)]
+    norm: Literal["linf", "l2"] = "linf"
     steps: PositiveInt = 10
+    after: tuple[PositiveInt, ...] = ()
 
-    @field_validator("epsilon")
+    @field_validator("epsilon", "after")
     @classmethod
-    def _rising(cls, epsilon: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(epsilon)) < len(epsilon):
-            raise ValueError("a budget is given twice")
-        return tuple(sorted(epsilon))
+    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("a number is given twice")
+        return tuple(sorted(values))
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Budgets:
+        if self.norm == "linf" and self.epsilon[-1] > 1:
+            raise ValueError(f"epsilon: an L∞ budget is at most 1, as pixels are; got {self.epsilon[-1]:g}")
+        return self
+
+
+class SurrogateSpec(_Model):
+    """A model the attacker holds: ``expert``, ``pretrained``, or several at once:
+    ``{ensemble: [expert, pretrained], combine: logits, label: both}``.
+
+    Attributes:
+        members: one, or those of an ensemble.
+        combine: what an ensemble averages; see :class:`mergerisk.attacks.Ensemble`.
+        label: what results call it.
+    """
+
+    members: Annotated[tuple[Literal["expert", "pretrained"], ...], Field(min_length=1)]
+    combine: Literal["logits", "probabilities", "loss"] = "logits"
+    label: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"members": (value,), "label": value}
+        if isinstance(value, dict) and isinstance(value.get("ensemble"), list):
+            rest = {name: given for name, given in value.items() if name != "ensemble"}
+            return {"label": "ensemble", **rest, "members": value["ensemble"]}
+        if isinstance(value, dict) and "ensemble" in value:
+            raise ValueError("ensemble must be a list of surrogates")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SurrogateSpec:
+        _no_twins(list(self.members), "member")
+        if len(self.members) > 1 and self.label in RESERVED_TARGETS:
+            raise ValueError(f"label {self.label!r} is taken by a single model")
+        return self
+
+    def as_written(self) -> object:
+        """As a study file says it."""
+        if len(self.members) == 1:
+            return self.label
+        return {"ensemble": list(self.members), "combine": self.combine, "label": self.label}
+
+
+class TargetSpec(_Model):
+    """A target that is asked rather than loaded; see :mod:`mergerisk.transfer.black_box`.
+
+    Attributes:
+        label: what results call it.
+        http: task → URL of the service that answers for it.
+        callable: task → ``package.module:function``.
+        answer: what the service sends: ``labels`` or ``scores``.
+        batch_size: images in one request.
+        queries: how many images may be sent in all, repeated requests included; for ``http``.
+        timeout: seconds until a request is given up.
+        retries: of one request.
+        token_variable: environment variable with a bearer token for the service.
+        header_variables: header of a request → environment variable with its value.
+        version: of the target: raise it when the target changes, so that older answers are not taken for it.
+    """
+
+    label: str
+    http: dict[str, str] = Field(default_factory=dict)
+    callable: dict[str, str] = Field(default_factory=dict)
+    answer: Literal["labels", "scores"] = "labels"
+    batch_size: PositiveInt = 16
+    queries: PositiveInt | None = None
+    timeout: PositiveFloat = 30.0
+    retries: Annotated[int, Field(ge=0)] = 3
+    token_variable: str | None = None
+    header_variables: dict[str, str] = Field(default_factory=dict)
+    version: str = ""
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int | float) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TargetSpec:
+        if bool(self.http) == bool(self.callable):
+            raise ValueError("give either http or callable, a mapping of tasks to where they are answered")
+        if self.http and self.queries is None:
+            raise ValueError("an http target needs queries, the number of images that may be sent to it")
+        if self.label in RESERVED_TARGETS:
+            raise ValueError(f"label {self.label!r} is taken by a target that is no merge")
+        return self
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Task → where it is answered."""
+        return self.http or self.callable
 
 
 class Study(_Model):
@@ -156,7 +252,9 @@ class Study(_Model):
         experts: where experts come from.
         merging: methods to compare.
         attacks: transfer attacks.
-        surrogates: models the attacker holds: the attacked task's ``expert``, the ``pretrained`` base.
+        surrogates: models the attacker holds: the attacked task's ``expert``, the ``pretrained`` base, or an
+            ensemble of them.
+        targets: black boxes to try the adversarial images on, besides the merges.
         budgets: grid of ε.
         images_per_task: attacked images per task, class-balanced, from the test split.
         seeds: each is a replicate of all that is random: fine-tuning, calibration draws, attacks.
@@ -174,10 +272,11 @@ class Study(_Model):
     experts: Experts = Experts()
     merging: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
     attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1)]
-    surrogates: Annotated[tuple[Literal["expert", "pretrained"], ...], Field(min_length=1)] = (
-        "expert",
+    surrogates: Annotated[tuple[SurrogateSpec, ...], Field(min_length=1, validate_default=True)] = (
+        "expert",  # type: ignore[assignment]  # parsed like a study file's
         "pretrained",
     )
+    targets: tuple[TargetSpec, ...] = ()
     budgets: Budgets
     images_per_task: PositiveInt = 1000
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
@@ -199,14 +298,20 @@ class Study(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
-        _no_twins([spec.label for spec in self.merging], "merging label")
+        merges = [spec.label for spec in self.merging]
+        _no_twins(merges, "merging label")
+        _no_twins(merges + [spec.label for spec in self.targets], "target label")
         _no_twins([spec.label for spec in self.attacks], "attack label")
-        _no_twins(list(self.surrogates), "surrogate")
+        _no_twins([spec.label for spec in self.surrogates], "surrogate label")
         _no_twins([str(seed) for seed in self.seeds], "seed")
         names = [task_source(task).name for task in self.tasks]
         for task in self.experts.files:
             if task not in names:
                 raise ValueError(f"experts.files: unknown task {task!r}{did_you_mean(task, names)}")
+        for target in self.targets:
+            for task in target.places:
+                if task not in names:
+                    raise ValueError(f"targets: {target.label}: unknown task {task!r}{did_you_mean(task, names)}")
         return self
 
     @property
@@ -244,6 +349,7 @@ class Study(_Model):
             content[field] = [
                 {key: spec["name"], **spec["parameters"], "label": spec["label"]} for spec in content[field]
             ]
+        content["surrogates"] = [spec.as_written() for spec in self.surrogates]
         content["budgets"]["epsilon"] = [_as_fraction(value) for value in self.budgets.epsilon]
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
@@ -277,13 +383,13 @@ def _resolve_method(spec: MethodSpec, tasks: int, where: str) -> MethodSpec:
 
 
 def _resolve_attack(spec: AttackSpec, steps: int, where: str) -> AttackSpec:
-    from mergerisk.attacks import create
+    from mergerisk.attacks import create, describe
 
     with _located(where):
         attack = create(spec.name, **spec.parameters)
         if hasattr(attack, "steps") and "steps" not in spec.parameters:
             attack = create(spec.name, **spec.parameters, steps=steps)
-    return spec.model_copy(update={"parameters": dataclasses.asdict(attack)})
+    return spec.model_copy(update={"parameters": describe(attack)})
 
 
 @contextmanager
@@ -307,16 +413,7 @@ def load_study(name: str | Path, *, resolve: bool = True, data: str | Path | Non
         UserError: no such study, not YAML, or a field that is wrong; the message names it.
     """
     path = _find(name)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a study is a mapping of fields, got {type(content).__name__}")
+    content = read_mapping(path, "a study")
     if data is not None and not Path(data).is_dir():
         raise UserError(f"--data {data}: no such folder")
     try:
@@ -352,6 +449,13 @@ def _with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
         content["tasks"] = [
             str((folder / task).resolve()) if isinstance(task, str) and task.endswith(".npz") else task
             for task in content["tasks"]
+        ]
+    if isinstance(content.get("attacks"), list):
+        content["attacks"] = [
+            attack | {"file": str((folder / attack["file"]).resolve())}
+            if isinstance(attack, dict) and isinstance(attack.get("file"), str)
+            else attack
+            for attack in content["attacks"]
         ]
     experts = content.get("experts")
     if isinstance(experts, dict) and isinstance(experts.get("files"), dict):

@@ -12,12 +12,11 @@ import torch
 from mergerisk import attacks, merging
 from mergerisk.finetuning import FineTuning, fine_tune, linear_probe
 from mergerisk.merging.catalogue import CORRECTIONS
-from mergerisk.models import Classifier, load_expert
+from mergerisk.models import load_expert
 from mergerisk.randomness import generator
 from mergerisk.study.provenance import provenance
 from mergerisk.study.workbench import to_arrays
 from mergerisk.tasks import TaskSource, select_balanced
-from mergerisk.transfer import predict_variants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from mergerisk.store import Json
     from mergerisk.study.planning import Stage
     from mergerisk.study.workbench import Workbench
+    from mergerisk.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -119,64 +119,73 @@ def make_correction(stage: Stage, bench: Workbench) -> Result:
 
 
 def make_clean(stage: Stage, bench: Workbench) -> Result:
-    """Predictions of a group of targets on the whole test split: classifiers × images."""
-    test = bench.task(stage).test
-    predictions = predict_variants(
-        bench.encoder(stage),
-        bench.head(stage),
-        bench.adapters(stage),
-        test.images,
-        batch_size=bench.compute.batch_size,
+    """Predictions of a group of targets, classifiers × images: on the whole test split, or, if the images are
+    limited, on those that are attacked."""
+    task = bench.task(stage)
+    count: Any = stage.parameters.get("images")
+    indices = torch.arange(len(task.test.labels)) if count is None else _attacked(task, count)
+    predictions = bench.answers(stage, task.test.images[indices])
+    return Result(
+        {
+            "predictions": predictions.numpy(),
+            "labels": task.test.labels[indices].numpy(),
+            "indices": indices.numpy(),
+        }
     )
-    return Result({"predictions": predictions.numpy(), "labels": test.labels.numpy()})
 
 
 def make_crafted(stage: Stage, bench: Workbench) -> Result:
     """Adversarial images of one attack at one budget, and what crafting them met."""
     parameters: Any = stage.parameters
     task, device, epsilon = bench.task(stage), bench.compute.device, parameters["epsilon"]
-    # The same images for every seed, so that outcomes can be paired across seeds too.
-    indices = select_balanced(task.test.labels, parameters["images"], generator(0, "attacked", task.name))
-    images = task.test.images[indices]
-    crafted = attacks.create(parameters["attack"], **parameters["parameters"]).craft(
-        Classifier(bench.encoder(stage), bench.head(stage)),
+    indices = _attacked(task, parameters["images"])
+    images, labels = task.test.images[indices], task.test.labels[indices]
+    hyperparameters = dict(parameters["parameters"])
+    if "attack_file" in stage.sources:  # the key holds its digest
+        hyperparameters["file"] = stage.sources["attack_file"]
+    crafted = attacks.create(parameters["attack"], **hyperparameters).craft(
+        bench.classifier(stage),
         images.to(device),
-        task.test.labels[indices].to(device),
+        labels.to(device),
         epsilon=epsilon,
+        norm=parameters["norm"],
         seed=parameters["seed"],
         indices=indices,
         batch_size=bench.compute.batch_size,
+        after=parameters["after"],
     )
-    adversarial = crafted.adversarial.cpu()
-    perturbation = (adversarial.double() - images.double()).flatten(1)
-    linf = perturbation.abs().amax(dim=1)
-    assert float(linf.max()) <= epsilon, "an attack exceeded its budget"
-    assert 0.0 <= float(adversarial.min()) <= float(adversarial.max()) <= 1.0, "an attack left the pixel box"
+    # Iterates × images × …, the last iterate last.
+    iterates = torch.stack([*crafted.after.values(), crafted.adversarial]).cpu()
+    changes = (iterates.double() - images.double()).flatten(2)
+    sizes = {"l2": changes.norm(dim=2), "linf": changes.abs().amax(dim=2)}
+    assert float(sizes[parameters["norm"]].max()) <= epsilon, "an attack exceeded its budget"
+    assert 0.0 <= float(iterates.min()) <= float(iterates.max()) <= 1.0, "an attack left the pixel box"
+    aims = torch.full_like(labels, -1) if crafted.targets is None else crafted.targets.cpu()
     return Result(
         {
-            "adversarial": adversarial.numpy(),
+            "adversarial": iterates.numpy(),
             "indices": indices.numpy(),
-            "labels": task.test.labels[indices].numpy(),
+            "labels": labels.numpy(),
+            "aimed_at": aims.numpy(),
             "zero_gradients": crafted.zero_gradients.cpu().numpy(),
-            "l2": perturbation.norm(dim=1).numpy(),
-            "linf": linf.numpy(),
+            **{name: size.numpy() for name, size in sizes.items()},
         },
         compressed=("adversarial",),
     )
 
 
+def _attacked(task: Task, count: int) -> torch.Tensor:
+    """Indices of the images that are attacked: the same for every seed, so that outcomes can be paired."""
+    return select_balanced(task.test.labels, count, generator(0, "attacked", task.name))
+
+
 def make_evaluation(stage: Stage, bench: Workbench) -> Result:
-    """Predictions of a group of targets on a sweep: classifiers × budgets × images."""
+    """Predictions of a group of targets on a sweep: classifiers × budgets × iterates × images."""
     roles = sorted(role for role in stage.inputs if role.startswith("crafted/"))
     sets = [bench.arrays(stage.inputs[role])["adversarial"] for role in roles]
-    predictions = predict_variants(
-        bench.encoder(stage),
-        bench.head(stage),
-        bench.adapters(stage),
-        torch.cat(sets),
-        batch_size=bench.compute.batch_size,
-    )
-    return Result({"predictions": predictions.unflatten(1, (len(sets), -1)).numpy()})
+    shown = torch.stack(sets)
+    predictions = bench.answers(stage, shown.flatten(0, 2))
+    return Result({"predictions": predictions.unflatten(1, shown.shape[:3]).numpy()})
 
 
 RUNNERS: Mapping[str, Callable[[Stage, Workbench], Result]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mergerisk.attacks import Ensemble
 from mergerisk.merging import Calibration, Merged, create
 from mergerisk.merging.catalogue import CORRECTIONS
-from mergerisk.models import Head, load_encoder
+from mergerisk.models import Classifier, Head, load_encoder
+from mergerisk.study.query_budget import shared_queries
 from mergerisk.tasks import TaskArrays, to_task
+from mergerisk.transfer import CallableTarget, HttpTarget, load_callable, predict, predict_variants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from mergerisk.store import Artefact, Store
     from mergerisk.study.planning import Stage
     from mergerisk.tasks import Task
+    from mergerisk.transfer import BlackBox
 
 _CACHE_BYTES = 256 * 2**20
 """Artefacts kept in memory between stages."""
@@ -87,6 +92,45 @@ class Workbench:
         """The encoder of the stage's model, for the stage's task."""
         merged = self.merged(stage)
         return merged.encoder_for(str(stage.parameters["task"])) if merged.per_task else merged.encoder
+
+    def classifier(self, stage: Stage) -> nn.Module:
+        """The model a stage crafts on: an encoder under the task's head, or an ensemble of such."""
+        head = self.head(stage)
+        if "members" not in stage.parameters:
+            return Classifier(self.encoder(stage), head)
+        members: Any = stage.parameters["members"]
+        encoders = [self.merged(stage, f"member/{name}").encoder for name in members]
+        combine: Any = stage.parameters["combine"]
+        return Ensemble([Classifier(encoder, head) for encoder in encoders], combine)
+
+    def answers(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
+        """What the stage's group of targets says of images (N × 3 × H × W): int64, classifiers × N."""
+        size = self.compute.batch_size
+        if "black_box" in stage.parameters:
+            return self.black_box(stage).predict(images)[None]
+        if "members" in stage.parameters:
+            return predict(self.classifier(stage), images, batch_size=size)[None]
+        return predict_variants(
+            self.encoder(stage), self.head(stage), self.adapters(stage), images, batch_size=size
+        )
+
+    def black_box(self, stage: Stage) -> BlackBox:
+        """The target that a stage asks; its queries are counted beside the store's artefacts."""
+        spec = json.loads(stage.sources["black_box"])
+        parameters: Any = stage.parameters["black_box"]
+        class_names = self.task(stage).class_names
+        if spec["callable"]:
+            return CallableTarget(load_callable(parameters["place"]), class_names, batch_size=spec["batch_size"])
+        return HttpTarget(
+            parameters["place"],
+            class_names,
+            queries=shared_queries(self.store.root, spec),
+            answer=parameters["answer"],
+            **{
+                name: spec[name]
+                for name in ("batch_size", "timeout", "retries", "token_variable", "header_variables")
+            },
+        )
 
     def task(self, stage: Stage, role: str = "task") -> Task:
         return self._task(stage.inputs[role])
