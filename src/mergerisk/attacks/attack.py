@@ -7,7 +7,7 @@ the budget itself are settled here, once.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -219,26 +219,19 @@ class Attack:
             elif targets is not None:
                 raise UserError("targets are given, but the attack is untargeted; create it with targeted=True")
             order = sorted(range(len(identities)), key=identities.__getitem__)
-            whole = Problem(
-                classifier,
-                images,
-                labels,
-                targets,
-                ball(norm, images, epsilon),
-                ImageRandom(seed, "attack", ()),
-                Pool(images[order], labels[order]),
-            )
+            pool = Pool(images[order], labels[order])
 
             def portion(start: int, stop: int) -> Crafted:
                 part = slice(start, stop)
-                problem = replace(
-                    whole,
-                    images=images[part],
-                    labels=labels[part],
-                    targets=None if targets is None else targets[part],
-                    ball=ball(norm, images[part], epsilon),
-                    random=ImageRandom(seed, "attack", identities[part]),
-                    seed=derive_seed(seed, "batch", identities[start]),
+                problem = Problem(
+                    classifier,
+                    images[part],
+                    labels[part],
+                    None if targets is None else targets[part],
+                    ball(norm, images[part], epsilon),
+                    ImageRandom(seed, "attack", identities[part]),
+                    pool,
+                    derive_seed(seed, "batch", identities[start]),
                 )
                 return self.craft_batch(problem, frozenset(after))
 

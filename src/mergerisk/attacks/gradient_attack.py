@@ -88,7 +88,7 @@ class GradientAttack(Attack):
 
     Attributes:
         loss: what grows: ``cross_entropy``, ``margin`` or ``logit``.
-        float64_logits: compute the loss in float64, in which a softmax saturates later: at gaps of logits up to
+        float64_logits: compute the loss in float64, without cancellation: right at gaps of logits up to
             about 100, beyond which the gradient underflows in the float32 classifier; ``margin`` never does.
         targeted: move towards a label of one's own rather than away from the true one.
         precision: of the classifier's computations: ``float32`` (whatever the weights are) or ``bfloat16``.
@@ -239,7 +239,7 @@ class IterativeAttack(GradientAttack):
     def accumulate(self, run: Run, gradient: torch.Tensor) -> torch.Tensor:
         if self.decay == 0:
             return gradient
-        return self.decay * run.momentum + normalised(gradient)
+        return normalised(gradient).add_(run.momentum, alpha=self.decay)
 
 
 def normalised(gradient: torch.Tensor) -> torch.Tensor:
@@ -247,6 +247,7 @@ def normalised(gradient: torch.Tensor) -> torch.Tensor:
 
     An all-zero gradient stays zero; 0/0 here would freeze the image for good.
     """
+    # Not `vector_norm`, which takes several times as long.
     size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
     return gradient / size.where(size > 0, 1.0)
 
