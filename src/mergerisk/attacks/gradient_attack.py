@@ -60,16 +60,18 @@ class Run:
         """The gradient with respect to ``points``, averaged over the views that the input transformations give."""
         if not self.inputs:
             return self.oracle(points)
-        total = torch.zeros_like(points)
+        total: torch.Tensor | None = None
         count = 0
         with torch.enable_grad():
             leaf = points.detach().requires_grad_()
             for view in self._views(leaf, self.inputs):
                 # Back through the classifier, then through the transformation, whose graph views may share.
                 seen = self.oracle(view)
-                total += torch.autograd.grad(view, leaf, seen, retain_graph=True)[0]
+                (gradient,) = torch.autograd.grad(view, leaf, seen, retain_graph=True)
+                total = gradient if total is None else total.add_(gradient)
                 count += 1
-        return total / count
+        assert total is not None, "an input transformation gave no view"
+        return total if count == 1 else total / count
 
     def _views(self, images: torch.Tensor, inputs: tuple[InputTransform, ...]) -> Iterator[torch.Tensor]:
         if not inputs:
