@@ -10,6 +10,7 @@ import pytest
 from mergerisk.errors import UserError
 from mergerisk.report import EPSILON50_COLUMNS, FLAG_COLUMNS, RESULT_COLUMNS, SCHEMA_VERSION, Summary
 from mergerisk.report.accuracy import accuracy_table
+from mergerisk.report.by_step import step_table
 from mergerisk.report.cells import Axes, average_over_seeds, axes_of, cell_columns, default_epsilon, relative_top
 from mergerisk.report.epsilon50 import (
     ALL,
@@ -311,3 +312,19 @@ def test_missing_columns_are_named() -> None:
 
 def test_axes_is_plain_data() -> None:
     assert Axes((), (), (), (), (), ()).epsilons == ()
+
+
+def test_steps_table_has_a_column_per_number_of_steps() -> None:
+    kept = [
+        result_row(attack=attack, target=target, steps=steps, asr=asr, surrogate_asr=2 * asr)
+        for attack, target, steps, asr in [
+            ("fgsm", "ties", 1, 0.1), ("fgsm", "dare", 1, 0.3), ("fgsm", "ties", 10, 0.4),
+            ("fgsm", "expert", 10, 0.9), ("mi", "ties", 10, 0.5),
+        ]
+    ]  # fmt: skip
+    summary = tiny([result_row(target="ties"), result_row(target="dare")], by_step=pd.DataFrame(kept))
+    table = step_table(summary.by_step, axes_of(summary), "expert", E4)
+    assert table.steps == (1, 10)
+    assert table.rows["fgsm"] == {1: pytest.approx((0.4, 0.2)), 10: pytest.approx((0.8, 0.4))}
+    assert table.rows["mi"] == {10: pytest.approx((1.0, 0.5))}
+    assert step_table(summary.by_step, axes_of(summary), "pretrained", E4).rows == {}

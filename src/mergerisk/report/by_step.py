@@ -14,29 +14,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StepRow:
-    """One attack after one number of steps.
+class StepTable:
+    """ASR by attack and number of steps.
 
     Attributes:
-        attack: its name.
-        steps: taken.
-        surrogate_asr: mean over tasks and merging methods, on the surrogate itself.
-        asr: likewise, on the merging methods.
+        steps: the columns, rising.
+        rows: attack → steps → mean ASR on the surrogate itself and on the merging methods, over tasks and methods.
     """
 
-    attack: str
-    steps: int
-    surrogate_asr: float
-    asr: float
+    steps: tuple[int, ...]
+    rows: dict[str, dict[int, tuple[float, float]]]
 
 
-def step_rows(by_step: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float) -> tuple[StepRow, ...]:
+def step_table(by_step: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float) -> StepTable:
     """Every iterate that was kept, at one budget and from one surrogate."""
     here = by_step[(by_step["surrogate"] == surrogate) & (by_step["epsilon"] == epsilon)]
-    rows = []
-    for attack, of_attack in here.groupby("attack", sort=False, observed=True):
-        for steps in sorted(set(of_attack["steps"].tolist())):
-            cells = black_box_methods(average_over_seeds(of_attack[of_attack["steps"] == steps]), axes)
-            means = cells[["surrogate_asr", "asr"]].mean()
-            rows.append(StepRow(str(attack), steps, float(means["surrogate_asr"]), float(means["asr"])))
-    return tuple(rows)
+    kept = sorted(set(here["steps"].tolist()))
+    rows: dict[str, dict[int, tuple[float, float]]] = {}
+    for steps in kept:
+        cells = black_box_methods(average_over_seeds(here[here["steps"] == steps]), axes)
+        for attack, of_attack in cells.groupby("attack", sort=False, observed=True):
+            means = of_attack[["surrogate_asr", "asr"]].mean()
+            rows.setdefault(str(attack), {})[steps] = float(means["surrogate_asr"]), float(means["asr"])
+    return StepTable(tuple(kept), rows)

@@ -13,7 +13,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from mergerisk.report.accuracy import accuracy_table, mean_accuracy
-from mergerisk.report.by_step import step_rows
+from mergerisk.report.by_step import step_table
 from mergerisk.report.cells import (
     average_over_seeds,
     axes_of,
@@ -101,7 +101,7 @@ def render_html(summary: Summary) -> str:
         "strips": shown,
         "strips_left_out": left_out,
         "rows": len(summary.results),
-        "steps": step_rows(summary.by_step, axes, surrogate, epsilon),
+        "steps": step_table(summary.by_step, axes, surrogate, epsilon),
         "slowest": max((stage.seconds for stage in summary.run.stages), default=0.0),
         "schema_version": summary.schema_version,
         "bins": range(BINS),
