@@ -31,7 +31,7 @@ STAGE_VERSIONS = {
     "expert": 1,
     "merge": 2,
     "correct": 2,
-    "clean": 1,
+    "clean": 2,
     "craft": 2,
     "evaluate": 2,
 }
