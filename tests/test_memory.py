@@ -1,0 +1,78 @@
+"""Portions that fit into memory, and what a forward pass takes of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mergerisk import attacks
+from mergerisk.errors import UserError
+from mergerisk.memory import fitting, free_bytes, graph_bytes, in_portions
+from mergerisk.transfer import predict
+from tests.naive.models import smooth_problem
+
+OUT_OF_MEMORY = "[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: can't allocate memory: you tried"
+
+
+class Hungry(nn.Module):
+    """A classifier that has memory for a few images at a time."""
+
+    def __init__(self, classifier: nn.Module, most: int) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.most = most
+        self.sizes: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(images))
+        if len(images) > self.most:
+            raise RuntimeError(OUT_OF_MEMORY)
+        answer: torch.Tensor = self.classifier(images)
+        return answer
+
+
+def test_portions_cover_everything_once_and_are_halved() -> None:
+    tried = []
+
+    def work(start: int, stop: int) -> range:
+        tried.append(stop - start)
+        if stop - start > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return range(start, stop)
+
+    assert [place for part in in_portions(work, 13, 10) for place in part] == list(range(13))
+    assert tried == [10, 5, 2, 2, 2, 2, 2, 2, 1]
+
+
+def test_other_errors_pass_and_a_single_image_is_the_end() -> None:
+    def fail(message: str) -> None:
+        raise RuntimeError(message)
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        in_portions(lambda *_: fail("shapes do not fit"), 4, 4)
+    with pytest.raises(UserError, match="single image"):
+        in_portions(lambda *_: fail(OUT_OF_MEMORY), 4, 4)
+
+
+def test_crafting_and_predicting_go_on_with_smaller_batches() -> None:
+    classifier, images, labels = smooth_problem(7, 3, 6, 6)
+    attack = attacks.create("di_fgsm", steps=3)
+    expected = attack(classifier, images, labels, epsilon=0.1)
+    hungry = Hungry(classifier, 2)
+    assert torch.equal(attack(hungry, images, labels, epsilon=0.1), expected)
+    assert set(hungry.sizes) == {1, 7, 3}
+    assert torch.equal(predict(hungry, expected), classifier(expected).argmax(dim=1))
+
+
+def test_graph_bytes_counts_what_backward_needs_but_no_parameters() -> None:
+    weight = nn.Parameter(torch.randn(50, 50))
+    images = torch.randn(4, 50, requires_grad=True)
+    # tanh keeps its output; the two products keep their inputs, of which the first is a leaf.
+    assert graph_bytes(lambda: (images @ weight).tanh() @ weight) == 4 * 50 * 4
+
+
+def test_what_fits_is_at_least_one_image_and_less_than_all_memory() -> None:
+    cpu = torch.device("cpu")
+    assert fitting(2**60, cpu) == 1
+    assert 1 < fitting(2**20, cpu) < free_bytes(cpu) / 2**20
