@@ -27,3 +27,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f" (did you mean {near[0]!r}?)"
     return f" (known: {', '.join(names)})" if len(names) <= _READABLE else ""
+
+
+_LONGEST = 200
+"""Characters of somebody else's text in a message."""
+
+
+def described(error: Exception) -> str:
+    """Somebody else's error on one line: its class, and the start of what it says."""
+    return shown_text(f"{type(error).__name__}: {error}".removesuffix(": "))
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, on one line; its class if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shown_text(text: str) -> str:
+    """The start of a text, on one line."""
+    line = " ".join(text[: 4 * _LONGEST].split())
+    return (line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…") or "(nothing)"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
+from rich.progress import TaskProgressColumn
 
-from mergerisk.cli.attack_progress import AttackProgress
+from mergerisk.cli import bar
 from mergerisk.cli.words import describe_attack
 from tests.cli.test_cli import call
 from tests.crafting.material import picture, save_classifier, save_pictures
@@ -121,10 +122,8 @@ def test_what_one_must_know_is_said(tmp_path: Path) -> None:
 def test_progress_speaks_where_there_is_no_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mergerisk.cli import attack_progress
-
-    monkeypatch.setattr(attack_progress.time, "monotonic", iter([0.0, 5.0, 20.0]).__next__)
-    with AttackProgress() as progress:
+    monkeypatch.setattr(bar.time, "monotonic", iter([0.0, 5.0, 20.0]).__next__)
+    with bar.Bar("crafting", TaskProgressColumn()) as progress:
         for done in (1, 2, 4):
             progress.listen(done, 8)
     assert capsys.readouterr().err == "[  20 s] crafting, 50%, about 20 s left\n"

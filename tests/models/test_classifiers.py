@@ -136,7 +136,7 @@ def test_factories() -> None:
     for name, message in (
         ("broken", "KeyError"),
         ("nothing", "must return a torch.nn.Module, got str"),
-        ("absent", "AttributeError"),
+        ("absent", "has no .absent."),
     ):
         with pytest.raises(UserError, match=message):
             load_classifier(f"tests.crafting.material:{name}")

@@ -18,13 +18,14 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from rich.progress import DownloadColumn
 from safetensors.torch import load_file, save_file
 from transformers import ViTModel
 from transformers.utils import logging
 
 from mergerisk import merging
+from mergerisk.cli.bar import Bar
 from mergerisk.cli.main import main
-from mergerisk.cli.merge_progress import MergeProgress
 from mergerisk.errors import UserError
 from mergerisk.merging.emr import task_state
 from mergerisk.models.hub import fetch
@@ -547,7 +548,7 @@ def test_progress_counts_to_the_end(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("terminal", [True, False])
 def test_there_is_a_bar_in_a_terminal_only(models: Path, tmp_path: Path, terminal: bool) -> None:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
-    with MergeProgress(console) as progress:
+    with Bar("merging", DownloadColumn(binary_units=True), console) as progress:
         merge_checkpoints(recipe(models), tmp_path / "out", listener=progress.listen)
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()

@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.transfer import CallableTarget, HttpTarget, Queries, load_callable
+from mergerisk.importing import load_callable
+from mergerisk.transfer import CallableTarget, HttpTarget, Queries
 from tests.transfer.black_box_stand_in import Reply, service
 
 if TYPE_CHECKING:

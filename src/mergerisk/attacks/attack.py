@@ -15,6 +15,7 @@ import torch
 from mergerisk.attacks.budget import Norm, ball
 from mergerisk.errors import UserError
 from mergerisk.memory import fitting, graph_bytes, in_portions
+from mergerisk.models.checks import count_classes
 from mergerisk.randomness import ImageRandom, derive_seed, generator
 
 if TYPE_CHECKING:
@@ -115,6 +116,13 @@ class Attack:
     def iterations(self) -> int:
         """Steps it takes."""
         return 1
+
+    def check_files(self) -> None:
+        """Read what the attack names besides the classifier, before anything is trained for it.
+
+        Raises:
+            UserError: a file is missing or unsound.
+        """
 
     def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
         """Refuse a classifier that the attack cannot reach into, before any work.
@@ -280,11 +288,7 @@ def _probe(classifier: nn.Module, image: torch.Tensor, labels: torch.Tensor) -> 
     seen: list[object] = []
     leaf = image.detach().requires_grad_()
     bytes_per_image = graph_bytes(lambda: seen.append(classifier(leaf)))
-    logits = seen[0]
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UserError(f"the classifier must return logits, images × classes, got {shape} for one image")
-    classes = logits.shape[1]
+    classes = count_classes(seen[0], "the classifier")
     if bool((labels < 0).any()) or bool((labels >= classes).any()):
         raise UserError(
             f"labels must lie in 0 … {classes - 1}, as the classifier has {classes} classes; "

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 
 from mergerisk.attacks.attack import Attack
 from mergerisk.errors import UserError
-from mergerisk.tasks.loading import file_digest
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -41,14 +40,8 @@ class Universal(Attack):
     def gradients_per_image(self) -> int:
         return 0
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the file, in hexadecimal: what a result depends on in place of its name.
-
-        Raises:
-            UserError: it cannot be read.
-        """
-        return file_digest(Path(self.file))
+    def check_files(self) -> None:
+        self.perturbation()
 
     def check(self, classifier: nn.Module, image: torch.Tensor) -> None:  # noqa: ARG002
         channels = self.perturbation().shape[0]

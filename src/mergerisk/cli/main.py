@@ -139,10 +139,12 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
     Tensors are streamed: in memory is one of them at a time, for some methods of every expert. mergekit's
     files are understood where they have a counterpart.
     """
-    from mergerisk.cli.merge_progress import MergeProgress
+    from rich.progress import DownloadColumn
+
+    from mergerisk.cli.bar import Bar
     from mergerisk.recipe import load_recipe, merge_checkpoints
 
-    with MergeProgress() as progress:
+    with Bar("merging", DownloadColumn(binary_units=True)) as progress:
         folder = merge_checkpoints(
             load_recipe(recipe), out, force=force, offline=offline, checksums=checksums, listener=progress.listen
         )
@@ -210,7 +212,9 @@ def attack(
     MODEL is a folder or org/name on the hub with a transformers image classifier, or package.module:factory.
     IMAGES holds one folder per class, or images. Every saved image keeps to the budget.
     """
-    from mergerisk.cli.attack_progress import AttackProgress
+    from rich.progress import TaskProgressColumn
+
+    from mergerisk.cli.bar import Bar
     from mergerisk.cli.words import describe_attack
     from mergerisk.crafting import Crafting, craft_folder, parse_epsilon, parse_settings
     from mergerisk.study.preflight import resolve_device
@@ -224,7 +228,7 @@ def attack(
         target_label=target_label,
         seed=seed,
     )
-    with AttackProgress() as progress:
+    with Bar("crafting", TaskProgressColumn()) as progress:
         crafted = craft_folder(
             model,
             images,

@@ -11,6 +11,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mergerisk.cli.bar import LINE_EVERY
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -27,9 +29,6 @@ _NOUNS = {
     "craft": "craft",
     "evaluate": "evaluate",
 }
-
-_LINE_EVERY = 15.0
-"""Seconds between lines where there is no terminal."""
 
 
 class StudyProgress:
@@ -98,7 +97,7 @@ class StudyProgress:
             self._work_done += _weight(stage)
         if self._live:
             self._draw(stage)
-        elif time.monotonic() - self._said > _LINE_EVERY or self._finished():
+        elif time.monotonic() - self._said > LINE_EVERY or self._finished():
             self._say(stage)
 
     def _bar(self, kind: str) -> TaskID:

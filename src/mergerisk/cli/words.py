@@ -242,10 +242,7 @@ def _remarks(summary: Mapping[str, Any]) -> list[str]:
     )
     stuck = summary["zero_gradient_images"]
     if stuck:
-        lines.append(
-            f"{stuck} of {attacked} images met gradients of exactly zero: try --set loss=margin, or --set "
-            "float64_logits=true"
-        )
+        lines.append(f"{stuck} of {attacked} images met gradients of exactly zero: try --set loss=margin")
     by_reason = defaultdict(list)
     for item in summary["skipped"]:
         by_reason[item["reason"]].append(item["file"])

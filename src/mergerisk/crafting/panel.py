@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.crafting.labels import Classes
-from mergerisk.errors import UserError
-from mergerisk.memory import in_portions
+from mergerisk.errors import UserError, first_line
+from mergerisk.models.checks import count_classes
 from mergerisk.models.classifiers import load_classifier
+from mergerisk.transfer import predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,12 +59,10 @@ class Panel:
             with torch.no_grad():
                 logits = self.module(name)(torch.zeros(1, 3, *size, device=self.device))
         except (RuntimeError, ValueError, TypeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"{name}: fails on an image of {size[0]} × {size[1]} pixels: {reason}") from error
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
-            shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise UserError(f"{name}: must return logits, images × classes, got {shape} for one image")
-        return int(logits.shape[1])
+            raise UserError(
+                f"{name}: fails on an image of {size[0]} × {size[1]} pixels: {first_line(error)}"
+            ) from error
+        return count_classes(logits, name)
 
     def common_classes(self, size: tuple[int, int]) -> Classes:
         """The classes that all models have, asked with an image of this size.
@@ -93,16 +92,10 @@ class Panel:
         Raises:
             UserError: a logit is NaN.
         """
-
-        def portion(start: int, stop: int) -> torch.Tensor:
-            logits = self.module(name)(images[start:stop].to(self.device))
-            if bool(logits.isnan().any()):
-                raise UserError(f"{name}: its logits hold NaN; check its weights")
-            predicted: torch.Tensor = logits.argmax(dim=1).cpu()
-            return predicted
-
-        with torch.no_grad():
-            return torch.cat(in_portions(portion, len(images), self.batch_size))
+        try:
+            return predict(self.module(name), images, batch_size=self.batch_size)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
 
     @contextmanager
     def counting(self, passes: int, listener: Callable[[int, int], None]) -> Iterator[None]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
-from mergerisk._version import __version__
 from mergerisk.attacks import ball, describe
 from mergerisk.attacks.rounding import exact_pixels, round_to_bytes
 from mergerisk.crafting.images import Skipped, balanced, chunks, find_files, probe_images, read_batch, read_image
@@ -21,6 +18,7 @@ from mergerisk.crafting.outcomes import AIM, CLEAN, FLOATING, SAVED, column, mod
 from mergerisk.crafting.panel import load_panel
 from mergerisk.crafting.writing import SUMMARY, TABLE, check_output, png_names, write_png
 from mergerisk.errors import UserError
+from mergerisk.provenance import versions
 from mergerisk.randomness import derive_seed
 from mergerisk.recipe.writing import new_folder, write_text
 
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 """Of ``attack.json``."""
-
-_RECORDED = ("torch", "transformers", "numpy", "pillow")
 
 _AIMED_AT = "shows the class that is aimed at"
 
@@ -146,7 +142,7 @@ def craft_folder(
             "rates": model_rates(outcomes, model, targets),
             "saving": saving(outcomes),
             "zero_gradient_images": int((outcomes["zero_gradients"] > 0).sum()),
-            "versions": _versions(),
+            "versions": versions(),
         }
         write_text(folder / TABLE, outcomes.to_csv(index=False, lineterminator="\n"))
         write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
@@ -270,8 +266,3 @@ def _examples(skipped: Sequence[Skipped]) -> str:
         return ""
     first = min(skipped)
     return f"; {first.name}: {first.reason}" + (f"; and {len(skipped) - 1} others" if skipped[1:] else "")
-
-
-def _versions() -> dict[str, str]:
-    found = {"mergerisk": __version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in _RECORDED}

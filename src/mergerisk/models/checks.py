@@ -62,3 +62,15 @@ def check_same_architecture(
 def dtype_name(dtype: torch.dtype) -> str:
     """``float32``, for messages."""
     return str(dtype).removeprefix("torch.")
+
+
+def count_classes(logits: object, who: str) -> int:
+    """How many classes a classifier has, from what it says of one image.
+
+    Raises:
+        UserError: that is no logits, 1 × classes; ``who`` says whose it is.
+    """
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise UserError(f"{who}: must return logits, images × classes, got {shape} for one image")
+    return logits.shape[1]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, described
+from mergerisk.importing import load_callable
 from mergerisk.models.checkpoints import Checkpoint, read_json
 from mergerisk.models.checks import check_finite
 from mergerisk.models.hub import commit_of, fetch
 from mergerisk.models.loading import quiet_transformers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 _FACTORY = re.compile(r"[\w.]+:[\w.]+")
 
@@ -145,7 +142,7 @@ def _from_folder(name: str, folder: Path) -> LoadedClassifier:
                 output_loading_info=True,
             )
     except Exception as error:  # whatever a configuration makes its model's code do
-        raise UserError(f"{name}: cannot be loaded as an image classifier: {_first_line(error)}") from error
+        raise UserError(f"{name}: cannot be loaded as an image classifier: {described(error)}") from error
     model, findings = loaded
     if findings["missing_keys"]:
         raise UserError(
@@ -155,9 +152,9 @@ def _from_folder(name: str, folder: Path) -> LoadedClassifier:
         raise UserError(f"{name}: expects {model.config.num_channels} channels; images have three here")
     labels = [model.config.id2label[index] for index in range(model.config.num_labels)]
     named = labels != [f"LABEL_{index}" for index in range(len(labels))]
-    described = folder / "preprocessor_config.json"
-    if described.is_file():
-        preprocessing, remark = _parse(described, read_json(described)), ""
+    processor = folder / "preprocessor_config.json"
+    if processor.is_file():
+        preprocessing, remark = _parse(processor, read_json(processor)), ""
     else:
         side = config.get("image_size")
         preprocessing = _parse(folder / "config.json", {} if side is None else {"size": side})
@@ -222,30 +219,12 @@ def _cropped(
 
 
 def _from_factory(name: str) -> LoadedClassifier:
-    module, _, attribute = name.partition(":")
+    factory = load_callable(name)
     try:
-        with _working_directory_importable():
-            factory = attrgetter(attribute)(importlib.import_module(module))
-            made = factory()
+        made = factory()
     except Exception as error:  # the user's own code
-        raise UserError(f"{name}: cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"{name}: cannot be loaded: {described(error)}") from error
     if not isinstance(made, nn.Module):
         raise UserError(f"{name}: must return a torch.nn.Module, got {type(made).__name__}")
     names = getattr(made, "class_names", getattr(factory, "class_names", None))
     return LoadedClassifier(made, None if names is None else tuple(str(text) for text in names))
-
-
-@contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    """As for ``python -m``; an installed command does not look there."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
-
-
-def _first_line(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

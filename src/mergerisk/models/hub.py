@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, first_line
 from mergerisk.models.checkpoints import ADAPTER_CONFIG, INDEX, PICKLES, WEIGHTS
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _download(name: str, revision: str | None, *, offline: bool, endpoint: str |
             f"{where}: no such folder, and not in the cache of downloads; fetch it once without --offline"
         )
     raise UserError(
-        f"{where}: no such folder, and it cannot be downloaded: {_first_line(fault)}; mend that, or give a folder"
+        f"{where}: no such folder, and it cannot be downloaded: {first_line(fault)}; mend that, or give a folder"
     ) from fault
 
 
@@ -135,8 +135,4 @@ def _explain(error: Exception) -> str:
         case errors.RepositoryNotFoundError():
             return "no such model on the hub, or a private one; check the name, or log in with: hf auth login"
         case _:
-            return f"the hub refuses: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return f"the hub refuses: {first_line(error)}"

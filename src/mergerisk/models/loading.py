@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import UserError, did_you_mean, first_line
 from mergerisk.registry import Entry
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def load_encoder(name: str, *, image_size: int | None = None) -> Encoder:
                 output_loading_info=True,
             )
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"backbone {name!r}: cannot be loaded: {first_line}") from error
+        raise UserError(f"backbone {name!r}: cannot be loaded: {first_line(error)}") from error
     model, findings = loaded
     if findings["missing_keys"]:
         missing = min(findings["missing_keys"])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mergerisk.disk import flush
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import DTYPES
 
@@ -190,22 +191,14 @@ def _replace(out: Path, made: Path) -> None:
         shutil.rmtree(former, ignore_errors=True)
     else:
         made.rename(out)
-    _flush(out.parent)
+    flush(out.parent)
 
 
 def _flush_folders(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in folder.rglob("*"):
         if path.is_dir():
-            _flush(path)
-    _flush(folder)
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            flush(path)
+    flush(folder)
 
 
 def _mib(count: int) -> str:

@@ -94,8 +94,8 @@ def _zero_gradient_caveat(outcomes: pd.DataFrame) -> tuple[str, ...]:
         return ()
     shares = listing([f"{name} ({percent(share, 1)})" for name, share in met.items()])
     sentence = (
-        f"Crafting met gradients that were exactly zero on some images, and stood still there: {shares}. With "
-        "loss: margin, or float64_logits: true, an attack avoids that."
+        f"Crafting met gradients that were exactly zero on some images: {shares}. Where they vanish in a "
+        "saturated softmax, loss: margin avoids that."
     )
     return (sentence,)
 

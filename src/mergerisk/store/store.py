@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
+from mergerisk.disk import flush
 from mergerisk.errors import UserError
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Store:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-            _flush_folder(temporary)
+            flush(temporary)
             try:
                 temporary.rename(target)
             except OSError as error:
@@ -165,7 +166,7 @@ class Store:
                     raise
                 # Another process published the same result in the meantime.
             else:
-                _flush_folder(target.parent)
+                flush(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -246,14 +247,6 @@ def _from_parquet(content: bytes) -> NDArray[Any]:
     column = pq.read_table(pa.BufferReader(content), use_threads=False).column("value")
     # Copied, since Arrow's own memory is read-only and PyTorch shares what it is given.
     return np.array(column.to_numpy())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_failure(place: Path, error: OSError) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.attacks.catalogue import ATTACKS
+from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
 from mergerisk.models.loading import backbone_identity, folder_identity
 from mergerisk.store.keys import content_key
@@ -502,9 +503,14 @@ def _plan_attack(spec: AttackSpec, after: tuple[int, ...]) -> _Attack:
         parameters["file"] = file_digest(Path(parameters["file"]))
     taken = attack.iterations
     keyed: dict[str, Json] = {"attack": spec.name, "parameters": parameters}
-    plugin = ATTACKS.check(spec.name).distribution
-    if plugin:  # another version of it may craft other images
-        keyed["plugin"] = plugin
+    entries = [
+        ATTACKS.check(spec.name),
+        *(INPUTS.check(part["input"]) for part in parameters.get("inputs", ())),
+        *(FILTERS.check(part["filter"]) for part in parameters.get("gradient", ())),
+    ]
+    plugins = sorted({entry.distribution for entry in entries} - {""})
+    if plugins:  # other versions of them may craft other images
+        keyed["plugins"] = plugins
     return _Attack(
         spec.label,
         keyed,

@@ -92,7 +92,8 @@ def resolve_device(device: str) -> str:
 
 
 def check_material(study: Study) -> int:
-    """Load what the user brought (tasks, backbone, experts) once, to see that it is sound.
+    """Load what the user brought (tasks, attacks' files, black boxes, backbone, experts) once, to see that it is
+    sound.
 
     Returns:
         Bytes of the largest task's image as float32.
@@ -106,11 +107,20 @@ def check_material(study: Study) -> int:
         if source.path is not None:
             task = source.load()
             image_bytes = max(image_bytes, task.test.images[0].nbytes)
-    for target in study.targets:
-        for place in target.callable.values():
-            from mergerisk.transfer import load_callable
+    for attack in study.attacks:
+        from mergerisk.attacks import create
 
-            load_callable(place)
+        create(attack.name, **attack.parameters).check_files()
+    for target in study.targets:
+        from mergerisk.study.black_boxes import make_black_box
+        from mergerisk.transfer import Queries
+
+        for name in target.places:
+            try:
+                # No class name matters before it is asked.
+                make_black_box(target.model_dump(), name, ("", ""), Queries(target.queries or 0))
+            except UserError as error:
+                raise UserError(f"target {target.label}: {error}") from error
     if study.backbone in BACKBONES and not study.experts.files:
         return image_bytes
 

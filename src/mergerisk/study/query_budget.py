@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from mergerisk.disk import flush
 from mergerisk.errors import UserError
 from mergerisk.store.keys import content_key
 from mergerisk.study.files import write_bytes
@@ -67,7 +67,7 @@ class SharedQueries(QueryBudget):
             with FileLock(self.path.with_name(f"{self.path.name}.lock")):
                 write_bytes(self.path, json.dumps({"used": self.check(count)}).encode())
                 for place in (self.path, self.path.parent):
-                    _flush(place)
+                    flush(place)
         except OSError as error:
             raise _unusable(self.path, error) from error
 
@@ -75,14 +75,6 @@ class SharedQueries(QueryBudget):
 def shared_queries(root: Path, spec: Mapping[str, Any]) -> SharedQueries:
     """The budget of a study's target (a ``TargetSpec`` as plain data), counted in the store at ``root``."""
     return SharedQueries(root / "queries" / f"{content_key({'target': spec['label']})[:16]}.json", spec["queries"])
-
-
-def _flush(place: Path) -> None:
-    descriptor = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unusable(path: Path, error: OSError) -> UserError:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from mergerisk.errors import UserError
+from mergerisk.provenance import git_revision, versions
 from mergerisk.store import DamagedArtefactError, Store
 from mergerisk.study.examples import pick_pictures, pictures_to_bytes, read_pictures
 from mergerisk.study.executors.local import run_stages
 from mergerisk.study.files import write_bytes, write_parquet
 from mergerisk.study.planning import image_counts, make_plan, single_step_attacks
 from mergerisk.study.preflight import check_material, check_output, check_queries, check_space, resolve_device
-from mergerisk.study.provenance import git_revision, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +174,8 @@ def load_run(out: Path) -> FinishedRun:
 
 def _needed_bytes(missing: list[Stage], set_bytes: int) -> int:
     """What the missing adversarial images will take, at about half their size in memory."""
-    return sum(stage.kind == "craft" for stage in missing) * set_bytes // 2
+    kept = [stage.parameters["after"] for stage in missing if stage.kind == "craft"]
+    return sum(1 + len(after) for after in kept if isinstance(after, list)) * set_bytes // 2
 
 
 def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, workers: int) -> dict[str, Any]:

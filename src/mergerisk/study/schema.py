@@ -272,9 +272,11 @@ class Study(_Model):
     experts: Experts = Experts()
     merging: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
     attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1)]
-    surrogates: Annotated[tuple[SurrogateSpec, ...], Field(min_length=1, validate_default=True)] = (
-        "expert",  # type: ignore[assignment]  # parsed like a study file's
-        "pretrained",
+    surrogates: Annotated[tuple[SurrogateSpec, ...], Field(min_length=1)] = Field(
+        default_factory=lambda: (
+            SurrogateSpec(members=("expert",), label="expert"),
+            SurrogateSpec(members=("pretrained",), label="pretrained"),
+        )
     )
     targets: tuple[TargetSpec, ...] = ()
     budgets: Budgets
@@ -303,6 +305,8 @@ class Study(_Model):
         _no_twins(merges + [spec.label for spec in self.targets], "target label")
         _no_twins([spec.label for spec in self.attacks], "attack label")
         _no_twins([spec.label for spec in self.surrogates], "surrogate label")
+        ensembles = [spec.label for spec in self.surrogates if len(spec.members) > 1]
+        _no_twins(merges + [spec.label for spec in self.targets] + ensembles, "label of a target and an ensemble")
         _no_twins([str(seed) for seed in self.seeds], "seed")
         names = [task_source(task).name for task in self.tasks]
         for task in self.experts.files:
@@ -329,15 +333,16 @@ class Study(_Model):
         from mergerisk.validation import construct
 
         fine_tune = construct(FineTuning, self.experts.fine_tune, "experts.fine_tune")
+        attacks = tuple(
+            _resolve_attack(spec, self.budgets.steps, f"attacks[{i}]") for i, spec in enumerate(self.attacks)
+        )
+        _check_after(self.budgets.after, attacks)
         return self.model_copy(
             update={
                 "merging": tuple(
                     _resolve_method(spec, len(self.tasks), f"merging[{i}]") for i, spec in enumerate(self.merging)
                 ),
-                "attacks": tuple(
-                    _resolve_attack(spec, self.budgets.steps, f"attacks[{i}]")
-                    for i, spec in enumerate(self.attacks)
-                ),
+                "attacks": attacks,
                 "experts": self.experts.model_copy(update={"fine_tune": dataclasses.asdict(fine_tune)}),
             }
         )
@@ -390,6 +395,14 @@ def _resolve_attack(spec: AttackSpec, steps: int, where: str) -> AttackSpec:
         if hasattr(attack, "steps") and "steps" not in spec.parameters:
             attack = create(spec.name, **spec.parameters, steps=steps)
     return spec.model_copy(update={"parameters": describe(attack)})
+
+
+def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> None:
+    from mergerisk.attacks import create
+
+    most = max(create(spec.name, **spec.parameters).iterations for spec in attacks)
+    if after and after[-1] >= most:
+        raise UserError(f"budgets.after: {after[-1]} steps: no attack of the study takes more than {most}")
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from mergerisk import attacks, merging
 from mergerisk.finetuning import FineTuning, fine_tune, linear_probe
 from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import load_expert
+from mergerisk.provenance import provenance
 from mergerisk.randomness import generator
-from mergerisk.study.provenance import provenance
 from mergerisk.study.workbench import to_arrays
 from mergerisk.tasks import TaskSource, select_balanced
 

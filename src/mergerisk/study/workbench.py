@@ -14,9 +14,10 @@ from mergerisk.attacks import Ensemble
 from mergerisk.merging import Calibration, Merged, create
 from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import Classifier, Head, load_encoder
+from mergerisk.study.black_boxes import make_black_box
 from mergerisk.study.query_budget import shared_queries
 from mergerisk.tasks import TaskArrays, to_task
-from mergerisk.transfer import CallableTarget, HttpTarget, load_callable, predict, predict_variants
+from mergerisk.transfer import predict, predict_variants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,20 +118,8 @@ class Workbench:
     def black_box(self, stage: Stage) -> BlackBox:
         """The target that a stage asks; its queries are counted beside the store's artefacts."""
         spec = json.loads(stage.sources["black_box"])
-        parameters: Any = stage.parameters["black_box"]
-        class_names = self.task(stage).class_names
-        if spec["callable"]:
-            return CallableTarget(load_callable(parameters["place"]), class_names, batch_size=spec["batch_size"])
-        return HttpTarget(
-            parameters["place"],
-            class_names,
-            queries=shared_queries(self.store.root, spec),
-            answer=parameters["answer"],
-            **{
-                name: spec[name]
-                for name in ("batch_size", "timeout", "retries", "token_variable", "header_variables")
-            },
-        )
+        queries = None if spec["queries"] is None else shared_queries(self.store.root, spec)
+        return make_black_box(spec, str(stage.parameters["task"]), self.task(stage).class_names, queries)
 
     def task(self, stage: Stage, role: str = "task") -> Task:
         return self._task(stage.inputs[role])

@@ -1,7 +1,6 @@
 from .black_box import BlackBox as BlackBox
 from .black_box import CallableTarget as CallableTarget
 from .black_box import HttpTarget as HttpTarget
-from .black_box import load_callable as load_callable
 from .evaluate import predict as predict
 from .evaluate import predict_variants as predict_variants
 from .queries import Queries as Queries

@@ -6,7 +6,6 @@ A Python callable, or a service asked over HTTP. Nothing here reads or writes a 
 from __future__ import annotations
 
 import base64
-import importlib
 import io
 import os
 import re
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import UserError, described, did_you_mean, shown_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.transfer.queries import QueryBudget
-
-_READABLE = 200
-"""Characters of somebody else's text in a message."""
 
 _LONGEST_WAIT = 600.0
 """Seconds; a server that asks for more is better asked another day."""
@@ -162,31 +158,7 @@ class CallableTarget(BlackBox):
         except UserError:
             raise
         except Exception as error:  # somebody else's code: it may raise anything
-            raise UserError(f"{self.name} fails: {_described(error)}") from error
-
-
-def load_callable(spec: str) -> Callable[[torch.Tensor], Any]:
-    """What ``package.module:function`` names, for :class:`CallableTarget`.
-
-    Raises:
-        UserError: the module is missing or fails when imported, has no such attribute, or it cannot be called.
-    """
-    module_name, _, attribute = spec.partition(":")
-    if not module_name or not attribute:
-        raise UserError(f"{spec!r}: a callable is written package.module:function")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # importing runs somebody else's code
-        hint = "; is it installed, or on PYTHONPATH?" if isinstance(error, ModuleNotFoundError) else ""
-        raise UserError(f"{spec!r}: cannot be imported: {_described(error)}{hint}") from error
-    public = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-    if not hasattr(module, attribute):
-        raise UserError(f"{spec!r}: the module has no {attribute!r}{did_you_mean(attribute, public)}")
-    function = getattr(module, attribute)
-    if not callable(function):
-        raise UserError(f"{spec!r}: a {type(function).__name__}, which cannot be called")
-    found: Callable[[torch.Tensor], Any] = function
-    return found
+            raise UserError(f"{self.name} fails: {described(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -281,13 +253,13 @@ class HttpTarget(BlackBox):
             try:
                 response = client.post(self.url, json=content)
             except httpx2.TransportError as error:
-                fault, asked = _described(error), 0.0
+                fault, asked = described(error), 0.0
                 continue
             except httpx2.HTTPError as error:
-                raise UserError(f"{self.url}: {_described(error)}") from error
+                raise UserError(f"{self.url}: {described(error)}") from error
             if response.is_success:
                 return response
-            fault = f"status {response.status_code}: {_shown_text(response.text)}"
+            fault = f"status {response.status_code}: {shown_text(response.text)}"
             if response.status_code != httpx2.codes.TOO_MANY_REQUESTS and not response.is_server_error:
                 raise UserError(f"{self.url}: {fault}")
             asked = _retry_after(response.headers.get("Retry-After", ""))
@@ -302,11 +274,11 @@ class HttpTarget(BlackBox):
         try:
             content = response.json()
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{self.url}: answers with what is no JSON: {_shown_text(response.text)}") from error
+            raise UserError(f"{self.url}: answers with what is no JSON: {shown_text(response.text)}") from error
         answer = content.get(self.answer) if isinstance(content, dict) else None
         if not isinstance(answer, list):
             raise UserError(
-                f'{self.url}: must answer with {{"{self.answer}": […]}}, got {_shown_text(response.text)}'
+                f'{self.url}: must answer with {{"{self.answer}": […]}}, got {shown_text(response.text)}'
             )
         return self._from_labels(answer, count) if self.answer == "labels" else self._from_scores(answer, count)
 
@@ -367,16 +339,6 @@ def _retry_after(header: str) -> float:
         return 0.0
     # A date without a zone is in UTC.
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-
-
-def _described(error: Exception) -> str:
-    return _shown_text(f"{type(error).__name__}: {error}".removesuffix(": "))
-
-
-def _shown_text(text: str) -> str:
-    """The start of a text, on one line."""
-    line = " ".join(text[: 4 * _READABLE].split())
-    return (line if len(line) <= _READABLE else f"{line[:_READABLE]}…") or "(nothing)"
 
 
 def _shown(answer: object) -> str:

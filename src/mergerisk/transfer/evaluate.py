@@ -79,6 +79,6 @@ def _predict(
             raise UserError("a target's logits hold NaN; check its weights")
         return stacked.argmax(dim=2).cpu()
 
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: what is predicted may be attacked next
         nothing = torch.empty(classifiers, 0, dtype=torch.int64)
         return torch.cat([nothing, *in_portions(portion, len(images), batch_size)], dim=1)

@@ -6,12 +6,9 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mergerisk._version import __version__
-
-if TYPE_CHECKING:
-    from mergerisk.store import Json
 
 _RECORDED = (
     "torch",
@@ -32,14 +29,14 @@ def versions() -> dict[str, str]:
     return found | {name: metadata.version(name) for name in _RECORDED}
 
 
-def provenance(device: str) -> dict[str, Json]:
+def provenance(device: str) -> dict[str, Any]:
     """Versions, platform and device."""
     return {"versions": versions(), "platform": platform.platform(), "device": device}
 
 
 def git_revision() -> str | None:
     """The revision of the checkout the package runs from, with ``-dirty`` if it was edited; None if installed."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parent
     top = _git("rev-parse", "--show-toplevel", folder=package)
     # An environment inside somebody's own repository must not lend us that repository's revision.
     if top is None or Path(top).resolve() / "src" / "mergerisk" != package:

@@ -1,4 +1,4 @@
-"""What a person sees while adversarial images are crafted."""
+"""What a person sees of one long piece of work."""
 
 from __future__ import annotations
 
@@ -7,34 +7,43 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-_LINE_EVERY = 15.0
+    from rich.progress import ProgressColumn
+
+LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""
 
 
-class AttackProgress:
-    """A bar in a terminal; a line now and then elsewhere."""
+class Bar:
+    """A bar in a terminal; a line now and then elsewhere.
 
-    def __init__(self, console: Console | None = None) -> None:
+    Args:
+        what: the work, in a word.
+        amount: how its amount is shown.
+        console: where.
+    """
+
+    def __init__(self, what: str, amount: ProgressColumn, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
+        self._what = what
         self._live = console.is_terminal
         self._progress = Progress(
-            TextColumn("crafting"),
+            TextColumn(what),
             BarColumn(bar_width=30),
-            TaskProgressColumn(),
+            amount,
             TimeRemainingColumn(),
             console=console,
             transient=True,
         )
-        self._bar = self._progress.add_task("crafting", start=False, total=None)
+        self._bar = self._progress.add_task(what, start=False, total=None)
         self._begun: float | None = None
         self._said = 0.0
 
-    def __enter__(self) -> AttackProgress:
+    def __enter__(self) -> Bar:
         return self
 
     def __exit__(
@@ -44,7 +53,7 @@ class AttackProgress:
             self._progress.stop()
 
     def listen(self, done: int, total: int) -> None:
-        """Take note of passes of one image through a model."""
+        """Take note of work done."""
         now = time.monotonic()
         if self._begun is None:
             self._begun = self._said = now
@@ -53,9 +62,9 @@ class AttackProgress:
                 self._progress.start_task(self._bar)
         if self._live:
             self._progress.update(self._bar, completed=done, total=total)
-        elif now - self._said > _LINE_EVERY:
+        elif now - self._said > LINE_EVERY:
             self._said = now
             left = (now - self._begun) / done * (total - done)
             click.echo(
-                f"[{now - self._begun:4.0f} s] crafting, {done / total:.0%}, about {left:.0f} s left", err=True
+                f"[{now - self._begun:4.0f} s] {self._what}, {done / total:.0%}, about {left:.0f} s left", err=True
             )
