@@ -12,6 +12,7 @@ from mergerisk.report.export import summary_to_json
 from mergerisk.report.page import render_html
 from mergerisk.store import Store
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
+from mergerisk.study.locating import locate
 from mergerisk.study.planning import make_plan
 from mergerisk.study.preflight import check_material
 from mergerisk.study.running import Options, load_run, run_study, store_folder
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.report.summary import Summary
-    from mergerisk.study.planning import Plan, Stage
+    from mergerisk.study.planning import Plan
     from mergerisk.study.running import FinishedRun
+    from mergerisk.study.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def run(
     workers: int | None = 1,
     store: str | Path | None = None,
     data: str | Path | None = None,
+    offline: bool = False,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
     listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> StudyResult:
@@ -90,6 +93,7 @@ def run(
             known; None chooses by the machine.
         store: folder of artefacts, to share between studies; ``OUT/store`` by default.
         data: what relative paths in the study are relative to; by default the study file's folder.
+        offline: take what comes from a hub from the cache of downloads only.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.
 
@@ -101,7 +105,7 @@ def run(
     resolved = study.resolved() if isinstance(study, Study) else load_study(study, data=data)
     adjusted = adjust(resolved, seed=seed, limit=limit)
     folder = _folder(adjusted, out)
-    options = Options(Path(store) if store is not None else None, device, workers)
+    options = Options(Path(store) if store is not None else None, device, workers, offline=offline)
     finished = run_study(adjusted, folder, options, prepared=prepared, listener=listener)
     return _write(finished, folder)
 
@@ -114,6 +118,7 @@ def plan(
     limit: int | None = None,
     store: str | Path | None = None,
     data: str | Path | None = None,
+    offline: bool = False,
 ) -> tuple[Plan, Store | None]:
     """What :func:`run` with the same arguments would do, and the store it would use, if that exists.
 
@@ -121,19 +126,20 @@ def plan(
         UserError: the study or a file it names is at fault.
     """
     adjusted = adjust(load_study(study, data=data), seed=seed, limit=limit)
+    placed, _ = locate(adjusted, offline=offline)
     folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
-    return make_plan(adjusted), Store(folder) if folder.is_dir() else None
+    return make_plan(placed), Store(folder) if folder.is_dir() else None
 
 
-def validate(study: str | Path, *, data: str | Path | None = None) -> Plan:
+def validate(study: str | Path, *, data: str | Path | None = None, offline: bool = False) -> Plan:
     """The plan of a study whose every file was loaded and checked.
 
     Raises:
         UserError: the study or a file it names is at fault.
     """
-    checked = load_study(study, data=data)
-    check_material(checked)
-    return make_plan(checked)
+    placed, _ = locate(load_study(study, data=data), offline=offline)
+    check_material(placed)
+    return make_plan(placed)
 
 
 def write_report(folder: str | Path) -> StudyResult:

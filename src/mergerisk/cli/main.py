@@ -19,7 +19,7 @@ from mergerisk.errors import UserError
 LISTS = ["tasks", "backbones", "merging", "attacks", "inputs", "filters", "studies"]
 """What ``mergerisk list`` can show."""
 
-EXIT_FAULT, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAULT, EXIT_MISTAKE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 _STUDY = click.argument("study")
 _SEED = click.option("--seed", type=int, help="Replace the study's seeds by this one.")
@@ -40,6 +40,16 @@ _STORE = click.option(
     help="Folder of artefacts, to share between studies.  [default: OUT/store]",
 )
 
+_OFFLINE = click.option("--offline", is_flag=True, help="Take what comes from the hub from its cache only.")
+
+_DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+_WORKERS = click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Processes to compute with.  [default: one per core, at most 4; one on a GPU]",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mergerisk")
@@ -58,13 +68,9 @@ def cli(debug: bool) -> None:  # read by `main`
 @_DATA
 @_SEED
 @_LIMIT
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option(
-    "--workers",
-    type=int,
-    metavar="N",
-    help="Processes to compute with.  [default: one per core, at most 4; one on a GPU]",
-)
+@_OFFLINE
+@_DEVICE
+@_WORKERS
 def run(
     study: str,
     out: Path | None,
@@ -72,6 +78,7 @@ def run(
     data: Path | None,
     seed: int | None,
     limit: int | None,
+    offline: bool,
     device: str,
     workers: int | None,
 ) -> None:
@@ -93,6 +100,7 @@ def run(
             workers=workers,
             store=store,
             data=data,
+            offline=offline,
             prepared=progress.prepare,
             listener=progress.listen,
         )
@@ -106,32 +114,94 @@ def run(
 @_DATA
 @_SEED
 @_LIMIT
+@_OFFLINE
 def plan(
-    study: str, out: Path | None, store: Path | None, data: Path | None, seed: int | None, limit: int | None
+    study: str,
+    out: Path | None,
+    store: Path | None,
+    data: Path | None,
+    seed: int | None,
+    limit: int | None,
+    offline: bool,
 ) -> None:
     """Show what running STUDY would do: stages, counts, what is there already, and the work left."""
     from mergerisk import api
     from mergerisk.cli.words import describe_plan
 
-    click.echo(describe_plan(*api.plan(study, out, store=store, data=data, seed=seed, limit=limit)))
+    made = api.plan(study, out, store=store, data=data, seed=seed, limit=limit, offline=offline)
+    click.echo(describe_plan(*made))
 
 
 @cli.command()
 @_STUDY
 @_DATA
-def validate(study: str, data: Path | None) -> None:
+@_OFFLINE
+def validate(study: str, data: Path | None, offline: bool) -> None:
     """Check STUDY and every file it names, without running anything."""
     from mergerisk import api
 
-    checked = api.validate(study, data=data)
+    checked = api.validate(study, data=data, offline=offline)
     click.echo(f"{study}: valid; {checked.study.settings} settings in {len(checked.stages)} stages")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: audits/NAME]", metavar="DIR"
+)
+@_STORE
+@_LIMIT
+@_OFFLINE
+@_DEVICE
+@_WORKERS
+@click.option(
+    "--fail-if",
+    "gates",
+    multiple=True,
+    metavar="GATE",
+    help="Exit with 3 if it holds, as 'relative_asr > 0.9 at 4/255'; repeatable.",
+)
+def audit(
+    file: Path,
+    out: Path | None,
+    store: Path | None,
+    limit: int | None,
+    offline: bool,
+    device: str,
+    workers: int | None,
+    gates: tuple[str, ...],
+) -> None:
+    """Audit a merged model, or choose the safest way to merge, as the YAML file FILE says.
+
+    Exits with 3 if a gate fails, so that it can stand in a release pipeline.
+    """
+    from mergerisk.audit import audit as run_audit
+    from mergerisk.cli.progress import StudyProgress
+    from mergerisk.cli.words import describe_audit
+
+    with StudyProgress() as progress:
+        result = run_audit(
+            file,
+            out,
+            fail_if=gates,
+            limit=limit,
+            device=device,
+            workers=workers,
+            store=store,
+            offline=offline,
+            prepared=progress.prepare,
+            listener=progress.listen,
+        )
+    click.echo(describe_audit(result))
+    if result.verdict.failed:
+        sys.exit(EXIT_GATE)
 
 
 @cli.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to make.")
 @click.option("--force", is_flag=True, help="Replace what an earlier merge left in DIR.")
-@click.option("--offline", is_flag=True, help="Take models of the hub from the cache of downloads only.")
+@_OFFLINE
 @click.option("--checksums", is_flag=True, help="Name the SHA-256 of every local ingredient in the model card.")
 def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) -> None:
     """Merge checkpoints on disk or on the hub, as the YAML file RECIPE says, into a model in DIR.
@@ -183,10 +253,10 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
 @click.option("--target-label", metavar="CLASS", help="The label to aim at, by name or index.")
 @click.option("--target", "targets", multiple=True, metavar="MODEL", help="Measure transfer on MODEL; repeatable.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@_DEVICE
 @click.option("--batch-size", type=int, default=32, show_default=True, metavar="N", help="Images at a time.")
 @click.option("--limit", type=int, metavar="N", help="Attack at most N images, evenly over the classes.")
-@click.option("--offline", is_flag=True, help="Take models of the hub from the cache of downloads only.")
+@_OFFLINE
 @click.option("--force", is_flag=True, help="Replace what an earlier attack left in DIR.")
 def attack(
     model: str,
@@ -271,7 +341,7 @@ def list_(what: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error is one line, and a traceback only with ``--debug``.
 
-    Exit codes: 0 done, 1 our fault, 2 the user's mistake.
+    Exit codes: 0 done, 1 our fault, 2 the user's mistake, 3 a gate failed, 130 interrupted.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
@@ -283,7 +353,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(_one_line(error), EXIT_MISTAKE, debug)
     except (click.Abort, KeyboardInterrupt):
-        kept = "; run again to resume: everything finished is kept" if "run" in given else ""
+        kept = "; run again to resume: everything finished is kept" if {"run", "audit"} & set(given) else ""
         _fail(f"interrupted{kept}", EXIT_INTERRUPTED, debug)
     except UserError as error:
         _fail(str(error), EXIT_MISTAKE, debug)

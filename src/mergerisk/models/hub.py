@@ -43,9 +43,15 @@ def fetch(spec: str, *, offline: bool = False, endpoint: str | None = None, cach
     if is_path(spec):
         raise UserError(f"{path}: no such file or folder")
     name, _, revision = spec.partition("@")
-    if not _HUB_ID.fullmatch(name):
+    if not is_hub_id(spec):
         raise UserError(f"{spec!r}: no such file or folder; a model on the hub is written org/name")
     return _download(name, revision or None, offline=offline, endpoint=endpoint, cache=cache)
+
+
+def is_hub_id(spec: str) -> bool:
+    """Whether a spec is written as a model of the hub, and no such path exists."""
+    name = spec.partition("@")[0]
+    return _HUB_ID.fullmatch(name) is not None and not is_path(spec) and not Path(spec).expanduser().exists()
 
 
 def is_path(spec: str) -> bool:

@@ -53,7 +53,7 @@ def _record(run: FinishedRun) -> RunRecord:
         description=study.description,
         backbone=study.backbone,
         tasks=tuple(run.clean["task"].unique()),
-        methods=tuple(spec.label for spec in study.merging),
+        methods=study.target_labels,
         attacks=tuple(spec.label for spec in study.attacks),
         surrogates=tuple(spec.label for spec in study.surrogates),
         epsilons=study.budgets.epsilon,

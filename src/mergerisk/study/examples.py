@@ -42,7 +42,7 @@ class Picture:
 def pick_pictures(plan: Plan, store: Store, outcomes: pd.DataFrame) -> Iterator[Picture]:
     """One per task, each with another attack: an image that surrogate and target know and both mistake."""
     study, seed = plan.study, plan.study.seeds[0]
-    surrogate, target = study.surrogates[0].label, study.merging[0].label
+    surrogate, target = study.surrogates[0].label, study.target_labels[0]
     chosen = outcomes[
         (outcomes["seed"] == seed) & (outcomes["surrogate"] == surrogate) & (outcomes["target"] == target)
     ]

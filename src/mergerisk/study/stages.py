@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,9 +11,10 @@ import torch
 from mergerisk import attacks, merging
 from mergerisk.finetuning import FineTuning, fine_tune, linear_probe
 from mergerisk.merging.catalogue import CORRECTIONS
-from mergerisk.models import load_expert
+from mergerisk.models import load_expert, zero_shot
 from mergerisk.provenance import provenance
 from mergerisk.randomness import generator
+from mergerisk.study.heads import fitting_head
 from mergerisk.study.workbench import to_arrays
 from mergerisk.tasks import TaskSource, select_balanced
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.store import Json
-    from mergerisk.study.planning import Stage
+    from mergerisk.study.stage import Stage
     from mergerisk.study.workbench import Workbench
     from mergerisk.tasks import Task
 
@@ -69,10 +69,20 @@ def make_task(stage: Stage, bench: Workbench) -> Result:  # noqa: ARG001  # ever
 
 
 def make_head(stage: Stage, bench: Workbench) -> Result:
-    """A linear probe on the pretrained encoder."""
+    """A linear probe on the pretrained encoder, a head from class names, or one that comes with a classifier."""
     parameters: Any = stage.parameters
-    head = linear_probe(bench.base(stage), bench.task(stage), regularization=parameters["regularization"])
-    return Result({"weight": head.weight.numpy(), "bias": head.bias.numpy()})
+    task = bench.task(stage)
+    if "zero_shot" in parameters:
+        prompts = parameters["zero_shot"]
+        names = tuple(prompts["class_names"] or task.class_names)
+        head = zero_shot(stage.sources["backbone"], names, prompts["templates"], device=bench.compute.device)
+    elif "checkpoint" in parameters:
+        head = fitting_head(stage.sources["file"], task.name, task.class_names)
+    else:
+        head = linear_probe(bench.base(stage), task, regularization=parameters["regularization"])
+    return Result(
+        {"weight": head.weight.cpu().numpy(), "bias": head.bias.cpu().numpy()}, {"normalize": head.normalize}
+    )
 
 
 def make_expert(stage: Stage, bench: Workbench) -> Result:
@@ -80,7 +90,7 @@ def make_expert(stage: Stage, bench: Workbench) -> Result:
     parameters: Any = stage.parameters
     base = bench.base(stage)
     if "file" in stage.sources:
-        return Result(to_arrays(load_expert(base, Path(stage.sources["file"]))))
+        return Result(to_arrays(load_expert(base, stage.sources["file"])))
     expert = fine_tune(
         base,
         bench.head(stage),

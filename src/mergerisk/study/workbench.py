@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mergerisk.merging import Correction
     from mergerisk.models import Encoder, State
     from mergerisk.store import Artefact, Store
-    from mergerisk.study.planning import Stage
+    from mergerisk.study.stage import Stage
     from mergerisk.tasks import Task
     from mergerisk.transfer import BlackBox
 
@@ -60,7 +60,7 @@ class Workbench:
         self.store = store
         self.compute = compute
         self._artefacts: OrderedDict[str, Artefact] = OrderedDict()
-        self._base = lru_cache(maxsize=1)(self._load_base)
+        self._base = lru_cache(maxsize=2)(self._load_base)
         self._merged = lru_cache(maxsize=4)(self._load_merged)
         self._task = lru_cache(maxsize=8)(self._load_task)
 
@@ -98,7 +98,8 @@ class Workbench:
         """The model a stage crafts on: an encoder under the task's head, or an ensemble of such."""
         head = self.head(stage)
         if "members" not in stage.parameters:
-            return Classifier(self.encoder(stage), head)
+            (adapter,) = self.adapters(stage).values()
+            return Classifier(self.encoder(stage), head, adapter)
         members: Any = stage.parameters["members"]
         encoders = [self.merged(stage, f"member/{name}").encoder for name in members]
         combine: Any = stage.parameters["combine"]
@@ -125,8 +126,9 @@ class Workbench:
         return self._task(stage.inputs[role])
 
     def head(self, stage: Stage, role: str = "head") -> Head:
+        kept = self.artefact(stage.inputs[role])
         arrays = self.arrays(stage.inputs[role])
-        return Head(arrays["weight"], arrays["bias"])
+        return Head(arrays["weight"], arrays["bias"], normalize=kept.info.get("normalize", False))
 
     def adapters(self, stage: Stage) -> dict[str, nn.Module | None]:
         """The variants of an encoder group for the stage's task, in the group's order."""
