@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError, first_line
-from mergerisk.models.checkpoints import ADAPTER_CONFIG, INDEX, PICKLES, WEIGHTS
+from mergerisk.models.files import ADAPTER_CONFIG, CONFIG, INDEX, PICKLES, PREPROCESSOR, TOKENIZER, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_CONFIGS = ("config.json", "preprocessor_config.json", ADAPTER_CONFIG)
+_CONFIGS = (CONFIG, PREPROCESSOR, ADAPTER_CONFIG, *TOKENIZER)
 
 _PATIENCE = 15.0
 """Seconds that the hub may take to answer."""
@@ -24,8 +24,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 def fetch(spec: str, *, offline: bool = False, endpoint: str | None = None, cache: Path | None = None) -> Path:
     """The file or folder that ``spec`` names, downloaded if need be.
 
-    A path that exists wins. Of a hub's repository only safetensors at its top and the configurations beside them
-    are downloaded, into the cache that transformers uses too.
+    A path that exists wins. Of a hub's repository only safetensors at its top and the configurations and
+    tokenizers beside them are downloaded, into the cache that transformers uses too.
 
     Args:
         spec: a file, a folder, ``org/name`` or ``org/name@revision``.
@@ -97,9 +97,8 @@ def _download(name: str, revision: str | None, *, offline: bool, endpoint: str |
     if folder is not None and any(folder.glob("*.safetensors")):
         return folder
     if fault is None:
-        raise UserError(
-            f"{where}: no such folder, and not in the cache of downloads; fetch it once without --offline"
-        )
+        lacking = "not in the cache of downloads" if folder is None else f"{folder} lacks {WEIGHTS}"
+        raise UserError(f"{where}: no such folder, and {lacking}; fetch it once without --offline")
     raise UserError(
         f"{where}: no such folder, and it cannot be downloaded: {first_line(fault)}; mend that, or give a folder"
     ) from fault

@@ -1,4 +1,4 @@
-"""Heads that come with a classifier, fitted to a task's labels."""
+"""Heads that no image of the study makes, fitted to a task's labels."""
 
 from __future__ import annotations
 
@@ -48,3 +48,24 @@ def fitting_head(spec: str, task: str, class_names: Sequence[str]) -> Head:
         )
     order = [known.index(name) for name in class_names]
     return Head(head.weight[order], head.bias[order], normalize=head.normalize)
+
+
+def prompt_names(task: str, class_names: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
+    """What prompts call a task's classes.
+
+    Args:
+        task: the task's name, for messages.
+        class_names: the task's own.
+        given: others, in the order of the labels; None for the task's own.
+
+    Raises:
+        UserError: there are not as many.
+    """
+    if given is None:
+        return tuple(class_names)
+    if len(given) != len(class_names):
+        raise UserError(
+            f"heads.class_names.{task}: {len(given)} names for prompts, the task has {len(class_names)} classes; "
+            "give one name per class, in the order of the labels"
+        )
+    return tuple(given)

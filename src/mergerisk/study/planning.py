@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
-from mergerisk.models.loading import backbone_identity, folder_identity
+from mergerisk.models.experts import expert_identity
+from mergerisk.models.loading import backbone_identity, text_identity
+from mergerisk.models.templates import CLASS_NAMES, templates_for
 from mergerisk.study.groups import Architecture, Backbone, BlackBoxGroup, EncoderGroup, EnsembleGroup
 from mergerisk.study.specs import OTHER_ARCHITECTURE, OUTSIDER, Outsider
 from mergerisk.study.stage import STAGE_VERSIONS, Stage
@@ -223,25 +225,19 @@ class _Planner:
         if heads.source == "linear_probe":
             return self._probe(task, task_key, backbone)
         if heads.source == "zero_shot":
-            return self._add(
-                Stage(
-                    "head",
-                    task,
-                    {"backbone": backbone.identity, "zero_shot": self._prompts(task)},
-                    {"task": task_key},
-                    backbone.sources,
-                )
-            )
+            text = text_identity(self.study.backbone)
+            parameters: dict[str, Json] = {"zero_shot": self._prompts(task), "text": {**text}}
+            return self._add(Stage("head", task, parameters, {"task": task_key}, backbone.sources))
         spec = heads.files.get(task) or self.study.experts.files.get(task) or self.study.backbone
-        parameters = {"checkpoint": _model_identity(spec)}
+        parameters = {"checkpoint": {**expert_identity(spec)}}
         return self._add(Stage("head", task, parameters, {"task": task_key}, {"file": spec}))
 
     def _prompts(self, task: str) -> dict[str, Json]:
         """What a zero-shot head is made of; no class names for the task's own."""
-        heads = self.study.heads
-        names = heads.class_names.get(task)
+        heads, spec = self.study.heads, self.tasks[task].spec
+        names = heads.class_names.get(task) or CLASS_NAMES.get(spec)
         return {
-            "templates": list(heads.templates.get(task, templates_of(task))),
+            "templates": list(heads.templates.get(task) or templates_for(task)),
             "class_names": None if names is None else list(names),
         }
 
@@ -251,7 +247,7 @@ class _Planner:
 
     def _load(self, name: str, spec: str) -> str:
         """A model made elsewhere."""
-        parameters: dict[str, Json] = {"backbone": self.backbone.identity, "file": _model_identity(spec)}
+        parameters: dict[str, Json] = {"backbone": self.backbone.identity, "file": {**expert_identity(spec)}}
         return self._add(Stage("expert", name, parameters, {}, {**self.backbone.sources, "file": spec}))
 
     def _expert(self, task: str, material: _Material, seed: int) -> str:
@@ -576,8 +572,3 @@ def _read_images(parameters: Mapping[str, Any], tasks: int) -> dict[str, int]:
         return {"gradient": parameters.get("examples", 256) * tasks}
     drawn = parameters.get("batches", 1) * parameters.get("batch_size", 1)
     return {"training": parameters["steps"] * drawn * tasks}
-
-
-def _model_identity(spec: str) -> Json:
-    path = Path(spec)
-    return {**folder_identity(path)} if path.is_dir() else file_digest(path)

@@ -14,7 +14,7 @@ from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import load_expert, zero_shot
 from mergerisk.provenance import provenance
 from mergerisk.randomness import generator
-from mergerisk.study.heads import fitting_head
+from mergerisk.study.heads import fitting_head, prompt_names
 from mergerisk.study.workbench import to_arrays
 from mergerisk.tasks import TaskSource, select_balanced
 
@@ -74,7 +74,7 @@ def make_head(stage: Stage, bench: Workbench) -> Result:
     task = bench.task(stage)
     if "zero_shot" in parameters:
         prompts = parameters["zero_shot"]
-        names = tuple(prompts["class_names"] or task.class_names)
+        names = prompt_names(task.name, task.class_names, prompts["class_names"])
         head = zero_shot(stage.sources["backbone"], names, prompts["templates"], device=bench.compute.device)
     elif "checkpoint" in parameters:
         head = fitting_head(stage.sources["file"], task.name, task.class_names)
