@@ -20,16 +20,22 @@ Repositories = dict[str, dict[str, bytes]]
 
 @contextmanager
 def hub(
-    repositories: Repositories, *, gated: tuple[str, ...] = (), dropping: tuple[str, ...] = ()
+    repositories: Repositories,
+    *,
+    gated: tuple[str, ...] = (),
+    dropping: tuple[str, ...] = (),
+    dropping_once: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, list[str]]]:
     """Serve repositories; yields the address and the list of requests, which grows.
 
     Args:
         repositories: what there is.
         gated: repositories whose files need a login; what they hold may be listed.
-        dropping: files whose transfer breaks off half way.
+        dropping: files whose every transfer breaks off half way.
+        dropping_once: files whose first transfer does; later ones may start where it ended.
     """
     requests: list[str] = []
+    dropped: set[str] = set()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -75,10 +81,16 @@ def hub(
                 self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
                 return
             headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
-            if body and file in dropping:
+            start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
+            if body and (file in dropping or (file in dropping_once and file not in dropped)):
+                dropped.add(file)
                 self._start(200, len(content), headers)
                 self.wfile.write(content[: len(content) // 2])
                 self.close_connection = True
+            elif body and start:
+                requests[-1] += f" from {start}"
+                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                self._send(206, content[start:], headers)
             else:
                 self._send(200, content, headers, body=body)
 

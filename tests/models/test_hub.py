@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.hub import commit_of, fetch
+from mergerisk.models.hub import commit_of, fetch, pinned
 from tests.models.hub_stand_in import COMMIT, hub
 
 if TYPE_CHECKING:
@@ -139,3 +139,45 @@ def test_a_transfer_that_breaks_off_leaves_no_half_model(tmp_path: Path, monkeyp
             fetch("org/name", offline=True, cache=tmp_path)
     with hub({"org/name": MODEL}) as (address, _):
         assert len(Checkpoint(fetch("org/name", endpoint=address, cache=tmp_path))) == 1
+
+
+def test_a_transfer_goes_on_where_it_broke_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)  # what is kept is whole chunks
+    with hub({"org/name": MODEL}, dropping_once=("model.safetensors",)) as (address, requests):
+        folder = fetch("org/name", endpoint=address, cache=tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert f"GET /org/name/resolve/{COMMIT}/model.safetensors from {len(WEIGHTS) // 2000 * 1000}" in requests
+
+
+def test_tokenizers_come_with_the_model(tmp_path: Path) -> None:
+    tokenizer = {"vocab.json": b"{}", "merges.txt": b"", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}
+    with hub({"org/name": MODEL | tokenizer | {"flax_model.msgpack": b"other"}}) as (address, _):
+        folder = fetch("org/name", endpoint=address, cache=tmp_path)
+    assert {path.name for path in folder.iterdir()} == {*MODEL, *tokenizer}
+
+
+def test_offline_it_is_said_what_the_cache_lacks(tmp_path: Path) -> None:
+    with hub({"org/name": MODEL}) as (address, _):
+        folder = fetch("org/name", endpoint=address, cache=tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=rf"org/name: .*{COMMIT} lacks model\.safetensors; .*without --offline"):
+        fetch("org/name", offline=True, cache=tmp_path)
+
+
+def test_a_pinned_id_names_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hub({"org/name": MODEL}) as (address, _):
+        folder = fetch("org/name", endpoint=address, cache=tmp_path)
+    asked: list[str] = []
+
+    def fetch_here(spec: str, *, offline: bool) -> Path:
+        asked.append(f"{spec} {offline}")
+        return folder
+
+    monkeypatch.setattr("mergerisk.models.hub.fetch", fetch_here)
+    assert pinned("org/name") == f"org/name@{COMMIT}"
+    assert pinned("org/name@main", offline=True) == f"org/name@{COMMIT}"
+    assert asked == ["org/name False", "org/name@main True"]
+    for spec in ("starter-vit", str(tmp_path), "timm:vit", "package.module:factory", "./org/name", "a/b/c"):
+        assert pinned(spec) == spec
+    assert len(asked) == 2

@@ -176,38 +176,19 @@ def load(who: str, folder: Path, *, image_size: int | None = None) -> Encoder:
     Raises:
         UserError: see :func:`mergerisk.load_encoder`.
     """
-    import transformers
-
-    settings = read_json(folder / CONFIG)
-    family = family_of(who, settings)
+    family = family_of(who, read_json(folder / CONFIG))
     try:
         checkpoint = Checkpoint(folder)  # refuses pickles, and files that are cut short
     except UserError as error:
         raise UserError(f"{who}: cannot be loaded: {error}") from error
-    architecture: Any = getattr(transformers, family.model)
-    try:
-        with quiet_transformers():
-            loaded: Any = architecture.from_pretrained(
-                folder,
-                config=architecture.config_class.from_pretrained(folder, local_files_only=True),
-                dtype=torch.float32,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                **family.options,
-            )
-    except Exception as error:  # whatever a configuration makes its model's code do
-        raise UserError(f"{who}: cannot be loaded: {described(error)}") from error
-    model, findings = loaded
-    if findings["missing_keys"]:
-        raise UserError(f"{who}: {checkpoint.files[0].name} lacks tensor {min(findings['missing_keys'])!r}")
     file, pixels = folder / PREPROCESSOR, read_preprocessor(folder)
+    normalization = parse_normalization(file, pixels, family.normalization)
+    model = from_folder(who, folder, family.model, **family.options)
     native = getattr(model.config, "image_size", None)
     usual = (pretrained_side(file, pixels) if family.any_size else None) or _square(who, native) or _USUAL
     size = usual if image_size is None else image_size
     _check_size(who, size, family, model.config)
     features, width = family.features(model.config, checkpoint, size != native)
-    normalization = parse_normalization(file, pixels, family.normalization)
     encoder = Encoder(
         model,
         width=width,
@@ -218,6 +199,41 @@ def load(who: str, folder: Path, *, image_size: int | None = None) -> Encoder:
     )
     check_finite(encoder.state(), who)
     return encoder.requires_grad_(False).eval()
+
+
+def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> Any:
+    """A model of one of transformers' classes, float32, with all of its tensors from the folder's checkpoint.
+
+    Raises:
+        UserError: it cannot be loaded, or tensors are missing or have other shapes; ``who`` begins the message.
+    """
+    import transformers
+
+    kind: Any = getattr(transformers, architecture)
+    try:
+        with quiet_transformers():
+            loaded: Any = kind.from_pretrained(
+                folder,
+                config=kind.config_class.from_pretrained(folder, local_files_only=True),
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # said below in one line
+                **options,
+            )
+    except Exception as error:  # whatever a configuration makes its model's code do
+        raise UserError(f"{who}: cannot be loaded: {described(error)}") from error
+    model, findings = loaded
+    if findings["mismatched_keys"]:
+        name, found, wanted = min(findings["mismatched_keys"])
+        raise UserError(
+            f"{who}: cannot be loaded: tensor {name!r} has shape {tuple(found)}, but {CONFIG} makes it "
+            f"{tuple(wanted)}; the two belong to different models"
+        )
+    if findings["missing_keys"]:
+        raise UserError(f"{who}: the checkpoint lacks tensor {min(findings['missing_keys'])!r}")
+    return model
 
 
 def named_classes(names: Mapping[Any, Any] | None, count: int) -> tuple[str, ...] | None:

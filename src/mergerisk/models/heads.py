@@ -11,7 +11,7 @@ from mergerisk.errors import UserError, described
 from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.models.checks import check_finite
 from mergerisk.models.classifier import Head
-from mergerisk.models.families import family_of, named_classes
+from mergerisk.models.families import family_of, from_folder, named_classes
 from mergerisk.models.files import CONFIG, read_json
 from mergerisk.models.loading import LIBRARIES, backbone_folder, quiet_transformers
 
@@ -117,23 +117,7 @@ def _transformers_folder(name: str, *, offline: bool) -> Path:
 
 
 def _text_tower(name: str, folder: Path) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    try:
-        with quiet_transformers():
-            loaded: Any = CLIPTextModel.from_pretrained(
-                folder,
-                config=CLIPTextConfig.from_pretrained(folder, local_files_only=True),
-                dtype=torch.float32,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except Exception as error:  # whatever a configuration makes its model's code do
-        raise UserError(f"{name}: its text tower cannot be loaded: {described(error)}") from error
-    tower, findings = loaded
-    if findings["missing_keys"]:
-        raise UserError(f"{name}: its text tower lacks tensor {min(findings['missing_keys'])!r}")
+    tower = from_folder(f"{name}: text tower", folder, "CLIPTextModel")
     check_finite(tower.state_dict(), name)
     return tower.requires_grad_(False).eval()
 
