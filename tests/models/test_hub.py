@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.hub import commit_of, fetch, pinned
+from mergerisk.models.hub import commit_of, fetch, is_hub_id
 from tests.models.hub_stand_in import COMMIT, hub
 
 if TYPE_CHECKING:
@@ -165,19 +165,19 @@ def test_offline_it_is_said_what_the_cache_lacks(tmp_path: Path) -> None:
         fetch("org/name", offline=True, cache=tmp_path)
 
 
-def test_a_pinned_id_names_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with hub({"org/name": MODEL}) as (address, _):
-        folder = fetch("org/name", endpoint=address, cache=tmp_path)
-    asked: list[str] = []
+@pytest.mark.parametrize("spec", ["org/name", "org/name@main", f"org/name@{COMMIT}"])
+def test_what_is_written_as_a_model_of_the_hub(spec: str) -> None:
+    assert is_hub_id(spec)
 
-    def fetch_here(spec: str, *, offline: bool) -> Path:
-        asked.append(f"{spec} {offline}")
-        return folder
 
-    monkeypatch.setattr("mergerisk.models.hub.fetch", fetch_here)
-    assert pinned("org/name") == f"org/name@{COMMIT}"
-    assert pinned("org/name@main", offline=True) == f"org/name@{COMMIT}"
-    assert asked == ["org/name False", "org/name@main True"]
-    for spec in ("starter-vit", str(tmp_path), "timm:vit", "package.module:factory", "./org/name", "a/b/c"):
-        assert pinned(spec) == spec
-    assert len(asked) == 2
+@pytest.mark.parametrize(
+    "spec", ["starter-vit", "timm:vit", "package.module:factory", "./org/name", "a/b/c", "a b/c"]
+)
+def test_what_is_not(spec: str) -> None:
+    assert not is_hub_id(spec)
+
+
+def test_a_folder_that_exists_is_no_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert not is_hub_id("org/name")
