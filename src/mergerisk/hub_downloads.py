@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from mergerisk.errors import UserError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 Kind = Literal["model", "dataset"]
 
@@ -27,7 +27,6 @@ def download(
     *,
     kind: Kind,
     choose: Callable[[list[str]], list[str]],
-    cached: Sequence[str],
     lacking: Callable[[Path | None], str | None],
     offline: bool = False,
     endpoint: str | None = None,
@@ -42,7 +41,6 @@ def download(
         revision: branch, tag or commit, which may be cut to its first seven digits or more; ``main`` if None.
         kind: of repository.
         choose: from the names of all files, those wanted.
-        cached: patterns of the files that may be cached.
         lacking: what is missing in a cached folder (None if there is none), in words; None if it will do.
         offline: use what is cached only.
         endpoint: the hub's address; huggingface.co or ``HF_ENDPOINT`` by default.
@@ -78,7 +76,7 @@ def download(
             raise
         except Exception as error:  # no connection, or a broken one; the library documents no class of errors
             fault = error
-    folder = cached_folder(name, revision, kind=kind, patterns=cached, cache=cache)
+    folder = cached_folder(name, revision, kind=kind, cache=cache)
     missing = lacking(folder)
     if folder is not None and missing is None:
         return folder
@@ -92,26 +90,20 @@ def download(
     ) from fault
 
 
-def cached_folder(
-    name: str, revision: str | None, *, kind: Kind, patterns: Sequence[str], cache: Path | None
-) -> Path | None:
-    """The folder in which the cache keeps what it has of a revision; None if it has nothing."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def cached_folder(name: str, revision: str | None, *, kind: Kind, cache: Path | None) -> Path | None:
+    """The folder in which the cache keeps what it has of a revision; None if it has nothing.
 
-    try:
-        return Path(
-            snapshot_download(
-                name,
-                repo_type=kind,
-                revision=revision,
-                allow_patterns=list(patterns),
-                cache_dir=cache,
-                local_files_only=True,
-            )
-        )
-    except LocalEntryNotFoundError:
-        return None
+    The cache's layout is documented: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    """
+    from huggingface_hub import constants
+
+    repository = Path(cache or constants.HF_HUB_CACHE) / "--".join([f"{kind}s", *name.split("/")])
+    commit = revision or "main"
+    note = repository / "refs" / commit
+    if note.is_file():
+        commit = note.read_text(encoding="utf-8").strip()
+    folder = repository / "snapshots" / commit
+    return folder if COMMIT.fullmatch(commit) and folder.is_dir() else None
 
 
 def find_commit(
@@ -143,7 +135,7 @@ def find_commit(
             raise
         except Exception as error:  # as in `download`
             fault = error
-    folder = cached_folder(name, revision, kind=kind, patterns=["*"], cache=cache)
+    folder = cached_folder(name, revision, kind=kind, cache=cache)
     if folder is not None:
         return folder.name
     if fault is None:

@@ -60,7 +60,6 @@ def _download(name: str, revision: str | None, *, offline: bool, endpoint: str |
         revision,
         kind="model",
         choose=lambda files: _wanted(where, files),
-        cached=_CONFIGS,
         lacking=lambda folder: None if folder is not None and any(folder.glob("*.safetensors")) else "",
         offline=offline,
         endpoint=endpoint,

@@ -151,7 +151,7 @@ def on_black(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image.convert("RGBA"))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def is_16_bit(image: Image.Image) -> bool:
@@ -198,6 +198,8 @@ def _resized(image: Image.Image, side: int) -> Image.Image:
         raise UnreadableError(f"{image.width} × {image.height} pixels are too elongated for a square")
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
+    if width == height:
+        return image
     left, top = (width - side) // 2, (height - side) // 2
     return image.crop((left, top, left + side, top + side))
 

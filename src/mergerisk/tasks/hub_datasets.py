@@ -124,7 +124,7 @@ def fetch_dataset(
         return ", ".join(missing) or None
 
     if dataset.revision is not None and COMMIT.fullmatch(dataset.revision):
-        folder = cached_folder(dataset.name, dataset.revision, kind="dataset", patterns=["*"], cache=cache)
+        folder = cached_folder(dataset.name, dataset.revision, kind="dataset", cache=cache)
         if folder is not None and lacking(folder) is None:  # a commit's files do not change
             return {file: folder / file for file in choose(_inside(folder))}
     try:
@@ -133,7 +133,6 @@ def fetch_dataset(
             dataset.revision,
             kind="dataset",
             choose=choose,
-            cached=["*"],
             lacking=lacking,
             offline=options.offline,
             endpoint=endpoint,
