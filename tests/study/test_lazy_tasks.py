@@ -22,6 +22,8 @@ from tests.tiny import STUDY, arrays, write_tiny_study
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
 
 def as_folder(folder: Path, kind: str) -> Path:
     """The tiny task as a folder of PNGs, in the order of its array."""
@@ -64,6 +66,22 @@ def test_artefacts_of_whole_tasks_keep_their_keys_and_form(tmp_path: Path) -> No
     found = store.get(stage.key)
     assert found.arrays.keys() == {"images", "labels", "split"}
     assert found.info == {"class_names": ["0", "1", "2"], "name": "a"}
+
+
+def test_a_large_npz_is_read_by_rows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "a.npz", **arrays("stripes"))
+    source = task_source(str(tmp_path / "a.npz"))
+    expected = source.load()
+    monkeypatch.setattr("mergerisk.tasks.converting._TENSOR_BYTES", 1000)
+    stage = Stage("task", source.name, source.identity(), sources=source.sources())
+    store = Store(tmp_path / "store")
+    make_artefact(stage, Workbench(store, Compute()))
+    assert store.get(stage.key).rows["images"].shape == (90, 16, 16, 3)
+    task = Workbench(store, Compute()).task(Stage("clean", "", {}, {"task": stage.key}))
+    for split in ("train", "test", "calibration"):
+        assert isinstance(getattr(task, split).images, LazyImages)
+        assert torch.equal(getattr(task, split).images[:], getattr(expected, split).images)
+        assert torch.equal(getattr(task, split).labels, getattr(expected, split).labels)
 
 
 def as_parquet(folder: Path, kind: str) -> Path:

@@ -162,6 +162,7 @@ def test_neither_threads_nor_memory_change_a_task(
     source = task_source(str(tmp_path), size=6)
     reference = source.stream(2).collect()
     monkeypatch.setattr(module, "_IN_MEMORY", 0)
+    monkeypatch.setattr(module, "_PORTION_BYTES", 5 * 3 * 6 * 6)
     other = source.stream(threads).collect()
     assert not isinstance(other.images, np.ndarray)
     assert np.array_equal(other.images[:], reference.images)

@@ -18,6 +18,7 @@ from mergerisk.provenance import provenance
 from mergerisk.randomness import generator
 from mergerisk.study.workbench import to_arrays
 from mergerisk.tasks import TaskSource, select_balanced
+from mergerisk.tasks.converting import stays_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from mergerisk.study.planning import Stage
     from mergerisk.study.workbench import Workbench
     from mergerisk.tasks import Task
+
+
+_PORTION = 64
+"""Images written to the store at a time."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,11 @@ def make_task(stage: Stage, bench: Workbench) -> Result:
         arrays = source.arrays()
         images = np.asarray(arrays.images)
         info["class_names"] = list(arrays.class_names)
-        return Result({"images": images, "labels": arrays.labels, "split": arrays.split}, info)
+        kept = {"labels": arrays.labels, "split": arrays.split}
+        if images.ndim == 4 and images.shape[3] == 3 and stays_bytes(images):
+            portions = (images[start : start + _PORTION] for start in range(0, len(images), _PORTION))
+            return Result(kept, info, spooled={"images": bench.store.spool(stage.key, portions)})
+        return Result({"images": images, **kept}, info)
     stream = source.stream()
     spooled = bench.store.spool(stage.key, stream)
     arrays = stream.arrays(None)

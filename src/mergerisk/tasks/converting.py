@@ -75,7 +75,7 @@ def _pixels(name: str, images: NDArray[Any] | Rows) -> Images:
     if images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)
     if images.dtype == np.uint8:
-        if 4 * images.nbytes > _TENSOR_BYTES:
+        if stays_bytes(images):
             return LazyImages(images)
         pixels = torch.from_numpy(np.ascontiguousarray(images)).float() / 255
     elif np.issubdtype(images.dtype, np.floating):
@@ -83,6 +83,11 @@ def _pixels(name: str, images: NDArray[Any] | Rows) -> Images:
     else:
         raise UserError(f"task {name!r}: images must be uint8, or floating in [0, 1], got {images.dtype}")
     return pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def stays_bytes(images: NDArray[Any] | Rows) -> bool:
+    """Whether images are kept as bytes, since as a float32 tensor they would be large."""
+    return not isinstance(images, np.ndarray) or (images.dtype == np.uint8 and 4 * images.nbytes > _TENSOR_BYTES)
 
 
 def hold_out(labels: torch.Tensor, seed: int, most: int) -> tuple[torch.Tensor, torch.Tensor]:

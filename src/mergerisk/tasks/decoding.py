@@ -39,8 +39,8 @@ MAX_PIXELS = 2**25
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """EXIF's tag, and its values for pictures that lie on a side."""
 
-_PORTION = 64
-"""Images that are in the hands of all threads together."""
+PORTION = 64
+"""Items that are in the hands of all threads together."""
 
 
 class UnreadableError(ValueError):
@@ -217,7 +217,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_threads(work: Callable[[S], T], items: Iterable[S], threads: int | None = None) -> Iterator[list[T]]:
+def in_threads(
+    work: Callable[[S], T], items: Iterable[S], threads: int | None = None, portion: int = PORTION
+) -> Iterator[list[T]]:
     """``work`` of every item, in their order, a list of some at a time; no more than two such are in memory.
 
     Pillow's warnings are silenced until the last list was taken.
@@ -226,15 +228,16 @@ def in_threads(work: Callable[[S], T], items: Iterable[S], threads: int | None =
         work: what is done in threads; it should free the interpreter's lock, as Pillow and hashing do.
         items: taken by the calling thread only, and only as they are needed.
         threads: how many; one per core by default.
+        portion: items in a list.
     """
     left = iter(items)
     with quiet(), ThreadPoolExecutor(threads or cores()) as pool:
         # The next portion is worked on while the caller is busy with this one.
-        waiting = [pool.submit(work, item) for item in islice(left, _PORTION)]
+        waiting = [pool.submit(work, item) for item in islice(left, portion)]
         try:
             while waiting:
                 done = [future.result() for future in waiting]
-                waiting = [pool.submit(work, item) for item in islice(left, _PORTION)]
+                waiting = [pool.submit(work, item) for item in islice(left, portion)]
                 yield done
         finally:
             for future in waiting:

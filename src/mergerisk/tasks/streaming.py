@@ -11,7 +11,15 @@ import numpy as np
 from mergerisk.errors import UserError
 from mergerisk.row_files import RowFile, write_rows
 from mergerisk.tasks.arrays import Skipped, TaskArrays
-from mergerisk.tasks.decoding import TASK_FORMATS, UnreadableError, decode, in_threads, upright_size
+from mergerisk.tasks.decoding import (
+    PORTION,
+    TASK_FORMATS,
+    UnreadableError,
+    cores,
+    decode,
+    in_threads,
+    upright_size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +32,9 @@ if TYPE_CHECKING:
 
 _SIDE = 224
 """Of images that have no common size of their own: what CLIP's backbones see."""
+
+_PORTION_BYTES = 2**26
+"""Of the decoded images that are in memory at once, or of one per thread."""
 
 _IN_MEMORY = 2**28
 """Bytes of a task that is not kept in a temporary file."""
@@ -61,7 +72,9 @@ class ImageStream:
         Raises:
             UserError: an image is too large, a file cannot be read, or a class has no image that can.
         """
-        for portion in in_threads(self._decode, self._chosen.read(), self._threads):
+        height, width = self.size
+        fitting = max(self._threads or cores(), min(PORTION, _PORTION_BYTES // (3 * height * width)))
+        for portion in in_threads(self._decode, self._chosen.read(), self._threads, fitting):
             images = [item for item in portion if not isinstance(item, Skipped)]
             self._readable += [not isinstance(item, Skipped) for item in portion]
             self._skipped += [item for item in portion if isinstance(item, Skipped)]
