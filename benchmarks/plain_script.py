@@ -108,7 +108,7 @@ def run_plain(plan: Plan, store: Store, outcomes: pd.DataFrame) -> tuple[float, 
             chosen = outcomes[(outcomes["attack"] == sweep.attack) & (outcomes["target"] == name)]
             picked = test[torch.from_numpy(chosen["image"].to_numpy().copy())]
             start = time.perf_counter()
-            adversarial = plain_attack(surrogate, picked.images, picked.labels, decay, plan.study.budgets.steps)
+            adversarial = plain_attack(surrogate, picked.images[:], picked.labels, decay, plan.study.budgets.steps)
             with torch.no_grad():
                 for model in (surrogate, target):
                     model(picked.images)

@@ -1,4 +1,4 @@
-"""A model hub on this machine: the few addresses that huggingface_hub asks for, and their failures."""
+"""A hub of models and datasets on this machine: the few addresses that huggingface_hub asks for, and their failures."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def hub(
         def _serve(self, *, body: bool) -> None:
             path, _, _ = self.path.partition("?")
             requests.append(f"{self.command} {path}")
-            if path.startswith("/api/models/"):
-                org, name, what, revision, *_ = path.removeprefix("/api/models/").split("/") + ["main"] * 2
+            if path.startswith(("/api/models/", "/api/datasets/")):
+                org, name, what, revision, *_ = path.split("/")[3:] + ["main"] * 2
                 self._list(f"{org}/{name}", what, revision)
             else:
-                org, name, _, revision, file = path.removeprefix("/").split("/", 4)
+                org, name, _, revision, file = path.removeprefix("/").removeprefix("datasets/").split("/", 4)
                 self._send_file(f"{org}/{name}", revision, file, body=body)
 
         def _list(self, repository: str, what: str, revision: str) -> None:
@@ -65,6 +65,9 @@ def hub(
                     {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
                     for file, content in files.items()
                 ]
+            elif what == "commits":
+                about = {"title": "", "message": "", "date": "2024-01-01T00:00:00.000Z", "authors": []}
+                listing = [{"id": COMMIT, **about}]
             else:
                 siblings = [{"rfilename": file} for file in files]
                 listing = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False}

@@ -161,7 +161,7 @@ def test_offline_it_is_said_what_the_cache_lacks(tmp_path: Path) -> None:
     with hub({"org/name": MODEL}) as (address, _):
         folder = fetch("org/name", endpoint=address, cache=tmp_path)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=rf"org/name: .*{COMMIT} lacks model\.safetensors; .*without --offline"):
+    with pytest.raises(UserError, match=rf"org/name: .*{COMMIT} lacks model\.safetensors: .*without --offline"):
         fetch("org/name", offline=True, cache=tmp_path)
 
 

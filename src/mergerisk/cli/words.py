@@ -204,8 +204,9 @@ def describe_result(result: StudyResult) -> str:
         for name in methods
     ]
     title = ("model", "clean accuracy", *(f"from {name}" for name in surrogates))
+    remarks = "".join(f"\nnote: {remark}" for remark in summary.run.caveats if "could not be read" in remark)
     said = f"from …: relative ASR at {epsilon * 255:g}/255, of attacks made on that surrogate"
-    return f"{_table(title, rows)}\n{said}\n\nreport: {result.folder / 'report.html'}"
+    return f"{_table(title, rows)}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
 
 
 _SURROGATES = 4

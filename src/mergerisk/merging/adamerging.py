@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mergerisk.merging.method import Calibration
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
+    from mergerisk.tasks.images import Images
 
 
 @hyperparameters
@@ -140,7 +141,7 @@ class AdaMergingPlusPlus(AdaMerging):
         return vectors
 
 
-def draw(images: torch.Tensor, count: int, draws: torch.Generator) -> torch.Tensor:
+def draw(images: Images, count: int, draws: torch.Generator) -> torch.Tensor:
     """``count`` images drawn with replacement."""
     return images[torch.randint(len(images), (count,), generator=draws)]
 

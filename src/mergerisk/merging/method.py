@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mergerisk.models.checkpoints import TensorSpec
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
+    from mergerisk.tasks.images import Images
 
 Tensors = Mapping[str, torch.Tensor]
 """Tensors by name: a state dict, or a checkpoint that reads a tensor when it is asked for."""
@@ -44,7 +45,7 @@ class Calibration:
         head: the task's frozen head.
     """
 
-    images: torch.Tensor
+    images: Images
     head: Head
 
 
@@ -225,7 +226,7 @@ class Correction(ABC):
         return parts
 
     @abstractmethod
-    def fit_task(self, encoder: Encoder, expert: Encoder, images: torch.Tensor, draws: torch.Generator) -> State:
+    def fit_task(self, encoder: Encoder, expert: Encoder, images: Images, draws: torch.Generator) -> State:
         """One task's parts by name, on the CPU.
 
         Args:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergerisk.report.formatting import listing, percent
+from mergerisk.report.formatting import listing, percent, plural
 from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTime, Summary
 from mergerisk.statistics import accuracy_table, epsilon50_table, fall_table, rate_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from mergerisk.study import FinishedRun
@@ -76,9 +78,25 @@ def _record(run: FinishedRun) -> RunRecord:
         caveats=(
             *(_CAVEATS[reason] for reason in (study.backbone, study.calibration) if reason in _CAVEATS),
             *_zero_gradient_caveat(run.outcomes),
+            *_skipped_caveats(record.get("skipped", {})),
         ),
         study_yaml=study.to_yaml(),
     )
+
+
+def _skipped_caveats(skipped: Mapping[str, list[dict[str, str]]]) -> tuple[str, ...]:
+    """Files that could not be read, counted and named, a sentence per task."""
+    sentences = []
+    for task, files in skipped.items():
+        named = listing([f"{item['file']} ({item['reason']})" for item in files])
+        sentences.append(
+            f"{task}: {plural(len(files), 'file')} could not be read and {_was(len(files))} left out: {named}."
+        )
+    return tuple(sentences)
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _zero_gradient_caveat(outcomes: pd.DataFrame) -> tuple[str, ...]:

@@ -73,7 +73,8 @@ def _telling_row(outcomes: pd.DataFrame) -> pd.Series | None:
 
 def _picture(row: pd.Series, sweep: Sweep, task_key: str, store: Store) -> Picture:
     task = store.get(task_key)
-    tests = task.arrays["images"][task.arrays["split"] == TEST]
+    images = task.rows["images"] if "images" in task.rows else task.arrays["images"]
+    tests = np.flatnonzero(task.arrays["split"] == TEST)
     crafted = store.get(sweep.crafted[sweep.epsilons.index(row["epsilon"])]).arrays
     place = int(np.flatnonzero(crafted["indices"] == row["image"])[0])
     names = task.info["class_names"]
@@ -88,7 +89,9 @@ def _picture(row: pd.Series, sweep: Sweep, task_key: str, store: Store) -> Pictu
         "surrogate_says": names[row["surrogate_adversarial"]],
         "target_says": names[row["target_adversarial"]],
     }
-    return Picture(facts, _as_pixels(tests[row["image"]]), crafted["adversarial"][-1, place].transpose(1, 2, 0))
+    return Picture(
+        facts, _as_pixels(images[int(tests[row["image"]])]), crafted["adversarial"][-1, place].transpose(1, 2, 0)
+    )
 
 
 def _as_pixels(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.models.hub import is_path
+from mergerisk.tasks.hub_datasets import HUB_TASKS
 from mergerisk.tasks.loading import SUITES
 from mergerisk.tasks.starter import STARTER_TASKS
 
@@ -24,7 +25,8 @@ def with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     def task(spec: Any) -> Any:
         if isinstance(spec, dict):
             return _at(spec, ["task"], task)
-        return spec if spec in SUITES or spec in STARTER_TASKS else path(spec)
+        named = isinstance(spec, str) and any(spec in names for names in (SUITES, STARTER_TASKS, HUB_TASKS))
+        return spec if named else path(spec)
 
     def paths(mapping: Any) -> Any:
         return {name: path(spec) for name, spec in mapping.items()} if isinstance(mapping, dict) else mapping

@@ -215,9 +215,7 @@ class _Planner:
         )
 
     def _task(self, source: TaskSource) -> str:
-        return self._add(
-            Stage("task", source.name, source.identity(), sources={"name": source.name, "spec": source.spec})
-        )
+        return self._add(Stage("task", source.name, source.identity(), sources=source.sources()))
 
     def _head(self, task: str, task_key: str, backbone: Backbone) -> str:
         """The head that every encoder carries for a task."""

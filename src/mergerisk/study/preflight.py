@@ -101,9 +101,8 @@ def check_material(study: Study) -> int:
     image_bytes = _STARTER_IMAGE_BYTES
     for spec in study.tasks:
         source = spec.source
-        if source.path is not None:
-            task = source.load()
-            image_bytes = max(image_bytes, task.test.images[0].nbytes)
+        if source.kind != "starter":
+            image_bytes = max(image_bytes, source.check())
     for attack in study.attacks:
         from mergerisk.attacks import create
 

@@ -146,6 +146,7 @@ def run_study(
         "started": started.isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - clock,
         "commits": commits,
+        "skipped": _skipped(plan, store),
     }
     write_bytes(out / RECORD, json.dumps(record, indent=1).encode())
     return FinishedRun(study, outcomes, by_step, clean, pictures, record)
@@ -183,6 +184,12 @@ def _needed_bytes(missing: list[Stage], set_bytes: int) -> int:
     """What the missing adversarial images will take, at about half their size in memory."""
     kept = [stage.parameters["after"] for stage in missing if stage.kind == "craft"]
     return sum(1 + len(after) for after in kept if isinstance(after, list)) * set_bytes // 2
+
+
+def _skipped(plan: Plan, store: Store) -> dict[str, list[dict[str, str]]]:
+    """Task → files of it that could not be read, and why."""
+    found = {run.task: store.manifest(run.task_key)["info"].get("skipped", []) for run in plan.task_runs}
+    return {task: files for task, files in found.items() if files}
 
 
 def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, workers: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import Classifier, Head, load_encoder
 from mergerisk.study.black_boxes import make_black_box
 from mergerisk.study.query_budget import shared_queries
-from mergerisk.tasks import TaskArrays, to_task
+from mergerisk.tasks import Skipped, TaskArrays, to_task
 from mergerisk.transfer import predict, predict_variants
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mergerisk.models import Encoder, State
     from mergerisk.store import Artefact, Store
     from mergerisk.study.stage import Stage
-    from mergerisk.tasks import Task
+    from mergerisk.tasks import Images, Task
     from mergerisk.transfer import BlackBox
 
 _CACHE_BYTES = 256 * 2**20
@@ -105,11 +105,11 @@ class Workbench:
         combine: Any = stage.parameters["combine"]
         return Ensemble([Classifier(encoder, head) for encoder in encoders], combine)
 
-    def answers(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
+    def answers(self, stage: Stage, images: Images) -> torch.Tensor:
         """What the stage's group of targets says of images (N × 3 × H × W): int64, classifiers × N."""
         size = self.compute.batch_size
         if "black_box" in stage.parameters:
-            return self.black_box(stage).predict(images)[None]
+            return self.black_box(stage).predict(images[:])[None]
         if "members" in stage.parameters:
             return predict(self.classifier(stage), images, batch_size=size)[None]
         return predict_variants(
@@ -180,7 +180,14 @@ class Workbench:
         arrays, info = artefact.arrays, artefact.info
         return to_task(
             info["name"],
-            TaskArrays(arrays["images"], arrays["labels"], arrays["split"], tuple(info["class_names"])),
+            TaskArrays(
+                artefact.rows["images"] if "images" in artefact.rows else arrays["images"],
+                arrays["labels"],
+                arrays["split"],
+                tuple(info["class_names"]),
+                held_out=info.get("held_out", False),
+                skipped=tuple(Skipped(item["file"], item["reason"]) for item in info.get("skipped", ())),
+            ),
         )
 
 
