@@ -276,9 +276,7 @@ def _entropy_gradients(
         ]
         # Accumulated in place, so that no portion has a gradient of its own.
         torch.autograd.backward(torch.stack(entropies).sum(), inputs=list(leaves.values()))
-    return {
-        name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in leaves.items()
-    }
+    return {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in leaves.items()}
 
 
 def _portions(batches: Sequence[torch.Tensor], size: int) -> Iterator[list[tuple[int, torch.Tensor]]]:

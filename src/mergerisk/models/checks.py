@@ -51,9 +51,7 @@ def check_same_architecture(
     for name, tensor in tensor_specs(reference).items():
         other = others[name]
         if other.shape != tensor.shape:
-            raise UserError(
-                f"{where}: tensor {name!r} has shape {other.shape}, the base has {tensor.shape}"
-            )
+            raise UserError(f"{where}: tensor {name!r} has shape {other.shape}, the base has {tensor.shape}")
         if other.dtype != tensor.dtype:
             raise UserError(
                 f"{where}: tensor {name!r} is {dtype_name(other.dtype)}, the base's is "
