@@ -163,3 +163,46 @@ def test_two_writers_of_one_key_do_not_disturb_each_other(tmp_path: Path) -> Non
         thread.join()
     np.testing.assert_array_equal(stores[0].get(KEY).arrays["counts"], np.arange(5))
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_files_are_those_of_the_safetensors_library(tmp_path: Path) -> None:
+    from safetensors.numpy import load, save
+
+    draws = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "b": draws.normal(size=(3, 4)).astype(np.float32),
+        "a ε": draws.normal(size=(2, 1, 5)),
+        "scalar": np.array(7, dtype=np.int64),
+        "empty": np.zeros((0, 3), dtype=np.float32),
+        "mask": draws.integers(0, 2, 5).astype(bool),
+        "turned": np.arange(12, dtype=np.int32).reshape(3, 4).T,
+        "half": draws.normal(size=3).astype(np.float16),
+    }
+    arrays |= {
+        name: draws.integers(0, 9, 3).astype(name)
+        for name in ("uint8", "int8", "int16", "uint16", "uint32", "uint64")
+    }
+    store = Store(tmp_path)
+    store.put(KEY, arrays, recipe={})
+    content = store.tensors(KEY).read_bytes()
+    contiguous = {name: array.copy(order="C") for name, array in arrays.items()}
+    assert content == save(contiguous)
+    for name, array in load(content).items():
+        assert array.dtype == arrays[name].dtype
+        assert array.shape == arrays[name].shape
+        assert np.array_equal(array, arrays[name])
+    store.verify(KEY)
+
+
+def test_verifying_finds_damage_without_reading_arrays(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(KeyError):
+        store.verify(KEY)
+    store.put(KEY, {"x": np.arange(10)}, recipe={})
+    file = store.tensors(KEY)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(DamagedArtefactError):
+        store.verify(KEY)
+    assert not store.has(KEY)

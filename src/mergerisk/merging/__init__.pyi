@@ -16,6 +16,7 @@ from .catalogue import (
 from .catalogue import (
     split_name as split_name,
 )
+from .experts import LazyExperts as LazyExperts
 from .method import (
     Calibration as Calibration,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -10,20 +11,29 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch.func import functional_call
 
+from mergerisk.memory import free_bytes, graph_bytes
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.batch_norm import is_statistic
+from mergerisk.merging.experts import states_of
 from mergerisk.merging.method import EncoderMerging, Merged, tied_names
-from mergerisk.merging.vectors import common_dtype, magnitude_threshold
+from mergerisk.merging.vectors import common_dtype, magnitude_threshold, new_memory
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from mergerisk.merging.method import Calibration
+    from mergerisk.merging.method import Calibration, Tensors
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
     from mergerisk.tasks.images import Images
+
+_HELD = 2**29
+"""Bytes of task vectors that are kept at most where memory is the CPU's, if they are no more than a tenth of what
+is free; on another device, whose memory nobody else needs now, half of it. More are made anew at every step."""
+_GRAPH = 3 * 2**28
+"""Bytes that autograd may keep at once: the images of a step that need more are taken in portions. A constant,
+since portions change sums in their last digits, and results must not depend on the machine."""
 
 
 @hyperparameters
@@ -36,6 +46,10 @@ class AdaMerging(EncoderMerging):
 
     BatchNorm's running statistics have no λ, which could make a variance negative: they are the experts' mean,
     and images pass in evaluation mode. Tied tensors share one λ per task.
+
+    Held at a time are the base, the merge and its gradient, and one tensor of all experts. Task vectors are kept
+    too if they take no more than 512 MiB and a tenth of what is free, or half of what is free on a GPU; the
+    numbers are the same. Images of a step whose graph exceeds 768 MiB are taken in portions.
 
     Attributes:
         granularity: ``layer_wise`` learns one λ per task and parameter tensor, ``task_wise`` one per task.
@@ -63,14 +77,14 @@ class AdaMerging(EncoderMerging):
         seed: int,
     ) -> Merged:
         pretrained = base.state()
-        states = [expert.state() for expert in experts.values()]
+        states = list(states_of(experts).values())
         origin = tied_names(pretrained)
         fixed = [n for n, t in pretrained.items() if not t.is_floating_point() or is_statistic(n, pretrained)]
         averages = WeightAveraging().merge_states(
             {name: pretrained[name] for name in fixed}, [{name: state[name] for name in fixed} for state in states]
         )
         start = {name: tensor for name, tensor in pretrained.items() if name not in {*fixed, *origin}}
-        vectors = self._task_vectors(start, states)
+        vectors = _kept_if_small(self._task_vectors(start, states))
         encoder = base.with_state(pretrained | averages)  # in evaluation mode, whatever the base is in
         own = [*encoder.backbone.named_parameters(), *encoder.backbone.named_buffers()]
         slots = {slot: origin.get(slot, slot) for slot, _ in own if origin.get(slot, slot) in start}
@@ -81,14 +95,16 @@ class AdaMerging(EncoderMerging):
         heads = [calibration[task].head for task in experts]
         draws = {task: generator(seed, "adamerging", task) for task in experts}
         size = self.batches * self.batch_size
+        merged = {name: new_memory(tensor) for name, tensor in start.items()}
+        _combine(start, vectors, coefficients, out=merged)
+        portion = _images_at_once(encoder, merged, slots, calibration[next(iter(experts))].images)
         for _ in range(self.steps):
             batches = [draw(calibration[task].images, size, draws[task]).to(device) for task in experts]
-            merged = _combine(start, vectors, coefficients)
-            gradients = _entropy_gradients(encoder, merged, slots, batches, heads)
+            gradients = _entropy_gradients(encoder, merged, slots, batches, heads, portion)
             # dL/dλ(t,l) = <τ(t,l), dL/dθ(l)>: the graph never has to reach back through the combination.
             slopes = torch.stack(
                 [
-                    torch.einsum("tn,n->t", vector.reshape(len(states), -1), gradients[name].flatten())
+                    torch.einsum("tn,n->t", vector.reshape(len(states), -1), gradients.pop(name).flatten())
                     for name, vector in vectors.items()
                 ],
                 dim=1,
@@ -97,18 +113,18 @@ class AdaMerging(EncoderMerging):
             optimizer.step()
             if self.clamp:
                 coefficients.clamp_(0.0, 1.0)
+            _combine(start, vectors, coefficients, out=merged)
         labels = list(vectors) if self.granularity == "layer_wise" else ["all"]
-        merged = averages | _combine(start, vectors, coefficients)
-        parts = {name: merged[origin.get(name, name)] for name in pretrained}
+        parts = {name: (averages | merged)[origin.get(name, name)] for name in pretrained}
         return Merged(
             base.with_state(parts),
             parts,
             coefficients=dict(zip(labels, coefficients.cpu().unbind(dim=1), strict=True)),
         )
 
-    def _task_vectors(self, base: State, experts: Sequence[State]) -> State:
-        """Per tensor of ``base``, what λ multiplies: T × its shape."""
-        return {name: torch.stack([expert[name] for expert in experts]) - tensor for name, tensor in base.items()}
+    def _task_vectors(self, base: State, experts: Sequence[Tensors]) -> TaskVectors:
+        """What λ multiplies."""
+        return TaskVectors(base, experts)
 
 
 @hyperparameters
@@ -127,18 +143,73 @@ class AdaMergingPlusPlus(AdaMerging):
 
     density: Annotated[float, Field(gt=0, le=1)] = 0.2
 
-    def _task_vectors(self, base: State, experts: Sequence[State]) -> State:
+    def _task_vectors(self, base: State, experts: Sequence[Tensors]) -> TaskVectors:
         thresholds = [magnitude_threshold(base, expert, list(base), self.density) for expert in experts]
-        vectors = super()._task_vectors(base, experts)
-        for stacked in vectors.values():
+
+        def trimmed(stacked: torch.Tensor) -> torch.Tensor:
             for vector, threshold in zip(stacked, thresholds, strict=True):
                 vector.masked_fill_(vector.abs() < threshold, 0.0)
-        elected = {name: stacked.sum(dim=0).sign() for name, stacked in vectors.items()}
-        majority = 1.0 if sum(int(sign.sum()) for sign in elected.values()) >= 0 else -1.0
-        for stacked, sign in zip(vectors.values(), elected.values(), strict=True):
+            return stacked
+
+        balance = sum(
+            int(stacked.sum(dim=0).sign().sum()) for stacked in TaskVectors(base, experts, trimmed).values()
+        )
+        majority = 1.0 if balance >= 0 else -1.0
+
+        def elected(stacked: torch.Tensor) -> torch.Tensor:
+            sign = trimmed(stacked).sum(dim=0).sign()
             sign[sign == 0] = majority
-            stacked.masked_fill_(stacked.sign() != sign, 0.0)
+            return stacked.masked_fill_(stacked.sign() != sign, 0.0)
+
+        return TaskVectors(base, experts, elected)
+
+
+class TaskVectors(Mapping[str, torch.Tensor]):
+    """Per tensor of the base the task vectors, T × its shape, made anew at every access.
+
+    Args:
+        base: θ0.
+        experts: θt; tensors may be read from disk at every access.
+        change: what becomes of them; it may write to what it is given.
+    """
+
+    def __init__(
+        self,
+        base: State,
+        experts: Sequence[Tensors],
+        change: Callable[[torch.Tensor], torch.Tensor] = lambda stacked: stacked,
+    ) -> None:
+        self._base = base
+        self._experts = experts
+        self._change = change
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of them."""
+        return len(self._experts) * sum(tensor.nbytes for tensor in self._base.values())
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are made."""
+        return next(iter(self._base.values())).device
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._change(torch.stack([expert[name] for expert in self._experts]) - self._base[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._base)
+
+    def __len__(self) -> int:
+        return len(self._base)
+
+
+def _kept_if_small(vectors: TaskVectors) -> Tensors:
+    """The task vectors, kept in memory where they leave enough of it; see ``_HELD``."""
+    if not vectors:
         return vectors
+    free = free_bytes(vectors.device)
+    room = min(_HELD, free // 10) if vectors.device.type == "cpu" else free // 2
+    return dict(vectors) if vectors.nbytes <= room else vectors
 
 
 def draw(images: Images, count: int, draws: torch.Generator) -> torch.Tensor:
@@ -152,12 +223,25 @@ def mean_entropy(logits: torch.Tensor) -> torch.Tensor:
     return -(log_probabilities.exp() * log_probabilities).sum(dim=1).mean()
 
 
-def _combine(base: State, vectors: State, coefficients: torch.Tensor) -> State:
+def _combine(base: State, vectors: Tensors, coefficients: torch.Tensor, *, out: State) -> None:
+    """θ0 + Σ λ(t,l) τ(t,l) into the memory of ``out``."""
     columns = coefficients.expand(-1, len(vectors)).unbind(dim=1)
-    return {
-        name: base[name] + torch.einsum("t,t...->...", column, vector)
-        for (name, vector), column in zip(vectors.items(), columns, strict=True)
-    }
+    for (name, vector), column in zip(vectors.items(), columns, strict=True):
+        torch.add(base[name], torch.einsum("t,t...->...", column, vector), out=out[name])
+
+
+def _with_tensors(encoder: Encoder, tensors: State, slots: Mapping[str, str]) -> Callable[..., torch.Tensor]:
+    """``encoder`` as a function of images, with other tensors; see :func:`_entropy_gradients`."""
+    named = {f"backbone.{slot}": tensors[name] for slot, name in slots.items()}
+    return partial(functional_call, encoder, named, tie_weights=False)
+
+
+def _images_at_once(encoder: Encoder, tensors: State, slots: Mapping[str, str], images: Images) -> int:
+    """How many images' graphs fit into ``_GRAPH``; at least one."""
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+    run = _with_tensors(encoder, leaves, slots)
+    image = images[:1].to(encoder.mean.device)
+    return max(1, _GRAPH // max(1, graph_bytes(lambda: run((image,)))))
 
 
 def _entropy_gradients(
@@ -166,6 +250,7 @@ def _entropy_gradients(
     slots: Mapping[str, str],
     batches: Sequence[torch.Tensor],
     heads: Sequence[Head],
+    portion: int,
 ) -> State:
     """Gradient of the tasks' summed mean entropy with respect to ``tensors``.
 
@@ -176,17 +261,37 @@ def _entropy_gradients(
             several slots, a layer under several names is one: functional_call cannot put it back otherwise.
         batches: images, per task.
         heads: per task.
+        portion: images whose graph is held at once.
     """
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
-    named = {f"backbone.{slot}": leaves[name] for slot, name in slots.items()}
-    run = partial(functional_call, encoder, named, tie_weights=False)
-    if len({batch.shape[1:] for batch in batches}) == 1:
-        features = run(args=(torch.cat(list(batches)),)).split([len(batch) for batch in batches])
-    else:  # tasks of different image sizes cannot share a batch
-        features = tuple(run(args=(batch,)) for batch in batches)
-    entropies = [mean_entropy(head(z)) for head, z in zip(heads, features, strict=True)]
-    gradients = torch.autograd.grad(torch.stack(entropies).sum(), list(leaves.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(leaf) if gradient is None else gradient
-        for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
-    }
+    run = _with_tensors(encoder, leaves, slots)
+    for pieces in _portions(batches, portion):
+        images = [piece for _, piece in pieces]
+        if len({piece.shape[1:] for piece in images}) == 1:
+            features = run((torch.cat(images),)).split([len(piece) for piece in images])
+        else:  # tasks of different image sizes cannot share a batch
+            features = tuple(run((piece,)) for piece in images)
+        entropies = [
+            mean_entropy(heads[task](z)) * (len(z) / len(batches[task]))
+            for (task, _), z in zip(pieces, features, strict=True)
+        ]
+        # Accumulated in place, so that no portion has a gradient of its own.
+        torch.autograd.backward(torch.stack(entropies).sum(), inputs=list(leaves.values()))
+    return {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in leaves.items()}
+
+
+def _portions(batches: Sequence[torch.Tensor], size: int) -> Iterator[list[tuple[int, torch.Tensor]]]:
+    """The tasks' images in order, with the task's position, ``size`` images at a time."""
+    pieces: list[tuple[int, torch.Tensor]] = []
+    room = size
+    for task, batch in enumerate(batches):
+        taken = 0
+        while taken < len(batch):
+            piece = batch[taken : taken + room]
+            pieces.append((task, piece))
+            taken, room = taken + len(piece), room - len(piece)
+            if not room:
+                yield pieces
+                pieces, room = [], size
+    if pieces:
+        yield pieces

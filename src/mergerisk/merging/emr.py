@@ -10,6 +10,7 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
+from mergerisk.merging.experts import states_of
 from mergerisk.merging.method import EncoderMerging, Merged, tied_names
 from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.encoder import Encoder
@@ -30,8 +31,8 @@ class Emr(EncoderMerging):
     is γ, and τ = γ·ε the unified task vector. Task t gets an encoder of its own, θ0 + λt · mask_t ∘ τ, with
     mask_t = (τt·τ > 0) and λt = Σ|τt| / Σ|mask_t ∘ τ| over all parameters (1 if nothing is left of a task).
 
-    So T encoders cost one task vector and a bit per parameter and task. Of BatchNorm's running statistics every
-    task keeps its own expert's.
+    So T encoders cost one task vector and a bit per parameter and task, beside that of the task asked for. Of
+    BatchNorm's running statistics every task keeps its own expert's.
 
     The authors' code and FusionBench elect − where the sum is 0; here such entries stay at the base.
 
@@ -51,7 +52,7 @@ class Emr(EncoderMerging):
         calibration: Mapping[str, Calibration],  # noqa: ARG002  # part of the contract
         seed: int,  # noqa: ARG002  # nothing is random
     ) -> Merged:
-        parts = self.merge_tasks(base.state(), {task: expert.state() for task, expert in experts.items()})
+        parts = self.merge_tasks(base.state(), states_of(experts))
         return self.rebuild(base, parts)
 
     def rebuild(self, base: Encoder, parts: State) -> Merged:

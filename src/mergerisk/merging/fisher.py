@@ -13,7 +13,8 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mergerisk.merging.averaging import WeightAveraging
-from mergerisk.merging.method import EncoderMerging, Merged, tied_names
+from mergerisk.merging.experts import states_of
+from mergerisk.merging.method import EncoderMerging, Merged, evaluated, tied_names
 from mergerisk.models.classifier import Classifier
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mergerisk.merging.method import Calibration
+    from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
 
 _BYTES = 2**28
@@ -42,6 +44,9 @@ class Fisher(EncoderMerging):
     Gradients are squared per image and class. Squaring the gradient of a batch's summed loss, as found
     elsewhere, mixes images and makes the result depend on the batch size. Defaults are FusionBench's; the
     normalisation too.
+
+    Beside base and one expert, four times a model's size is held: the two sums, one expert's Fisher information,
+    and the gradients of a chunk of images.
 
     Attributes:
         examples: images read per task, chosen at random; all of them if there are fewer.
@@ -64,14 +69,13 @@ class Fisher(EncoderMerging):
         seed: int,
     ) -> Merged:
         pretrained = base.state()
-        states = {task: expert.state() for task, expert in experts.items()}
         origin = tied_names(pretrained)
         named = base.backbone.named_parameters(remove_duplicate=False)
         parameters = {name for name, parameter in named if parameter.is_floating_point()}
         names = [name for name in pretrained if name in parameters - origin.keys()]
         weighted = {name: torch.zeros_like(pretrained[name]) for name in names}
         total = {name: torch.zeros_like(pretrained[name]) for name in names}
-        for task, tuned in states.items():
+        for task in experts:
             images = calibration[task].images
             order = torch.randperm(len(images), generator=generator(seed, "fisher", task))
             images = images[order[: self.examples]]
@@ -79,21 +83,33 @@ class Fisher(EncoderMerging):
             uniform = torch.rand(
                 len(images), dtype=torch.float64, generator=generator(seed, "fisher", task, "class")
             )
-            # A twin, since the expert may be in training mode.
-            classifier = Classifier(experts[task].with_state(tuned), calibration[task].head)
-            leaves = {name: tuned[name] for name in names}
-            fisher = self._normalised(self._fisher(classifier, leaves, origin, images, uniform))
-            for name in names:
-                weighted[name].addcmul_(fisher[name], tuned[name])
-                total[name].add_(fisher[name])
+            self._add(weighted, total, evaluated(experts[task]), calibration[task].head, origin, images, uniform)
         rest = [name for name in pretrained if name not in parameters]
         merged = WeightAveraging().merge_states(
             {name: pretrained[name] for name in rest},
-            [{name: tuned[name] for name in rest} for tuned in states.values()],
+            [{name: tuned[name] for name in rest} for tuned in states_of(experts).values()],
         )
-        merged |= {name: weighted[name].div_(total[name]) for name in names}
+        merged |= {name: weighted[name].div_(total.pop(name)) for name in names}
         parts = {name: merged[origin.get(name, name)] for name in pretrained}
         return Merged(base.with_state(parts), parts)
+
+    def _add(
+        self,
+        weighted: State,
+        total: State,
+        expert: Encoder,
+        head: Head,
+        origin: Mapping[str, str],
+        images: torch.Tensor,
+        uniform: torch.Tensor,
+    ) -> None:
+        """Add one expert's Ft θt to ``weighted`` and its Ft to ``total``. See :meth:`_fisher`."""
+        tuned = expert.state()
+        leaves = {name: tuned[name] for name in weighted}
+        fisher = self._normalised(self._fisher(Classifier(expert, head), leaves, origin, images, uniform))
+        for name in weighted:
+            weighted[name].addcmul_(fisher[name], tuned[name])
+            total[name].add_(fisher[name])
 
     def _normalised(self, fisher: State) -> State:
         # In double precision, where the squares of small numbers do not vanish.
@@ -138,9 +154,9 @@ class Fisher(EncoderMerging):
                 logs, pull = vjp(partial(vmap(log_probabilities), batch.to(device)), copies)  # type: ignore[misc]
                 for cotangent in self._cotangents(logs, draws.to(device)):
                     (gradients,) = pull(cotangent)
-                    for name, gradient in gradients.items():
+                    for name in fisher:
                         # Not in place: gradients of different parameters may be views of one tensor.
-                        fisher[name] += gradient.square().sum(dim=0)
+                        fisher[name] += gradients.pop(name).square().sum(dim=0)
         return {name: tensor.div_(len(images)) for name, tensor in fisher.items()}
 
     def _cotangents(self, logs: torch.Tensor, uniform: torch.Tensor) -> Iterator[torch.Tensor]:

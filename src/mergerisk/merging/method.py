@@ -13,6 +13,7 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import check_batch_norm, reestimate_batch_norm
+from mergerisk.merging.experts import states_of
 from mergerisk.merging.threads import on_one_thread
 from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.checkpoints import tensor_specs
@@ -119,7 +120,7 @@ class MergingMethod(ABC):
 
         Args:
             base: the pretrained encoder all experts come from.
-            experts: task name → expert.
+            experts: task name → expert; of :class:`LazyExperts`, one is in memory at a time.
             calibration: task name → unlabelled images and head; needed if ``needs_calibration``, and by
                 encoders with BatchNorm.
             seed: of everything random in the method.
@@ -166,7 +167,7 @@ class EncoderMerging(MergingMethod):
         self.check_count(len(experts))
         check_range(self, tensor_specs(base.state()))
         anew = not self.encoder_per_task and check_batch_norm(base, experts, calibration, batch_norm)
-        check_states(base.state(), {task: expert.state() for task, expert in experts.items()})
+        check_states(base.state(), states_of(experts))
         with torch.inference_mode(False):
             merged = self.make(base, experts, calibration or {}, seed)
             if not anew or merged.shared is None:
@@ -217,13 +218,17 @@ class Correction(ABC):
             UserError: calibration is missing for a task.
         """
         calibration = check_calibration(experts, calibration, self.name)
-        parts: State = {}
-        for task, expert in experts.items():
-            evaluated = expert.with_state(expert.state())  # in evaluation mode
-            images, draws = calibration[task].images, generator(seed, self.name, task)
-            fitted = self.fit_task(merged.encoder_for(task), evaluated, images, draws)
-            parts |= {f"{task}/{part}": tensor for part, tensor in fitted.items()}
-        return parts
+
+        def fit(task: str, images: Images) -> State:
+            # In a function of its own, so that an expert is gone when the next one is loaded.
+            expert = evaluated(experts[task])
+            return self.fit_task(merged.encoder_for(task), expert, images, generator(seed, self.name, task))
+
+        return {
+            f"{task}/{part}": tensor
+            for task in experts
+            for part, tensor in fit(task, calibration[task].images).items()
+        }
 
     @abstractmethod
     def fit_task(self, encoder: Encoder, expert: Encoder, images: Images, draws: torch.Generator) -> State:
@@ -251,6 +256,11 @@ class Correction(ABC):
         """:meth:`fit`, then :meth:`apply`."""
         with torch.inference_mode(False):
             return self.apply(merged, self.fit(merged, experts, calibration=calibration, seed=seed))
+
+
+def evaluated(encoder: Encoder) -> Encoder:
+    """The same encoder in evaluation mode."""
+    return encoder.with_state(encoder.state())
 
 
 def check_states(base: Tensors, states: Mapping[str, Tensors]) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from mergerisk.merging.averaging import WeightAveraging
+from mergerisk.merging.experts import states_of
 from mergerisk.merging.method import EncoderMerging, Merged, tied_names
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -42,6 +43,9 @@ class RegMean(EncoderMerging):
     ``nn.MultiheadAttention``, in self-attention. That module never calls its output projection as a layer, so a
     copy without one tells what its inputs are. A layer that some expert never calls is averaged.
 
+    Experts are in memory one at a time; what the equation needs of all of them is Gt, in × in, and Gt Wtᵀ of every
+    layer, in double precision, once summed and once of the expert at hand.
+
     Attributes:
         examples: images read per task, chosen at random; all of them if there are fewer. FusionBench's value.
         non_diagonal: α, what the entries of Gt off its diagonal are multiplied by. 1 is plain least squares; 0
@@ -62,15 +66,16 @@ class RegMean(EncoderMerging):
     ) -> Merged:
         pretrained = base.state()
         origin = tied_names(pretrained)
-        averages = WeightAveraging().merge_states(pretrained, [expert.state() for expert in experts.values()])
+        averages = WeightAveraging().merge_states(pretrained, list(states_of(experts).values()))
         grams: State = {}
         targets: State = {}
         seen: dict[str, int] = {}
-        for task, expert in experts.items():
+        for task, tuned in states_of(experts).items():
             found = calibration[task].images
             order = torch.randperm(len(found), generator=generator(seed, "regmean", task))
-            tuned = expert.state()
-            for name, gram in _grams(expert, found[order[: self.examples]], origin).items():
+            own = _grams(experts[task], found[order[: self.examples]], origin)
+            for name in list(own):
+                gram = own.pop(name)
                 diagonal = gram.diagonal().clone()
                 gram.mul_(self.non_diagonal).diagonal().copy_(diagonal)
                 target = gram @ (tuned[name].double() - averages[name].double()).T

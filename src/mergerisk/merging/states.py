@@ -15,6 +15,7 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
+from mergerisk.merging.experts import states_of
 from mergerisk.merging.method import EncoderMerging, Merged, tied_names
 from mergerisk.merging.threads import step_by_step
 from mergerisk.merging.vectors import working_dtype
@@ -83,7 +84,7 @@ class StateMerging(EncoderMerging):
         calibration: Mapping[str, Calibration],  # noqa: ARG002  # part of the contract
         seed: int,
     ) -> Merged:
-        parts = self.merge_states(base.state(), [expert.state() for expert in experts.values()], seed=seed)
+        parts = self.merge_states(base.state(), list(states_of(experts).values()), seed=seed)
         return Merged(base.with_state(parts), parts)
 
 

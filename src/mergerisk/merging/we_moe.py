@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
@@ -14,16 +13,21 @@ from torch.nn.utils import skip_init
 from mergerisk.errors import UserError
 from mergerisk.merging.adamerging import draw, mean_entropy
 from mergerisk.merging.averaging import TaskArithmetic
+from mergerisk.merging.experts import states_of
 from mergerisk.merging.method import EncoderMerging, Merged
 from mergerisk.models.blocks import transformer_blocks
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mergerisk.merging.method import Calibration
     from mergerisk.models.encoder import Encoder, State
+
+
+_WEIGHTS = 3 * 2**28
+"""Bytes of images' own weights that are held at once; see ``_GRAPH`` of AdaMerging on why it is a constant."""
 
 
 class MixtureMlp(nn.Module):
@@ -49,6 +53,15 @@ class MixtureMlp(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """N × tokens × width → N × tokens × width."""
+        size = max(1, _WEIGHTS // max(1, self.bytes_per_image))
+        return torch.cat([self._mixed(portion) for portion in tokens.split(size)])
+
+    @property
+    def bytes_per_image(self) -> int:
+        """Of the weights that every image has for itself."""
+        return sum(parameter.nbytes for parameter in self.mlp.parameters())
+
+    def _mixed(self, tokens: torch.Tensor) -> torch.Tensor:
         shares = self.router(tokens).mean(dim=1)
         base = dict(self.mlp.named_parameters())
         mixed = {
@@ -73,6 +86,8 @@ class WeMoE(EncoderMerging):
     FusionBench can average a router's answers over the batch, so that predictions depend on the company an image
     is in; here they never do.
 
+    The merged model holds every expert's MLPs: no bound on experts in memory applies to what this method keeps.
+
     Attributes:
         scaling: λ, of task arithmetic and of the routers' start.
         steps: optimiser steps; each sees ``batch_size`` images of every task.
@@ -93,10 +108,14 @@ class WeMoE(EncoderMerging):
         calibration: Mapping[str, Calibration],
         seed: int,
     ) -> Merged:
-        states = [expert.state() for expert in experts.values()]
-        arithmetic = TaskArithmetic(scaling=self.scaling)
-        start = base.with_state(arithmetic.merge_states(base.state(), states))
-        encoder = _with_mixtures(start, base.state(), states)
+        states, pretrained = list(states_of(experts).values()), base.state()
+        start = TaskArithmetic(scaling=self.scaling).merge_states(pretrained, states)
+        start |= {name: pretrained[name].clone() for name in _mlp_parameters(base)}
+
+        def vectors(name: str) -> torch.Tensor:
+            return torch.stack([state[name] for state in states]).sub_(pretrained[name])
+
+        encoder = _with_mixtures(base.with_state(start), vectors)
         self._start(encoder, generator(seed, "we_moe", "routers"))
         self._train(encoder, {task: calibration[task] for task in experts}, seed)
         return Merged(encoder, encoder.state())
@@ -105,7 +124,11 @@ class WeMoE(EncoderMerging):
         prefix = f"{next(iter(_mlp_names(base)))}."
         count = next(len(tensor) for name, tensor in parts.items() if name.startswith(f"{prefix}{_buffer('')}"))
         pretrained = base.state()
-        encoder = _with_mixtures(base, pretrained, [pretrained] * count)
+
+        def nothing(name: str) -> torch.Tensor:  # zeros without memory, replaced by the parts
+            return pretrained[name].new_zeros(()).expand(count, *pretrained[name].shape)
+
+        encoder = _with_mixtures(base.with_state(pretrained), nothing)
         return Merged(encoder.with_state(parts), parts)
 
     def _start(self, encoder: Encoder, draws: torch.Generator) -> None:
@@ -122,12 +145,15 @@ class WeMoE(EncoderMerging):
         parameters = [p for router in _routers(encoder) for p in router.requires_grad_(True).parameters()]
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
         draws = {task: generator(seed, "we_moe", task) for task in calibration}
+        mixtures = [module for module in encoder.modules() if isinstance(module, MixtureMlp)]
+        portion = max(1, _WEIGHTS // max(1, sum(mixture.bytes_per_image for mixture in mixtures)))
         for _ in range(self.steps):
             optimizer.zero_grad()
             # Task by task: every image has weights of its own, and those of all tasks need not be held at once.
             for task, found in calibration.items():
                 images = draw(found.images, self.batch_size, draws[task]).to(encoder.mean.device)
-                mean_entropy(found.head(encoder(images))).backward()
+                for piece in images.split(portion):
+                    (mean_entropy(found.head(encoder(piece))) * (len(piece) / len(images))).backward()
             optimizer.step()
         encoder.requires_grad_(False)
 
@@ -156,16 +182,16 @@ def _routers(encoder: Encoder) -> list[nn.Sequential]:
     return [module.router for module in encoder.modules() if isinstance(module, MixtureMlp)]
 
 
-def _with_mixtures(encoder: Encoder, base: State, experts: list[State]) -> Encoder:
-    """A copy of ``encoder`` whose MLPs mix those of ``base`` and ``experts``; the routers are not yet set."""
-    twin = copy.deepcopy(encoder)
-    for name, mlp in _mlp_names(twin).items():
-        own = [key for key, _ in mlp.named_parameters()]
-        mlp.load_state_dict({key: base[f"{name}.{key}"] for key in own}, strict=False)
-        vectors = {
-            key: torch.stack([expert[f"{name}.{key}"] - base[f"{name}.{key}"] for expert in experts])
-            for key in own
-        }
-        mixture = MixtureMlp(mlp, vectors).to(next(mlp.parameters()))
-        twin.backbone.get_submodule(name.rpartition(".")[0]).add_module("mlp", mixture)
-    return twin.requires_grad_(False).eval()
+def _mlp_parameters(encoder: Encoder) -> list[str]:
+    """Names of the MLPs' parameters in the encoder's state."""
+    return [f"{name}.{key}" for name, mlp in _mlp_names(encoder).items() for key, _ in mlp.named_parameters()]
+
+
+def _with_mixtures(encoder: Encoder, vectors: Callable[[str], torch.Tensor]) -> Encoder:
+    """``encoder``, which is changed: its MLPs mix their own parameters with task vectors (name in the encoder's
+    state → T × shape). The routers are not yet set."""
+    for name, mlp in _mlp_names(encoder).items():
+        found = {key: vectors(f"{name}.{key}") for key, _ in mlp.named_parameters()}
+        mixture = MixtureMlp(mlp, found).to(next(mlp.parameters()))
+        encoder.backbone.get_submodule(name.rpartition(".")[0]).add_module("mlp", mixture)
+    return encoder.requires_grad_(False).eval()

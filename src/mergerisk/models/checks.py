@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.models.checkpoints import tensor_specs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ def check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
 def check_same_architecture(
     reference: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], where: str
 ) -> None:
-    """Names, shapes and dtypes of two states must agree.
+    """Names, shapes and dtypes of two states must agree; values are not read.
 
     Raises:
         UserError: they do not; the message names ``where``, the first tensor that differs, and how.
@@ -46,12 +47,11 @@ def check_same_architecture(
         raise UserError(
             f"{where}: tensor {min(extra)!r} is not in the base; ingredients must be fine-tuned from the same base"
         )
-    for name, tensor in reference.items():
-        other = state[name]
+    others = tensor_specs(state)
+    for name, tensor in tensor_specs(reference).items():
+        other = others[name]
         if other.shape != tensor.shape:
-            raise UserError(
-                f"{where}: tensor {name!r} has shape {tuple(other.shape)}, the base has {tuple(tensor.shape)}"
-            )
+            raise UserError(f"{where}: tensor {name!r} has shape {other.shape}, the base has {tensor.shape}")
         if other.dtype != tensor.dtype:
             raise UserError(
                 f"{where}: tensor {name!r} is {dtype_name(other.dtype)}, the base's is "

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,11 +30,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from safetensors.numpy import load as load_safetensors
-from safetensors.numpy import save as save_safetensors
 
 from mergerisk.disk import flush
 from mergerisk.errors import UserError
 from mergerisk.row_files import RowFile, write_rows
+from mergerisk.store.serialising import safetensors_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -46,9 +47,13 @@ if TYPE_CHECKING:
 Arrays = dict[str, "NDArray[Any]"]
 """A payload: arrays by name."""
 
+Pieces = Sequence[bytes | memoryview]
+"""A file's content, one part after another."""
+
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _ROWS = ".rows"
+_ARRAYS = "arrays.safetensors"
 
 
 class DamagedArtefactError(Exception):
@@ -162,12 +167,9 @@ class Store:
         compressed: Collection[str],
         spooled: Mapping[str, Spooled],
     ) -> None:
-        # `ascontiguousarray` makes vectors of scalars.
-        plain = {
-            name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items() if name not in compressed
-        }
-        files = {"arrays.safetensors": save_safetensors(plain)} if plain else {}
-        files |= {f"{name}.parquet": _to_parquet(arrays[name]) for name in compressed}
+        plain = {name: array for name, array in arrays.items() if name not in compressed}
+        files: dict[str, Pieces] = {_ARRAYS: safetensors_pieces(plain)} if plain else {}
+        files |= {f"{name}.parquet": [_to_parquet(arrays[name])] for name in compressed}
         manifest = {
             "format": _FORMAT,
             "recipe": recipe,
@@ -175,13 +177,12 @@ class Store:
             "provenance": provenance or {},
             "shapes": {name: list(arrays[name].shape) for name in compressed},
             "files": {
-                name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-                for name, content in files.items()
+                name: {"bytes": sum(map(len, pieces)), "sha256": _digest(pieces)} for name, pieces in files.items()
             },
         }
         if spooled:
             manifest["rows"] = {name: asdict(waiting.written) for name, waiting in spooled.items()}
-        files[_MANIFEST] = json.dumps(manifest, indent=1, sort_keys=True).encode()
+        files[_MANIFEST] = [json.dumps(manifest, indent=1, sort_keys=True).encode()]
         try:
             self._publish(key, files, spooled)
         except OSError as error:
@@ -218,14 +219,14 @@ class Store:
             raise
         return Spooled(folder / "rows", written)
 
-    def _publish(self, key: str, files: Mapping[str, bytes], spooled: Mapping[str, Spooled]) -> None:
+    def _publish(self, key: str, files: Mapping[str, Pieces], spooled: Mapping[str, Spooled]) -> None:
         target = self._folder(key)
         target.parent.mkdir(exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=key[:8], dir=self.root / "temporary"))
         try:
-            for name, content in files.items():
+            for name, pieces in files.items():
                 with (temporary / name).open("wb") as file:
-                    file.write(content)
+                    file.writelines(pieces)
                     file.flush()
                     os.fsync(file.fileno())
             for name, waiting in spooled.items():
@@ -279,6 +280,29 @@ class Store:
             self._verified.add(f"{key}/{name}")
         return RowFile.open(path, tuple(about["shape"]), about["dtype"])
 
+    def tensors(self, key: str) -> Path:
+        """The safetensors file of an artefact's uncompressed arrays, for those who read it piece by piece: after
+        :meth:`verify`, since nothing of it is checked here."""
+        return self._folder(key) / _ARRAYS
+
+    def verify(self, key: str) -> None:
+        """Compare an artefact with its checksums, in one pass that holds none of it.
+
+        Raises:
+            DamagedArtefactError: it is not what was written; it has been moved aside.
+            KeyError: there is none.
+        """
+        if not self.has(key):
+            raise KeyError(key)
+        try:
+            for name, expected in self.manifest(key)["files"].items():
+                with (self._folder(key) / name).open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                        raise ValueError(name)  # noqa: TRY301  # handled as any other damage
+        except (OSError, ValueError, KeyError) as error:
+            self.set_aside(key)
+            raise DamagedArtefactError(key) from error
+
     def manifest(self, key: str) -> dict[str, Any]:
         """The manifest alone, unverified.
 
@@ -316,6 +340,13 @@ class Store:
             yield True
         finally:
             lock.release()
+
+
+def _digest(pieces: Pieces) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _to_parquet(array: NDArray[Any]) -> bytes:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.attacks import Ensemble
-from mergerisk.merging import Calibration, Merged, create
+from mergerisk.merging import Calibration, LazyExperts, Merged, create
 from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import Classifier, Head, load_encoder
+from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.study.black_boxes import make_black_box
 from mergerisk.study.query_budget import shared_queries
+from mergerisk.study.recent import Recent
 from mergerisk.tasks import Skipped, TaskArrays, to_task
 from mergerisk.transfer import predict, predict_variants
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mergerisk.merging import Correction
+    from mergerisk.merging.method import Tensors
     from mergerisk.models import Encoder, State
     from mergerisk.store import Artefact, Store
     from mergerisk.study.stage import Stage
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 
 _CACHE_BYTES = 256 * 2**20
 """Artefacts kept in memory between stages."""
+_MODEL_CACHE_BYTES = 256 * 2**20
+"""Models kept in memory between stages: many small ones, or the last one alone."""
+_LARGE = 32 * 2**20
+"""Models of more bytes do not pass through the cache of artefacts, and are read tensor by tensor."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Workbench:
         self.compute = compute
         self._artefacts: OrderedDict[str, Artefact] = OrderedDict()
         self._base = lru_cache(maxsize=2)(self._load_base)
-        self._merged = lru_cache(maxsize=4)(self._load_merged)
+        self._merged: Recent[Merged] = Recent(_MODEL_CACHE_BYTES)
         self._task = lru_cache(maxsize=8)(self._load_task)
 
     def artefact(self, key: str) -> Artefact:
@@ -87,7 +94,9 @@ class Workbench:
         """The model of an input, with its correction if the stage has one; the base if it has no such input."""
         if role not in stage.inputs:
             return _alone(self.base(stage))
-        return self._merged(self.base(stage), stage.inputs[role], stage.inputs.get("correction"))
+        base, key, correction = self.base(stage), stage.inputs[role], stage.inputs.get("correction")
+        place = (stage.sources["backbone"], stage.sources.get("image_size"), key, correction)
+        return self._merged.get(place, self._size(key), lambda: self._load_merged(base, key, correction))
 
     def encoder(self, stage: Stage) -> Encoder:
         """The encoder of the stage's model, for the stage's task."""
@@ -139,13 +148,12 @@ class Workbench:
             variants[role] = corrected.adapters[task].to(self.compute.device)
         return variants
 
-    def experts(self, stage: Stage) -> dict[str, Encoder]:
-        """Every ingredient, in the recipe's order."""
-        # Not through the cache: a merge needs each of them once.
-        return {
-            task: self._load_merged(self.base(stage), stage.inputs[f"expert/{task}"]).encoder
-            for task in _order(stage)
-        }
+    def experts(self, stage: Stage) -> LazyExperts:
+        """Every ingredient, in the recipe's order; large ones are read from the store at every access."""
+        self._merged.make_room()  # a large model of an earlier stage would be one too many
+        return LazyExperts(
+            self.base(stage), {task: self._parts(stage.inputs[f"expert/{task}"]) for task in _order(stage)}
+        )
 
     def calibration(self, stage: Stage) -> Mapping[str, Calibration] | None:
         """What data-driven methods may read; None if the stage has no such inputs."""
@@ -162,13 +170,25 @@ class Workbench:
         return load_encoder(backbone, image_size=int(image_size) if image_size else None).to(self.compute.device)
 
     def _load_merged(self, base: Encoder, key: str, correction: str | None = None) -> Merged:
-        info = self.artefact(key).info
-        parts = {name: tensor.to(self.compute.device) for name, tensor in self.arrays(key).items()}
+        parts = {name: tensor.to(self.compute.device) for name, tensor in self._parts(key).items()}
+        info = self.store.manifest(key)["info"]
         if "method" in info:
             merged = create(info["method"], **info["parameters"]).restore(base, parts)
         else:  # an expert
             merged = _alone(base.with_state(parts))
         return merged if correction is None else self._correct(merged, correction)
+
+    def _size(self, key: str) -> int:
+        """Bytes of a model's tensors; 0 if there is none, which is found when it is read."""
+        file = self.store.tensors(key)
+        return file.stat().st_size if file.is_file() else 0
+
+    def _parts(self, key: str) -> Tensors:
+        """A model's tensors, checked; in memory if they are small."""
+        if self._size(key) <= _LARGE:
+            return self.arrays(key)
+        self.store.verify(key)
+        return Checkpoint(self.store.tensors(key))
 
     def _correct(self, merged: Merged, key: str) -> Merged:
         info = self.artefact(key).info
