@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def summary_to_json(summary: Summary) -> str:
     """Write a summary as strict JSON (RFC 8259: no NaN, no Infinity).
 
-    The object has ``schema_version``, ``run``, ``examples`` (without their pictures) and five tables:
+    The object has ``schema_version``, ``run``, ``examples`` (without their pictures), ``claims``,
+    ``critical_difference`` (null where there is none) and five tables:
     ``results``, ``by_step``, ``accuracy``, ``epsilon50`` and ``flags``, each
     ``{"columns": [...], "data": [[...], ...]}``,
     so ``pandas.DataFrame(**document["results"])`` restores one. NaN is written as null, infinities as the
@@ -38,6 +39,10 @@ def summary_to_json(summary: Summary) -> str:
         "epsilon50": _table(summary.epsilon50),
         "flags": _table(summary.flags),
         "examples": [_without_pictures(example) for example in summary.examples],
+        "claims": [plain(claim) for claim in summary.claims],
+        "critical_difference": None
+        if summary.critical_difference is None
+        else plain(asdict(summary.critical_difference)),
     }
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
