@@ -7,7 +7,7 @@ out.
 from __future__ import annotations
 
 from mergerisk.report.critical_difference import CriticalDifference
-from mergerisk.report.export import summary_to_json
+from mergerisk.report.export import summary_schema, summary_to_json
 from mergerisk.report.page import render_html
 from mergerisk.report.summary import (
     ACCURACY_COLUMNS,
@@ -33,5 +33,6 @@ __all__ = [
     "StageTime",
     "Summary",
     "render_html",
+    "summary_schema",
     "summary_to_json",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, fields
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,13 @@ def summary_to_json(summary: Summary) -> str:
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
+def summary_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) that `summary_to_json`'s documents keep to."""
+    text = resources.files("mergerisk.report").joinpath("summary.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
 def plain(value: Any) -> Any:
     """Turn a value into what strict JSON can hold: NaN and missing → None, ±inf → "inf" / "-inf"."""
     if value is None or isinstance(value, bool | str):
@@ -74,11 +82,21 @@ def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _table(frame: pd.DataFrame) -> dict[str, Any]:
-    columns = [[plain(value) for value in frame[name].tolist()] for name in frame.columns]
+    columns = [_column(frame[name]) for name in frame.columns]
     return {
         "columns": [str(name) for name in frame.columns],
         "data": [list(row) for row in zip(*columns, strict=True)],
     }
+
+
+def _column(values: pd.Series[Any]) -> list[Any]:
+    """A column as `plain` values; of numbers, only those that are not finite need a look."""
+    listed = values.tolist()
+    if values.dtype.kind not in "iuf":
+        return [plain(value) for value in listed]
+    for place in np.flatnonzero(~np.isfinite(values.to_numpy())).tolist():
+        listed[place] = plain(listed[place])
+    return listed
 
 
 def _without_pictures(example: Example) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def unpaired_difference(k_a: Counts, n_a: Counts, k_b: Counts, n_b: Counts) -> t
 def mcnemar(only_a: Counts, only_b: Counts) -> Floats:
     """Exact two-sided p-values of McNemar's test: is an image as likely to count in A alone as in B alone?"""
     fewer = np.minimum(only_a, only_b).astype(np.float64)
-    changed = (np.asarray(only_a) + np.asarray(only_b)).astype(np.float64)
+    changed = np.asarray(only_a) + np.asarray(only_b)  # whole: SciPy takes no other number of trials
     p_values: Floats = np.minimum(1.0, 2 * bdtr(fewer, changed, 0.5))
     return p_values
 

@@ -26,11 +26,22 @@ class FieldDifference:
 def differing_fields(a: FinishedRun, b: FinishedRun) -> tuple[FieldDifference, ...]:
     """Fields of the study first, then versions, device and revision; in the order of the one, then the other."""
     left, right = (dict(_fields(run)) for run in (a, b))
-    return tuple(
-        FieldDifference(field, left.get(field, ABSENT), right.get(field, ABSENT))
-        for field in dict.fromkeys([*left, *right])
-        if left.get(field) != right.get(field)
-    )
+    members = [{_member(field) for field in side} for side in (left, right)]
+    found: dict[str, FieldDifference] = {}
+    for field in dict.fromkeys([*left, *right]):
+        member = _member(field)
+        missing = [bool(member) and member not in side for side in members]
+        if any(missing):  # of a method or attack that a study lacks altogether, its name says enough
+            found[member] = FieldDifference(member, *(ABSENT if gone else "has it" for gone in missing))
+        elif left.get(field) != right.get(field):
+            found[field] = FieldDifference(field, left.get(field, ABSENT), right.get(field, ABSENT))
+    return tuple(found.values())
+
+
+def _member(field: str) -> str:
+    """``merging[ties]`` of ``merging[ties].parameters.scaling``; empty for a field that is in no list."""
+    head, end, _ = field.rpartition("]")
+    return head + end
 
 
 def _fields(run: FinishedRun) -> Iterator[tuple[str, str]]:

@@ -12,15 +12,14 @@ if TYPE_CHECKING:
     from mergerisk.report.view import View
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$])")
-_AT_START = re.compile(r"^([-+=]|\d+(?=[.)]))")
+_AT_START = re.compile(r"^(\d*)([-+=.)])(?=[-=\s]|$)")
 
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it stands, on one line: no markup, no HTML, no end of a cell."""
     line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _SPECIAL.sub(r"\\\1", line)
-    # a list, a rule or a title begins so; a number before its dot cannot be escaped itself
-    return _AT_START.sub(lambda found: f"\\{found[0]}" if found[0] in "-+=" else f"&#8203;{found[0]}", line)
+    return _AT_START.sub(r"\1\\\2", line)  # a list, a rule or a title begins so
 
 
 def table_to_markdown(table: Table) -> str:
