@@ -232,3 +232,16 @@ def test_no_grave_fault_of_accessibility_and_no_scrolling_sideways(
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
         page.locator("#filters summary").click()
         assert grave_faults(page) == []
+
+
+def test_of_many_methods_only_the_ends_are_drawn_at_first(browser: Browser, tmp_path: Path) -> None:
+    many = tuple(f"method_{i}" for i in range(14))
+    crowd = summary(tasks=("digits",), attacks=("fgsm",), methods=many, examples=0)
+    with opened(browser, render_html(crowd), tmp_path) as found:
+        page = found.page
+        assert page.locator("#panels .series").count() == 8 + 2
+        ranked = page.locator("#heat tbody tr:not(.reference) th").all_inner_texts()
+        drawn = [text for text in page.locator("#keys button[aria-pressed=true]").all_inner_texts() if "_" in text]
+        assert set(drawn) == {*ranked[:4], *ranked[-4:]}
+        page.get_by_role("button", name=ranked[6], exact=True).click()
+        assert page.locator("#panels .series").count() == 8 + 3

@@ -1,4 +1,16 @@
 // ---- curves ----
+const READABLE = 12;
+const AT_EACH_END = 4;
+// of more lines than an eye can follow, only the safest and the riskiest methods are drawn at first
+function hideMost() {
+  if (D.targets.length <= READABLE) return;
+  const risk = (k) => riskOf("relative", state.surrogate, state.epsilon, k)?.value ?? Infinity;
+  const ranked = range(METHODS).sort((a, b) => risk(a) - risk(b));
+  for (const k of ranked.slice(AT_EACH_END, -AT_EACH_END)) hiddenLines.add(k);
+  byId("keys").before(el("p", { class: "note" }, `Of ${METHODS} methods the ${AT_EACH_END} with the lowest and the `
+    + `${AT_EACH_END} with the highest risk are drawn; press a name to draw another.`));
+}
+
 function drawKeys() {
   byId("keys").replaceChildren(...range(D.targets.length).map((k) => {
     const button = el("button", { type: "button", "aria-pressed": String(!hiddenLines.has(k)) },

@@ -47,6 +47,7 @@ addEventListener("resize", () => {
   width = innerWidth;
   requestAnimationFrame(() => { hideTip(); drawScatter(); drawCurves(); });
 });
+hideMost();
 drawKeys();
 draw();
 document.documentElement.dataset.ready = "true";
