@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.report.assembling import summarize
+from mergerisk.report.comparison import compare_runs, write_comparison
 from mergerisk.report.export import summary_to_json
+from mergerisk.report.exports import FORMATS, write_exports
 from mergerisk.report.page import render_html
 from mergerisk.store import Store
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
@@ -19,10 +21,12 @@ from mergerisk.study.running import Options, load_run, run_study, store_folder
 from mergerisk.study.schema import Study, load_study
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
 
+    from mergerisk.report.comparison import Comparison
+    from mergerisk.report.exports.writing import Format
     from mergerisk.report.summary import Summary
     from mergerisk.study.planning import Plan
     from mergerisk.study.running import FinishedRun
@@ -149,6 +153,37 @@ def write_report(folder: str | Path) -> StudyResult:
         UserError: the folder holds no finished run.
     """
     return _write(load_run(Path(folder)), Path(folder))
+
+
+def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format] = FORMATS) -> tuple[Path, ...]:
+    """Write what the report of a finished run shows for other programs and for papers; returns the files.
+
+    Args:
+        folder: of the run.
+        out: folder to write into.
+        formats: of :data:`mergerisk.report.exports.FORMATS`.
+
+    Raises:
+        UserError: the folder holds no finished run, or cannot be written to.
+    """
+    return write_exports(summarize(load_run(Path(folder))), Path(out), formats)
+
+
+def compare(a: str | Path, b: str | Path, out: str | Path | None = None) -> Comparison:
+    """Two finished runs side by side, setting by setting.
+
+    Args:
+        a: folder of the one run.
+        b: folder of the other; differences are b − a.
+        out: folder for ``compare.html`` and ``compare.csv``; nothing is written without.
+
+    Raises:
+        UserError: a folder holds no finished run, or ``out`` cannot be written to.
+    """
+    found = compare_runs(load_run(Path(a)), load_run(Path(b)), names=(str(a), str(b)))
+    if out is not None:
+        write_comparison(found, Path(out))
+    return found
 
 
 def _folder(study: Study, out: str | Path | None) -> Path:

@@ -319,14 +319,53 @@ def attack(
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--open", "show", is_flag=True, help="Open the report in a browser.")
-def report(folder: Path, show: bool) -> None:
+@click.option(
+    "--export",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write what the report shows into DIR as well: data, tables and figures.",
+)
+@click.option(
+    "--formats", metavar="LIST", help="Of the export: json,csv,parquet,md,tex,svg,png.  [default: all of them]"
+)
+def report(folder: Path, show: bool, out: Path | None, formats: str | None) -> None:
     """Write the results and the report of the finished run in FOLDER anew, without computing anything."""
     from mergerisk import api
+    from mergerisk.report.exports import parse_formats, write_exports
 
-    page = api.write_report(folder).folder / "report.html"
+    wanted = parse_formats(formats)
+    if formats is not None and out is None:
+        raise UserError("--formats says what --export writes; add --export DIR")
+    result = api.write_report(folder)
+    page = result.folder / "report.html"
     click.echo(page)
+    for file in write_exports(result.summary, out, wanted) if out is not None else ():
+        click.echo(file)
     if show:
         click.launch(page.resolve().as_uri())
+
+
+@cli.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a page and a table of every setting into DIR.",
+)
+def compare(a: Path, b: Path, out: Path | None) -> None:
+    """Compare the finished runs in A and B, setting by setting; differences are B - A.
+
+    Where both attacked the same images, they are compared image by image.
+    """
+    from mergerisk import api
+    from mergerisk.report.comparison import comparison_text
+
+    click.echo(comparison_text(api.compare(a, b, out)))
+    if out is not None:
+        click.echo(out / "compare.html")
 
 
 @cli.command("list")

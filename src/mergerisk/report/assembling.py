@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,10 +11,11 @@ from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTi
 from mergerisk.statistics import accuracy_table, epsilon50_table, fall_table, rate_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
+    from mergerisk.report.critical_difference import CriticalDifference
     from mergerisk.study import FinishedRun
     from mergerisk.study.examples import Picture
 
@@ -34,8 +35,19 @@ _CAVEATS = {
 }
 
 
-def summarize(run: FinishedRun) -> Summary:
-    """Every table of the report, recomputed from the outcomes."""
+def summarize(
+    run: FinishedRun,
+    *,
+    claims: Sequence[Mapping[str, Any]] = (),
+    critical_difference: CriticalDifference | None = None,
+) -> Summary:
+    """Every table of the report, recomputed from the outcomes.
+
+    Args:
+        run: what was run.
+        claims: what was tested on it, and
+        critical_difference: how the methods rank, for whoever computes them: this is where they enter the report.
+    """
     return Summary(
         schema_version=SCHEMA_VERSION,
         run=_record(run),
@@ -45,6 +57,8 @@ def summarize(run: FinishedRun) -> Summary:
         epsilon50=epsilon50_table(run.outcomes),
         flags=fall_table(run.outcomes, run.record["single_step_attacks"]),
         examples=tuple(_example(picture) for picture in run.pictures),
+        claims=tuple(claims),
+        critical_difference=critical_difference,
     )
 
 
