@@ -119,7 +119,7 @@ def _texts(column: pd.Series, place: str) -> NDArray[np.object_]:
 
 
 def _numbers(column: pd.Series, place: str, *, fractions: bool) -> NDArray[np.float64]:
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     wrong = np.isnan(numbers) & column.notna().to_numpy()
     if wrong.any() and fractions:
         texts = column.astype(str)

@@ -166,9 +166,7 @@ def _paired(claim: PairedClaim, table: pd.DataFrame, denominator: str, level: fl
     design = pair_design(claim, table)
     if not len(design.units):
         return Comparison(words, column, missing="no setting of the data is in either group")
-    found = _on_numbers(
-        claim, design, table, column, words, denominator, level, lambda matrix, _: matrix[..., 0] - matrix[..., 1]
-    )
+    found = _on_numbers(claim, design, table, column, words, denominator, level, difference)
     return found if found.test or found.missing else Comparison(words, column, missing="no pair is complete")
 
 
@@ -184,7 +182,7 @@ def _on_numbers(
 ) -> Comparison:
     """A claim on the mean of one number per unit."""
     everything = len(design.units)
-    design, matrix = _complete(design, table[column].to_numpy(dtype=np.float64))
+    design, matrix = complete(design, table[column].to_numpy(dtype=np.float64))
     left_out = everything - len(design.units)
     if len(design.units) < 2:
         missing = f"{column} is known of {len(design.units)} {_noun(claim)} only"
@@ -308,7 +306,7 @@ def _counted(
             where={**claim.where, "target_role": ("expert", "pretrained", "merge", "other")},
         )
         wide = pair_design(everywhere, table)
-        _, matrix = _complete(wide, table[column_of(claim.measure, denominator)].to_numpy(dtype=np.float64))
+        _, matrix = complete(wide, table[column_of(claim.measure, denominator)].to_numpy(dtype=np.float64))
         mean = float((matrix[:, 0] - matrix[:, 1]).mean())
         figures.append(
             Figure("mean difference over all targets, ingredients included", _amount(mean, claim.measure))
@@ -352,7 +350,7 @@ def _trend(claim: TrendClaim, table: pd.DataFrame, denominator: str, level: floa
         if np.isnan(orders).all():
             return Comparison(words, column, missing=f"the data hold no {claim.by}")
         design = design.select(np.flatnonzero(~np.isnan(orders).any(axis=1)))
-    design, matrix = _complete(design, table[column].to_numpy(dtype=np.float64))
+    design, matrix = complete(design, table[column].to_numpy(dtype=np.float64))
     left_out = everything - len(design.units)
     if len(design.units) < 2:
         missing = f"{len(design.units)} of {everything} blocks hold every target"
@@ -467,7 +465,7 @@ def _extreme_by(
         return Comparison(words, column, missing=missing)
     design = make_design(chosen, by, _position(chosen["target"], targets), targets)
     everything = len(design.units)
-    design, matrix = _complete(design, table[column].to_numpy(dtype=np.float64))
+    design, matrix = complete(design, table[column].to_numpy(dtype=np.float64))
     left_out = everything - len(design.units)
     if len(matrix) < 2:
         known = (
@@ -532,7 +530,12 @@ def _extreme_by(
     )
 
 
-def _complete(design: Design, values: NDArray[np.float64]) -> tuple[Design, NDArray[np.float64]]:
+def difference(matrix: NDArray[np.float64], units: NDArray[np.intp] | None = None) -> NDArray[np.float64]:  # noqa: ARG001
+    """First minus second."""
+    return np.asarray(matrix[..., 0] - matrix[..., 1], dtype=np.float64)
+
+
+def complete(design: Design, values: NDArray[np.float64]) -> tuple[Design, NDArray[np.float64]]:
     """The units without a missing cell, and their matrix."""
     matrix = design.matrix(values)
     kept = np.flatnonzero(~np.isnan(matrix).any(axis=1))

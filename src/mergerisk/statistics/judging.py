@@ -10,11 +10,19 @@ from scipy.special import ndtri
 
 from mergerisk.errors import UserError
 from mergerisk.statistics.claims import BUILT_IN, Claim, ExtremeClaim, PairedClaim, TrendClaim, check_claims
-from mergerisk.statistics.comparing import PERCENT_MEASURES, Comparison, compare, pair_design
+from mergerisk.statistics.comparing import (
+    PERCENT_MEASURES,
+    Comparison,
+    column_of,
+    compare,
+    complete,
+    difference,
+    pair_design,
+)
 from mergerisk.statistics.correction import correct
 from mergerisk.statistics.on_epsilon50 import compare_epsilon50, curve_table
 from mergerisk.statistics.pairs import image_pairs, mcnemar_table
-from mergerisk.statistics.resampling import basic_interval, bootstrap, cluster_mean, task_outcomes
+from mergerisk.statistics.resampling import Aggregate, basic_interval, bootstrap, cluster_mean, task_outcomes
 from mergerisk.statistics.table_set import saturation
 from mergerisk.statistics.verdicts import Effect, Retest, Verdict
 
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 
     from mergerisk.statistics.correction import Correction
     from mergerisk.statistics.pairs import ImagePairs
-    from mergerisk.statistics.resampling import Aggregate, Interval, Over, TaskOutcomes, TasksAs
+    from mergerisk.statistics.resampling import Interval, Over, TaskOutcomes, TasksAs
     from mergerisk.statistics.table_set import Tables
     from mergerisk.statistics.verdicts import Answer
 
@@ -395,16 +403,15 @@ def compare_targets(
         name="pair", sentence="They differ.", first=one, second=other, expect="higher", measure="asr"
     )
     check_claims([pair], tables.rates)
-    found = {
-        name: compare(pair.model_copy(update={"measure": name}), tables.rates, denominator, level)
-        for name in ("asr", "relative_asr", "delta_asr")
-    }
-    tested = {name: (part, part.aggregate) for name, part in found.items() if part.aggregate is not None}
-    resampled = judging.resample([aggregate for _, aggregate in tested.values()], denominator)
-    means = {
-        name: float(part.numbers.mean()) / (100 if name in PERCENT_MEASURES else 1)
-        for name, (part, _) in tested.items()
-    }
+    laid_out = pair_design(pair, tables.rates)
+    aggregates, means = [], {}
+    for measure in ("asr", "relative_asr", "delta_asr"):
+        column = tables.rates[column_of(measure, denominator)].to_numpy(dtype=np.float64)
+        design, matrix = complete(laid_out, column)
+        if len(matrix):
+            means[measure] = float(difference(matrix).mean())
+            aggregates.append(Aggregate(design, measure, difference))
+    resampled = judging.resample(aggregates, denominator)
     table = mcnemar_table(pair_design(pair, tables.rates, seeds=True), judging.outcomes, denominator)
     return TargetPair(
         table,

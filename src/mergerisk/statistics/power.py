@@ -68,9 +68,9 @@ def detectable_rho(blocks: int, treatments: int, *, level: float = 0.05, power: 
 
 
 def detectable_lead(blocks: int, treatments: int, *, level: float = 0.05, power: float = 0.8) -> float:
-    """The difference of two mean ranks that a two-sided test of as many blocks finds with ``power``, if blocks agree
-    no more than by chance: two ranks of a block then differ by a number of variance k(k + 1) / 6 (Demšar 2006,
-    section 3.2.2)."""
+    """The difference of two mean ranks that a two-sided test of as many blocks finds with ``power``, if blocks
+    agree no more than by chance: two ranks of a block then differ by a number of variance k(k + 1) / 6 (Demšar
+    2006, section 3.2.2)."""
     return float(_z(level, power) * np.sqrt(treatments * (treatments + 1) / (6 * blocks)))
 
 

@@ -235,8 +235,12 @@ def page(matrix: ArrayLike, order: ArrayLike) -> Page:
     statistic = float((predicted * ranks).sum())
     rho = float(np.nanmean(rhos)) if (squares > 0).any() else np.nan
     full = k * (k**2 - 1) / 12  # sum of squares of untied ranks
-    exact = bool(n <= 12 and k <= 7 and np.allclose(squares, full**2))
-    if exact:
+    untied = np.allclose(squares, full**2)
+    exact = bool(untied and (k == 2 or (2 <= n <= 12 and k <= 7)))
+    if exact and k == 2:  # a fair coin for every block
+        up = int((products > 0).sum())
+        rising, falling = stats.binom.sf(up - 1, n, 0.5), stats.binom.cdf(up, n, 0.5)
+    elif exact:
         placed = np.take_along_axis(ranks, np.argsort(predicted, axis=1), axis=1)
         rising = stats.page_trend_test(placed, ranked=True, method="exact").pvalue
         falling = stats.page_trend_test(placed[:, ::-1], ranked=True, method="exact").pvalue
