@@ -71,6 +71,8 @@ def test_a_setting_given_twice_and_an_empty_table_are_refused() -> None:
         UserError, match="task digits, attack fgsm, surrogate expert, target ties, seed 0 is given twice"
     ):
         tables_from_rates(pd.DataFrame([ROW | {"asr": 0.5}] * 2))
+    with pytest.raises(UserError, match="its column of rates is empty"):
+        tables_from_rates(pd.DataFrame([ROW | {"asr": np.nan}]))
     with pytest.raises(UserError, match="holds no rows"):
         tables_from_rates(pd.DataFrame(columns=["task"]))
 

@@ -12,6 +12,8 @@ from scipy.stats import binom
 
 from mergerisk.statistics import (
     PairedClaim,
+    RateClaim,
+    TrendClaim,
     cluster_mean,
     compare_targets,
     conover,
@@ -133,6 +135,29 @@ def test_a_verdict_errs_at_its_level_though_settings_share_images() -> None:
         by_verdict += verdict.answer != "inconclusive"
     assert by_test > 0.2 * simulations
     assert at_most(by_verdict, simulations, 0.06)
+
+
+@pytest.mark.slow
+def test_trends_and_rates_cover_and_err_at_their_level() -> None:
+    """Six methods that do not differ, on few images that settings share in part."""
+    names = tuple(f"m{i}" for i in range(6))
+    trend = TrendClaim(name="trend", sentence="ASR rises.", measure="asr", order=names)
+    rate = RateClaim(name="rate", sentence="As often.", measure="relative_asr", expect="higher", against=1)
+    simulations = 200
+    covered = {"trend": 0, "rate": 0}
+    errors = 0
+    for seed in range(simulations):
+        made = outcomes(
+            dict.fromkeys(names, 0.5), seed=seed, images=60, shared=0.5, white_box=0.7,
+            surrogates=["expert"], epsilons=[0.01],
+        )  # fmt: skip
+        found = judge(tables_from_outcomes(made), [trend, rate], resamples=300, seed=seed)
+        for verdict, truth in zip(found, (0.0, 0.5 / 0.7), strict=True):
+            covered[verdict.name] += verdict.intervals[0].low <= truth <= verdict.intervals[0].high
+        errors += judge(tables_from_outcomes(made), [trend], resamples=300, seed=seed)[0].answer != "inconclusive"
+    for hits in covered.values():
+        assert about(hits, simulations, 0.94)
+    assert at_most(errors, simulations, 0.05)
 
 
 def test_detectable_effects_are_found_four_times_in_five() -> None:

@@ -362,13 +362,17 @@ def _trend(claim: TrendClaim, table: pd.DataFrame, denominator: str, level: floa
     )
     found = page(matrix, order)
     rising = 1 if found.p_rising < found.p_falling else -1 if found.p_falling < found.p_rising else 0
-    known = ~np.isnan(found.rhos)
-    per_block = found.rhos[known]
-    ranks = stats.rankdata(order, axis=1)
+    per_block = found.rhos[~np.isnan(found.rhos)]
+    measure = bare(claim.measure)
+    unit = 100 if measure in PERCENT_MEASURES else 1
+    slopes = stats.rankdata(order, axis=1) - (len(targets) + 1) / 2
+    spread = (slopes**2).sum(axis=1, keepdims=True)
+    slopes = np.divide(slopes, spread, out=np.zeros_like(slopes), where=spread > 0)
 
-    def scalar(matrix: NDArray[np.float64], units: NDArray[np.intp]) -> NDArray[np.float64]:
-        return _correlations(stats.rankdata(matrix, axis=-1), ranks[units])
+    def rise(matrix: NDArray[np.float64], units: NDArray[np.intp]) -> NDArray[np.float64]:
+        return np.asarray((matrix * slopes[units]).sum(axis=-1), dtype=np.float64)
 
+    numbers = rise(matrix, np.arange(len(matrix)))
     return Comparison(
         words,
         column,
@@ -379,6 +383,7 @@ def _trend(claim: TrendClaim, table: pd.DataFrame, denominator: str, level: floa
         p_value=found.p_value,
         direction=rising if claim.expect == "rising" else -rising,
         effects=(
+            _effect("mean rise per place in the order", float(numbers.mean()), measure),
             Effect("mean Spearman ρ per block", found.rho),
             Effect("median ρ", float(np.median(per_block)) if len(per_block) else np.nan),
         ),
@@ -388,23 +393,13 @@ def _trend(claim: TrendClaim, table: pd.DataFrame, denominator: str, level: floa
             Figure("blocks with ρ above 0", f"{int((per_block > 0).sum())} of {len(per_block)}"),
             Figure("targets ordered", str(len(targets))),
         ),
-        numbers=per_block,
-        unit_tasks=design.tasks[known],
-        aggregate=None
-        if bare(claim.measure) == "clean_accuracy"
-        else Aggregate(design, bare(claim.measure), scalar, bounds=(-1.0, 1.0)),
+        numbers=unit * numbers,
+        unit_tasks=design.tasks,
+        aggregate=None if measure == "clean_accuracy" else Aggregate(design, measure, rise),
         rows=design.rows,
         detectable=Effect("mean ρ", detectable_rho(len(matrix), len(targets), level=level)),
         ranks=rank_picture(matrix, targets, level=level),
     )
-
-
-def _correlations(ranks: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pearson's along the last axis; NaN where either is constant."""
-    one = ranks - ranks.mean(axis=-1, keepdims=True)
-    two = others - others.mean(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((one * two).sum(axis=-1) / np.sqrt((one**2).sum(axis=-1) * (two**2).sum(axis=-1)))
 
 
 def _extreme(claim: ExtremeClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
@@ -489,14 +484,15 @@ def _extreme_by(
         p = max(found.p_value, float(pairwise.max()))
         direction = 1 if (ranks[others] > ranks[place]).all() else 0
     extreme = "highest" if sign > 0 else "lowest"
-    nearest = int(others[int(np.argmin(ranks[others]))])
+    means = sign * matrix.mean(axis=0)
+    nearest = int(others[int(np.argmax(means[others]))])
     rival = targets[nearest]
 
     def lead(matrix: NDArray[np.float64], units: NDArray[np.intp]) -> NDArray[np.float64]:  # noqa: ARG001
-        ranked = stats.rankdata(-sign * matrix, axis=-1)
-        return np.asarray(ranked[..., nearest] - ranked[..., place], dtype=np.float64)
+        return np.asarray(sign * (matrix[..., place] - matrix[..., nearest]), dtype=np.float64)
 
     numbers = lead(matrix, np.arange(len(matrix)))
+    unit = 100 if bare(measure) in PERCENT_MEASURES else 1
     first = int((stats.rankdata(-sign * matrix, axis=-1)[:, place] == 1).sum())
     blocks = "blocks" if len(by) > 1 else "tasks"
     accuracy = measure == "clean_accuracy"
@@ -510,7 +506,7 @@ def _extreme_by(
         p_value=p,
         direction=direction,
         effects=(
-            Effect(f"mean lead in rank by {column} over {rival}", float(numbers.mean())),
+            _effect(f"mean lead in {column} over {rival}", float(numbers.mean()), bare(measure)),
             Effect(
                 f"mean rank of {claim.method} by {column} (1 of {len(targets)}: {extreme})", float(ranks[place])
             ),
@@ -521,7 +517,7 @@ def _extreme_by(
         figures=(
             Figure(f"{blocks} in which {claim.method} has the {extreme} {column}", f"{first} of {len(numbers)}"),
         ),
-        numbers=numbers,
+        numbers=unit * numbers,
         unit_tasks=design.tasks,
         aggregate=None if accuracy else Aggregate(design, bare(measure), lead),
         rows=np.zeros(0, dtype=np.intp) if accuracy else design.rows,

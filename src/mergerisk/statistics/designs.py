@@ -56,6 +56,10 @@ class Design:
         filled = np.full((*shape[:-2], shape[-2] * shape[-1]), np.nan)
         if len(self.rows):
             taken = values[..., self.rows]
+            if len(self.cells) == len(self.rows):  # one setting a cell: nothing to average
+                drawn = None if weights is None else np.broadcast_to(weights, values.shape)[..., self.rows] > 0
+                filled[..., self.cells] = taken if drawn is None else np.where(drawn, taken, np.nan)
+                return filled.reshape(shape)
             known = ~np.isnan(taken)
             weight = known.astype(np.float64)
             if weights is not None:

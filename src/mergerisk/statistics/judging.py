@@ -89,7 +89,7 @@ class _Judging:
             resampled = self.resample([aggregate for _, _, aggregate in wanted], name)
             for (i, part, aggregate), values in zip(wanted, resampled, strict=True):
                 unit = 100 if aggregate.measure in PERCENT_MEASURES and part.effects[0].unit else 1
-                intervals[i] = (self.around(float(part.numbers.mean()), unit * values, aggregate.bounds),)
+                intervals[i] = (self.around(float(part.numbers.mean()), unit * values),)
         for i, tested in enumerate(found):
             if tested is None or not len(tested.numbers):
                 continue
@@ -111,19 +111,13 @@ class _Judging:
             tasks=self.tasks,
         )
 
-    def around(
-        self,
-        value: float,
-        resampled: NDArray[np.float64],
-        bounds: tuple[float, float] = (-np.inf, np.inf),
-    ) -> Interval:
-        """The interval of a bootstrapped value that lies within bounds."""
+    def around(self, value: float, resampled: NDArray[np.float64]) -> Interval:
+        """The interval of a bootstrapped value."""
         drawn = "images within tasks" if self.tasks == "strata" else "tasks, images within them"
         seeds = "seeds, " if self.tables.rates["seed"].nunique() > 1 else ""
         how = f"bootstrap, {seeds}{drawn}, {self.resamples} resamples"
         over: Over = "images" if self.tasks == "strata" else "tasks"
-        found = basic_interval(value, resampled, confidence=1 - self.level, over=over, how=how)
-        return replace(found, low=max(found.low, bounds[0]), high=min(found.high, bounds[1]))
+        return basic_interval(value, resampled, confidence=1 - self.level, over=over, how=how)
 
 
 def judge(
@@ -276,9 +270,10 @@ def _verdict(
 
 
 def _detectable(found: Comparison, interval: Interval | None, level: float) -> Effect | None:
-    """What the test would have found, and the interval, which has to agree: the larger of the two."""
+    """What the test would have found, and the interval, which has to agree: the larger of the two, where they are
+    in one unit."""
     smallest = found.detectable
-    if smallest is None or interval is None or not np.isfinite(smallest.value):
+    if smallest is None or interval is None or found.ranks is not None:
         return smallest
     z = float(ndtri(1 - level / 2))
     by_interval = (interval.high - interval.low) / 2 * (z + float(ndtri(0.8))) / z

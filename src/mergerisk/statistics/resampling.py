@@ -61,14 +61,13 @@ class Aggregate:
     Attributes:
         design: from settings to units.
         measure: of the settings, without ``_all``.
-        scalar: from a unit's cells to its number.
-        bounds: between which the mean lies for sure.
+        scalar: from a unit's cells to its number; smooth, as ranks are not: of ranks of noisy rates a bootstrap
+            gives intervals that miss.
     """
 
     design: Design
     measure: str
     scalar: Scalar
-    bounds: tuple[float, float] = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,8 +232,8 @@ def basic_interval(
     """The basic bootstrap interval (Davison and Hinkley 1997, equation 5.6): ``value`` minus the middle of what
     resampling changed.
 
-    Ranks and correlations of noisy rates are pulled towards no order, and resampling pulls once more: an interval
-    of the resampled values themselves would lie beside the truth.
+    Ratios of counts, as relative ASR is, come out too large on few images, and resampling makes them larger once
+    more; an interval of the resampled values themselves would lie too high.
 
     Returns:
         NaN where fewer than half of the resamples have a value.

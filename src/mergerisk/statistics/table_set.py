@@ -124,6 +124,8 @@ def tables_from_rates(
     for own, of in (("surrogate_asr", "asr"), ("surrogate_asr_all", "asr_all")):
         if own not in table:
             table[own] = _white_box(table, of)
+    if table[["asr", "asr_all"]].isna().all(axis=None):
+        raise UserError(f"{source}: its column of rates is empty")
     if table["asr"].notna().any():
         notes.append("asr is taken as among the images that surrogate and target get right when clean")
     return Tables(_finish(table, merges)[0], None, None, source, tuple(notes))
