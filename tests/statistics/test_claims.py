@@ -264,6 +264,26 @@ def test_stated_orders_and_the_best() -> None:
     assert found["half"].correction == "bh"
 
 
+def test_clean_accuracies_are_counted_once(study: Tables) -> None:
+    """They are the same under every attack, surrogate and budget: evidence of as many pairs as tasks and methods."""
+    claims = parse_claims(
+        {
+            "claims": [
+                {
+                    "name": "pairs", "sentence": "Surgery is more accurate.", "kind": "paired", "expect": "higher",
+                    "measure": "clean_accuracy", "first": {"correction": "surgery"}, "second": {"correction": "none"},
+                },
+                {"name": "trend", "sentence": "x", "kind": "trend", "measure": "clean_accuracy", "order": METHODS},
+                {"name": "rate", "sentence": "x", "kind": "rate", "measure": "clean_accuracy", "expect": "higher", "against": 0},
+            ]
+        }
+    )  # fmt: skip
+    found = by_name(judge(study, claims, resamples=100))
+    assert {name: verdict.units for name, verdict in found.items()} == {"pairs": 12, "trend": 6, "rate": 24}
+    assert found["pairs"].answer == "supported"
+    assert found["pairs"].effects[0].value == pytest.approx(20, abs=4)
+
+
 def test_results_are_strict_json(study: Tables) -> None:
     text = json.dumps([verdict.to_dict() for verdict in judge(study, resamples=100)], allow_nan=False)
     (first, *_) = json.loads(text)

@@ -32,7 +32,7 @@ from mergerisk.statistics.resampling import Aggregate, cluster_mean
 from mergerisk.statistics.verdicts import Effect, Figure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -142,7 +142,7 @@ def _rate(claim: RateClaim, table: pd.DataFrame, denominator: str, level: float)
     chosen = table[settings_of(claim, table)]
     if chosen.empty:
         return Comparison(words, column, missing="no setting of the data is of this kind")
-    units = ["task", "attack", "surrogate", "target", "epsilon"]
+    units = _depends_on(column, ["task", "attack", "surrogate", "target", "epsilon"])
     design = make_design(chosen, units, np.zeros(len(chosen), dtype=np.intp), ("mean",))
     return _on_numbers(claim, design, table, column, words, denominator, level, lambda matrix, _: matrix[..., 0])
 
@@ -153,14 +153,15 @@ def pair_design(claim: PairedClaim, table: pd.DataFrame, *, seeds: bool = False)
     chosen = table[base]
     first, second = select(chosen, claim.first), select(chosen, claim.second)
     treatment = np.where(first & ~second, 0, np.where(second & ~first, 1, -1))
-    columns = [*claim.pairing, *(["seed"] if seeds else [])]
+    columns = [*_depends_on(claim.measure, claim.pairing), *(["seed"] if seeds else [])]
     return make_design(chosen, columns, treatment, (_group(claim.first), _group(claim.second)))
 
 
 def _paired(claim: PairedClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
     column = column_of(claim.measure, denominator)
     words = (
-        f"{column}, {_group(claim.first)} minus {_group(claim.second)}, paired by {', '.join(claim.pairing)}"
+        f"{column}, {_group(claim.first)} minus {_group(claim.second)}, paired by "
+        f"{', '.join(_depends_on(column, claim.pairing))}"
         f"{_margin(claim)}"
     )
     design = pair_design(claim, table)
@@ -335,15 +336,16 @@ def _beyond_sampling(design: Design, table: pd.DataFrame, denominator: str) -> l
 
 def _trend(claim: TrendClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
     column = column_of(claim.measure, denominator)
+    by = _depends_on(column, claim.block_by)
     along = column_of(claim.by, denominator) if claim.by else f"{' < '.join(claim.order)}"
-    words = f"{column} along {along} of targets, blocked by {', '.join(claim.block_by)}"
+    words = f"{column} along {along} of targets, blocked by {', '.join(by)}"
     chosen = table[settings_of(claim, table)]
     targets = claim.order or tuple(sorted(chosen["target"].unique()))
     lacking = [name for name in claim.order if name not in set(chosen["target"])]
     if lacking or len(targets) < 2:
         missing = f"{lacking[0]} is not among the targets" if lacking else "there are not two targets to compare"
         return Comparison(words, column, missing=missing)
-    design = make_design(chosen, claim.block_by, _position(chosen["target"], targets), targets)
+    design = make_design(chosen, by, _position(chosen["target"], targets), targets)
     everything = len(design.units)
     if claim.by:
         orders = design.matrix(table[along].to_numpy(dtype=np.float64))
@@ -447,7 +449,7 @@ def _extreme_by(
     claim: ExtremeClaim, measure: str, table: pd.DataFrame, denominator: str, level: float
 ) -> Comparison:
     column = column_of(measure, denominator)
-    by = ("task",) if measure == "clean_accuracy" else claim.block_by
+    by = _depends_on(measure, claim.block_by)
     words = f"{column} of {claim.method} against every other target, blocked by {', '.join(by)}"
     chosen = table[settings_of(claim, table)]
     targets = tuple(sorted(chosen["target"].unique()))
@@ -536,6 +538,14 @@ def complete(design: Design, values: NDArray[np.float64]) -> tuple[Design, NDArr
     matrix = design.matrix(values)
     kept = np.flatnonzero(~np.isnan(matrix).any(axis=1))
     return design.select(kept), matrix[kept]
+
+
+def _depends_on(measure: str, columns: Sequence[str]) -> list[str]:
+    """The columns that a measure can differ by: a clean accuracy knows no attack, surrogate or budget, and the
+    same number again and again would be no further evidence."""
+    if measure != "clean_accuracy":
+        return list(columns)
+    return [name for name in columns if name not in {"attack", "epsilon", *SURROGATE_COLUMNS}]
 
 
 def _position(column: pd.Series, names: tuple[str, ...]) -> NDArray[np.intp]:
