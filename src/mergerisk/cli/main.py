@@ -368,6 +368,45 @@ def compare(a: Path, b: Path, out: Path | None) -> None:
         click.echo(out / "compare.html")
 
 
+@cli.command()
+@click.argument("source")
+@click.option(
+    "--claims",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A YAML file of claims.  [default: those of the published study]",
+)
+@click.option(
+    "--correction",
+    type=click.Choice(["holm", "bh"]),
+    default="holm",
+    show_default=True,
+    help="For the number of claims: against any false finding, or too large a share (Benjamini-Hochberg).",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the verdicts as JSON.")
+def claims(source: str, file: Path | None, correction: Literal["holm", "bh"], seed: int, out: Path | None) -> None:
+    """Judge claims on SOURCE: supported, contradicted or inconclusive, with the tests behind it.
+
+    SOURCE is a finished run's folder, a CSV or Parquet file of rates (task, attack, surrogate, target, asr_all
+    or the like), or the word "poster" for the published table that ships with the package.
+    """
+    from mergerisk.cli.claims_words import claims_to_json, describe_claims
+    from mergerisk.statistics.claims import BUILT_IN, load_claims
+    from mergerisk.statistics.judging import judge
+    from mergerisk.statistics.sources import read_tables
+
+    stated = BUILT_IN if file is None else load_claims(file)
+    tables = read_tables(source)
+    verdicts = judge(tables, stated, correction=correction, seed=seed)
+    if out is not None:
+        from mergerisk.study.files import write_bytes
+
+        write_bytes(out, claims_to_json(tables, verdicts, seed).encode())
+    click.echo(describe_claims(tables, verdicts))
+
+
 @cli.command("list")
 @click.argument("what", type=click.Choice(LISTS))
 def list_(what: str) -> None:
