@@ -38,7 +38,7 @@ def test_speeds_are_measured_and_a_weights_gradient_costs_more_than_a_forward_pa
 def test_the_plan_says_it(capsys: pytest.CaptureFixture[str], tiny_study: Path) -> None:
     code, out, err = call(capsys, "plan", tiny_study, "--measure", "--device", "cpu")
     assert code == 0, err
-    assert "of computing for one worker (CPU, one thread: " in out
+    assert "of computing for one worker, reading and writing not counted (CPU, one thread: " in out
     code, out, _ = call(capsys, "plan", tiny_study)
     assert code == 0
     assert "for one worker" not in out

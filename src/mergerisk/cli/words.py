@@ -189,7 +189,10 @@ def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str
 
     took = duration(speeds.seconds(plan.stages[key] for key in missing))
     rates = ", ".join(f"{rate:,.0f} {how}" for how, rate in speeds.images.items())
-    return f"\nabout {took} of computing for one worker ({speeds.device}: {rates} images a second)"
+    return (
+        f"\nabout {took} of computing for one worker, reading and writing not counted ({speeds.device}: {rates} "
+        "images a second)"
+    )
 
 
 def describe_result(result: StudyResult) -> str:
