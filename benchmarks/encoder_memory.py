@@ -29,7 +29,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from mergerisk.merging.catalogue import METHODS, split_name
 from mergerisk.models import Encoder
 from mergerisk.store import Store
-from mergerisk.study.planning import Stage
+from mergerisk.study.stage import Stage
 from mergerisk.study.stages import make_artefact
 from mergerisk.study.workbench import Compute, Workbench, to_arrays
 

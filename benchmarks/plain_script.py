@@ -28,7 +28,7 @@ from mergerisk.merging import SurgeryAdapter
 from mergerisk.models import Encoder, Head
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
-from mergerisk.study.planning import EncoderGroup
+from mergerisk.study.groups import EncoderGroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +99,7 @@ def plain_attack(
 def run_plain(plan: Plan, store: Store, outcomes: pd.DataFrame) -> tuple[float, float]:
     """Seconds for the slice, and the share of predictions that equal the study's."""
     seconds, agreeing = 0.0, []
-    test = mr.load_task(plan.study.tasks[0]).test
+    test = plan.study.tasks[0].source.load().test
     for sweep in plan.sweeps:
         surrogate, targets = load_models(plan, store, sweep)
         surrogate.requires_grad_(True)
@@ -108,7 +108,7 @@ def run_plain(plan: Plan, store: Store, outcomes: pd.DataFrame) -> tuple[float, 
             chosen = outcomes[(outcomes["attack"] == sweep.attack) & (outcomes["target"] == name)]
             picked = test[torch.from_numpy(chosen["image"].to_numpy().copy())]
             start = time.perf_counter()
-            adversarial = plain_attack(surrogate, picked.images, picked.labels, decay, plan.study.budgets.steps)
+            adversarial = plain_attack(surrogate, picked.images[:], picked.labels, decay, plan.study.budgets.steps)
             with torch.no_grad():
                 for model in (surrogate, target):
                     model(picked.images)

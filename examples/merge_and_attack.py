@@ -19,7 +19,7 @@ target = merged.classifier("digits", heads["digits"])
 
 test = tasks["digits"].test[:100]
 attack = mr.attacks.create("mi_fgsm", steps=10)
-adversarial = attack(surrogate, test.images, test.labels, epsilon=4 / 255, seed=0)
+adversarial = attack(surrogate, test.images[:], test.labels, epsilon=4 / 255, seed=0)
 
 for name, model in {"surrogate (expert)": surrogate, "target (TIES merge)": target}.items():
     clean = (mr.transfer.predict(model, test.images) == test.labels).float().mean()

@@ -57,7 +57,7 @@ def starter_config() -> ViTConfig:
 
 def _piece(first: int, count: int, seed: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     drawn = render_pretraining(count, seed, first)
-    return drawn.images, drawn.labels
+    return np.asarray(drawn.images), drawn.labels
 
 
 def draw_all(count: int, seed: int, workers: int) -> tuple[torch.Tensor, torch.Tensor, int]:

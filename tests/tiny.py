@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from mergerisk.models import Encoder
+from mergerisk.models import Encoder, load_encoder
 from mergerisk.tasks import Split, Task
 
 if TYPE_CHECKING:
@@ -77,6 +77,31 @@ def save_tiny_vit(folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_models(folder: Path, backbone: Path) -> Path:
+    """``public.safetensors`` and ``released.safetensors``, which differ a little from the backbone, and ``other``,
+    another architecture."""
+    from safetensors.torch import save_file
+    from transformers import ViTConfig, ViTModel
+
+    state = load_encoder(str(backbone)).state()
+    for name, seed in (("public", 5), ("released", 6)):
+        draws = torch.Generator().manual_seed(seed)
+        noisy = {key: t + 0.02 * torch.randn(t.shape, generator=draws) for key, t in state.items()}
+        save_file({key: t.contiguous() for key, t in noisy.items()}, folder / f"{name}.safetensors")
+    config = ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=16,
+        patch_size=8,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        ViTModel(config, add_pooling_layer=False).save_pretrained(folder / "other")
     return folder
 
 

@@ -12,7 +12,10 @@ from .finetuning import FineTuning as FineTuning
 from .finetuning import fine_tune as fine_tune
 from .finetuning import linear_probe as linear_probe
 from .models import Classifier as Classifier
+from .models import checkpoint_head as checkpoint_head
 from .models import load_encoder as load_encoder
+from .models import load_expert as load_expert
+from .models import zero_shot as zero_shot
 from .study import Study as Study
 from .study import load_study as load_study
 from .tasks import load_task as load_task

@@ -8,23 +8,30 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.report.assembling import summarize
+from mergerisk.report.comparison import compare_runs, write_comparison
 from mergerisk.report.export import summary_to_json
+from mergerisk.report.exports import FORMATS, write_exports
 from mergerisk.report.page import render_html
 from mergerisk.store import Store
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
+from mergerisk.study.locating import locate
 from mergerisk.study.planning import make_plan
-from mergerisk.study.preflight import check_material
+from mergerisk.study.preflight import check_material, resolve_device
 from mergerisk.study.running import Options, load_run, run_study, store_folder
 from mergerisk.study.schema import Study, load_study
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
 
+    from mergerisk.report.comparison import Comparison
+    from mergerisk.report.exports.writing import Format
     from mergerisk.report.summary import Summary
-    from mergerisk.study.planning import Plan, Stage
+    from mergerisk.study.planning import Plan
     from mergerisk.study.running import FinishedRun
+    from mergerisk.study.stage import Stage
+    from mergerisk.study.timing import Speeds
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ def run(
     workers: int | None = 1,
     store: str | Path | None = None,
     data: str | Path | None = None,
+    offline: bool = False,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
     listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> StudyResult:
@@ -90,6 +98,7 @@ def run(
             known; None chooses by the machine.
         store: folder of artefacts, to share between studies; ``OUT/store`` by default.
         data: what relative paths in the study are relative to; by default the study file's folder.
+        offline: take what comes from a hub from the cache of downloads only.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.
 
@@ -101,7 +110,7 @@ def run(
     resolved = study.resolved() if isinstance(study, Study) else load_study(study, data=data)
     adjusted = adjust(resolved, seed=seed, limit=limit)
     folder = _folder(adjusted, out)
-    options = Options(Path(store) if store is not None else None, device, workers)
+    options = Options(Path(store) if store is not None else None, device, workers, offline=offline)
     finished = run_study(adjusted, folder, options, prepared=prepared, listener=listener)
     return _write(finished, folder)
 
@@ -114,6 +123,7 @@ def plan(
     limit: int | None = None,
     store: str | Path | None = None,
     data: str | Path | None = None,
+    offline: bool = False,
 ) -> tuple[Plan, Store | None]:
     """What :func:`run` with the same arguments would do, and the store it would use, if that exists.
 
@@ -121,19 +131,35 @@ def plan(
         UserError: the study or a file it names is at fault.
     """
     adjusted = adjust(load_study(study, data=data), seed=seed, limit=limit)
+    placed, _ = locate(adjusted, offline=offline)
     folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
-    return make_plan(adjusted), Store(folder) if folder.is_dir() else None
+    return make_plan(placed), Store(folder) if folder.is_dir() else None
 
 
-def validate(study: str | Path, *, data: str | Path | None = None) -> Plan:
+def measure(made: Plan, device: str = "auto") -> Speeds:
+    """Time the plan's backbone, a few seconds, to tell how long what is left will take.
+
+    Args:
+        made: a plan.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    from mergerisk.study.timing import measure_speeds
+
+    return measure_speeds(made.study, resolve_device(device))
+
+
+def validate(study: str | Path, *, data: str | Path | None = None, offline: bool = False) -> Plan:
     """The plan of a study whose every file was loaded and checked.
 
     Raises:
         UserError: the study or a file it names is at fault.
     """
-    checked = load_study(study, data=data)
-    check_material(checked)
-    return make_plan(checked)
+    placed, _ = locate(load_study(study, data=data), offline=offline)
+    check_material(placed)
+    return make_plan(placed)
 
 
 def write_report(folder: str | Path) -> StudyResult:
@@ -143,6 +169,37 @@ def write_report(folder: str | Path) -> StudyResult:
         UserError: the folder holds no finished run.
     """
     return _write(load_run(Path(folder)), Path(folder))
+
+
+def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format] = FORMATS) -> tuple[Path, ...]:
+    """Write what the report of a finished run shows for other programs and for papers; returns the files.
+
+    Args:
+        folder: of the run.
+        out: folder to write into.
+        formats: of :data:`mergerisk.report.exports.FORMATS`.
+
+    Raises:
+        UserError: the folder holds no finished run, or cannot be written to.
+    """
+    return write_exports(summarize(load_run(Path(folder))), Path(out), formats)
+
+
+def compare(a: str | Path, b: str | Path, out: str | Path | None = None) -> Comparison:
+    """Two finished runs side by side, setting by setting.
+
+    Args:
+        a: folder of the one run.
+        b: folder of the other; differences are b − a.
+        out: folder for ``compare.html`` and ``compare.csv``; nothing is written without.
+
+    Raises:
+        UserError: a folder holds no finished run, or ``out`` cannot be written to.
+    """
+    found = compare_runs(load_run(Path(a)), load_run(Path(b)), names=(str(a), str(b)))
+    if out is not None:
+        write_comparison(found, Path(out))
+    return found
 
 
 def _folder(study: Study, out: str | Path | None) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 _READABLE = 40
@@ -47,3 +48,12 @@ def shown_text(text: str) -> str:
     """The start of a text, on one line."""
     line = " ".join(text[: 4 * _LONGEST].split())
     return (line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…") or "(nothing)"
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Prefix user errors with the field, file or model that they are about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error

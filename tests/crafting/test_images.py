@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from mergerisk.crafting import images as module
-from mergerisk.crafting.images import balanced, chunks, find_files, probe_images, read_batch, read_image
+from mergerisk.crafting.images import balanced, chunks, probe_images, read_batch, read_image
 from mergerisk.errors import UserError
+from mergerisk.tasks import decoding
+from mergerisk.tasks.decoding import find_files
 from tests.crafting.material import picture
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 
 def test_too_many_pixels_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(picture(0, 20, 30)).save(tmp_path / "large.png")
-    monkeypatch.setattr(module, "MAX_PIXELS", 599)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 599)
     with pytest.raises(UserError, match=r"large\.png: 30 × 20 pixels; at most"):
         probe_images(tmp_path, ["large.png"])
 

@@ -1,4 +1,4 @@
-"""A model hub on this machine: the few addresses that huggingface_hub asks for, and their failures."""
+"""A hub of models and datasets on this machine: the few addresses that huggingface_hub asks for, and their failures."""
 
 from __future__ import annotations
 
@@ -20,16 +20,22 @@ Repositories = dict[str, dict[str, bytes]]
 
 @contextmanager
 def hub(
-    repositories: Repositories, *, gated: tuple[str, ...] = (), dropping: tuple[str, ...] = ()
+    repositories: Repositories,
+    *,
+    gated: tuple[str, ...] = (),
+    dropping: tuple[str, ...] = (),
+    dropping_once: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, list[str]]]:
     """Serve repositories; yields the address and the list of requests, which grows.
 
     Args:
         repositories: what there is.
         gated: repositories whose files need a login; what they hold may be listed.
-        dropping: files whose transfer breaks off half way.
+        dropping: files whose every transfer breaks off half way.
+        dropping_once: files whose first transfer does; later ones may start where it ended.
     """
     requests: list[str] = []
+    dropped: set[str] = set()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -43,11 +49,11 @@ def hub(
         def _serve(self, *, body: bool) -> None:
             path, _, _ = self.path.partition("?")
             requests.append(f"{self.command} {path}")
-            if path.startswith("/api/models/"):
-                org, name, what, revision, *_ = path.removeprefix("/api/models/").split("/") + ["main"] * 2
+            if path.startswith(("/api/models/", "/api/datasets/")):
+                org, name, what, revision, *_ = path.split("/")[3:] + ["main"] * 2
                 self._list(f"{org}/{name}", what, revision)
             else:
-                org, name, _, revision, file = path.removeprefix("/").split("/", 4)
+                org, name, _, revision, file = path.removeprefix("/").removeprefix("datasets/").split("/", 4)
                 self._send_file(f"{org}/{name}", revision, file, body=body)
 
         def _list(self, repository: str, what: str, revision: str) -> None:
@@ -59,6 +65,9 @@ def hub(
                     {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
                     for file, content in files.items()
                 ]
+            elif what == "commits":
+                about = {"title": "", "message": "", "date": "2024-01-01T00:00:00.000Z", "authors": []}
+                listing = [{"id": COMMIT, **about}]
             else:
                 siblings = [{"rfilename": file} for file in files]
                 listing = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False}
@@ -75,10 +84,16 @@ def hub(
                 self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
                 return
             headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
-            if body and file in dropping:
+            start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
+            if body and (file in dropping or (file in dropping_once and file not in dropped)):
+                dropped.add(file)
                 self._start(200, len(content), headers)
                 self.wfile.write(content[: len(content) // 2])
                 self.close_connection = True
+            elif body and start:
+                requests[-1] += f" from {start}"
+                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                self._send(206, content[start:], headers)
             else:
                 self._send(200, content, headers, body=body)
 

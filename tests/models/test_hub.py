@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.hub import commit_of, fetch
+from mergerisk.models.hub import commit_of, fetch, is_hub_id
 from tests.models.hub_stand_in import COMMIT, hub
 
 if TYPE_CHECKING:
@@ -139,3 +139,45 @@ def test_a_transfer_that_breaks_off_leaves_no_half_model(tmp_path: Path, monkeyp
             fetch("org/name", offline=True, cache=tmp_path)
     with hub({"org/name": MODEL}) as (address, _):
         assert len(Checkpoint(fetch("org/name", endpoint=address, cache=tmp_path))) == 1
+
+
+def test_a_transfer_goes_on_where_it_broke_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)  # what is kept is whole chunks
+    with hub({"org/name": MODEL}, dropping_once=("model.safetensors",)) as (address, requests):
+        folder = fetch("org/name", endpoint=address, cache=tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert f"GET /org/name/resolve/{COMMIT}/model.safetensors from {len(WEIGHTS) // 2000 * 1000}" in requests
+
+
+def test_tokenizers_come_with_the_model(tmp_path: Path) -> None:
+    tokenizer = {"vocab.json": b"{}", "merges.txt": b"", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}
+    with hub({"org/name": MODEL | tokenizer | {"flax_model.msgpack": b"other"}}) as (address, _):
+        folder = fetch("org/name", endpoint=address, cache=tmp_path)
+    assert {path.name for path in folder.iterdir()} == {*MODEL, *tokenizer}
+
+
+def test_offline_it_is_said_what_the_cache_lacks(tmp_path: Path) -> None:
+    with hub({"org/name": MODEL}) as (address, _):
+        folder = fetch("org/name", endpoint=address, cache=tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=rf"org/name: .*{COMMIT} lacks model\.safetensors: .*without --offline"):
+        fetch("org/name", offline=True, cache=tmp_path)
+
+
+@pytest.mark.parametrize("spec", ["org/name", "org/name@main", f"org/name@{COMMIT}"])
+def test_what_is_written_as_a_model_of_the_hub(spec: str) -> None:
+    assert is_hub_id(spec)
+
+
+@pytest.mark.parametrize(
+    "spec", ["starter-vit", "timm:vit", "package.module:factory", "./org/name", "a/b/c", "a b/c"]
+)
+def test_what_is_not(spec: str) -> None:
+    assert not is_hub_id(spec)
+
+
+def test_a_folder_that_exists_is_no_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert not is_hub_id("org/name")

@@ -130,11 +130,13 @@ def test_experts_are_checked_against_the_base(tiny_vit: Path, tmp_path: Path) ->
 
     assert load_expert(base, saved("good.safetensors")).keys() == good.keys()
     assert load_expert(base, tiny_vit).keys() == good.keys()
+    beside = {"classifier.weight": torch.zeros(3, 32), "embeddings.position_ids": torch.arange(17)}
+    assert load_expert(base, saved("whole.safetensors", **beside)).keys() == good.keys()
     half = {key: tensor.half() for key, tensor in good.items()}
     assert load_expert(base, saved("half.safetensors", **half))[name].dtype == torch.float32
     cases = {
         "is missing": {name: None},
-        "is not in the base": {"stranger": torch.zeros(1)},
+        "is not in the base": {"layers.2.stranger": torch.zeros(1)},
         "has shape": {name: torch.zeros(3, 5)},
         "holds NaN": {name: torch.full_like(good[name], float("nan"))},
         "is int64": {name: torch.zeros(good[name].shape, dtype=torch.int64)},

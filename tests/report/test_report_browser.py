@@ -1,114 +1,247 @@
-"""The page in a real browser: its script runs, its selectors work, and a phone does not scroll sideways."""
+"""The page in a real browser: its script runs, everything can be reached, and names from outside run nothing."""
 
 from __future__ import annotations
 
-import html
-import json
-import re
-import shutil
-import subprocess
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from mergerisk.report import render_html
+from mergerisk.report import CriticalDifference, render_html
+from mergerisk.report.accuracy import mean_accuracy
+from mergerisk.report.pareto import pareto_front
+from mergerisk.report.view import view_of
 
-from .synthetic import summary
-from .test_report_page import hostile
+from .browser import grave_faults, needs_chromium, opened, started_browser
+from .synthetic import METHODS, summary
+from .test_report_page import HOSTILE, hostile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium on PATH: the page was not tried in a browser"
-)
+    from playwright.sync_api import Browser
 
-# drives the page from outside, since the page's own policy runs no script but its own
-DRIVER = """<!doctype html><meta charset="utf-8"><body style="margin:0">
-<iframe id="f" style="width:390px;height:3000px;border:0" srcdoc="{page}"></iframe><pre id="report"></pre>
-<script>
-f.onload = () => {{
-  const d = f.contentDocument, q = (s) => d.querySelector(s);
-  const heat = () => [...d.querySelectorAll("#heat tbody td")].map((c) => c.textContent).join(" ");
-  const choose = (select, value) => {{
-    select.value = value;
-    select.dispatchEvent(new f.contentWindow.Event("change"));
-  }};
-  const out = {{ before: heat(), sideways: d.documentElement.scrollWidth - d.documentElement.clientWidth }};
-  choose(q("#transfer select[data-state=epsilon]"), "0");
-  out.after = heat();
-  out.linked = q("#tradeoff select[data-state=epsilon]").value;
-  choose(q("#tradeoff select[data-state=risk]"), "epsilon50");
-  out.labels = [...d.querySelectorAll("#scatter text.name")].map((t) => t.textContent);
-  const cell = q("#heat tbody td[data-cell]");
-  cell.focus();
-  out.tip = q("#tip").hidden ? null : q("#tip").textContent;
-  cell.dispatchEvent(new f.contentWindow.KeyboardEvent("keydown", {{ key: "ArrowRight", bubbles: true }}));
-  out.moved = d.activeElement === cell.nextSibling;
-  out.lines = d.querySelectorAll("#panels .series").length;
-  q("#keys button").click();
-  out.fewer = d.querySelectorAll("#panels .series").length;
-  report.textContent = JSON.stringify(out);
-}};
-</script>"""
+    from mergerisk.report import Summary
+
+pytestmark = needs_chromium
 
 
-def browse(page: str, folder: Path) -> tuple[str, list[str]]:
-    """The DOM once scripts have run, and whatever the page wrote to the console."""
-    file = folder / "page.html"
-    file.write_text(page, encoding="utf-8")
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=5000",
-            "--dump-dom", file.as_uri(),
-        ],
-        capture_output=True, text=True, encoding="utf-8", timeout=120, check=True,
-    )  # fmt: skip
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with started_browser() as started:
+        yield started
 
 
-def test_page_draws_without_complaint(tmp_path: Path) -> None:
-    full = summary()
-    dom, console = browse(render_html(full), tmp_path)
-    assert console == []
-    assert 'data-ready="true"' in dom
-    cells = len(full.run.tasks) * len(full.run.attacks) * (len(full.run.methods) + 2)
-    assert len(re.findall(r'data-cell="\d+"', dom)) == cells
-    assert dom.count('class="panel"') == len(full.run.tasks)
+@pytest.fixture(scope="module")
+def full() -> Summary:
+    plain = summary()
+    ranks = CriticalDifference(
+        METHODS, tuple(float(place) for place in range(1, 9)), 1.6, (METHODS[:3], METHODS[2:4])
+    )
+    claims = ({"sentence": "Surgery lowers the risk", "verdict": "holds", "p_value": 0.01},)
+    return replace(plain, critical_difference=ranks, claims=claims)
 
 
-def test_selectors_keyboard_and_a_phone(tmp_path: Path) -> None:
-    full = summary()
-    dom, console = browse(DRIVER.format(page=html.escape(render_html(full))), tmp_path)
-    assert console == []
-    found = re.search(r'<pre id="report">(.*?)</pre>', dom, flags=re.DOTALL)
-    assert found is not None
-    out: dict[str, Any] = json.loads(html.unescape(found.group(1)))
-    assert out["sideways"] == 0
-    assert out["before"] != out["after"]
-    assert out["linked"] == "0"
-    assert set(out["labels"]) == set(full.run.methods)
-    assert "relative ASR" in out["tip"]
-    assert out["moved"] is True
-    assert out["lines"] == len(full.run.tasks) * (len(full.run.methods) + 2)
-    assert out["fewer"] == len(full.run.tasks) * (len(full.run.methods) + 1)
+@pytest.fixture(scope="module")
+def html(full: Summary) -> str:
+    return render_html(full)
 
 
-def test_hostile_names_run_nothing(tmp_path: Path) -> None:
-    dom, console = browse(render_html(hostile()), tmp_path)
-    assert console == []
-    assert 'data-ready="true"' in dom
-    assert "<img src=x" not in dom
+def test_page_draws_without_complaint_or_request(
+    browser: Browser, full: Summary, html: str, tmp_path: Path
+) -> None:
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+        assert page.evaluate("document.documentElement.dataset.ready") == "true"
+        cells = len(full.run.tasks) * len(full.run.attacks) * (len(full.run.methods) + 2)
+        assert page.locator("#heat td[data-cell]").count() == cells
+        assert page.locator(".panel").count() == len(full.run.tasks)
+        assert page.locator("svg.cd title").text_content()
+        assert (found.complaints, found.requests) == ([], [])
 
 
-def test_empty_study_draws_without_complaint(tmp_path: Path) -> None:
+def test_empty_study_draws_without_complaint(browser: Browser, tmp_path: Path) -> None:
     full = summary(examples=0)
     frames = {name: getattr(full, name).head(0) for name in ("results", "accuracy", "epsilon50", "flags")}
-    dom, console = browse(render_html(replace(full, **frames)), tmp_path)
-    assert console == []
-    assert 'data-ready="true"' in dom
+    with opened(browser, render_html(replace(full, **frames)), tmp_path) as found:
+        assert found.page.evaluate("document.documentElement.dataset.ready") == "true"
+        assert found.complaints == []
+
+
+def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
+    names = (HOSTILE + "method", "$x^2$ <img src=x onerror=alert(3)>")
+    sentence = {"sentence": HOSTILE, "verdict": HOSTILE, "reason": HOSTILE, HOSTILE: HOSTILE}
+    ranks = CriticalDifference(names, (1.0, 2.0), 0.5, (names,))
+    html = render_html(replace(hostile(), critical_difference=ranks, claims=(sentence,)))
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+        assert page.evaluate("document.documentElement.dataset.ready") == "true"
+        page.locator("#filters summary").click()
+        page.locator("#heat .sorter").nth(1).click()
+        page.locator("#heat td[data-cell]").first.hover()
+        assert HOSTILE in page.locator("#tip").inner_text()
+        assert page.locator("img:not([src^='data:image/png'])").count() == 0
+        assert page.locator("script").count() == 2
+        assert (found.dialogs, found.complaints, found.requests) == ([], [], [])
+
+
+def test_selectors_of_one_name_move_together(browser: Browser, full: Summary, html: str, tmp_path: Path) -> None:
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+        before = page.locator("#heat tbody").inner_text()
+        page.select_option("#transfer select[data-state=epsilon]", "0")
+        assert page.locator("#heat tbody").inner_text() != before
+        assert page.locator("#tradeoff select[data-state=epsilon]").input_value() == "0"
+        page.select_option("#tradeoff select[data-state=risk]", "epsilon50")
+        assert set(page.locator("#scatter text.name").all_text_contents()) == set(full.run.methods)
+        lines = len(full.run.tasks) * (len(full.run.methods) + 2)
+        assert page.locator("#panels .series").count() == lines
+        page.locator("#keys button").first.click()
+        assert page.locator("#panels .series").count() == lines - len(full.run.tasks)
+
+
+def test_heat_map_filters(browser: Browser, full: Summary, html: str, tmp_path: Path) -> None:
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+        page.fill("#search", "SURGERY")
+        assert page.locator("#heat tbody th").all_inner_texts() == [
+            name for name in page.locator("#heat tbody th").all_inner_texts() if "surgery" in name
+        ]
+        assert page.locator("#heat tbody tr").count() == sum("surgery" in name for name in METHODS)
+        page.locator("#filters summary").click()
+        page.locator("[data-all=tasks][data-on=false]").click()
+        page.get_by_label("letters", exact=True).check()
+        page.get_by_label("fgsm", exact=True).uncheck()
+        assert page.locator("#heat td[data-cell]").count() == 4 * (len(full.run.attacks) - 1)
+        assert "4 of 10 targets, 1 of 7 tasks, 5 of 6 attacks shown" in page.locator("#heat-status").inner_text()
+        # the mean is that of what is shown
+        row = [int(text) for text in page.locator("#heat tbody tr").first.locator("td").all_inner_texts()]
+        assert abs(row[0] - sum(row[1:]) / len(row[1:])) <= 1
+        page.fill("#search", "nobody")
+        assert "no target has this" in page.locator("#heat tbody").inner_text()
+
+
+def test_heat_map_sorts_by_any_column_and_says_so(browser: Browser, html: str, tmp_path: Path) -> None:
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+
+        def column() -> list[int]:
+            rows = page.locator("#heat tbody tr:not(.reference)")
+            return [int(rows.nth(i).locator("td").nth(5).inner_text()) for i in range(rows.count())]
+
+        button = page.locator("#heat .sorter").nth(5)
+        button.click()
+        assert column() == sorted(column())
+        assert page.locator("#heat th[aria-sort=ascending]").count() == 1
+        assert page.evaluate("document.activeElement.className") == "sorter"
+        page.keyboard.press("Enter")
+        assert column() == sorted(column(), reverse=True)
+        assert page.locator("#heat th[aria-sort=descending]").count() == 1
+
+
+@pytest.mark.parametrize("how", ["hover", "keyboard", "tap"])
+def test_a_cell_tells_interval_and_both_denominators(
+    browser: Browser, full: Summary, html: str, tmp_path: Path, how: str
+) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with opened(browser, html, tmp_path, **(phone if how == "tap" else {})) as found:
+        page = found.page
+        cell = page.locator("#heat tbody td[data-cell]").nth(20)
+        if how == "keyboard":
+            page.locator("#heat tbody td").first.focus()
+            for _ in range(21):
+                page.keyboard.press("ArrowRight")
+            assert cell.evaluate("cell => cell === document.activeElement")
+        elif how == "hover":
+            cell.scroll_into_view_if_needed()
+            page.wait_for_timeout(150)  # the page closes explanations as it scrolls
+            cell.hover()
+        else:
+            cell.tap()
+        page.wait_for_timeout(150)  # scrolling into view must not close it again
+        assert page.locator("#tip").is_visible()
+        text = page.locator("#tip").inner_text()
+        place = int(cell.get_attribute("data-cell") or -1)
+        row = view_of(full).cells.iloc[place]
+        assert f"{100 * row['asr']:.1f}% [{100 * row['asr_low']:.1f}, {100 * row['asr_high']:.1f}]" in text
+        assert f"images both get right\n{row['images_both_correct']}" in text
+        assert f"images attacked\n{row['images']}" in text
+        page.keyboard.press("Escape")
+        assert page.locator("#tip").is_hidden()
+
+
+def test_curves_are_read_by_keyboard(browser: Browser, html: str, tmp_path: Path) -> None:
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+        page.locator("#panels svg").first.focus()
+        page.keyboard.press("ArrowRight")
+        first = page.locator("#tip").inner_text()
+        page.keyboard.press("ArrowRight")
+        assert page.locator("#tip").inner_text() != first
+        assert "adamerging" in first
+
+
+def test_pareto_front_on_the_page_is_pythons(browser: Browser, full: Summary, html: str, tmp_path: Path) -> None:
+    view = view_of(full)
+    accuracy = mean_accuracy(full.accuracy, view.axes)
+    relative = view.risks[view.surrogate, view.epsilon, "relative"]
+    expected = pareto_front({name: (accuracy[name].value, relative[name].value) for name in METHODS})
+    with opened(browser, html, tmp_path) as found:
+        rows = found.page.locator("#ranking tbody tr:has(.tag) th").all_text_contents()
+        assert sorted(row.removesuffix("Pareto front") for row in rows) == sorted(expected)
+
+
+def test_examples_flip_by_mouse_keyboard_and_together(browser: Browser, html: str, tmp_path: Path) -> None:
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+        strip = page.locator(".strip").first
+        shown = strip.locator(".pictures img:visible")
+        assert [shown.count(), shown.get_attribute("alt")] == [1, "Attacked image"]
+        strip.get_by_label("clean").check()
+        assert (shown.get_attribute("alt") or "").startswith("Clean image")
+        page.keyboard.press("ArrowRight")
+        assert "multiplied by 31" in (shown.get_attribute("alt") or "")
+        page.locator("[data-flip=clean]").click()
+        assert page.locator(".strip .clean img:visible").count() == page.locator(".strip").count()
+
+
+def test_print_opens_everything_and_cuts_nothing_off(browser: Browser, html: str, tmp_path: Path) -> None:
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 1032, "height": 700})
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("details:not([open])").count() == 0
+        assert page.locator(".strip").first.locator(".pictures img:visible").count() == 3
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for box in page.locator(".scroll").all():
+            assert box.evaluate("box => getComputedStyle(box).overflowX") == "visible"
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.locator("details[open]").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_grave_fault_of_accessibility_and_no_scrolling_sideways(
+    browser: Browser, html: str, tmp_path: Path, scheme: str, width: int
+) -> None:
+    look = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}, "bypass_csp": True}
+    with opened(browser, html, tmp_path, **look) as found:
+        page = found.page
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        page.locator("#filters summary").click()
+        assert grave_faults(page) == []
+
+
+def test_of_many_methods_only_the_ends_are_drawn_at_first(browser: Browser, tmp_path: Path) -> None:
+    many = tuple(f"method_{i}" for i in range(14))
+    crowd = summary(tasks=("digits",), attacks=("fgsm",), methods=many, examples=0)
+    with opened(browser, render_html(crowd), tmp_path) as found:
+        page = found.page
+        assert page.locator("#panels .series").count() == 8 + 2
+        ranked = page.locator("#heat tbody tr:not(.reference) th").all_inner_texts()
+        drawn = [text for text in page.locator("#keys button[aria-pressed=true]").all_inner_texts() if "_" in text]
+        assert set(drawn) == {*ranked[:4], *ranked[-4:]}
+        page.get_by_role("button", name=ranked[6], exact=True).click()
+        assert page.locator("#panels .series").count() == 8 + 3

@@ -93,7 +93,7 @@ def test_outcomes_can_be_recomputed_from_the_library(finished: Path) -> None:
         & (outcomes["target"] == "expert")
         & (outcomes["epsilon"] == 8 / 255)
     ]
-    test = mr.load_task(study.tasks[1]).test
+    test = study.tasks[1].source.load().test
     picked = test[torch.tensor(chosen["image"].tolist())]
     attack = mr.attacks.create("mi_fgsm", steps=3)
     adversarial = attack(surrogate, picked.images, picked.labels, epsilon=8 / 255)

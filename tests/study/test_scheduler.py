@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from mergerisk.study.executors.scheduler import Scheduler
-from mergerisk.study.planning import Stage
+from mergerisk.study.stage import Stage
 
 
 def chain() -> dict[str, Stage]:

@@ -71,7 +71,7 @@ def test_the_shipped_study_is_the_papers_336_settings() -> None:
     [
         ({"backbone": None}, "backbone: input should be a valid string"),
         ({"tasks": []}, "tasks: "),
-        ({"tasks": ["digit"]}, "tasks: unknown task 'digit' (did you mean 'digits'?)"),
+        ({"tasks": ["digit"]}, "tasks[0]: unknown task 'digit' (did you mean 'digits'?)"),
         ({"tasks": ["digits", "digits"]}, "tasks: task 'digits' is given twice"),
         ({"tasks": ["nowhere.npz"]}, "no such file"),
         ({"merging": ["tie"]}, "merging[0]: unknown merging method 'tie' (did you mean 'ties'?)"),
@@ -81,7 +81,28 @@ def test_the_shipped_study_is_the_papers_336_settings() -> None:
         ({"merging": [{"method": "ties", "label": "expert"}]}, "label 'expert' is taken"),
         ({"attacks": ["mi_fgms"]}, "attacks[0]: unknown attack 'mi_fgms' (did you mean 'mi_fgsm'?)"),
         ({"attacks": [{"attack": "i_fgsm", "steps": -1}]}, "attacks[0]: attack 'i_fgsm': steps: "),
-        ({"surrogates": ["merged"]}, "surrogates[0].members[0]: input should be 'expert' or 'pretrained'"),
+        ({"surrogates": ["exprt"]}, "surrogates[0]: unknown surrogate 'exprt' (did you mean 'expert'?)"),
+        ({"surrogates": ["merged/tie"]}, "surrogates: merged/tie: no merged 'tie' (did you mean 'ties'?)"),
+        ({"surrogates": ["expert/letters"]}, "surrogates: expert/letters: no expert 'letters'"),
+        ({"surrogates": ["ingredient"]}, "ingredient: say which: ingredient/NAME"),
+        ({"surrogates": ["pretrained/digits"]}, "'pretrained/digits': must be 'pretrained'"),
+        ({"surrogates": ["other_expert"]}, "surrogates: other_expert: there is no second ingredient"),
+        ({"surrogates": ["other_architecture"]}, "surrogates: other_architecture: say which"),
+        ({"surrogates": [{"ensemble": ["expert", "merged/ties"]}]}, "merged cannot be part of an ensemble"),
+        ({"experts": {"from": "files"}}, "surrogates: expert: task 'digits' has none"),
+        ({"experts": {"from": "hub"}}, "experts: from: hub: there are experts of openai/clip-vit-base-patch32"),
+        ({"experts": {"from": "disk"}}, "experts.from: input should be 'fine_tune', 'hub' or 'files', got 'disk'"),
+        ({"ingredients": {"digits": "a"}}, "ingredients: 'digits' is taken"),
+        ({"ingredients": {"mine": "a"}, "merging": ["adamerging"]}, "adamerging reads images of every ingredient"),
+        ({"outsider": {"seed": 1}}, "outsider: neither among the surrogates nor offered to be merged"),
+        ({"outsider": {"offered": True}}, "outsider: offered to every merge: give the outsider's task or file"),
+        ({"other_architecture": {"backbone": "x"}}, "other_architecture: no surrogate is; add it to surrogates"),
+        ({"heads": {"from": "zero_shot", "regularization": -1}}, "heads.regularization: input should be greater"),
+        ({"heads": {"templates": {"digits": ["a {}"]}}}, "heads: templates belongs to heads from zero_shot"),
+        ({"heads": {"from": "zero_shot", "templates": {"digits": ["a"]}}}, "'a' must hold {} once, for the class"),
+        ({"heads": {"from": "zero_shot", "templates": {"x": ["a {}"]}}}, "heads.templates: unknown task 'x'"),
+        ({"merging": []}, "merging, targets: name a merging method, or a model to attack"),
+        ({"targets": [{"label": "x"}]}, "give encoder, a model's folder or file, or else http or callable"),
         ({"budgets": {"epsilon": [0]}}, "budgets.epsilon[0]: input should be greater than 0, got 0"),
         ({"budgets": {"epsilon": [2]}}, "budgets: epsilon: an L∞ budget is at most 1, as pixels are; got 2"),
         ({"budgets": {"epsilon": ["8:255"]}}, "budgets.epsilon[0]: must be a number or a fraction such as 8/255"),
@@ -139,7 +160,7 @@ def test_paths_are_relative_to_the_study_file(tmp_path: Path, tiny_vit: Path) ->
     np.savez(folder / "mine.npz", **arrays("stripes"))
     content = STUDY | {"tasks": ["mine.npz"], "backbone": str(tiny_vit)}
     (folder / "study.yaml").write_text(yaml.safe_dump(content))
-    assert load_study(folder / "study.yaml").tasks == (str(folder / "mine.npz"),)
+    assert load_study(folder / "study.yaml").tasks[0].task == str(folder / "mine.npz")
 
 
 def test_a_study_can_be_built_in_python() -> None:

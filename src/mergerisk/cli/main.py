@@ -19,7 +19,7 @@ from mergerisk.errors import UserError
 LISTS = ["tasks", "backbones", "merging", "attacks", "inputs", "filters", "studies"]
 """What ``mergerisk list`` can show."""
 
-EXIT_FAULT, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAULT, EXIT_MISTAKE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 _STUDY = click.argument("study")
 _SEED = click.option("--seed", type=int, help="Replace the study's seeds by this one.")
@@ -40,6 +40,16 @@ _STORE = click.option(
     help="Folder of artefacts, to share between studies.  [default: OUT/store]",
 )
 
+_OFFLINE = click.option("--offline", is_flag=True, help="Take what comes from the hub from its cache only.")
+
+_DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+_WORKERS = click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Processes to compute with.  [default: one per core, at most 4; one on a GPU]",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mergerisk")
@@ -58,13 +68,9 @@ def cli(debug: bool) -> None:  # read by `main`
 @_DATA
 @_SEED
 @_LIMIT
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option(
-    "--workers",
-    type=int,
-    metavar="N",
-    help="Processes to compute with.  [default: one per core, at most 4; one on a GPU]",
-)
+@_OFFLINE
+@_DEVICE
+@_WORKERS
 def run(
     study: str,
     out: Path | None,
@@ -72,6 +78,7 @@ def run(
     data: Path | None,
     seed: int | None,
     limit: int | None,
+    offline: bool,
     device: str,
     workers: int | None,
 ) -> None:
@@ -93,6 +100,7 @@ def run(
             workers=workers,
             store=store,
             data=data,
+            offline=offline,
             prepared=progress.prepare,
             listener=progress.listen,
         )
@@ -106,32 +114,98 @@ def run(
 @_DATA
 @_SEED
 @_LIMIT
+@_OFFLINE
+@click.option("--measure", is_flag=True, help="Time the backbone for seconds, to tell how long it will take.")
+@_DEVICE
 def plan(
-    study: str, out: Path | None, store: Path | None, data: Path | None, seed: int | None, limit: int | None
+    study: str,
+    out: Path | None,
+    store: Path | None,
+    data: Path | None,
+    seed: int | None,
+    limit: int | None,
+    offline: bool,
+    measure: bool,
+    device: str,
 ) -> None:
     """Show what running STUDY would do: stages, counts, what is there already, and the work left."""
     from mergerisk import api
     from mergerisk.cli.words import describe_plan
 
-    click.echo(describe_plan(*api.plan(study, out, store=store, data=data, seed=seed, limit=limit)))
+    made = api.plan(study, out, store=store, data=data, seed=seed, limit=limit, offline=offline)
+    click.echo(describe_plan(*made, speeds=api.measure(made[0], device) if measure else None))
 
 
 @cli.command()
 @_STUDY
 @_DATA
-def validate(study: str, data: Path | None) -> None:
+@_OFFLINE
+def validate(study: str, data: Path | None, offline: bool) -> None:
     """Check STUDY and every file it names, without running anything."""
     from mergerisk import api
 
-    checked = api.validate(study, data=data)
+    checked = api.validate(study, data=data, offline=offline)
     click.echo(f"{study}: valid; {checked.study.settings} settings in {len(checked.stages)} stages")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: audits/NAME]", metavar="DIR"
+)
+@_STORE
+@_LIMIT
+@_OFFLINE
+@_DEVICE
+@_WORKERS
+@click.option(
+    "--fail-if",
+    "gates",
+    multiple=True,
+    metavar="GATE",
+    help="Exit with 3 if it holds, as 'relative_asr > 0.9 at 4/255'; repeatable.",
+)
+def audit(
+    file: Path,
+    out: Path | None,
+    store: Path | None,
+    limit: int | None,
+    offline: bool,
+    device: str,
+    workers: int | None,
+    gates: tuple[str, ...],
+) -> None:
+    """Audit a merged model, or choose the safest way to merge, as the YAML file FILE says.
+
+    Exits with 3 if a gate fails, so that it can stand in a release pipeline.
+    """
+    from mergerisk.audit import audit as run_audit
+    from mergerisk.cli.progress import StudyProgress
+    from mergerisk.cli.words import describe_audit
+
+    with StudyProgress() as progress:
+        result = run_audit(
+            file,
+            out,
+            fail_if=gates,
+            limit=limit,
+            device=device,
+            workers=workers,
+            store=store,
+            offline=offline,
+            prepared=progress.prepare,
+            listener=progress.listen,
+        )
+    click.echo(describe_audit(result))
+    if result.verdict.failed:
+        sys.exit(EXIT_GATE)
 
 
 @cli.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to make.")
 @click.option("--force", is_flag=True, help="Replace what an earlier merge left in DIR.")
-@click.option("--offline", is_flag=True, help="Take models of the hub from the cache of downloads only.")
+@_OFFLINE
 @click.option("--checksums", is_flag=True, help="Name the SHA-256 of every local ingredient in the model card.")
 def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) -> None:
     """Merge checkpoints on disk or on the hub, as the YAML file RECIPE says, into a model in DIR.
@@ -183,10 +257,10 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
 @click.option("--target-label", metavar="CLASS", help="The label to aim at, by name or index.")
 @click.option("--target", "targets", multiple=True, metavar="MODEL", help="Measure transfer on MODEL; repeatable.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@_DEVICE
 @click.option("--batch-size", type=int, default=32, show_default=True, metavar="N", help="Images at a time.")
 @click.option("--limit", type=int, metavar="N", help="Attack at most N images, evenly over the classes.")
-@click.option("--offline", is_flag=True, help="Take models of the hub from the cache of downloads only.")
+@_OFFLINE
 @click.option("--force", is_flag=True, help="Replace what an earlier attack left in DIR.")
 def attack(
     model: str,
@@ -249,14 +323,92 @@ def attack(
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--open", "show", is_flag=True, help="Open the report in a browser.")
-def report(folder: Path, show: bool) -> None:
+@click.option(
+    "--export",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write what the report shows into DIR as well: data, tables and figures.",
+)
+@click.option(
+    "--formats", metavar="LIST", help="Of the export: json,csv,parquet,md,tex,svg,png.  [default: all of them]"
+)
+def report(folder: Path, show: bool, out: Path | None, formats: str | None) -> None:
     """Write the results and the report of the finished run in FOLDER anew, without computing anything."""
     from mergerisk import api
+    from mergerisk.report.exports import parse_formats, write_exports
 
-    page = api.write_report(folder).folder / "report.html"
+    wanted = parse_formats(formats)
+    if formats is not None and out is None:
+        raise UserError("--formats says what --export writes; add --export DIR")
+    result = api.write_report(folder)
+    page = result.folder / "report.html"
     click.echo(page)
+    for file in write_exports(result.summary, out, wanted) if out is not None else ():
+        click.echo(file)
     if show:
         click.launch(page.resolve().as_uri())
+
+
+@cli.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a page and a table of every setting into DIR.",
+)
+def compare(a: Path, b: Path, out: Path | None) -> None:
+    """Compare the finished runs in A and B, setting by setting; differences are B - A.
+
+    Where both attacked the same images, they are compared image by image.
+    """
+    from mergerisk import api
+    from mergerisk.report.comparison import comparison_text
+
+    click.echo(comparison_text(api.compare(a, b, out)))
+    if out is not None:
+        click.echo(out / "compare.html")
+
+
+@cli.command()
+@click.argument("source")
+@click.option(
+    "--claims",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A YAML file of claims.  [default: those of the published study]",
+)
+@click.option(
+    "--correction",
+    type=click.Choice(["holm", "bh"]),
+    default="holm",
+    show_default=True,
+    help="For the number of claims: against any false finding, or too large a share (Benjamini-Hochberg).",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the verdicts as JSON.")
+def claims(source: str, file: Path | None, correction: Literal["holm", "bh"], seed: int, out: Path | None) -> None:
+    """Judge claims on SOURCE: supported, contradicted or inconclusive, with the tests behind it.
+
+    SOURCE is a finished run's folder, a CSV or Parquet file of rates (task, attack, surrogate, target, asr_all
+    or the like), or the word "poster" for the published table that ships with the package.
+    """
+    from mergerisk.cli.claims_words import claims_to_json, describe_claims
+    from mergerisk.statistics.claims import BUILT_IN, load_claims
+    from mergerisk.statistics.judging import judge
+    from mergerisk.statistics.sources import read_tables
+
+    stated = BUILT_IN if file is None else load_claims(file)
+    tables = read_tables(source)
+    verdicts = judge(tables, stated, correction=correction, seed=seed)
+    if out is not None:
+        from mergerisk.study.files import write_bytes
+
+        write_bytes(out, claims_to_json(tables, verdicts, seed).encode())
+    click.echo(describe_claims(tables, verdicts))
 
 
 @cli.command("list")
@@ -271,7 +423,7 @@ def list_(what: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error is one line, and a traceback only with ``--debug``.
 
-    Exit codes: 0 done, 1 our fault, 2 the user's mistake.
+    Exit codes: 0 done, 1 our fault, 2 the user's mistake, 3 a gate failed, 130 interrupted.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
@@ -283,7 +435,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         _fail(_one_line(error), EXIT_MISTAKE, debug)
     except (click.Abort, KeyboardInterrupt):
-        kept = "; run again to resume: everything finished is kept" if "run" in given else ""
+        kept = "; run again to resume: everything finished is kept" if {"run", "audit"} & set(given) else ""
         _fail(f"interrupted{kept}", EXIT_INTERRUPTED, debug)
     except UserError as error:
         _fail(str(error), EXIT_MISTAKE, debug)

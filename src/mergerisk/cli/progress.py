@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mergerisk.store import Store
-    from mergerisk.study.planning import Plan, Stage
+    from mergerisk.study.planning import Plan
+    from mergerisk.study.stage import Stage
 
 _NOUNS = {
     "task": "load tasks",

@@ -10,14 +10,16 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from mergerisk.api import StudyResult
+    from mergerisk.audit import AuditResult
     from mergerisk.registry import Entry, Registry
     from mergerisk.signatures import Signature
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
+    from mergerisk.study.timing import Speeds
 
 
 def describe_names(what: str, width: int | None = None) -> str:
@@ -149,9 +151,9 @@ def _fold(rows: list[dict[str, str]], width: int) -> list[dict[str, str]]:
     return [cells | {last: text} for cells, text in zip(left, right, strict=True)]
 
 
-def describe_plan(plan: Plan, store: Store | None) -> str:
-    """The graph of stages with counts, what is cached, and the work left."""
-    from mergerisk.study.planning import STAGE_VERSIONS, image_counts
+def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> str:
+    """The graph of stages with counts, what is cached, and the work left; in time too, if speeds are known."""
+    from mergerisk.study.stage import STAGE_VERSIONS, image_counts
 
     missing = {stage.key for stage in plan.stages.values() if store is None or not store.has(stage.key)}
     kinds = {kind: [stage for stage in plan.stages.values() if stage.kind == kind] for kind in STAGE_VERSIONS}
@@ -177,7 +179,20 @@ def describe_plan(plan: Plan, store: Store | None) -> str:
     total = sum(plan.stages[key].work for key in missing)
     table = _table(("stage", "count", "cached", "needs", "images left: passes through a model"), rows)
     left_over = f"{len(missing)} stages, about {total / 1e6:.2f} million forward passes of one image"
-    return f"{head}\n{table}\n\nleft: {left_over}"
+    return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}"
+
+
+def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str:
+    if speeds is None:
+        return ""
+    from mergerisk.report.formatting import duration
+
+    took = duration(speeds.seconds(plan.stages[key] for key in missing))
+    rates = ", ".join(f"{rate:,.0f} {how}" for how, rate in speeds.images.items())
+    return (
+        f"\nabout {took} of computing for one worker, reading and writing not counted ({speeds.device}: {rates} "
+        "images a second)"
+    )
 
 
 def describe_result(result: StudyResult) -> str:
@@ -189,13 +204,44 @@ def describe_result(result: StudyResult) -> str:
     accuracy = summary.accuracy.groupby("model", observed=True)["accuracy"].mean()
     cells = average_over_seeds(summary.results)
     epsilon = default_epsilon(cells, axes_of(summary))
-    at_budget = cells[(cells["epsilon"] == epsilon) & cells["target"].isin(methods)]
-    relative = at_budget.groupby("target", observed=True)["relative_asr"].mean()
-    asr = at_budget.groupby("target", observed=True)["asr"].mean()
-    rows = [(name, f"{accuracy[name]:.1%}", "", "") for name in ("pretrained", "expert")]
-    rows += [(m, f"{accuracy[m]:.1%}", f"{asr[m]:.1%}", f"{relative[m]:.3f}") for m in methods]
-    title = ("model", "clean accuracy", f"ASR at {epsilon * 255:g}/255", "relative ASR")
-    return f"{_table(title, rows)}\n\nreport: {result.folder / 'report.html'}"
+    here = cells[cells["epsilon"] == epsilon]
+    # A few surrogates fit into a terminal; the report has them all.
+    surrogates = [name for name in summary.run.surrogates if name not in methods][:_SURROGATES]
+    means = here.groupby(["target", "surrogate"], observed=True)["relative_asr"].mean()
+    rows = [
+        (name, f"{accuracy[name]:.1%}", *("" for _ in surrogates))
+        for name in ("pretrained", "expert")
+        if name in accuracy
+    ]
+    rows += [
+        (name, f"{accuracy[name]:.1%}", *(f"{means[name, surrogate]:.3f}" for surrogate in surrogates))
+        for name in methods
+    ]
+    title = ("model", "clean accuracy", *(f"from {name}" for name in surrogates))
+    remarks = "".join(f"\nnote: {remark}" for remark in summary.run.caveats if "could not be read" in remark)
+    said = f"from …: relative ASR at {epsilon * 255:g}/255, of attacks made on that surrogate"
+    return f"{_table(title, rows)}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
+
+
+_SURROGATES = 4
+
+
+def describe_audit(result: AuditResult) -> str:
+    """An audit's verdict, its tables, and where the page is."""
+    from mergerisk.audit.writing import model_table, surrogate_table, to_text
+
+    verdict = result.verdict
+    title, rows = surrogate_table(verdict, verdict.subject)
+    # One budget a line: four columns of intervals are wider than a terminal.
+    lines = [
+        (name, budget.removeprefix("relative ASR at "), *cell.split(", ASR "), half)
+        for name, *cells, half in rows
+        for budget, cell in zip(title[1:-1], cells, strict=True)
+    ]
+    tables = [_table(("surrogate", "budget", "relative ASR", "ASR", "ε50"), lines)]
+    if len(verdict.models) > 1:
+        tables.append(_table(*model_table(verdict)))
+    return "\n\n".join([*tables, to_text(verdict), f"verdict: {result.folder / 'audit.html'}"])
 
 
 def describe_attack(folder: Path, summary: Mapping[str, Any]) -> str:

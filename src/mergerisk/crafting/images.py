@@ -1,28 +1,22 @@
-"""Images in a folder: found, read as pixels in [0, 1], and put together in chunks of one size."""
+"""Images in a folder: read as pixels in [0, 1], and put together in chunks of one size."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mergerisk.errors import UserError
 from mergerisk.randomness import derive_seed
+from mergerisk.tasks.arrays import Skipped
+from mergerisk.tasks.decoding import FORMATS, UnreadableError, is_16_bit, on_black, open_upright, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-
-MAX_PIXELS = 2**25
-"""Of one image: 33 million, 400 MB as float32."""
+    from pathlib import Path
 
 _CHUNK_IMAGES = 256
 _CHUNK_PIXELS = 2**24
@@ -42,46 +36,6 @@ class ImageFile:
     name: str
     path: Path
     size: tuple[int, int]
-
-
-@dataclass(frozen=True, order=True)
-class Skipped:
-    """A file that is left out.
-
-    Attributes:
-        name: its path within the folder.
-        reason: why, in words.
-    """
-
-    name: str
-    reason: str
-
-
-def find_files(folder: Path) -> list[str]:
-    """The names of all files below a folder, with ``/``, sorted; hidden ones are no one's images.
-
-    Raises:
-        UserError: no such folder, or it cannot be read.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: {'a file' if folder.exists() else 'no such folder'}; give a folder of images")
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
-
-    found = []
-    visited: set[str] = set()
-    # Links are followed, as to data sets elsewhere; each folder once, since links may form a circle.
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
-        visited.add(os.path.realpath(place))
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(Path(place, name)) not in visited
-        ]
-        inside = Path(place).relative_to(folder)
-        found += [(inside / name).as_posix() for name in files if not name.startswith(".")]
-    return sorted(found)
 
 
 def probe_images(
@@ -104,15 +58,11 @@ def probe_images(
             break
         try:
             pixels = read_image(folder / name)
-        except _UnreadableError as error:
+        except UnreadableError as error:
             skipped.append(Skipped(name, str(error)))
         else:
             images.append(ImageFile(name, folder / name, (pixels.shape[1], pixels.shape[2])))
     return images, skipped
-
-
-class _UnreadableError(ValueError):
-    """Why a file cannot be read as an image."""
 
 
 def read_image(path: Path) -> torch.Tensor:
@@ -124,42 +74,13 @@ def read_image(path: Path) -> torch.Tensor:
         UserError: it has more than ``MAX_PIXELS`` pixels.
         ValueError: it cannot be read, or is no image.
     """
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as opened:
-            warnings.simplefilter("ignore")  # about metadata
-            _check_pixels(path, *opened.size)
-            opened.load()
-            return _pixels(ImageOps.exif_transpose(opened))
-    except UserError:
-        raise
-    except UnidentifiedImageError as error:
-        raise _UnreadableError(f"not one of {', '.join(FORMATS)}") from error
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, str(error)) from error
-    except Exception as error:  # Pillow has no class of errors for broken files
-        raise _UnreadableError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
-
-
-def _check_pixels(path: Path, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise _too_large(path, f"{width} × {height} pixels")
-
-
-def _too_large(path: Path, what: str) -> UserError:
-    return UserError(f"{path}: {what}; at most {MAX_PIXELS / 1e6:.0f} million can be attacked; make it smaller")
-
-
-def _pixels(image: Image.Image) -> torch.Tensor:
-    if image.mode.startswith("I;16"):
-        grey = np.array(image).astype(np.float32) / 65535
-        return torch.from_numpy(grey).expand(3, -1, -1)
-    if image.mode in {"I", "F"}:
-        raise _UnreadableError(f"pixels of kind {image.mode} have no known range")
-    if image.has_transparency_data:
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    colours = torch.from_numpy(np.array(image.convert("RGB")))
-    return colours.permute(2, 0, 1).float() / 255
+    with quiet():
+        image = open_upright(path, str(path), FORMATS)
+        if is_16_bit(image):
+            grey = np.array(image).astype(np.float32) / 65535
+            return torch.from_numpy(grey).expand(3, -1, -1)
+        colours = torch.from_numpy(np.array(on_black(image)))
+        return colours.permute(2, 0, 1).float() / 255
 
 
 def read_batch(files: Iterable[ImageFile]) -> torch.Tensor:
@@ -172,7 +93,7 @@ def read_batch(files: Iterable[ImageFile]) -> torch.Tensor:
     for file in files:
         try:
             pixels.append(read_image(file.path))
-        except _UnreadableError as error:
+        except UnreadableError as error:
             raise UserError(f"{file.path}: changed while it was attacked: {error}") from error
         if pixels[-1].shape[1:] != file.size:
             raise UserError(f"{file.path}: changed while it was attacked")

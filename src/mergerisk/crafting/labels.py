@@ -6,8 +6,8 @@ import csv
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from mergerisk.crafting.images import Skipped
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.tasks.arrays import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ import torch
 
 from mergerisk.attacks import ball, describe
 from mergerisk.attacks.rounding import exact_pixels, round_to_bytes
-from mergerisk.crafting.images import Skipped, balanced, chunks, find_files, probe_images, read_batch, read_image
+from mergerisk.crafting.images import balanced, chunks, probe_images, read_batch, read_image
 from mergerisk.crafting.labels import Classes, label_by_folder, label_by_table
 from mergerisk.crafting.outcomes import AIM, CLEAN, FLOATING, SAVED, column, model_rates, saving
 from mergerisk.crafting.panel import load_panel
@@ -21,6 +21,8 @@ from mergerisk.errors import UserError
 from mergerisk.provenance import versions
 from mergerisk.randomness import derive_seed
 from mergerisk.recipe.writing import new_folder, write_text
+from mergerisk.tasks.arrays import Skipped
+from mergerisk.tasks.decoding import find_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -36,8 +36,9 @@ def fine_tune(
     """An expert: ``base`` fine-tuned on ``task.train`` to minimise cross-entropy under the frozen ``head``.
 
     Raises:
-        UserError: the training diverged (weights are no longer finite).
+        UserError: the task has no training images, or the training diverged (weights are no longer finite).
     """
+    train = task.training_split("fine-tuning")
     recipe = recipe or FineTuning()
     device = base.mean.device
     copies = {name: tensor.clone() for name, tensor in base.state().items()}
@@ -47,16 +48,16 @@ def fine_tune(
         expert.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
     )
     draws = generator(seed, "fine_tune", task.name)
-    batches = math.ceil(len(task.train) / recipe.batch_size)
+    batches = math.ceil(len(train) / recipe.batch_size)
     total, warmup = recipe.epochs * batches, max(1, recipe.epochs * batches // 10)
     step = 0
     for _ in range(recipe.epochs):
-        for batch in torch.randperm(len(task.train), generator=draws).split(recipe.batch_size):
+        for batch in torch.randperm(len(train), generator=draws).split(recipe.batch_size):
             share = (step + 1) / warmup if step < warmup else _cosine((step - warmup) / (total - warmup))
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * share
-            logits = classifier(task.train.images[batch].to(device))
-            loss = F.cross_entropy(logits, task.train.labels[batch].to(device))
+            logits = classifier(train.images[batch].to(device))
+            loss = F.cross_entropy(logits, train.labels[batch].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -25,13 +25,17 @@ def linear_probe(encoder: Encoder, task: Task, *, regularization: float = 1.0, s
 
     Returns:
         The head, acting on raw (not standardised) features.
+
+    Raises:
+        UserError: the task has no training images.
     """
     from sklearn.linear_model import LogisticRegression
 
-    features = extract_features(encoder, task.train.images).double().numpy()
+    train = task.training_split("a linear probe")
+    features = extract_features(encoder, train.images).double().numpy()
     mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
     solver = LogisticRegression(C=regularization, max_iter=2000, random_state=seed)
-    solver.fit((features - mean) / std, task.train.labels.numpy())
+    solver.fit((features - mean) / std, train.labels.numpy())
     classes = len(task.class_names)
     weight, bias = torch.zeros(classes, encoder.width), torch.full((classes,), -1e4)
     rows, offsets = solver.coef_, solver.intercept_

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mergerisk.merging.method import Calibration, Tensors
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
+    from mergerisk.tasks.images import Images
 
 _HELD = 2**29
 """Bytes of task vectors that are kept at most where memory is the CPU's, if they are no more than a tenth of what
@@ -211,7 +212,7 @@ def _kept_if_small(vectors: TaskVectors) -> Tensors:
     return dict(vectors) if vectors.nbytes <= room else vectors
 
 
-def draw(images: torch.Tensor, count: int, draws: torch.Generator) -> torch.Tensor:
+def draw(images: Images, count: int, draws: torch.Generator) -> torch.Tensor:
     """``count`` images drawn with replacement."""
     return images[torch.randint(len(images), (count,), generator=draws)]
 
@@ -235,7 +236,7 @@ def _with_tensors(encoder: Encoder, tensors: State, slots: Mapping[str, str]) ->
     return partial(functional_call, encoder, named, tie_weights=False)
 
 
-def _images_at_once(encoder: Encoder, tensors: State, slots: Mapping[str, str], images: torch.Tensor) -> int:
+def _images_at_once(encoder: Encoder, tensors: State, slots: Mapping[str, str], images: Images) -> int:
     """How many images' graphs fit into ``_GRAPH``; at least one."""
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
     run = _with_tensors(encoder, leaves, slots)

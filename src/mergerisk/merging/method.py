@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mergerisk.models.checkpoints import TensorSpec
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
+    from mergerisk.tasks.images import Images
 
 Tensors = Mapping[str, torch.Tensor]
 """Tensors by name: a state dict, or a checkpoint that reads a tensor when it is asked for."""
@@ -45,7 +46,7 @@ class Calibration:
         head: the task's frozen head.
     """
 
-    images: torch.Tensor
+    images: Images
     head: Head
 
 
@@ -218,7 +219,7 @@ class Correction(ABC):
         """
         calibration = check_calibration(experts, calibration, self.name)
 
-        def fit(task: str, images: torch.Tensor) -> State:
+        def fit(task: str, images: Images) -> State:
             # In a function of its own, so that an expert is gone when the next one is loaded.
             expert = evaluated(experts[task])
             return self.fit_task(merged.encoder_for(task), expert, images, generator(seed, self.name, task))
@@ -230,7 +231,7 @@ class Correction(ABC):
         }
 
     @abstractmethod
-    def fit_task(self, encoder: Encoder, expert: Encoder, images: torch.Tensor, draws: torch.Generator) -> State:
+    def fit_task(self, encoder: Encoder, expert: Encoder, images: Images, draws: torch.Generator) -> State:
         """One task's parts by name, on the CPU.
 
         Args:

@@ -19,6 +19,7 @@ from mergerisk.validation import hyperparameters
 if TYPE_CHECKING:
     from mergerisk.merging.method import Merged, Tensors
     from mergerisk.models.encoder import Encoder, State
+    from mergerisk.tasks.images import Images
 
 
 class SurgeryAdapter(nn.Module):
@@ -68,7 +69,7 @@ class Surgery(Correction):
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
 
-    def fit_task(self, encoder: Encoder, expert: Encoder, images: torch.Tensor, draws: torch.Generator) -> State:
+    def fit_task(self, encoder: Encoder, expert: Encoder, images: Images, draws: torch.Generator) -> State:
         # Both encoders are frozen, so their features are computed once, not once a step.
         pairs = torch.stack([extract_features(encoder, images), extract_features(expert, images)], dim=1)
         adapter = SurgeryAdapter.fresh(pairs.shape[2], self.rank, draws)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.method import Merged, Tensors
     from mergerisk.models.encoder import Encoder, State
+    from mergerisk.tasks.images import Images
 
 _BATCH = 64
 """Images per forward pass where nothing is learnt."""
@@ -82,7 +83,7 @@ class SurgeryV2(Correction):
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
 
-    def fit_task(self, encoder: Encoder, expert: Encoder, images: torch.Tensor, draws: torch.Generator) -> State:
+    def fit_task(self, encoder: Encoder, expert: Encoder, images: Images, draws: torch.Generator) -> State:
         device = encoder.mean.device
         wanted = _block_means(expert, images)
         adapters = [SurgeryAdapter.fresh(target.shape[1], self.rank, draws).to(device) for target in wanted]
@@ -128,7 +129,7 @@ def _means(output: torch.Tensor) -> torch.Tensor:
     return output.mean(dim=1) if output.ndim == 3 else output
 
 
-def _block_means(encoder: Encoder, images: torch.Tensor) -> list[torch.Tensor]:
+def _block_means(encoder: Encoder, images: Images) -> list[torch.Tensor]:
     """Token means after every block, then the features, each N × width, on the CPU."""
     collected: list[list[torch.Tensor]] = [[] for _ in range(len(transformer_blocks(encoder.backbone)) + 1)]
 

@@ -7,7 +7,11 @@ from .classifier import Classifier as Classifier
 from .classifier import Head as Head
 from .encoder import Encoder as Encoder
 from .encoder import State as State
+from .experts import expert_identity as expert_identity
+from .experts import load_expert as load_expert
 from .features import extract_features as extract_features
+from .heads import checkpoint_head as checkpoint_head
+from .heads import zero_shot as zero_shot
 from .hub import fetch as fetch
 from .loading import (
     BACKBONES as BACKBONES,
@@ -22,6 +26,12 @@ from .loading import (
     load_encoder as load_encoder,
 )
 from .loading import (
-    load_expert as load_expert,
+    text_identity as text_identity,
 )
 from .lora import LoraCheckpoint as LoraCheckpoint
+from .templates import (
+    class_names_for as class_names_for,
+)
+from .templates import (
+    templates_for as templates_for,
+)

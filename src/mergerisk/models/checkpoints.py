@@ -9,21 +9,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
 from mergerisk.errors import UserError
+from mergerisk.models.files import ADAPTER_CONFIG, INDEX, PICKLES, WEIGHTS, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-ADAPTER_CONFIG = "adapter_config.json"
-
-PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
-"""Endings of files that are, or may be, pickles."""
 
 DTYPES = {
     "F64": torch.float64,
@@ -219,23 +213,6 @@ def _ours(prefix: str) -> Alignment:
 def is_adapter(path: Path) -> bool:
     """Whether a folder holds a PEFT adapter instead of a model."""
     return (path / ADAPTER_CONFIG).is_file()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        UserError: it cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold a JSON object")
-    return content
 
 
 def _read_folder(folder: Path) -> dict[str, _Place]:

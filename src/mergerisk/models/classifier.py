@@ -12,24 +12,34 @@ if TYPE_CHECKING:
     from mergerisk.models.encoder import Encoder
 
 
+_SHORTEST = 1e-12
+"""Features shorter than this are divided by it instead of by their length."""
+
+
 class Head(nn.Module):
     """A frozen linear layer from features to logits; every encoder of the same width can carry it.
 
     Args:
         weight: classes × width.
         bias: classes.
+        normalize: whether features are first divided by their Euclidean length, as CLIP's are. Features of length
+            zero stay zero, and their gradient is finite.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, *, normalize: bool = False) -> None:
         super().__init__()
+        self.normalize = normalize
         self.register_buffer("weight", weight.detach().clone())
         self.register_buffer("bias", bias.detach().clone())
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features, N × width → logits, N × classes."""
+        if self.normalize:
+            # The usual 1e-12 is zero in half precision.
+            features = F.normalize(features, dim=-1, eps=max(_SHORTEST, torch.finfo(features.dtype).tiny))
         # `to` costs nothing where they agree, and lets one head serve encoders on any device.
         return F.linear(features, self.weight.to(features), self.bias.to(features))
 

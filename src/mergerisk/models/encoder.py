@@ -24,7 +24,8 @@ class Encoder(nn.Module):
     Args:
         backbone: the module whose parameters are merged.
         features: backbone, normalised pixels (N × 3 × ``image_size`` × ``image_size``) → features (N × ``width``);
-            by default the backbone's own output.
+            by default the backbone's own output. A module may hold tensors of its own, such as CLIP's projection:
+            they go where the encoder goes, but are no part of its state.
         width: number of features.
         image_size: side of the images the backbone expects, in pixels; others are resized (bilinear).
         mean: per channel, subtracted from pixels in [0, 1].
@@ -77,8 +78,9 @@ class Encoder(nn.Module):
         Raises:
             RuntimeError: names or shapes differ.
         """
-        # The memo keeps deepcopy from copying the tensors that are replaced the next moment.
-        kept = {id(tensor): tensor for tensor in (*self.backbone.parameters(), *self.backbone.buffers())}
+        # The memo keeps deepcopy from copying the tensors that are replaced the next moment, and those of the
+        # features that are never trained.
+        kept = {id(tensor): tensor for tensor in (*self.backbone.parameters(), *self.buffers())}
         with torch.inference_mode(False):  # the twin may be attacked later
             twin = copy.deepcopy(self, dict(kept))
         twin.backbone.load_state_dict(dict(state), strict=True, assign=True)

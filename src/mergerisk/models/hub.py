@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import UserError, first_line
-from mergerisk.models.checkpoints import ADAPTER_CONFIG, INDEX, PICKLES, WEIGHTS
+from mergerisk.errors import UserError
+from mergerisk.hub_downloads import COMMIT, HUB_ID, download
+from mergerisk.models.files import ADAPTER_CONFIG, CONFIG, INDEX, PICKLES, PREPROCESSOR, TOKENIZER, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_CONFIGS = ("config.json", "preprocessor_config.json", ADAPTER_CONFIG)
-
-_PATIENCE = 15.0
-"""Seconds that the hub may take to answer."""
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CONFIGS = (CONFIG, PREPROCESSOR, ADAPTER_CONFIG, *TOKENIZER)
 
 
 def fetch(spec: str, *, offline: bool = False, endpoint: str | None = None, cache: Path | None = None) -> Path:
     """The file or folder that ``spec`` names, downloaded if need be.
 
-    A path that exists wins. Of a hub's repository only safetensors at its top and the configurations beside them
-    are downloaded, into the cache that transformers uses too.
+    A path that exists wins. Of a hub's repository only safetensors at its top and the configurations and
+    tokenizers beside them are downloaded, into the cache that transformers uses too.
 
     Args:
         spec: a file, a folder, ``org/name`` or ``org/name@revision``.
@@ -43,9 +37,15 @@ def fetch(spec: str, *, offline: bool = False, endpoint: str | None = None, cach
     if is_path(spec):
         raise UserError(f"{path}: no such file or folder")
     name, _, revision = spec.partition("@")
-    if not _HUB_ID.fullmatch(name):
+    if not is_hub_id(spec):
         raise UserError(f"{spec!r}: no such file or folder; a model on the hub is written org/name")
     return _download(name, revision or None, offline=offline, endpoint=endpoint, cache=cache)
+
+
+def is_hub_id(spec: str) -> bool:
+    """Whether a spec is written as a model of the hub, and no such path exists."""
+    name = spec.partition("@")[0]
+    return HUB_ID.fullmatch(name) is not None and not is_path(spec) and not Path(spec).expanduser().exists()
 
 
 def is_path(spec: str) -> bool:
@@ -56,56 +56,29 @@ def is_path(spec: str) -> bool:
 def commit_of(path: Path) -> str | None:
     """The commit a folder in the hub's cache belongs to; None for any other folder."""
     inside = path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--")
-    return path.name if inside and _COMMIT.fullmatch(path.name) else None
+    return path.name if inside and COMMIT.fullmatch(path.name) else None
 
 
 def _download(name: str, revision: str | None, *, offline: bool, endpoint: str | None, cache: Path | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     where = f"{name}@{revision}" if revision else name
-    fault: Exception | None = None
-    if not offline:
-        try:
-            found = HfApi(endpoint=endpoint).model_info(name, revision=revision, timeout=_PATIENCE)
-            wanted = _wanted(where, [file.rfilename for file in found.siblings or []])
-            # Pinned, since a branch may move after its files were listed.
-            pinned = snapshot_download(
-                name, revision=found.sha, allow_patterns=wanted, endpoint=endpoint, cache_dir=cache
-            )
-            return _noted(Path(pinned), revision or "main")
-        except (HfHubHTTPError, HFValidationError) as error:
-            raise UserError(f"{where}: no such folder, and {_explain(error)}") from error
-        except UserError:
-            raise
-        except Exception as error:  # no connection, or a broken one; the library documents no class of errors
-            fault = error
-    try:
-        folder = Path(
-            snapshot_download(
-                name, revision=revision, allow_patterns=list(_CONFIGS), cache_dir=cache, local_files_only=True
-            )
-        )
-    except LocalEntryNotFoundError:
-        folder = None
-    if folder is not None and any(folder.glob("*.safetensors")):
-        return folder
-    if fault is None:
-        raise UserError(
-            f"{where}: no such folder, and not in the cache of downloads; fetch it once without --offline"
-        )
-    raise UserError(
-        f"{where}: no such folder, and it cannot be downloaded: {first_line(fault)}; mend that, or give a folder"
-    ) from fault
+    return download(
+        name,
+        revision,
+        kind="model",
+        choose=lambda files: _wanted(where, files),
+        lacking=_lacking,
+        offline=offline,
+        endpoint=endpoint,
+        cache=cache,
+        instead="no such folder, and ",
+    )
 
 
-def _noted(folder: Path, revision: str) -> Path:
-    """A commit's folder, noted in the cache as what a branch or tag stands for, so that it is found offline."""
-    if revision != folder.name:
-        note = folder.parents[1] / "refs" / revision
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(folder.name, encoding="utf-8")
-    return folder
+def _lacking(folder: Path | None) -> str | None:
+    """What a cached folder lacks to be a model, in words; None if nothing."""
+    if folder is None:
+        return ""
+    return None if any(folder.glob("*.safetensors")) else f"{folder} lacks {WEIGHTS}"
 
 
 def _wanted(where: str, files: Iterable[str]) -> list[str]:
@@ -122,17 +95,3 @@ def _wanted(where: str, files: Iterable[str]) -> list[str]:
         raise UserError(f"{where}: the repository has no safetensors; {hint}convert it, or use another revision")
     whole = [file for file in weights if file == WEIGHTS]
     return [file for file in top if file in _CONFIGS or file == INDEX] + (whole or weights)
-
-
-def _explain(error: Exception) -> str:
-    from huggingface_hub import errors
-
-    match error:
-        case errors.GatedRepoError():
-            return "on the hub it is gated; accept its conditions there, then log in with: hf auth login"
-        case errors.RevisionNotFoundError():
-            return "the hub's repository has no such revision"
-        case errors.RepositoryNotFoundError():
-            return "no such model on the hub, or a private one; check the name, or log in with: hf auth login"
-        case _:
-            return f"the hub refuses: {first_line(error)}"

@@ -1,19 +1,30 @@
-"""From a name or a folder to an :class:`Encoder`."""
+"""From a name to an :class:`Encoder`, and what decides what it computes."""
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mergerisk.errors import UserError, did_you_mean, first_line
+from mergerisk.errors import UserError, did_you_mean
+from mergerisk.models.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    INDEX,
+    PREPROCESSOR,
+    TOKENIZER,
+    WEIGHTS,
+    read_json,
+)
+from mergerisk.models.hub import fetch
 from mergerisk.registry import Entry
+from mergerisk.tasks.loading import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.encoder import Encoder
 
 BACKBONES = {
     entry.name: entry
@@ -27,128 +38,122 @@ BACKBONES = {
 }
 """Backbones known by name."""
 
+LIBRARIES = ("timm", "open_clip")
+"""Other libraries whose models are written ``library:name``."""
 
-def backbone_folder(name: str) -> Path:
-    """The folder that holds ``config.json`` and ``model.safetensors`` of a backbone.
+
+def backbone_folder(name: str, *, offline: bool = False) -> Path:
+    """The folder that holds ``config.json`` and the weights of a backbone.
 
     Args:
-        name: a known backbone, or a folder in the layout that transformers saves.
+        name: a known backbone, a folder in the layout that transformers saves, or ``org/name[@revision]`` on the
+            hub.
+        offline: take what comes from the hub from the cache only.
 
     Raises:
-        UserError: neither.
+        UserError: none of these.
     """
     if name in BACKBONES:
         return Path(__file__).parent / "starter"
-    folder = Path(name)
-    if not folder.is_dir():
+    if not Path(name).expanduser().exists() and "/" not in name:
         raise UserError(
-            f"unknown backbone {name!r}{did_you_mean(name, BACKBONES)}; or give a folder with config.json "
-            "and model.safetensors"
+            f"unknown backbone {name!r}{did_you_mean(name, BACKBONES)}; or give a folder with config.json and "
+            "model.safetensors, org/name on the hub, timm:NAME, open_clip:NAME/WEIGHTS, or package.module:factory"
         )
-    for file in ("config.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise UserError(
-                f"backbone {name!r}: the folder has no {file}; save it with transformers' save_pretrained"
-            )
+    try:
+        folder = fetch(name, offline=offline)
+    except UserError as error:
+        raise UserError(f"backbone {error}") from error
+    if not folder.is_dir():
+        raise UserError(f"backbone {name!r}: a file; give the folder that save_pretrained made")
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"backbone {name!r}: the folder has no config.json; save it with transformers' save_pretrained"
+        )
     return folder
 
 
-def backbone_identity(name: str) -> dict[str, str]:
-    """SHA-256 of each file that decides what the backbone computes."""
-    return folder_identity(backbone_folder(name))
+def backbone_identity(name: str, *, offline: bool = False) -> dict[str, str]:
+    """What decides what a backbone computes: SHA-256 of each file, or of the weights and whatever made them.
+
+    Args:
+        name: see :func:`load_encoder`.
+        offline: take what comes from the hub from the cache only.
+
+    Raises:
+        UserError: see :func:`load_encoder`.
+    """
+    kind, _, rest = name.partition(":")
+    if kind in LIBRARIES and rest:
+        from mergerisk.models import libraries
+
+        return libraries.identity(kind, rest, offline=offline)
+    if name not in BACKBONES and ":" in name:
+        from mergerisk.models import factories
+
+        if factories.is_factory(name):
+            return factories.identity(name)
+    return folder_identity(backbone_folder(name, offline=offline))
 
 
 def folder_identity(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file in a model's folder that decides what it computes."""
-    files = ("config.json", "model.safetensors", "preprocessor_config.json")
-    return {
-        file: hashlib.sha256((folder / file).read_bytes()).hexdigest()
-        for file in files
-        if (folder / file).is_file()
-    }
+    """SHA-256 of each file in the folder of a model, or of an adapter, that decides what it computes.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    files = [CONFIG, PREPROCESSOR, ADAPTER_CONFIG, ADAPTER_WEIGHTS]
+    if (folder / WEIGHTS).is_file():
+        files.append(WEIGHTS)
+    elif (folder / INDEX).is_file():
+        shards = read_json(folder / INDEX).get("weight_map")
+        files += [INDEX, *sorted(set(shards.values() if isinstance(shards, dict) else ()))]
+    return {file: file_digest(folder / file) for file in sorted(files) if (folder / file).is_file()}
 
 
-def load_encoder(name: str, *, image_size: int | None = None) -> Encoder:
+def path_identity(path: Path) -> dict[str, str]:
+    """SHA-256 of a file of weights, or of each file in a folder that decides."""
+    return folder_identity(path) if path.is_dir() else {WEIGHTS: file_digest(path)}
+
+
+def text_identity(name: str, *, offline: bool = False) -> dict[str, str]:
+    """SHA-256 of each file that decides a zero-shot head: of the whole CLIP, and of its tokenizer."""
+    folder = backbone_folder(name, offline=offline)
+    tokenizer = {file: file_digest(folder / file) for file in TOKENIZER if (folder / file).is_file()}
+    return folder_identity(folder) | tokenizer
+
+
+def load_encoder(name: str, *, image_size: int | None = None, offline: bool = False) -> Encoder:
     """The pretrained encoder called ``name``, float32, frozen, in evaluation mode.
 
-    Args:
-        name: ``"starter-vit"``, or a folder with a ViT in the layout that transformers saves.
-        image_size: side of the images it sees, in pixels, a multiple of the patch; the pretrained size by default.
-            Position embeddings are interpolated on the way, so that weights keep their pretrained shapes.
-
-    Raises:
-        UserError: unknown name, a folder that holds something else, an image size that patches do not divide, or
-            weights with NaN.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import ViTConfig, ViTModel
-
-    from mergerisk.models.checkpoints import read_json
-    from mergerisk.models.checks import check_finite
-    from mergerisk.models.encoder import Encoder
-    from mergerisk.models.vit import class_token, class_token_resized
-
-    folder = backbone_folder(name)
-    config = read_json(folder / "config.json")
-    if config.get("model_type") != "vit":
-        raise UserError(f"backbone {name!r}: model_type is {config.get('model_type')!r}; supported here: 'vit'")
-    try:
-        with quiet_transformers():
-            loaded: Any = ViTModel.from_pretrained(
-                folder,
-                config=ViTConfig.from_dict(config),
-                add_pooling_layer=False,
-                dtype=torch.float32,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(f"backbone {name!r}: cannot be loaded: {first_line(error)}") from error
-    model, findings = loaded
-    if findings["missing_keys"]:
-        missing = min(findings["missing_keys"])
-        raise UserError(f"backbone {name!r}: model.safetensors lacks tensor {missing!r}")
-    preprocessing = folder / "preprocessor_config.json"
-    pixels = read_json(preprocessing) if preprocessing.is_file() else {}
-    size = image_size or int(model.config.image_size)
-    patch = int(model.config.patch_size)
-    if size % patch:
-        raise UserError(f"backbone {name!r}: image_size {size} is no multiple of its patches' {patch} pixels")
-    encoder = Encoder(
-        model,
-        width=int(model.config.hidden_size),
-        image_size=size,
-        mean=pixels.get("image_mean", [0.5] * 3),
-        std=pixels.get("image_std", [0.5] * 3),
-        features=class_token if size == model.config.image_size else class_token_resized,
-    )
-    check_finite(encoder.state(), f"backbone {name!r}")
-    return encoder.requires_grad_(False).eval()
-
-
-def load_expert(base: Encoder, path: Path) -> State:
-    """An expert's parameters, float32, checked against the base.
+    Of transformers' models CLIP's vision towers, ViT, DeiT, DINOv2, ConvNeXt and ResNet are known
+    (:data:`mergerisk.models.families.FAMILIES`). What is merged is the model without heads and projections. The
+    features of a CLIP with a projection are its image embedding, not normalised; the projection is frozen.
 
     Args:
-        base: the encoder it was fine-tuned from.
-        path: a folder as transformers saves it, or a ``.safetensors`` file with the names of ``base.state()``.
+        name: ``"starter-vit"``; a folder in the layout that transformers saves; ``org/name[@revision]`` on the
+            hub; ``timm:NAME``; ``open_clip:NAME[/WEIGHTS]``; or ``package.module:factory[@weights.safetensors]``:
+            a callable that returns a module from pixels in [0, 1] to features, N × width
+            (:func:`mergerisk.models.factories.load`).
+        image_size: side of the images it sees, in pixels; the pretrained size by default. A multiple of the patch,
+            where there are patches: position embeddings are interpolated on the way, so that weights keep their
+            pretrained shapes. At least 32 for convolutional networks.
+        offline: take what comes from the hub from the cache only.
 
     Raises:
-        UserError: no such file, not safetensors (pickles are refused: loading one runs its code), another
-            architecture, or weights with NaN.
+        UserError: unknown name, or nothing under it; another kind of model; pickled weights; a file that is cut
+            short; an image size that does not fit; weights with NaN; a library that is not installed.
     """
-    from mergerisk.models.checkpoints import Checkpoint
-    from mergerisk.models.checks import check_finite, check_same_architecture
+    kind, _, rest = name.partition(":")
+    if kind in LIBRARIES and rest:
+        from mergerisk.models import libraries
 
-    if path.is_dir():
-        state = load_encoder(str(path)).state()
-    else:
-        state = {name: t.float() if t.is_floating_point() else t for name, t in Checkpoint(path).items()}
-    check_same_architecture(base.state(), state, str(path))
-    check_finite(state, str(path))
-    return state
+        return libraries.load(kind, rest, image_size=image_size, offline=offline)
+    from mergerisk.models import factories, families
+
+    if name not in BACKBONES and factories.is_factory(name):
+        return factories.load(name, image_size=image_size)
+    return families.load(f"backbone {name!r}", backbone_folder(name, offline=offline), image_size=image_size)
 
 
 @contextmanager

@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import math
 import re
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import (
-    ADAPTER_CONFIG,
-    PICKLES,
-    Checkpoint,
-    StoredTensors,
-    TensorSpec,
-    align,
-    read_json,
-)
+from mergerisk.models.checkpoints import Checkpoint, StoredTensors, TensorSpec, align
+from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLES, read_json
 from mergerisk.models.loading import quiet_transformers
+from mergerisk.models.reading import names_on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
 
     _Names = Mapping[str, str | None]
-
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _FACTOR = re.compile(
     r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<factor>[AB])(?:\.(?P<kind>weight|bias))?"
@@ -127,6 +118,11 @@ class LoraCheckpoint(StoredTensors):
         return self._specs
 
     @property
+    def changed(self) -> Collection[str]:
+        """The base's names of the tensors that the adapter changes."""
+        return self._changes.keys()
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """The adapter's file."""
         return self.adapter.files
@@ -155,7 +151,7 @@ class LoraCheckpoint(StoredTensors):
         found = self._aligned({name: name for name in changes})
         if config is None or self._matching(found) == len(found):
             return found
-        on_disk = _names_on_disk(config, _mapping(settings, "auto_mapping").get("base_model_class"))
+        on_disk = _names_of(config, _mapping(settings, "auto_mapping").get("base_model_class"))
         renamed = self._aligned({name: on_disk.get(name, name) for name in changes})
         return max(found, renamed, key=self._matching)
 
@@ -279,27 +275,18 @@ def _mapping(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _names_on_disk(config: Path, class_name: str | None) -> dict[str, str]:
-    """What transformers' files call the tensors of a model → by the names they have in memory.
-
-    Since version 5 the two differ for many architectures. PEFT saves adapters under the latter. The mapping is
-    found by saving a model whose every tensor is its own number.
-    """
+def _names_of(config: Path, class_name: str | None) -> dict[str, str]:
+    """:func:`names_on_disk` of the model that a configuration describes."""
     import transformers
-    from safetensors.torch import load_file
 
     try:
-        with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
+        with quiet_transformers():
             settings = transformers.AutoConfig.from_pretrained(
                 config, local_files_only=True, trust_remote_code=False
             )
             architecture = getattr(transformers, class_name or (settings.architectures or [""])[0])
             with torch.device("meta"):
                 model = architecture(settings)
-            names = list(model.state_dict())
-            numbers = {name: torch.tensor([number]) for number, name in enumerate(names)}
-            model.save_pretrained(folder, state_dict=numbers)
-            saved = load_file(Path(folder, "model.safetensors"))
-        return {names[int(number)]: name for name, number in saved.items()}
-    except Exception:  # an architecture that is not transformers', or whose tensors are not only renamed
+    except Exception:  # an architecture that is not transformers'
         return {}
+    return names_on_disk(model)

@@ -18,7 +18,7 @@ from mergerisk.errors import UserError
 from mergerisk.merging import StateMerging
 from mergerisk.merging.emr import Emr, task_state
 from mergerisk.merging.method import check_range
-from mergerisk.models.checkpoints import WEIGHTS, TensorSpec, read_json
+from mergerisk.models.files import WEIGHTS, read_json
 from mergerisk.recipe.card import describe_merge
 from mergerisk.recipe.ingredients import Part, gather
 from mergerisk.recipe.writing import SafetensorsWriter, check_output, new_folder, write_text
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from mergerisk.merging import MergingMethod
+    from mergerisk.models.checkpoints import TensorSpec
     from mergerisk.recipe.ingredients import Ingredient, Ingredients
     from mergerisk.recipe.schema import Recipe
 

@@ -6,7 +6,8 @@ out.
 
 from __future__ import annotations
 
-from mergerisk.report.export import summary_to_json
+from mergerisk.report.critical_difference import CriticalDifference
+from mergerisk.report.export import summary_schema, summary_to_json
 from mergerisk.report.page import render_html
 from mergerisk.report.summary import (
     ACCURACY_COLUMNS,
@@ -26,10 +27,12 @@ __all__ = [
     "FLAG_COLUMNS",
     "RESULT_COLUMNS",
     "SCHEMA_VERSION",
+    "CriticalDifference",
     "Example",
     "RunRecord",
     "StageTime",
     "Summary",
     "render_html",
+    "summary_schema",
     "summary_to_json",
 ]

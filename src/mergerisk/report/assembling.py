@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mergerisk.report.formatting import listing, percent
+from mergerisk.report.formatting import listing, percent, plural
 from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTime, Summary
 from mergerisk.statistics import accuracy_table, epsilon50_table, fall_table, rate_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
 
+    from mergerisk.report.critical_difference import CriticalDifference
     from mergerisk.study import FinishedRun
     from mergerisk.study.examples import Picture
 
@@ -32,8 +35,19 @@ _CAVEATS = {
 }
 
 
-def summarize(run: FinishedRun) -> Summary:
-    """Every table of the report, recomputed from the outcomes."""
+def summarize(
+    run: FinishedRun,
+    *,
+    claims: Sequence[Mapping[str, Any]] = (),
+    critical_difference: CriticalDifference | None = None,
+) -> Summary:
+    """Every table of the report, recomputed from the outcomes.
+
+    Args:
+        run: what was run.
+        claims: what was tested on it, and
+        critical_difference: how the methods rank, for whoever computes them: this is where they enter the report.
+    """
     return Summary(
         schema_version=SCHEMA_VERSION,
         run=_record(run),
@@ -43,6 +57,8 @@ def summarize(run: FinishedRun) -> Summary:
         epsilon50=epsilon50_table(run.outcomes),
         flags=fall_table(run.outcomes, run.record["single_step_attacks"]),
         examples=tuple(_example(picture) for picture in run.pictures),
+        claims=tuple(claims),
+        critical_difference=critical_difference,
     )
 
 
@@ -53,7 +69,7 @@ def _record(run: FinishedRun) -> RunRecord:
         description=study.description,
         backbone=study.backbone,
         tasks=tuple(run.clean["task"].unique()),
-        methods=tuple(spec.label for spec in study.merging),
+        methods=study.target_labels,
         attacks=tuple(spec.label for spec in study.attacks),
         surrogates=tuple(spec.label for spec in study.surrogates),
         epsilons=study.budgets.epsilon,
@@ -76,9 +92,25 @@ def _record(run: FinishedRun) -> RunRecord:
         caveats=(
             *(_CAVEATS[reason] for reason in (study.backbone, study.calibration) if reason in _CAVEATS),
             *_zero_gradient_caveat(run.outcomes),
+            *_skipped_caveats(record.get("skipped", {})),
         ),
         study_yaml=study.to_yaml(),
     )
+
+
+def _skipped_caveats(skipped: Mapping[str, list[dict[str, str]]]) -> tuple[str, ...]:
+    """Files that could not be read, counted and named, a sentence per task."""
+    sentences = []
+    for task, files in skipped.items():
+        named = listing([f"{item['file']} ({item['reason']})" for item in files])
+        sentences.append(
+            f"{task}: {plural(len(files), 'file')} could not be read and {_was(len(files))} left out: {named}."
+        )
+    return tuple(sentences)
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _zero_gradient_caveat(outcomes: pd.DataFrame) -> tuple[str, ...]:

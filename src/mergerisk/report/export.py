@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, fields
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def summary_to_json(summary: Summary) -> str:
     """Write a summary as strict JSON (RFC 8259: no NaN, no Infinity).
 
-    The object has ``schema_version``, ``run``, ``examples`` (without their pictures) and five tables:
+    The object has ``schema_version``, ``run``, ``examples`` (without their pictures), ``claims``,
+    ``critical_difference`` (null where there is none) and five tables:
     ``results``, ``by_step``, ``accuracy``, ``epsilon50`` and ``flags``, each
     ``{"columns": [...], "data": [[...], ...]}``,
     so ``pandas.DataFrame(**document["results"])`` restores one. NaN is written as null, infinities as the
@@ -38,8 +40,19 @@ def summary_to_json(summary: Summary) -> str:
         "epsilon50": _table(summary.epsilon50),
         "flags": _table(summary.flags),
         "examples": [_without_pictures(example) for example in summary.examples],
+        "claims": [plain(claim) for claim in summary.claims],
+        "critical_difference": None
+        if summary.critical_difference is None
+        else plain(asdict(summary.critical_difference)),
     }
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def summary_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) that `summary_to_json`'s documents keep to."""
+    text = resources.files("mergerisk.report").joinpath("summary.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
 
 
 def plain(value: Any) -> Any:
@@ -69,11 +82,21 @@ def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _table(frame: pd.DataFrame) -> dict[str, Any]:
-    columns = [[plain(value) for value in frame[name].tolist()] for name in frame.columns]
+    columns = [_column(frame[name]) for name in frame.columns]
     return {
         "columns": [str(name) for name in frame.columns],
         "data": [list(row) for row in zip(*columns, strict=True)],
     }
+
+
+def _column(values: pd.Series[Any]) -> list[Any]:
+    """A column as `plain` values; of numbers, only those that are not finite need a look."""
+    listed = values.tolist()
+    if values.dtype.kind not in "iuf":
+        return [plain(value) for value in listed]
+    for place in np.flatnonzero(~np.isfinite(values.to_numpy())).tolist():
+        listed[place] = plain(listed[place])
+    return listed
 
 
 def _without_pictures(example: Example) -> dict[str, Any]:

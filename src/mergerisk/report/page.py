@@ -6,33 +6,29 @@ import base64
 import hashlib
 import math
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from mergerisk.report.accuracy import accuracy_table, mean_accuracy
 from mergerisk.report.by_step import step_table
 from mergerisk.report.cells import (
-    average_over_seeds,
-    axes_of,
     cell_columns,
-    default_epsilon,
     relative_top,
     rounded,
 )
+from mergerisk.report.claims import claim_views
+from mergerisk.report.critical_difference import critical_difference_svg, in_words
 from mergerisk.report.epsilon50 import (
     ALL,
     epsilon50_bin,
     epsilon50_range,
-    epsilon50_table,
     epsilon50_text,
 )
-from mergerisk.report.formatting import BINS, budget, count, duration, percent, plural
+from mergerisk.report.formatting import BINS, budget
 from mergerisk.report.pictures import strips
-from mergerisk.report.risk import budget_overview, risk_table
-from mergerisk.report.verdict import strongest, verdict
+from mergerisk.report.templating import environment, page_style, template
+from mergerisk.report.view import view_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +42,10 @@ if TYPE_CHECKING:
 
 MAX_FLAGS = 100
 """Falling curves listed on the page; the rest are in `summary.json`."""
+
+
+SCRIPT = ("core", "tip", "marks", "scatter", "heat", "curves", "epsilon50", "selectors")
+"""The parts of the page's script, in order."""
 
 
 @dataclass(frozen=True)
@@ -72,26 +72,26 @@ def render_html(summary: Summary) -> str:
     Every name in the summary is treated as hostile: text is escaped by the template, the data block for a
     script element, and the page's content security policy runs no script but its own.
     """
-    axes = axes_of(summary)
-    cells = average_over_seeds(summary.results)
-    medians = epsilon50_table(summary.epsilon50, axes)
-    epsilon = default_epsilon(cells, axes)
-    surrogate = axes.surrogates[0] if axes.surrogates else ""
-    risks = risk_table(cells, axes)
-    overview = budget_overview(cells, risks, axes, surrogate)
-    hardest = strongest(cells, axes, epsilon, "attack")
+    view = view_of(summary)
+    axes, cells, risks, medians = view.axes, view.cells, view.risks, view.medians
+    surrogate, epsilon = view.surrogate, view.epsilon
     defaults = Defaults(
         surrogate=0,
         epsilon=axes.epsilons.index(epsilon) if epsilon in axes.epsilons else 0,
-        attack=axes.attacks.index(hardest.name) if hardest else 0,
+        attack=axes.attacks.index(view.attack) if view.attack in axes.attacks else 0,
     )
     shown, left_out = strips(summary.examples)
-    script = _template("report.js")
+    script = page_script()
+    ranks = summary.critical_difference
     context = {
         "run": summary.run,
         "axes": axes,
-        "findings": verdict(cells, risks, summary.accuracy, medians, axes, overview, surrogate, epsilon),
-        "overview": overview,
+        "findings": view.findings(),
+        "in_short": view.in_short(),
+        "claims": claim_views(summary.claims),
+        "ranks": critical_difference_svg(ranks) if ranks else None,
+        "ranks_in_words": in_words(ranks) if ranks else "",
+        "overview": view.overview,
         "surrogate": surrogate,
         "epsilon": epsilon,
         "accuracy": accuracy_table(summary.accuracy, axes),
@@ -106,12 +106,12 @@ def render_html(summary: Summary) -> str:
         "schema_version": summary.schema_version,
         "bins": range(BINS),
         "data": page_data(summary, axes, cells, risks, medians, defaults),
-        "style": Markup(_template("style.css")),  # package files, not input
-        "script": Markup(script),
+        "style": page_style(),
+        "script": Markup(script),  # package files, not input
         "relative_top": relative_top(cells, axes),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     }
-    page = _environment().get_template("report.html.j2").render(context)
+    page = environment("report.html.j2").get_template("report.html.j2").render(context)
     # a name may hold half of a surrogate pair, which no file could be written with
     return page.encode("utf-8", "replace").decode("utf-8")
 
@@ -132,9 +132,10 @@ def selectors(axes: Axes, defaults: Defaults) -> dict[str, tuple[Option, ...]]:
             Option("asr", "mean ASR", selected=False),
             Option("epsilon50", "median ε50", selected=False),
         ),
-        "order": (
-            Option("risk", "lowest risk first", selected=True),
-            Option("study", "as in the study", selected=False),
+        "rate": (
+            Option("relative", "relative ASR", selected=True),
+            Option("asr", "ASR", selected=False),
+            Option("all", "ASR over all images", selected=False),
         ),
     }
 
@@ -233,37 +234,7 @@ def _index(names: tuple[Any, ...], name: Any) -> int:
     return names.index(name) if name in names else -2
 
 
-def soft_wrap(name: str) -> Markup:
-    """Escape a name and let it break after the marks that registry names are built with."""
-    text = str(escape(name))
-    for mark in ("_", "+"):  # neither occurs in an entity
-        text = text.replace(mark, mark + "<wbr>")
-    return Markup(text)
-
-
-def _template(name: str) -> str:
-    return resources.files("mergerisk.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=DictLoader({"report.html.j2": _template("report.html.j2")}),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {
-        "allow_nan": False,
-        "separators": (",", ":"),
-        "sort_keys": False,
-    }
-    environment.filters |= {
-        "percent": percent,
-        "budget": budget,
-        "duration": duration,
-        "count": count,
-        "soft_wrap": soft_wrap,
-    }
-    environment.globals["plural"] = plural
-    return environment
+def page_script() -> str:
+    """The page's one script: its parts share one closure, in this order."""
+    parts = "\n".join(template("js", f"{name}.js") for name in SCRIPT)
+    return f'"use strict";\n(() => {{\n{parts}\n}})();'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from numpy.typing import NDArray
+
+    from mergerisk.report.critical_difference import CriticalDifference
 
 SCHEMA_VERSION = 1
 """Version of `Summary` and of the JSON written from it. Raised when a field changes its name or meaning."""
@@ -142,6 +144,9 @@ class Summary:
             ``not_reached`` or ``no_images``, and the value NaN unless measured (`EPSILON50_COLUMNS`).
         flags: curves that fall as ε grows (`FLAG_COLUMNS`).
         examples: strips of pictures; may be empty.
+        claims: what was tested, as plain dicts: ``sentence`` and ``verdict``, and what else there is of
+            ``reason, test, effect, interval, p_value, p_adjusted, saturated``; see `report.claims`.
+        critical_difference: mean ranks of the merging methods, where they were computed.
 
     Raises:
         UserError: a frame lacks a column.
@@ -155,6 +160,8 @@ class Summary:
     epsilon50: pd.DataFrame
     flags: pd.DataFrame
     examples: tuple[Example, ...]
+    claims: tuple[Mapping[str, Any], ...] = ()
+    critical_difference: CriticalDifference | None = None
 
     def __post_init__(self) -> None:
         for name, frame, columns in (

@@ -1,8 +1,57 @@
+from .claims import BUILT_IN as BUILT_IN
+from .claims import Claim as Claim
+from .claims import ExtremeClaim as ExtremeClaim
+from .claims import PairedClaim as PairedClaim
+from .claims import RateClaim as RateClaim
+from .claims import TrendClaim as TrendClaim
+from .claims import check_claims as check_claims
+from .claims import load_claims as load_claims
+from .claims import parse_claims as parse_claims
+from .columns import recognise as recognise
+from .correction import benjamini_hochberg as benjamini_hochberg
+from .correction import correct as correct
+from .correction import holm as holm
 from .curves import Epsilon50 as Epsilon50
 from .curves import Fall as Fall
 from .curves import epsilon50 as epsilon50
 from .curves import falls as falls
+from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval
+from .judging import TargetPair as TargetPair
+from .judging import compare_targets as compare_targets
+from .judging import judge as judge
+from .pairs import ImagePairs as ImagePairs
+from .pairs import mcnemar as mcnemar
+from .poster import CITATION as CITATION
+from .poster import poster_tables as poster_tables
+from .power import detectable_lead as detectable_lead
+from .power import detectable_mean as detectable_mean
+from .power import detectable_rho as detectable_rho
+from .power import detectable_share as detectable_share
+from .power import detectable_shift as detectable_shift
+from .rank_tests import Friedman as Friedman
+from .rank_tests import Page as Page
+from .rank_tests import RankPicture as RankPicture
+from .rank_tests import SignedRank as SignedRank
+from .rank_tests import Signs as Signs
+from .rank_tests import complete_blocks as complete_blocks
+from .rank_tests import conover as conover
+from .rank_tests import critical_difference as critical_difference
+from .rank_tests import friedman as friedman
+from .rank_tests import nemenyi as nemenyi
+from .rank_tests import page as page
+from .rank_tests import rank_picture as rank_picture
+from .rank_tests import sign_test as sign_test
+from .rank_tests import signed_rank as signed_rank
+from .resampling import ClusterMean as ClusterMean
+from .resampling import Interval as Interval
+from .resampling import cluster_mean as cluster_mean
+from .sources import read_tables as read_tables
+from .table_set import Saturation as Saturation
+from .table_set import Tables as Tables
+from .table_set import saturation as saturation
+from .table_set import tables_from_outcomes as tables_from_outcomes
+from .table_set import tables_from_rates as tables_from_rates
 from .tables import (
     accuracy_table as accuracy_table,
 )
@@ -15,3 +64,7 @@ from .tables import (
 from .tables import (
     rate_table as rate_table,
 )
+from .verdicts import Effect as Effect
+from .verdicts import Figure as Figure
+from .verdicts import Retest as Retest
+from .verdicts import Verdict as Verdict

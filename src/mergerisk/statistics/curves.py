@@ -57,9 +57,9 @@ def epsilon50(
     if images == 0:
         return Epsilon50(np.nan, "no_images", np.nan, np.nan)
     budgets = np.asarray(epsilons, dtype=np.float64)
-    point = _crossing(fooled.mean(axis=0)[None], budgets)[0]
+    point = crossings(fooled.mean(axis=0)[None], budgets)[0]
     # Floating, since NumPy multiplies integers without BLAS, fifty times slower.
-    resampled = _crossing(_draws(images, resamples, seed) @ fooled.astype(np.float64) / images, budgets)
+    resampled = crossings(_draws(images, resamples, seed) @ fooled.astype(np.float64) / images, budgets)
     tail = (1 - confidence) / 2
     # Order statistics instead of interpolated quantiles: between a number and infinity there is none.
     low, high = np.quantile(resampled, [tail, 1 - tail], method="inverted_cdf")
@@ -74,8 +74,13 @@ def _draws(images: int, resamples: int, seed: int) -> NDArray[np.float64]:
     return random.multinomial(images, np.full(images, 1 / images), resamples).astype(np.float64)
 
 
-def _crossing(rates: NDArray[np.float64], epsilons: NDArray[np.float64]) -> NDArray[np.float64]:
-    """First crossing of one half per row of ``rates`` (curves × budgets): 0 below the smallest, ∞ never."""
+def crossings(rates: NDArray[np.float64], epsilons: NDArray[np.float64]) -> NDArray[np.float64]:
+    """First crossing of one half per curve, log-linear between budgets: 0 below the smallest, ∞ never.
+
+    Args:
+        rates: curves × budgets.
+        epsilons: the budgets, rising, above 0.
+    """
     reached = rates >= 0.5
     first = reached.argmax(axis=1)
     before = np.maximum(first - 1, 0)

@@ -11,5 +11,8 @@ from .store import (
     DamagedArtefactError as DamagedArtefactError,
 )
 from .store import (
+    Spooled as Spooled,
+)
+from .store import (
     Store as Store,
 )

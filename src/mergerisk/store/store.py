@@ -3,7 +3,7 @@
 Layout::
 
     objects/ab/abcd…/manifest.json   what it is the result of, checksums, provenance
-    objects/ab/abcd…/*.safetensors   the payload (or *.parquet, compressed)
+    objects/ab/abcd…/*.safetensors   the payload (or *.parquet, compressed; *.rows, read by rows)
     locks/                           who is making what
     temporary/                       unfinished artefacts
     damaged/                         artefacts whose checksums failed, moved aside
@@ -21,7 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +33,15 @@ from safetensors.numpy import load as load_safetensors
 
 from mergerisk.disk import flush
 from mergerisk.errors import UserError
+from mergerisk.row_files import RowFile, write_rows
 from mergerisk.store.serialising import safetensors_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from mergerisk.row_files import Written
     from mergerisk.store.keys import Json
 
 Arrays = dict[str, "NDArray[Any]"]
@@ -50,6 +52,7 @@ Pieces = Sequence[bytes | memoryview]
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
+_ROWS = ".rows"
 _ARRAYS = "arrays.safetensors"
 
 
@@ -69,11 +72,26 @@ class Artefact:
         arrays: the payload.
         info: small facts kept with it.
         provenance: how it came about: versions, device, seconds.
+        rows: what of the payload is too large for memory, to be read by rows.
     """
 
     arrays: Arrays
     info: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    rows: Mapping[str, RowFile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """An array on its way into an artefact; see :meth:`Store.spool`.
+
+    Attributes:
+        path: where it waits.
+        written: its shape, dtype and checksum.
+    """
+
+    path: Path
+    written: Written
 
 
 class Store:
@@ -88,6 +106,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._verified: set[str] = set()
         try:
             for folder in ("objects", "locks", "temporary", "damaged"):
                 (root / folder).mkdir(parents=True, exist_ok=True)
@@ -114,6 +133,7 @@ class Store:
         info: Mapping[str, Json] | None = None,
         provenance: Mapping[str, Json] | None = None,
         compressed: Collection[str] = (),
+        spooled: Mapping[str, Spooled] | None = None,
     ) -> None:
         """Keep an artefact. Nothing happens if it exists: equal keys mean equal results.
 
@@ -124,12 +144,29 @@ class Store:
             info: small facts that belong to it.
             provenance: how it came about; not part of the key.
             compressed: names of arrays with few distinct values, kept as Parquet (dictionary, zstd).
+            spooled: further arrays of the payload, from :meth:`spool`; moved, not copied.
 
         Raises:
             UserError: the disk is full or the folder cannot be written to.
         """
-        if self.has(key):
-            return
+        spooled = spooled or {}
+        try:
+            if not self.has(key):
+                self._put(key, arrays, recipe, info, provenance, compressed, spooled)
+        finally:
+            for waiting in spooled.values():
+                shutil.rmtree(waiting.path.parent, ignore_errors=True)
+
+    def _put(
+        self,
+        key: str,
+        arrays: Mapping[str, NDArray[Any]],
+        recipe: Mapping[str, Json],
+        info: Mapping[str, Json] | None,
+        provenance: Mapping[str, Json] | None,
+        compressed: Collection[str],
+        spooled: Mapping[str, Spooled],
+    ) -> None:
         plain = {name: array for name, array in arrays.items() if name not in compressed}
         files: dict[str, Pieces] = {_ARRAYS: safetensors_pieces(plain)} if plain else {}
         files |= {f"{name}.parquet": [_to_parquet(arrays[name])] for name in compressed}
@@ -143,13 +180,46 @@ class Store:
                 name: {"bytes": sum(map(len, pieces)), "sha256": _digest(pieces)} for name, pieces in files.items()
             },
         }
+        if spooled:
+            manifest["rows"] = {name: asdict(waiting.written) for name, waiting in spooled.items()}
         files[_MANIFEST] = [json.dumps(manifest, indent=1, sort_keys=True).encode()]
         try:
-            self._publish(key, files)
+            self._publish(key, files, spooled)
         except OSError as error:
             raise UserError(_write_failure(self.root, error)) from error
 
-    def _publish(self, key: str, files: Mapping[str, Pieces]) -> None:
+    def spool(self, key: str, portions: Iterable[NDArray[Any]]) -> Spooled:
+        """Write an array that is never whole in memory, to be handed to :meth:`put` under the same key.
+
+        What a killed predecessor left of it is removed; so hold :meth:`making` meanwhile.
+
+        Args:
+            key: the artefact's.
+            portions: the array, cut along its first dimension; at least one. An ``OSError`` of theirs would be
+                taken for the disk's.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written to.
+        """
+        waiting = self.root / "temporary"
+        for left in waiting.glob(f"{key}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        folder = None
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=waiting))
+            with (folder / "rows").open("wb") as file:
+                written = write_rows(file, portions)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException as error:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise UserError(_write_failure(self.root, error)) from error
+            raise
+        return Spooled(folder / "rows", written)
+
+    def _publish(self, key: str, files: Mapping[str, Pieces], spooled: Mapping[str, Spooled]) -> None:
         target = self._folder(key)
         target.parent.mkdir(exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=key[:8], dir=self.root / "temporary"))
@@ -159,6 +229,8 @@ class Store:
                     file.writelines(pieces)
                     file.flush()
                     os.fsync(file.fileno())
+            for name, waiting in spooled.items():
+                waiting.path.rename(temporary / f"{name}{_ROWS}")
             flush(temporary)
             try:
                 temporary.rename(target)
@@ -172,7 +244,7 @@ class Store:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def get(self, key: str) -> Artefact:
-        """The artefact, its checksums verified.
+        """The artefact, its checksums verified; those of arrays read by rows once per store object.
 
         Raises:
             DamagedArtefactError: it is not what was written; it has been moved aside.
@@ -193,10 +265,20 @@ class Store:
                     arrays[array] = _from_parquet(content).reshape(manifest["shapes"][array])
                 else:
                     arrays |= load_safetensors(content)
-            return Artefact(arrays, manifest["info"], manifest["provenance"])
+            rows = {name: self._open(key, name, about) for name, about in manifest.get("rows", {}).items()}
+            return Artefact(arrays, manifest["info"], manifest["provenance"], rows)
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             self.set_aside(key)
             raise DamagedArtefactError(key) from error
+
+    def _open(self, key: str, name: str, about: Mapping[str, Any]) -> RowFile:
+        path = self._folder(key) / f"{name}{_ROWS}"
+        if f"{key}/{name}" not in self._verified:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != about["sha256"]:
+                    raise ValueError(path.name)
+            self._verified.add(f"{key}/{name}")
+        return RowFile.open(path, tuple(about["shape"]), about["dtype"])
 
     def tensors(self, key: str) -> Path:
         """The safetensors file of an artefact's uncompressed arrays, for those who read it piece by piece: after
@@ -232,6 +314,7 @@ class Store:
 
     def set_aside(self, key: str) -> None:
         """Move an artefact to ``damaged``, so that it is made again."""
+        self._verified = {known for known in self._verified if not known.startswith(key)}
         place = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
         if self._folder(key).exists():
             self._folder(key).rename(place / "artefact")

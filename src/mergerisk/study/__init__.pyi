@@ -1,5 +1,4 @@
 from .planning import Plan as Plan
-from .planning import Stage as Stage
 from .planning import make_plan as make_plan
 from .running import (
     FinishedRun as FinishedRun,
@@ -16,3 +15,4 @@ from .running import (
 from .schema import Study as Study
 from .schema import load_study as load_study
 from .schema import parse_study as parse_study
+from .stage import Stage as Stage

@@ -129,9 +129,8 @@ def _by_target(evaluation: Evaluation, predictions: NDArray[Any]) -> Iterator[tu
 
 
 def _target_order(plan: Plan, found: Collection[str]) -> list[str]:
-    """Expert and pretrained first, then the merges and the black boxes in the study's order."""
-    merges, boxes = ([spec.label for spec in specs] for specs in (plan.study.merging, plan.study.targets))
-    wanted = ["expert", "pretrained", *merges, *boxes]
+    """Expert and pretrained first, then the merges and the other targets in the study's order."""
+    wanted = ["expert", "pretrained", *plan.study.target_labels]
     return [target for target in wanted if target in found]
 
 

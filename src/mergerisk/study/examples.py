@@ -42,7 +42,7 @@ class Picture:
 def pick_pictures(plan: Plan, store: Store, outcomes: pd.DataFrame) -> Iterator[Picture]:
     """One per task, each with another attack: an image that surrogate and target know and both mistake."""
     study, seed = plan.study, plan.study.seeds[0]
-    surrogate, target = study.surrogates[0].label, study.merging[0].label
+    surrogate, target = study.surrogates[0].label, study.target_labels[0]
     chosen = outcomes[
         (outcomes["seed"] == seed) & (outcomes["surrogate"] == surrogate) & (outcomes["target"] == target)
     ]
@@ -73,7 +73,8 @@ def _telling_row(outcomes: pd.DataFrame) -> pd.Series | None:
 
 def _picture(row: pd.Series, sweep: Sweep, task_key: str, store: Store) -> Picture:
     task = store.get(task_key)
-    tests = task.arrays["images"][task.arrays["split"] == TEST]
+    images = task.rows["images"] if "images" in task.rows else task.arrays["images"]
+    tests = np.flatnonzero(task.arrays["split"] == TEST)
     crafted = store.get(sweep.crafted[sweep.epsilons.index(row["epsilon"])]).arrays
     place = int(np.flatnonzero(crafted["indices"] == row["image"])[0])
     names = task.info["class_names"]
@@ -88,7 +89,9 @@ def _picture(row: pd.Series, sweep: Sweep, task_key: str, store: Store) -> Pictu
         "surrogate_says": names[row["surrogate_adversarial"]],
         "target_says": names[row["target_adversarial"]],
     }
-    return Picture(facts, _as_pixels(tests[row["image"]]), crafted["adversarial"][-1, place].transpose(1, 2, 0))
+    return Picture(
+        facts, _as_pixels(images[int(tests[row["image"]])]), crafted["adversarial"][-1, place].transpose(1, 2, 0)
+    )
 
 
 def _as_pixels(image: NDArray[Any]) -> NDArray[np.float32]:

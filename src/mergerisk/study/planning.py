@@ -6,172 +6,30 @@ them once, and an ``evaluate`` stage per encoder shows the whole sweep of budget
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
-from mergerisk.models.loading import backbone_identity, folder_identity
-from mergerisk.store.keys import content_key
-from mergerisk.tasks.loading import TaskSource, file_digest, task_source
+from mergerisk.models.experts import expert_identity
+from mergerisk.models.loading import backbone_identity, text_identity
+from mergerisk.models.templates import CLASS_NAMES, templates_for
+from mergerisk.study.groups import Architecture, Backbone, BlackBoxGroup, EncoderGroup, EnsembleGroup
+from mergerisk.study.specs import OTHER_ARCHITECTURE, OUTSIDER, Outsider
+from mergerisk.study.stage import STAGE_VERSIONS, Stage
+from mergerisk.tasks.loading import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from mergerisk.store.keys import Json
     from mergerisk.store.store import Store
-    from mergerisk.study.schema import AttackSpec, MethodSpec, Study, TargetSpec
-
-STAGE_VERSIONS = {
-    "task": 1,
-    "head": 1,
-    "expert": 1,
-    "merge": 2,
-    "correct": 2,
-    "clean": 2,
-    "craft": 2,
-    "evaluate": 2,
-}
-"""Raised when a stage's code changes what it computes, so that older artefacts are no longer taken for it."""
-
-COSTS = {"forward": 1.0, "query": 1.0, "gradient": 2.5, "training": 3.5}
-"""Of one image, in forward passes: forward only; asked of a black box; to the input and back; to the weights
-and back."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A piece of work whose result is kept.
-
-    Attributes:
-        kind: one of :data:`STAGE_VERSIONS`.
-        label: what it is about, for people.
-        parameters: what its result depends on, besides its inputs.
-        inputs: role → key of another stage.
-        sources: where to find what ``parameters`` identify by digest; not part of the key.
-        images: images passed through a model, by what :data:`COSTS` lists.
-    """
-
-    kind: str
-    label: str
-    parameters: Mapping[str, Json]
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, int] = field(default_factory=dict)
-
-    @cached_property
-    def recipe(self) -> dict[str, Json]:
-        """What the result is the result of."""
-        return {
-            "stage": self.kind,
-            "version": STAGE_VERSIONS[self.kind],
-            "parameters": dict(self.parameters),
-            "inputs": dict(self.inputs),
-        }
-
-    @cached_property
-    def key(self) -> str:
-        return content_key(self.recipe)
-
-    @property
-    def work(self) -> float:
-        """Estimated cost in forward passes of one image."""
-        return sum(COSTS[how] * count for how, count in self.images.items())
-
-    def to_message(self) -> dict[str, Any]:
-        """As plain data, for a worker."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class TargetGroup:
-    """Targets of one task that answer together.
-
-    Attributes:
-        targets: target label → key of the stage that makes its adapters, or None.
-    """
-
-    targets: Mapping[str, str | None]
-
-    @property
-    def variants(self) -> list[str | None]:
-        """The distinct classifiers: adapter keys, None (no adapter) first."""
-        return sorted(set(self.targets.values()), key=lambda key: key or "")
-
-    def inputs(self) -> dict[str, str]:
-        """Role → key: what a stage needs to let them answer, besides their task's head."""
-        adapters = [key for key in self.variants if key is not None]
-        return {f"adapters/{position:03d}": key for position, key in enumerate(adapters)}
-
-    def parameters(self) -> dict[str, Json]:
-        """What else their answers depend on."""
-        return {"plain": None in self.variants}
-
-
-@dataclass(frozen=True)
-class EncoderGroup(TargetGroup):
-    """Targets that share an encoder, and so a forward pass.
-
-    Attributes:
-        encoder: key of the stage that makes it; None for the pretrained base.
-        correction: key of the stage that makes what is put inside the encoder, or None.
-    """
-
-    encoder: str | None
-    correction: str | None = None
-
-    def inputs(self) -> dict[str, str]:
-        found = {"encoder": self.encoder, "correction": self.correction}
-        return super().inputs() | {role: key for role, key in found.items() if key is not None}
-
-
-@dataclass(frozen=True)
-class EnsembleGroup(TargetGroup):
-    """Several models as one.
-
-    Attributes:
-        members: model → key of the stage that makes its encoder; None for the pretrained base.
-        combine: what is averaged.
-    """
-
-    members: Mapping[str, str | None]
-    combine: str
-
-    def inputs(self) -> dict[str, str]:
-        return {f"member/{name}": key for name, key in self.members.items() if key is not None}
-
-    def parameters(self) -> dict[str, Json]:
-        return {"members": list(self.members), "combine": self.combine}
-
-
-@dataclass(frozen=True)
-class BlackBoxGroup(TargetGroup):
-    """A target that is asked.
-
-    Attributes:
-        spec: whom and how.
-        task: which of the target's places answers.
-        task_key: of the stage that makes the task, for its class names.
-    """
-
-    spec: TargetSpec
-    task: str
-    task_key: str
-
-    def inputs(self) -> dict[str, str]:
-        return {"task": self.task_key}
-
-    def parameters(self) -> dict[str, Json]:
-        spec = self.spec
-        return {"black_box": {"place": spec.places[self.task], "answer": spec.answer, "version": spec.version}}
-
-    def sources(self) -> dict[str, str]:
-        """How to ask: does not change what is answered."""
-        return {"black_box": self.spec.model_dump_json()}
+    from mergerisk.study.groups import TargetGroup
+    from mergerisk.study.schema import Study
+    from mergerisk.study.specs import AttackSpec, MethodSpec, Reference, SurrogateSpec
+    from mergerisk.tasks.loading import TaskSource
 
 
 @dataclass(frozen=True)
@@ -247,50 +105,71 @@ def single_step_attacks(study: Study) -> frozenset[str]:
     return frozenset(spec.label for spec in study.attacks if create(spec.name, **spec.parameters).iterations == 1)
 
 
+@dataclass(frozen=True)
+class _Material:
+    """What exists once per task, whatever the seed: keys of the stages that make it.
+
+    Attributes:
+        tasks: task → its images.
+        heads: task → its head on the study's backbone.
+        others: task → the other architecture and its head, if the study has one.
+    """
+
+    tasks: Mapping[str, str]
+    heads: Mapping[str, str]
+    others: Mapping[str, Architecture]
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The encoders of one seed: keys of the stages that make them.
+
+    Attributes:
+        ingredients: what is merged, in the order of the recipe: experts by task, others by name.
+        outsiders: task → the outsider that attacks it.
+        others: task → encoder of the other architecture; None for its pretrained one.
+        released: target → a model made elsewhere.
+        merges: groups of merges that share an encoder.
+    """
+
+    ingredients: Mapping[str, str]
+    outsiders: Mapping[str, str]
+    others: Mapping[str, str | None]
+    released: Mapping[str, str]
+    merges: tuple[EncoderGroup, ...]
+
+
 class _Planner:
     """Collects stages; equal work is one stage."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
         self.stages: dict[str, Stage] = {}
-        identity: dict[str, Json] = {**backbone_identity(study.backbone)}
-        self.sources = {"backbone": study.backbone}
-        if study.image_size is not None:
-            identity["image_size"] = study.image_size
-            self.sources["image_size"] = str(study.image_size)
-        self.identity: Json = identity
-        self.tasks = [task_source(task) for task in study.tasks]
+        self.backbone = _backbone(study.backbone, study.image_size)
+        self.tasks = {spec.source.name: spec.source for spec in study.tasks}
         self.attacks = [_plan_attack(spec, study.budgets.after) for spec in study.attacks]
 
     def plan(self) -> Plan:
-        task_keys = {source.name: self._task(source) for source in self.tasks}
-        heads = {task: self._head(task, key) for task, key in task_keys.items()}
+        material = self._material()
         task_runs, sweeps = [], []
         for seed in self.study.seeds:
-            experts = {
-                source.name: self._expert(source, task_keys[source.name], heads[source.name], seed)
-                for source in self.tasks
-            }
-            merges = self._merges(experts, task_keys, heads, seed)
-            for task, task_key in task_keys.items():
-                surrogates = self._surrogates(experts[task])
-                groups: list[TargetGroup] = [
-                    EncoderGroup({"pretrained": None}, None),
-                    EncoderGroup({"expert": None}, experts[task]),
-                    *(group for group in surrogates.values() if isinstance(group, EnsembleGroup)),
-                    *merges,
-                    *(
-                        BlackBoxGroup({spec.label: None}, spec, task, task_key)
-                        for spec in self.study.targets
-                        if task in spec.places
-                    ),
-                ]
+            models = self._models(material, seed)
+            for task, task_key in material.tasks.items():
+                surrogates = {
+                    spec.label: self._surrogate(spec, task, material, models) for spec in self.study.surrogates
+                }
+                targets = self._targets(task, task_key, models)
+                known = {label for group in targets for label in group.targets}
+                own = {label: group for label, group in surrogates.items() if label not in known}
                 clean = tuple(
-                    Evaluation(group, self._clean(task, task_key, heads[task], group)) for group in groups
+                    Evaluation(group, self._clean(task, material, group)) for group in (*targets, *own.values())
                 )
-                run = TaskRun(seed, task, task_key, heads[task], clean)
+                run = TaskRun(seed, task, task_key, material.heads[task], clean)
                 task_runs.append(run)
-                sweeps += list(self._sweeps(run, surrogates, groups))
+                for label, group in surrogates.items():
+                    # Others' own surrogates are shown nothing: no figure asks for it.
+                    shown = (*targets, group) if label in own else targets
+                    sweeps += list(self._sweeps(run, label, group, shown))
         return Plan(self.study, self._ordered(), tuple(task_runs), tuple(sweeps))
 
     def _add(self, stage: Stage) -> str:
@@ -302,42 +181,150 @@ class _Planner:
         kinds = list(STAGE_VERSIONS)
         return dict(sorted(self.stages.items(), key=lambda item: kinds.index(item[1].kind)))
 
-    def _task(self, source: TaskSource) -> str:
-        return self._add(
-            Stage("task", source.name, source.identity(), sources={"name": source.name, "spec": source.spec})
+    def _material(self) -> _Material:
+        tasks = {name: self._task(source) for name, source in self.tasks.items()}
+        heads = {task: self._head(task, key, self.backbone) for task, key in tasks.items()}
+        other = self.study.other_architecture
+        others = {}
+        if other is not None:
+            backbone = _backbone(other.backbone, other.image_size)
+            others = {
+                task: Architecture(backbone, self._probe(task, key, backbone)) for task, key in tasks.items()
+            }
+        return _Material(tasks, heads, others)
+
+    def _models(self, material: _Material, seed: int) -> _Models:
+        ingredients = {task: self._expert(task, material, seed) for task in self.study.with_expert}
+        ingredients |= {name: self._load(name, file) for name, file in self.study.ingredients.items()}
+        outsiders, data = self._outsiders(material, seed)
+        if OUTSIDER in self.study.merged_names:
+            ingredients[OUTSIDER] = next(iter(outsiders.values()))
+        calibration = {
+            f"{kind}/{task}": keys[task]
+            for kind, keys in (("task", material.tasks), ("head", material.heads))
+            for task in self.study.with_expert
+        }
+        if OUTSIDER in ingredients:
+            calibration |= data
+        return _Models(
+            ingredients,
+            outsiders,
+            {task: self._other(task, material, seed) for task in material.others},
+            {spec.label: self._load(spec.label, spec.encoder) for spec in self.study.targets if spec.encoder},
+            tuple(self._merges(ingredients, calibration, seed)),
         )
 
-    def _head(self, task: str, task_key: str) -> str:
-        parameters = {"backbone": self.identity, "regularization": self.study.heads.regularization}
-        return self._add(Stage("head", task, parameters, {"task": task_key}, self.sources))
+    def _task(self, source: TaskSource) -> str:
+        return self._add(Stage("task", source.name, source.identity(), sources=source.sources()))
 
-    def _expert(self, source: TaskSource, task_key: str, head_key: str, seed: int) -> str:
-        file = self.study.experts.files.get(source.name)
+    def _head(self, task: str, task_key: str, backbone: Backbone) -> str:
+        """The head that every encoder carries for a task."""
+        heads = self.study.heads
+        if heads.source == "linear_probe":
+            return self._probe(task, task_key, backbone)
+        if heads.source == "zero_shot":
+            text = text_identity(self.study.backbone)
+            parameters: dict[str, Json] = {"zero_shot": self._prompts(task), "text": {**text}}
+            return self._add(Stage("head", task, parameters, {"task": task_key}, backbone.sources))
+        spec = heads.files.get(task) or self.study.experts.files.get(task) or self.study.backbone
+        parameters = {"checkpoint": {**expert_identity(spec)}}
+        return self._add(Stage("head", task, parameters, {"task": task_key}, {"file": spec}))
+
+    def _prompts(self, task: str) -> dict[str, Json]:
+        """What a zero-shot head is made of; no class names for the task's own."""
+        heads, spec = self.study.heads, self.tasks[task].spec
+        names = heads.class_names.get(task) or CLASS_NAMES.get(spec)
+        return {
+            "templates": list(heads.templates.get(task) or templates_for(task)),
+            "class_names": None if names is None else list(names),
+        }
+
+    def _probe(self, task: str, task_key: str, backbone: Backbone) -> str:
+        parameters = {"backbone": backbone.identity, "regularization": self.study.heads.regularization}
+        return self._add(Stage("head", task, parameters, {"task": task_key}, backbone.sources))
+
+    def _load(self, name: str, spec: str) -> str:
+        """A model made elsewhere."""
+        parameters: dict[str, Json] = {"backbone": self.backbone.identity, "file": {**expert_identity(spec)}}
+        return self._add(Stage("expert", name, parameters, {}, {**self.backbone.sources, "file": spec}))
+
+    def _expert(self, task: str, material: _Material, seed: int) -> str:
+        file = self.study.experts.files.get(task)
         if file is not None:
-            parameters: dict[str, Json] = {"backbone": self.identity, "file": _expert_identity(file)}
-            sources = self.sources | {"file": str(file)}
-            return self._add(Stage("expert", source.name, parameters, {}, sources))
-        recipe = self.study.experts.fine_tune
-        parameters = {"backbone": self.identity, "fine_tune": recipe, "task": source.name, "seed": seed}
-        inputs = {"task": task_key, "head": head_key}
+            return self._load(task, file)
+        return self._fine_tune(task, material.tasks[task], material.heads[task], self.backbone, {}, seed)
+
+    def _fine_tune(
+        self,
+        task: str,
+        task_key: str,
+        head: str,
+        backbone: Backbone,
+        changes: Mapping[str, Any],
+        seed: int,
+        who: str = "",
+    ) -> str:
+        recipe = {**self.study.experts.fine_tune, **changes}
+        parameters = {"backbone": backbone.identity, "fine_tune": recipe, "task": task, "seed": seed}
         # The split's size is known only once the task is made; a thousand is the suite's order.
         images = {"training": 1000 * recipe["epochs"]}
-        return self._add(Stage("expert", f"{source.name}, seed {seed}", parameters, inputs, self.sources, images))
+        inputs = {"task": task_key, "head": head}
+        return self._add(
+            Stage("expert", f"{who}{task}, seed {seed}", parameters, inputs, backbone.sources, images)
+        )
+
+    def _outsiders(self, material: _Material, seed: int) -> tuple[dict[str, str], dict[str, str]]:
+        """Task → the outsider that attacks it, and what a merge that reads images may read of the outsider's."""
+        kinds = {reference.kind for spec in self.study.surrogates for reference in spec.references}
+        if OUTSIDER not in kinds and self.study.outsider is None:
+            return {}, {}
+        outsider = self.study.outsider or Outsider()
+        seed += outsider.seed
+        if outsider.file is not None:
+            return dict.fromkeys(self.tasks, self._load(OUTSIDER, outsider.file)), {}
+        if outsider.task is None:
+            return {
+                task: self._fine_tune(
+                    task, key, material.heads[task], self.backbone, outsider.fine_tune, seed, "outsider on "
+                )
+                for task, key in material.tasks.items()
+            }, {}
+        source = outsider.task.source
+        task_key = self._task(source)
+        head = self._head(source.name, task_key, self.backbone)
+        made = self._fine_tune(
+            source.name, task_key, head, self.backbone, outsider.fine_tune, seed, "outsider on "
+        )
+        return dict.fromkeys(self.tasks, made), {f"task/{OUTSIDER}": task_key, f"head/{OUTSIDER}": head}
+
+    def _other(self, task: str, material: _Material, seed: int) -> str | None:
+        """The other architecture's encoder for a task."""
+        other, architecture = self.study.other_architecture, material.others[task]
+        assert other is not None, "others exist only with it"
+        if not other.fine_tuned:
+            return None
+        return self._fine_tune(
+            task,
+            material.tasks[task],
+            architecture.head,
+            architecture.backbone,
+            other.fine_tune,
+            seed,
+            "other architecture on ",
+        )
 
     def _merges(
-        self, experts: Mapping[str, str], task_keys: Mapping[str, str], heads: Mapping[str, str], seed: int
+        self, ingredients: Mapping[str, str], calibration: Mapping[str, str], seed: int
     ) -> list[EncoderGroup]:
-        ingredients = {f"expert/{task}": key for task, key in experts.items()}
-        calibration = {f"task/{task}": key for task, key in task_keys.items()}
-        calibration |= {f"head/{task}": key for task, key in heads.items()}
+        inputs = {f"expert/{name}": key for name, key in ingredients.items()}
         groups: dict[tuple[str, str | None], dict[str, str | None]] = {}
         for spec in self.study.merging:
             method, correction = split_name(spec.name)
             own = {name: value for name, value in spec.parameters.items() if name != correction}
-            merge = self._merge(method, own, ingredients, calibration, seed)
+            merge = self._merge(method, own, inputs, calibration, seed)
             inside = adapters = None
             if correction is not None:
-                adapters = self._correct(spec, correction, merge, ingredients | calibration, seed)
+                adapters = self._correct(spec, correction, merge, {**inputs, **calibration}, seed)
                 if CORRECTIONS.load(correction).changes_encoder:
                     inside, adapters = adapters, None
             groups.setdefault((merge, inside), {})[spec.label] = adapters
@@ -351,7 +338,11 @@ class _Planner:
         calibration: Mapping[str, str],
         seed: int,
     ) -> str:
-        keyed: dict[str, Json] = {"backbone": self.identity, "method": method, "parameters": dict(parameters)}
+        keyed: dict[str, Json] = {
+            "backbone": self.backbone.identity,
+            "method": method,
+            "parameters": dict(parameters),
+        }
         images = {}
         inputs = dict(ingredients)
         implementation = METHODS.load(method)
@@ -360,48 +351,87 @@ class _Planner:
         if implementation.needs_calibration:
             keyed["calibration"] = self.study.calibration
             inputs |= calibration
-            images = _read_images(parameters, len(self.tasks))
+            images = _read_images(parameters, len(ingredients))
         # The experts' order is part of the recipe: coefficients belong to positions.
-        keyed["order"] = [source.name for source in self.tasks]
-        return self._add(Stage("merge", f"{method}, seed {seed}", keyed, inputs, self.sources, images))
+        keyed["order"] = list(self.study.merged_names)
+        return self._add(Stage("merge", f"{method}, seed {seed}", keyed, inputs, self.backbone.sources, images))
 
     def _correct(self, spec: MethodSpec, correction: str, merge: str, inputs: Mapping[str, str], seed: int) -> str:
+        names = self.study.merged_names
         parameters: dict[str, Json] = {
-            "backbone": self.identity,
+            "backbone": self.backbone.identity,
             "correction": correction,
             "parameters": spec.parameters[correction],
             "seed": seed,
             "calibration": self.study.calibration,
-            "order": [source.name for source in self.tasks],
+            "order": list(names),
         }
         own = spec.parameters[correction]
         inside = CORRECTIONS.load(correction).changes_encoder
-        images = _read_images(own, len(self.tasks)) if inside else {"forward": 2 * 256 * len(self.tasks)}
+        images = _read_images(own, len(names)) if inside else {"forward": 2 * 256 * len(names)}
         return self._add(
             Stage(
                 "correct",
                 f"{spec.name}, seed {seed}",
                 parameters,
                 {**inputs, "merge": merge},
-                self.sources,
+                self.backbone.sources,
                 images,
             )
         )
 
-    def _surrogates(self, expert: str) -> dict[str, TargetGroup]:
-        """Surrogate label → the models behind it."""
-        keys: dict[str, str | None] = {"expert": expert, "pretrained": None}
-        found: dict[str, TargetGroup] = {}
-        for spec in self.study.surrogates:
-            if len(spec.members) == 1:
-                found[spec.label] = EncoderGroup({spec.label: None}, keys[spec.members[0]])
-            else:
-                members: dict[str, str | None] = {member: keys[member] for member in spec.members}
-                found[spec.label] = EnsembleGroup({spec.label: None}, members, spec.combine)
-        return found
+    def _targets(self, task: str, task_key: str, models: _Models) -> list[TargetGroup]:
+        """What every adversarial image of a task is shown to."""
+        groups: list[TargetGroup] = [EncoderGroup({"pretrained": None}, None)]
+        if task in self.study.with_expert:
+            groups.append(EncoderGroup({"expert": None}, models.ingredients[task]))
+        groups += models.merges
+        groups += [EncoderGroup({label: None}, key) for label, key in models.released.items()]
+        groups += [
+            BlackBoxGroup({spec.label: None}, spec, task, task_key)
+            for spec in self.study.targets
+            if task in spec.places
+        ]
+        return groups
 
-    def _clean(self, task: str, task_key: str, head_key: str, group: TargetGroup) -> str:
-        inputs = {"head": head_key, **group.inputs(), "task": task_key}
+    def _surrogate(self, spec: SurrogateSpec, task: str, material: _Material, models: _Models) -> TargetGroup:
+        """The models behind a surrogate that attacks a task."""
+        label, references = spec.label, spec.references
+        if len(references) > 1:
+            members = {
+                member: self._encoder(reference, task, models)
+                for member, reference in zip(spec.members, references, strict=True)
+            }
+            return EnsembleGroup({label: None}, members, spec.combine)
+        (reference,) = references
+        if reference.kind == OTHER_ARCHITECTURE:
+            return EncoderGroup({label: None}, models.others[task], architecture=material.others[task])
+        for group in models.merges:
+            if reference.kind == "merged" and reference.name in group.targets:
+                return EncoderGroup({label: group.targets[label]}, group.encoder, group.correction)
+        return EncoderGroup({label: None}, self._encoder(reference, task, models))
+
+    def _encoder(self, reference: Reference, task: str, models: _Models) -> str | None:
+        """One encoder of the study's architecture."""
+        kind, name = reference
+        match kind:
+            case "pretrained":
+                return None
+            case "expert" | "ingredient":
+                return models.ingredients[name or task]
+            case "other_expert":
+                names = [*models.ingredients]
+                following = names.index(task) + 1 if task in names else 0
+                return models.ingredients[names[following % len(names)]]
+            case "merged":
+                assert name is not None, "checked with the study"
+                return models.released[name]
+            case _:
+                assert kind == OUTSIDER, kind
+                return models.outsiders[task]
+
+    def _clean(self, task: str, material: _Material, group: TargetGroup) -> str:
+        inputs = {"head": _head_of(group, material.heads[task]), **group.inputs(), "task": material.tasks[task]}
         parameters = self._group_parameters(task, group)
         work = {"forward": 400}
         if isinstance(group, BlackBoxGroup):  # each image is a query: no more than those attacked
@@ -411,33 +441,32 @@ class _Planner:
         return self._add(Stage("clean", label, parameters, inputs, self._group_sources(group), work))
 
     def _group_parameters(self, task: str, group: TargetGroup) -> dict[str, Json]:
-        return {"backbone": self.identity, "task": task, **group.parameters()}
+        return {"backbone": self._backbone_of(group).identity, "task": task, **group.parameters()}
 
     def _group_sources(self, group: TargetGroup) -> dict[str, str]:
-        return self.sources | (group.sources() if isinstance(group, BlackBoxGroup) else {})
+        return {
+            **self._backbone_of(group).sources,
+            **(group.sources() if isinstance(group, BlackBoxGroup) else {}),
+        }
+
+    def _backbone_of(self, group: TargetGroup) -> Backbone:
+        other = group.architecture if isinstance(group, EncoderGroup) else None
+        return self.backbone if other is None else other.backbone
 
     def _sweeps(
-        self, run: TaskRun, surrogates: Mapping[str, TargetGroup], groups: Iterable[TargetGroup]
+        self, run: TaskRun, surrogate: str, group: TargetGroup, shown: Iterable[TargetGroup]
     ) -> Iterator[Sweep]:
         budgets = self.study.budgets
-        for surrogate, group in surrogates.items():
-            for attack in self.attacks:
-                name = f"{attack.label} on {run.task} from {surrogate}"
-                crafted = tuple(self._craft(name, run, attack, group, epsilon) for epsilon in budgets.epsilon)
-                evaluations = tuple(
-                    Evaluation(target, self._evaluate(name, run, crafted, target, len(attack.steps)))
-                    for target in groups
-                )
-                yield Sweep(
-                    run.seed,
-                    run.task,
-                    attack.label,
-                    surrogate,
-                    budgets.epsilon,
-                    attack.steps,
-                    crafted,
-                    evaluations,
-                )
+        for attack in self.attacks:
+            name = f"{attack.label} on {run.task} from {surrogate}"
+            crafted = tuple(self._craft(name, run, attack, group, epsilon) for epsilon in budgets.epsilon)
+            evaluations = tuple(
+                Evaluation(target, self._evaluate(name, run, crafted, target, len(attack.steps)))
+                for target in shown
+            )
+            yield Sweep(
+                run.seed, run.task, attack.label, surrogate, budgets.epsilon, attack.steps, crafted, evaluations
+            )
 
     def _craft(self, name: str, run: TaskRun, attack: _Attack, group: TargetGroup, epsilon: float) -> str:
         count = self.study.images_per_task
@@ -450,8 +479,8 @@ class _Planner:
             "seed": run.seed,
         }
         label = f"{name}, ε = {epsilon * 255:g}/255, seed {run.seed}"
-        inputs = {"task": run.task_key, "head": run.head_key, **group.inputs()}
-        sources = self.sources | attack.sources
+        inputs = {"task": run.task_key, "head": _head_of(group, run.head_key), **group.inputs()}
+        sources = self._group_sources(group) | attack.sources
         return self._add(
             Stage("craft", label, parameters, inputs, sources, {"gradient": count * attack.gradients})
         )
@@ -459,7 +488,7 @@ class _Planner:
     def _evaluate(
         self, name: str, run: TaskRun, crafted: tuple[str, ...], group: TargetGroup, iterates: int
     ) -> str:
-        inputs = {"head": run.head_key, **group.inputs()}
+        inputs = {"head": _head_of(group, run.head_key), **group.inputs()}
         inputs |= {f"crafted/{position:03d}": key for position, key in enumerate(crafted)}
         how = "query" if isinstance(group, BlackBoxGroup) else "forward"
         return self._add(
@@ -472,6 +501,21 @@ class _Planner:
                 {how: self.study.images_per_task * len(crafted) * iterates},
             )
         )
+
+
+def _backbone(name: str, image_size: int | None) -> Backbone:
+    identity: dict[str, Json] = {**backbone_identity(name)}
+    sources = {"backbone": name}
+    if image_size is not None:
+        identity["image_size"] = image_size
+        sources["image_size"] = str(image_size)
+    return Backbone(identity, sources)
+
+
+def _head_of(group: TargetGroup, head: str) -> str:
+    """Key of the head that a group's models carry, ``head`` unless they are of another architecture."""
+    other = group.architecture if isinstance(group, EncoderGroup) else None
+    return head if other is None else other.head
 
 
 @dataclass(frozen=True)
@@ -526,15 +570,3 @@ def _read_images(parameters: Mapping[str, Any], tasks: int) -> dict[str, int]:
         return {"gradient": parameters.get("examples", 256) * tasks}
     drawn = parameters.get("batches", 1) * parameters.get("batch_size", 1)
     return {"training": parameters["steps"] * drawn * tasks}
-
-
-def _expert_identity(path: Path) -> Json:
-    return folder_identity(path) if path.is_dir() else file_digest(path)
-
-
-def image_counts(stages: Iterable[Stage]) -> Counter[str]:
-    """Images passed through models, by what :data:`COSTS` lists."""
-    total: Counter[str] = Counter()
-    for stage in stages:
-        total.update(stage.images)
-    return total

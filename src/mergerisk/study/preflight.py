@@ -8,17 +8,16 @@ import tempfile
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, located
 from mergerisk.models.loading import BACKBONES
 from mergerisk.study.query_budget import shared_queries
-from mergerisk.tasks.loading import task_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from mergerisk.study.planning import Stage
     from mergerisk.study.schema import Study
+    from mergerisk.study.stage import Stage
 
 _SPARE_BYTES = 64 * 2**20
 """Kept free besides what the adversarial images need."""
@@ -69,10 +68,8 @@ def check_queries(missing: Iterable[Stage], root: Path) -> None:
     for source, count in wanted.items():
         spec = json.loads(source)
         if spec["queries"] is not None:
-            try:
+            with located(f"target {spec['label']}"):
                 shared_queries(root, spec).check(count)
-            except UserError as error:
-                raise UserError(f"target {spec['label']}: {error}") from error
 
 
 def resolve_device(device: str) -> str:
@@ -103,10 +100,9 @@ def check_material(study: Study) -> int:
     """
     image_bytes = _STARTER_IMAGE_BYTES
     for spec in study.tasks:
-        source = task_source(spec)
-        if source.path is not None:
-            task = source.load()
-            image_bytes = max(image_bytes, task.test.images[0].nbytes)
+        source = spec.source
+        if source.kind != "starter":
+            image_bytes = max(image_bytes, source.check())
     for attack in study.attacks:
         from mergerisk.attacks import create
 
@@ -116,20 +112,36 @@ def check_material(study: Study) -> int:
         from mergerisk.transfer import Queries
 
         for name in target.places:
-            try:
+            with located(f"target {target.label}"):
                 # No class name matters before it is asked.
                 make_black_box(target.model_dump(), name, ("", ""), Queries(target.queries or 0))
-            except UserError as error:
-                raise UserError(f"target {target.label}: {error}") from error
-    if study.backbone in BACKBONES and not study.experts.files:
-        return image_bytes
+    _check_models(study)
+    return image_bytes
+
+
+def _check_models(study: Study) -> None:
+    """Load every model that was made elsewhere, one at a time.
+
+    Raises:
+        UserError: one cannot be loaded, or is of another architecture; the message says which field names it.
+    """
+    given = {f"experts.files.{task}": file for task, file in study.experts.files.items()}
+    given |= {f"ingredients.{name}": file for name, file in study.ingredients.items()}
+    given |= {f"targets: {spec.label}": spec.encoder for spec in study.targets if spec.encoder}
+    if study.outsider is not None and study.outsider.file is not None:
+        given["outsider.file"] = study.outsider.file
+    other = study.other_architecture
+    if other is not None and other.backbone not in BACKBONES:
+        from mergerisk.models import load_encoder
+
+        with located("other_architecture"):
+            load_encoder(other.backbone, image_size=other.image_size)
+    if study.backbone in BACKBONES and not given:
+        return
 
     from mergerisk.models import load_encoder, load_expert
 
     base = load_encoder(study.backbone, image_size=study.image_size)
-    for task_name, path in study.experts.files.items():
-        try:
-            load_expert(base, path)
-        except UserError as error:
-            raise UserError(f"experts.files.{task_name}: {error}") from error
-    return image_bytes
+    for field, file in given.items():
+        with located(field):
+            load_expert(base, file)

@@ -17,8 +17,10 @@ from mergerisk.store import DamagedArtefactError, Store
 from mergerisk.study.examples import pick_pictures, pictures_to_bytes, read_pictures
 from mergerisk.study.executors.local import run_stages
 from mergerisk.study.files import write_bytes, write_parquet
-from mergerisk.study.planning import image_counts, make_plan, single_step_attacks
+from mergerisk.study.locating import locate
+from mergerisk.study.planning import make_plan, single_step_attacks
 from mergerisk.study.preflight import check_material, check_output, check_queries, check_space, resolve_device
+from mergerisk.study.stage import image_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.study.examples import Picture
-    from mergerisk.study.planning import Plan, Stage
+    from mergerisk.study.planning import Plan
     from mergerisk.study.schema import Study
+    from mergerisk.study.stage import Stage
 
 RECORD = "run.json"
 OUTCOMES = "outcomes.parquet"
@@ -47,12 +50,14 @@ class Options:
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: processes; None for one per core, four at most, or one on a GPU.
         batch_size: images at a time.
+        offline: take what comes from a hub from the cache only.
     """
 
     store: Path | None = None
     device: str = "auto"
     workers: int | None = None
     batch_size: int = 128
+    offline: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,9 @@ def run_study(
     check_output(out)
     device = resolve_device(options.device)
     workers = options.workers or (1 if device != "cpu" else min(os.cpu_count() or 1, 4))
-    image_bytes = check_material(study)
-    plan = make_plan(study)
+    placed, commits = locate(study, offline=options.offline)
+    image_bytes = check_material(placed)
+    plan = make_plan(placed)
     store = Store(store_folder(out, options.store))
     missing = plan.missing(store)
     check_queries(missing, store.root)
@@ -139,6 +145,8 @@ def run_study(
     record = _record(plan, store, out, cached, device, workers) | {
         "started": started.isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - clock,
+        "commits": commits,
+        "skipped": _skipped(plan, store),
     }
     write_bytes(out / RECORD, json.dumps(record, indent=1).encode())
     return FinishedRun(study, outcomes, by_step, clean, pictures, record)
@@ -176,6 +184,12 @@ def _needed_bytes(missing: list[Stage], set_bytes: int) -> int:
     """What the missing adversarial images will take, at about half their size in memory."""
     kept = [stage.parameters["after"] for stage in missing if stage.kind == "craft"]
     return sum(1 + len(after) for after in kept if isinstance(after, list)) * set_bytes // 2
+
+
+def _skipped(plan: Plan, store: Store) -> dict[str, list[dict[str, str]]]:
+    """Task → files of it that could not be read, and why."""
+    found = {run.task: store.manifest(run.task_key)["info"].get("skipped", []) for run in plan.task_runs}
+    return {task: files for task, files in found.items() if files}
 
 
 def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, workers: int) -> dict[str, Any]:

@@ -3,242 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from mergerisk.attacks.catalogue import ATTACKS
-from mergerisk.errors import UserError, did_you_mean
-from mergerisk.merging.catalogue import split_name
+from mergerisk.errors import UserError, did_you_mean, located
+from mergerisk.study.hub_experts import hub_experts
+from mergerisk.study.paths import with_paths
 from mergerisk.study.shipped import shipped_studies
-from mergerisk.tasks.loading import SUITES, task_source
-from mergerisk.validation import first_finding, parse_fraction
+from mergerisk.study.specs import (
+    OTHER_ARCHITECTURE,
+    OUTSIDER,
+    RESERVED_TARGETS,
+    AttackSpec,
+    Budgets,
+    Experts,
+    Heads,
+    MethodSpec,
+    Model,
+    OtherArchitecture,
+    Outsider,
+    SurrogateSpec,
+    TargetSpec,
+    TaskSpec,
+    no_twins,
+)
+from mergerisk.tasks.loading import SUITES
+from mergerisk.validation import first_finding
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable
 
 SCHEMA_VERSION: Literal[1] = 1
 
-RESERVED_TARGETS = ("expert", "pretrained")
-"""What results call the targets that are no merge."""
+__all__ = ["SCHEMA_VERSION", "Study", "load_study", "parse_study"]
 
 
-def _fraction(value: object) -> object:
-    """``"2/255"`` as a number; anything else as it is."""
-    return parse_fraction(value) if isinstance(value, str) else value
-
-
-Epsilon = Annotated[float, BeforeValidator(_fraction), Field(gt=0, allow_inf_nan=False)]
-"""A budget in pixel units, above 0; at most 1 if it is an L∞ one."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class _Named(_Model):
-    """A registered name with its hyper-parameters and the label that results use.
-
-    In a study file either the bare name, or a mapping of the name, the hyper-parameters and, optionally, a label.
-    """
-
-    name: str
-    parameters: dict[str, Any]
-    label: str
-
-    @staticmethod
-    def parse(value: object, key: str) -> dict[str, Any]:
-        if isinstance(value, str):
-            return {"name": value, "parameters": {}, "label": value}
-        if not isinstance(value, dict) or not isinstance(value.get(key), str):
-            raise ValueError(f"must be a name, or a mapping with {key!r} and hyper-parameters")  # noqa: TRY004
-        rest = {name: given for name, given in value.items() if name not in {key, "label"}}
-        return {"name": value[key], "parameters": rest, "label": value.get("label", value[key])}
-
-
-class MethodSpec(_Named):
-    """A merging method: ``ties`` or ``{method: ties, density: 0.1, label: ties-10}``."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, value: object) -> object:
-        return value if isinstance(value, cls) else cls.parse(value, "method")
-
-    @model_validator(mode="after")
-    def _known(self) -> MethodSpec:
-        split_name(self.name)
-        if self.label in RESERVED_TARGETS:
-            raise ValueError(f"label {self.label!r} is taken by a target that is no merge")
-        return self
-
-
-class AttackSpec(_Named):
-    """An attack: ``mi_fgsm`` or ``{attack: mi_fgsm, decay: 0.9, label: mi-0.9}``."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, value: object) -> object:
-        return value if isinstance(value, cls) else cls.parse(value, "attack")
-
-    @model_validator(mode="after")
-    def _known(self) -> AttackSpec:
-        ATTACKS.check(self.name)
-        return self
-
-
-class Heads(_Model):
-    """Linear probes on the pretrained encoder; ``regularization`` is scikit-learn's C."""
-
-    regularization: PositiveFloat = 1.0
-
-
-class Experts(_Model):
-    """Experts are fine-tuned in the run, except those whose weights are given.
-
-    Attributes:
-        fine_tune: hyper-parameters of :class:`mergerisk.FineTuning`.
-        files: task name → ``.safetensors`` file with the encoder's parameters.
-    """
-
-    fine_tune: dict[str, Any] = Field(default_factory=dict)
-    files: dict[str, Path] = Field(default_factory=dict)
-
-
-class Budgets(_Model):
-    """The grid of budgets.
-
-    Attributes:
-        epsilon: budgets in pixel units, written as numbers or fractions (``2/255``).
-        norm: what they bound: ``linf``, the change of any pixel, or ``l2``, the length of an image's change.
-        steps: of every attack that takes several and does not say itself.
-        after: numbers of steps after which outcomes are kept as well, for the attacks that take more.
-    """
-
-    epsilon: Annotated[tuple[Epsilon, ...], Field(min_length=1)]
-    norm: Literal["linf", "l2"] = "linf"
-    steps: PositiveInt = 10
-    after: tuple[PositiveInt, ...] = ()
-
-    @field_validator("epsilon", "after")
-    @classmethod
-    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(values)) < len(values):
-            raise ValueError("a number is given twice")
-        return tuple(sorted(values))
-
-    @model_validator(mode="after")
-    def _in_range(self) -> Budgets:
-        if self.norm == "linf" and self.epsilon[-1] > 1:
-            raise ValueError(f"epsilon: an L∞ budget is at most 1, as pixels are; got {self.epsilon[-1]:g}")
-        return self
-
-
-class SurrogateSpec(_Model):
-    """A model the attacker holds: ``expert``, ``pretrained``, or several at once:
-    ``{ensemble: [expert, pretrained], combine: logits, label: both}``.
-
-    Attributes:
-        members: one, or those of an ensemble.
-        combine: what an ensemble averages; see :class:`mergerisk.attacks.Ensemble`.
-        label: what results call it.
-    """
-
-    members: Annotated[tuple[Literal["expert", "pretrained"], ...], Field(min_length=1)]
-    combine: Literal["logits", "probabilities", "loss"] = "logits"
-    label: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"members": (value,), "label": value}
-        if isinstance(value, dict) and isinstance(value.get("ensemble"), list):
-            rest = {name: given for name, given in value.items() if name != "ensemble"}
-            return {"label": "ensemble", **rest, "members": value["ensemble"]}
-        if isinstance(value, dict) and "ensemble" in value:
-            raise ValueError("ensemble must be a list of surrogates")
-        return value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> SurrogateSpec:
-        _no_twins(list(self.members), "member")
-        if len(self.members) > 1 and self.label in RESERVED_TARGETS:
-            raise ValueError(f"label {self.label!r} is taken by a single model")
-        return self
-
-    def as_written(self) -> object:
-        """As a study file says it."""
-        if len(self.members) == 1:
-            return self.label
-        return {"ensemble": list(self.members), "combine": self.combine, "label": self.label}
-
-
-class TargetSpec(_Model):
-    """A target that is asked rather than loaded; see :mod:`mergerisk.transfer.black_box`.
-
-    Attributes:
-        label: what results call it.
-        http: task → URL of the service that answers for it.
-        callable: task → ``package.module:function``.
-        answer: what the service sends: ``labels`` or ``scores``.
-        batch_size: images in one request.
-        queries: how many images may be sent in all, repeated requests included; for ``http``.
-        timeout: seconds until a request is given up.
-        retries: of one request.
-        token_variable: environment variable with a bearer token for the service.
-        header_variables: header of a request → environment variable with its value.
-        version: of the target: raise it when the target changes, so that older answers are not taken for it.
-    """
-
-    label: str
-    http: dict[str, str] = Field(default_factory=dict)
-    callable: dict[str, str] = Field(default_factory=dict)
-    answer: Literal["labels", "scores"] = "labels"
-    batch_size: PositiveInt = 16
-    queries: PositiveInt | None = None
-    timeout: PositiveFloat = 30.0
-    retries: Annotated[int, Field(ge=0)] = 3
-    token_variable: str | None = None
-    header_variables: dict[str, str] = Field(default_factory=dict)
-    version: str = ""
-
-    @field_validator("version", mode="before")
-    @classmethod
-    def _text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int | float) else value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> TargetSpec:
-        if bool(self.http) == bool(self.callable):
-            raise ValueError("give either http or callable, a mapping of tasks to where they are answered")
-        if self.http and self.queries is None:
-            raise ValueError("an http target needs queries, the number of images that may be sent to it")
-        if self.label in RESERVED_TARGETS:
-            raise ValueError(f"label {self.label!r} is taken by a target that is no merge")
-        return self
-
-    @property
-    def places(self) -> Mapping[str, str]:
-        """Task → where it is answered."""
-        return self.http or self.callable
-
-
-class Study(_Model):
+class Study(Model):
     """Everything that decides a study's results.
 
     Attributes:
@@ -247,14 +52,18 @@ class Study(_Model):
         description: a sentence for the report.
         backbone: of base, experts and merges; see :func:`mergerisk.load_encoder`.
         image_size: side of the images the backbone sees, in pixels; that of its pretraining by default.
-        tasks: suites, starter tasks, or paths of ``.npz`` files.
+        tasks: suites, starter tasks, paths, tasks of the hub.
         heads: how heads are made.
         experts: where experts come from.
+        ingredients: name → folder, file or hub id of a model that is merged too, though no task of the study is
+            its own.
+        outsider: an attacker who fine-tunes the backbone with data of their own.
+        other_architecture: a surrogate that shares nothing with the merged models but the task.
         merging: methods to compare.
         attacks: transfer attacks.
-        surrogates: models the attacker holds: the attacked task's ``expert``, the ``pretrained`` base, or an
-            ensemble of them.
-        targets: black boxes to try the adversarial images on, besides the merges.
+        surrogates: models the attacker holds; see :data:`mergerisk.study.specs.SURROGATES`. ``merged`` alone
+            stands for every merge: white box, the upper bound.
+        targets: models made elsewhere and black boxes to try the adversarial images on, besides the merges.
         budgets: grid of ε.
         images_per_task: attacked images per task, class-balanced, from the test split.
         seeds: each is a replicate of all that is random: fine-tuning, calibration draws, attacks.
@@ -267,10 +76,13 @@ class Study(_Model):
     description: str = ""
     backbone: str
     image_size: PositiveInt | None = None
-    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     heads: Heads = Heads()
     experts: Experts = Experts()
-    merging: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
+    ingredients: dict[str, str] = Field(default_factory=dict)
+    outsider: Outsider | None = None
+    other_architecture: OtherArchitecture | None = None
+    merging: tuple[MethodSpec, ...] = ()
     attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1)]
     surrogates: Annotated[tuple[SurrogateSpec, ...], Field(min_length=1)] = Field(
         default_factory=lambda: (
@@ -284,44 +96,134 @@ class Study(_Model):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     calibration: Literal["held_out", "test"] = "held_out"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _merges_as_surrogates(cls, content: object) -> object:
+        """``merged`` stands for all of them."""
+        if not isinstance(content, dict) or not isinstance(content.get("surrogates"), list | tuple):
+            return content
+        try:
+            labels = [MethodSpec.model_validate(spec).label for spec in content.get("merging", ())]
+        except ValidationError:
+            return content  # said where it belongs
+        every = [f"merged/{label}" for label in labels]
+        given = [every if spec == "merged" else [spec] for spec in content["surrogates"]]
+        return content | {"surrogates": [spec for specs in given for spec in specs]}
+
     @field_validator("tasks", mode="before")
     @classmethod
     def _suites(cls, value: object) -> object:
         given = [value] if isinstance(value, str) else value
         if not isinstance(given, list | tuple):
             return value
-        return [task for spec in given for task in SUITES.get(str(spec), (spec,))]
+        return [
+            task for spec in given for task in (SUITES.get(spec, (spec,)) if isinstance(spec, str) else (spec,))
+        ]
 
     @field_validator("tasks")
     @classmethod
-    def _tasks_known(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        _no_twins([task_source(task).name for task in tasks], "task")
+    def _tasks_differ(cls, tasks: tuple[TaskSpec, ...]) -> tuple[TaskSpec, ...]:
+        no_twins([spec.source.name for spec in tasks], "task")
         return tasks
 
     @model_validator(mode="after")
-    def _consistent(self) -> Study:
+    def _names_differ(self) -> Study:
         merges = [spec.label for spec in self.merging]
-        _no_twins(merges, "merging label")
-        _no_twins(merges + [spec.label for spec in self.targets], "target label")
-        _no_twins([spec.label for spec in self.attacks], "attack label")
-        _no_twins([spec.label for spec in self.surrogates], "surrogate label")
-        ensembles = [spec.label for spec in self.surrogates if len(spec.members) > 1]
-        _no_twins(merges + [spec.label for spec in self.targets] + ensembles, "label of a target and an ensemble")
-        _no_twins([str(seed) for seed in self.seeds], "seed")
-        names = [task_source(task).name for task in self.tasks]
-        for task in self.experts.files:
-            if task not in names:
-                raise ValueError(f"experts.files: unknown task {task!r}{did_you_mean(task, names)}")
-        for target in self.targets:
-            for task in target.places:
-                if task not in names:
-                    raise ValueError(f"targets: {target.label}: unknown task {task!r}{did_you_mean(task, names)}")
+        targets = [*self.target_labels]
+        no_twins(merges, "merging label")
+        no_twins(targets, "target label")
+        no_twins([spec.label for spec in self.attacks], "attack label")
+        no_twins([spec.label for spec in self.surrogates], "surrogate label")
+        others = [
+            spec.label
+            for spec in self.surrogates
+            if spec.label not in RESERVED_TARGETS and not spec.members[0].startswith("merged/")
+        ]
+        no_twins(targets + others, "label of a target and a surrogate")
+        no_twins([str(seed) for seed in self.seeds], "seed")
+        if not targets:
+            raise ValueError("merging, targets: name a merging method, or a model to attack")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_known(self) -> Study:
+        mentioned: list[tuple[str, Iterable[str]]] = [
+            ("heads.templates", self.heads.templates),
+            ("heads.class_names", self.heads.class_names),
+            ("heads.files", self.heads.files),
+            ("experts.files", self.experts.files),
+            *((f"targets: {target.label}", target.places) for target in self.targets),
+        ]
+        for place, named in mentioned:
+            for task in named:
+                if task not in self.task_names:
+                    raise ValueError(f"{place}: unknown task {task!r}{did_you_mean(task, self.task_names)}")
+        for name in self.ingredients:
+            if name in (*self.task_names, OUTSIDER, *RESERVED_TARGETS):
+                raise ValueError(f"ingredients: {name!r} is taken; a task's own expert belongs into experts.files")
+        return self
+
+    @model_validator(mode="after")
+    def _surrogates_exist(self) -> Study:
+        references = {reference for spec in self.surrogates for reference in spec.references}
+        known: dict[str, tuple[str, ...]] = {
+            "expert": self.with_expert,
+            "ingredient": tuple(self.ingredients),
+            "merged": (
+                *(spec.label for spec in self.merging),
+                *(spec.label for spec in self.targets if spec.encoder),
+            ),
+        }
+        for kind, name in sorted(references, key=str):
+            if name is not None and name not in known[kind]:
+                raise ValueError(f"surrogates: {kind}/{name}: no {kind} {name!r}{did_you_mean(name, known[kind])}")
+            if kind == "expert" and name is None:
+                for task in self.task_names:
+                    if task not in self.with_expert:
+                        raise ValueError(
+                            f"surrogates: expert: task {task!r} has none; give its file under experts.files, or "
+                            "name other surrogates"
+                        )
+            if kind == "other_expert" and len(self.merged_names) < 2:
+                raise ValueError("surrogates: other_expert: there is no second ingredient")
+            if kind == OTHER_ARCHITECTURE and self.other_architecture is None:
+                raise ValueError("surrogates: other_architecture: say which: other_architecture: {backbone: …}")
+        kinds = {kind for kind, _ in references}
+        if self.other_architecture is not None and OTHER_ARCHITECTURE not in kinds:
+            raise ValueError("other_architecture: no surrogate is; add it to surrogates")
+        if self.outsider is not None and not self.outsider.offered and OUTSIDER not in kinds:
+            raise ValueError("outsider: neither among the surrogates nor offered to be merged")
         return self
 
     @property
+    def target_labels(self) -> tuple[str, ...]:
+        """What results call the targets that are no ingredients: merges, then the others."""
+        return (*(spec.label for spec in self.merging), *(spec.label for spec in self.targets))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """What results call the tasks."""
+        return tuple(spec.source.name for spec in self.tasks)
+
+    @property
+    def with_expert(self) -> tuple[str, ...]:
+        """The tasks that have an expert."""
+        if self.experts.source == "fine_tune":
+            return self.task_names
+        return tuple(
+            task for task in self.task_names if task in self.experts.files or self.experts.source == "hub"
+        )
+
+    @property
+    def merged_names(self) -> tuple[str, ...]:
+        """The ingredients of every merge, in the order that coefficients belong to."""
+        offered = (OUTSIDER,) if self.outsider is not None and self.outsider.offered else ()
+        return (*self.with_expert, *self.ingredients, *offered)
+
+    @property
     def settings(self) -> int:
-        """Merging methods × tasks × attacks."""
-        return len(self.merging) * len(self.tasks) * len(self.attacks)
+        """Merging methods and targets × tasks × attacks."""
+        return (len(self.merging) + len(self.targets)) * len(self.tasks) * len(self.attacks)
 
     def resolved(self) -> Study:
         """The study with every hyper-parameter's default filled in, all of them checked.
@@ -333,6 +235,13 @@ class Study(_Model):
         from mergerisk.validation import construct
 
         fine_tune = construct(FineTuning, self.experts.fine_tune, "experts.fine_tune")
+        for place, changes in (("outsider", self.outsider), (OTHER_ARCHITECTURE, self.other_architecture)):
+            if changes is not None:
+                construct(FineTuning, changes.fine_tune, f"{place}.fine_tune")
+        experts = self.experts
+        if experts.source == "hub":
+            found = hub_experts(self.backbone, self.task_names)
+            experts = experts.model_copy(update={"files": found | experts.files})
         attacks = tuple(
             _resolve_attack(spec, self.budgets.steps, f"attacks[{i}]") for i, spec in enumerate(self.attacks)
         )
@@ -340,20 +249,23 @@ class Study(_Model):
         return self.model_copy(
             update={
                 "merging": tuple(
-                    _resolve_method(spec, len(self.tasks), f"merging[{i}]") for i, spec in enumerate(self.merging)
+                    _resolve_method(spec, self, f"merging[{i}]") for i, spec in enumerate(self.merging)
                 ),
                 "attacks": attacks,
-                "experts": self.experts.model_copy(update={"fine_tune": dataclasses.asdict(fine_tune)}),
+                "experts": experts.model_copy(update={"fine_tune": dataclasses.asdict(fine_tune)}),
             }
         )
 
     def to_yaml(self) -> str:
         """The study as a file that :func:`load_study` reads back."""
-        content = self.model_dump(mode="json")
+        content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        content["tasks"] = [spec.as_written() for spec in self.tasks]
         for field, key in (("merging", "method"), ("attacks", "attack")):
             content[field] = [
                 {key: spec["name"], **spec["parameters"], "label": spec["label"]} for spec in content[field]
             ]
+        if self.outsider is not None and self.outsider.task is not None:
+            content["outsider"]["task"] = self.outsider.task.as_written()
         content["surrogates"] = [spec.as_written() for spec in self.surrogates]
         content["budgets"]["epsilon"] = [_as_fraction(value) for value in self.budgets.epsilon]
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
@@ -366,19 +278,15 @@ def _as_fraction(value: float) -> float | str:
     return text if scaled > 0 and float(Fraction(text)) == value else value
 
 
-def _no_twins(names: list[str], what: str) -> None:
-    twins = sorted({name for name in names if names.count(name) > 1})
-    if twins:
-        hint = "; give one a label of its own" if what.endswith("label") else ""
-        raise ValueError(f"{what} {twins[0]!r} is given twice{hint}")
-
-
-def _resolve_method(spec: MethodSpec, tasks: int, where: str) -> MethodSpec:
+def _resolve_method(spec: MethodSpec, study: Study, where: str) -> MethodSpec:
     from mergerisk.merging import Stacked, create
 
-    with _located(where):
+    with located(where):
         method = create(spec.name, **spec.parameters)
-        method.check_count(tasks)
+        if not study.merged_names:
+            raise UserError("there is nothing to merge: give experts.files or ingredients")
+        method.check_count(len(study.merged_names))
+        _check_data(spec, study, reads_images=method.needs_calibration, per_task=method.encoder_per_task)
     if isinstance(method, Stacked):
         parameters = dataclasses.asdict(method.method)  # type: ignore[call-overload]
         parameters[method.correction.name] = dataclasses.asdict(method.correction)  # type: ignore[call-overload]
@@ -387,10 +295,24 @@ def _resolve_method(spec: MethodSpec, tasks: int, where: str) -> MethodSpec:
     return spec.model_copy(update={"parameters": parameters})
 
 
+def _check_data(spec: MethodSpec, study: Study, *, reads_images: bool, per_task: bool) -> None:
+    """A method that reads images of every ingredient's task needs tasks for ingredients; one that serves every
+    task with parts of its own, ingredients for tasks."""
+    without = [*study.ingredients]
+    if study.outsider is not None and study.outsider.offered and study.outsider.task is None:
+        without.append(OUTSIDER)
+    if reads_images and without:
+        raise UserError(f"{spec.name} reads images of every ingredient's task, and {without[0]!r} has no task")
+    if per_task or "+" in spec.name:
+        for task in study.task_names:
+            if task not in study.with_expert:
+                raise UserError(f"{spec.name} has parts for single tasks, and {task!r} has no expert")
+
+
 def _resolve_attack(spec: AttackSpec, steps: int, where: str) -> AttackSpec:
     from mergerisk.attacks import create, describe
 
-    with _located(where):
+    with located(where):
         attack = create(spec.name, **spec.parameters)
         if hasattr(attack, "steps") and "steps" not in spec.parameters:
             attack = create(spec.name, **spec.parameters, steps=steps)
@@ -403,15 +325,6 @@ def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> Non
     most = max(create(spec.name, **spec.parameters).iterations for spec in attacks)
     if after and after[-1] >= most:
         raise UserError(f"budgets.after: {after[-1]} steps: no attack of the study takes more than {most}")
-
-
-@contextmanager
-def _located(where: str) -> Iterator[None]:
-    """Prefix user errors with the field they belong to."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
 
 
 def load_study(name: str | Path, *, resolve: bool = True, data: str | Path | None = None) -> Study:
@@ -449,35 +362,10 @@ def parse_study(content: dict[str, Any], folder: Path | None = None, *, resolve:
         UserError: a field is wrong; the message names it.
     """
     try:
-        study = Study(**_with_paths(content, folder or Path()))
+        study = Study(**with_paths(content, folder or Path()))
     except ValidationError as error:
         raise UserError(first_finding(error, Study.model_fields)) from error
     return study.resolved() if resolve else study
-
-
-def _with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Relative paths made relative to the study file."""
-    content = dict(content)
-    if isinstance(content.get("tasks"), list):
-        content["tasks"] = [
-            str((folder / task).resolve()) if isinstance(task, str) and task.endswith(".npz") else task
-            for task in content["tasks"]
-        ]
-    if isinstance(content.get("attacks"), list):
-        content["attacks"] = [
-            attack | {"file": str((folder / attack["file"]).resolve())}
-            if isinstance(attack, dict) and isinstance(attack.get("file"), str)
-            else attack
-            for attack in content["attacks"]
-        ]
-    experts = content.get("experts")
-    if isinstance(experts, dict) and isinstance(experts.get("files"), dict):
-        files = {task: str((folder / str(file)).resolve()) for task, file in experts["files"].items()}
-        content["experts"] = experts | {"files": files}
-    backbone = content.get("backbone")
-    if isinstance(backbone, str) and (folder / backbone / "config.json").is_file():
-        content["backbone"] = str((folder / backbone).resolve())
-    return content
 
 
 def _find(name: str | Path) -> Path:

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from mergerisk import attacks, merging
 from mergerisk.finetuning import FineTuning, fine_tune, linear_probe
 from mergerisk.merging.catalogue import CORRECTIONS
-from mergerisk.models import load_expert
+from mergerisk.models import load_expert, zero_shot
 from mergerisk.provenance import provenance
 from mergerisk.randomness import generator
+from mergerisk.study.heads import fitting_head, prompt_names
 from mergerisk.study.workbench import to_arrays
 from mergerisk.tasks import TaskSource, select_balanced
+from mergerisk.tasks.converting import stays_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
-    from mergerisk.store import Json
-    from mergerisk.study.planning import Stage
+    from mergerisk.store import Json, Spooled
+    from mergerisk.study.stage import Stage
     from mergerisk.study.workbench import Workbench
     from mergerisk.tasks import Task
+
+
+_PORTION = 64
+"""Images written to the store at a time."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Result:
     arrays: Mapping[str, NDArray[Any]]
     info: Mapping[str, Json] = field(default_factory=dict)
     compressed: tuple[str, ...] = ()
+    spooled: Mapping[str, Spooled] = field(default_factory=dict)
 
 
 def make_artefact(stage: Stage, bench: Workbench) -> float:
@@ -55,24 +62,50 @@ def make_artefact(stage: Stage, bench: Workbench) -> float:
         info=result.info,
         provenance=provenance(bench.compute.device) | {"seconds": seconds, "label": stage.label},
         compressed=result.compressed,
+        spooled=result.spooled,
     )
     return seconds
 
 
-def make_task(stage: Stage, bench: Workbench) -> Result:  # noqa: ARG001  # every runner takes both
-    """Images, labels and split codes, as rendered or read."""
-    arrays = TaskSource(stage.sources["name"], stage.sources["spec"]).arrays()
-    return Result(
-        {"images": arrays.images, "labels": arrays.labels, "split": arrays.split},
-        {"class_names": list(arrays.class_names), "name": stage.sources["name"]},
-    )
+def make_task(stage: Stage, bench: Workbench) -> Result:
+    """Images, labels and split codes: rendered or read, or decoded a portion at a time straight into the store."""
+    source = TaskSource.from_sources(stage.sources).pinned(stage.parameters)
+    info: dict[str, Json] = {"name": source.name}
+    if not source.streams():
+        arrays = source.arrays()
+        images = np.asarray(arrays.images)
+        info["class_names"] = list(arrays.class_names)
+        kept = {"labels": arrays.labels, "split": arrays.split}
+        if images.ndim == 4 and images.shape[3] == 3 and stays_bytes(images):
+            portions = (images[start : start + _PORTION] for start in range(0, len(images), _PORTION))
+            return Result(kept, info, spooled={"images": bench.store.spool(stage.key, portions)})
+        return Result({"images": images, **kept}, info)
+    stream = source.stream()
+    spooled = bench.store.spool(stage.key, stream)
+    arrays = stream.arrays(None)
+    info |= {
+        "class_names": list(arrays.class_names),
+        "held_out": True,
+        "skipped": [{"file": item.name, "reason": item.reason} for item in arrays.skipped],
+    }
+    return Result({"labels": arrays.labels, "split": arrays.split}, info, spooled={"images": spooled})
 
 
 def make_head(stage: Stage, bench: Workbench) -> Result:
-    """A linear probe on the pretrained encoder."""
+    """A linear probe on the pretrained encoder, a head from class names, or one that comes with a classifier."""
     parameters: Any = stage.parameters
-    head = linear_probe(bench.base(stage), bench.task(stage), regularization=parameters["regularization"])
-    return Result({"weight": head.weight.numpy(), "bias": head.bias.numpy()})
+    task = bench.task(stage)
+    if "zero_shot" in parameters:
+        prompts = parameters["zero_shot"]
+        names = prompt_names(task.name, task.class_names, prompts["class_names"])
+        head = zero_shot(stage.sources["backbone"], names, prompts["templates"], device=bench.compute.device)
+    elif "checkpoint" in parameters:
+        head = fitting_head(stage.sources["file"], task.name, task.class_names)
+    else:
+        head = linear_probe(bench.base(stage), task, regularization=parameters["regularization"])
+    return Result(
+        {"weight": head.weight.cpu().numpy(), "bias": head.bias.cpu().numpy()}, {"normalize": head.normalize}
+    )
 
 
 def make_expert(stage: Stage, bench: Workbench) -> Result:
@@ -80,7 +113,7 @@ def make_expert(stage: Stage, bench: Workbench) -> Result:
     parameters: Any = stage.parameters
     base = bench.base(stage)
     if "file" in stage.sources:
-        return Result(to_arrays(load_expert(base, Path(stage.sources["file"]))))
+        return Result(to_arrays(load_expert(base, stage.sources["file"])))
     expert = fine_tune(
         base,
         bench.head(stage),
@@ -124,7 +157,8 @@ def make_clean(stage: Stage, bench: Workbench) -> Result:
     task = bench.task(stage)
     count: Any = stage.parameters.get("images")
     indices = torch.arange(len(task.test.labels)) if count is None else _attacked(task, count)
-    predictions = bench.answers(stage, task.test.images[indices])
+    # Not all of them by index: that would be to read them all at once.
+    predictions = bench.answers(stage, task.test.images if count is None else task.test.images[indices])
     return Result(
         {
             "predictions": predictions.numpy(),

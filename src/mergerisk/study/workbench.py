@@ -19,7 +19,7 @@ from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.study.black_boxes import make_black_box
 from mergerisk.study.query_budget import shared_queries
 from mergerisk.study.recent import Recent
-from mergerisk.tasks import TaskArrays, to_task
+from mergerisk.tasks import Skipped, TaskArrays, to_task
 from mergerisk.transfer import predict, predict_variants
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mergerisk.merging.method import Tensors
     from mergerisk.models import Encoder, State
     from mergerisk.store import Artefact, Store
-    from mergerisk.study.planning import Stage
-    from mergerisk.tasks import Task
+    from mergerisk.study.stage import Stage
+    from mergerisk.tasks import Images, Task
     from mergerisk.transfer import BlackBox
 
 _CACHE_BYTES = 256 * 2**20
@@ -68,7 +68,7 @@ class Workbench:
         self.store = store
         self.compute = compute
         self._artefacts: OrderedDict[str, Artefact] = OrderedDict()
-        self._base = lru_cache(maxsize=1)(self._load_base)
+        self._base = lru_cache(maxsize=2)(self._load_base)
         self._merged: Recent[Merged] = Recent(_MODEL_CACHE_BYTES)
         self._task = lru_cache(maxsize=8)(self._load_task)
 
@@ -108,17 +108,18 @@ class Workbench:
         """The model a stage crafts on: an encoder under the task's head, or an ensemble of such."""
         head = self.head(stage)
         if "members" not in stage.parameters:
-            return Classifier(self.encoder(stage), head)
+            (adapter,) = self.adapters(stage).values()
+            return Classifier(self.encoder(stage), head, adapter)
         members: Any = stage.parameters["members"]
         encoders = [self.merged(stage, f"member/{name}").encoder for name in members]
         combine: Any = stage.parameters["combine"]
         return Ensemble([Classifier(encoder, head) for encoder in encoders], combine)
 
-    def answers(self, stage: Stage, images: torch.Tensor) -> torch.Tensor:
+    def answers(self, stage: Stage, images: Images) -> torch.Tensor:
         """What the stage's group of targets says of images (N × 3 × H × W): int64, classifiers × N."""
         size = self.compute.batch_size
         if "black_box" in stage.parameters:
-            return self.black_box(stage).predict(images)[None]
+            return self.black_box(stage).predict(images[:])[None]
         if "members" in stage.parameters:
             return predict(self.classifier(stage), images, batch_size=size)[None]
         return predict_variants(
@@ -135,8 +136,9 @@ class Workbench:
         return self._task(stage.inputs[role])
 
     def head(self, stage: Stage, role: str = "head") -> Head:
+        kept = self.artefact(stage.inputs[role])
         arrays = self.arrays(stage.inputs[role])
-        return Head(arrays["weight"], arrays["bias"])
+        return Head(arrays["weight"], arrays["bias"], normalize=kept.info.get("normalize", False))
 
     def adapters(self, stage: Stage) -> dict[str, nn.Module | None]:
         """The variants of an encoder group for the stage's task, in the group's order."""
@@ -200,7 +202,14 @@ class Workbench:
         arrays, info = artefact.arrays, artefact.info
         return to_task(
             info["name"],
-            TaskArrays(arrays["images"], arrays["labels"], arrays["split"], tuple(info["class_names"])),
+            TaskArrays(
+                artefact.rows["images"] if "images" in artefact.rows else arrays["images"],
+                arrays["labels"],
+                arrays["split"],
+                tuple(info["class_names"]),
+                held_out=info.get("held_out", False),
+                skipped=tuple(Skipped(item["file"], item["reason"]) for item in info.get("skipped", ())),
+            ),
         )
 
 

@@ -1,5 +1,8 @@
+from .arrays import Skipped as Skipped
 from .arrays import TaskArrays as TaskArrays
 from .converting import to_task as to_task
+from .images import Images as Images
+from .images import LazyImages as LazyImages
 from .loading import SUITES as SUITES
 from .loading import TaskSource as TaskSource
 from .loading import load_task as load_task

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.tasks.hub_datasets import HUB_TASKS, fetch_dataset, hub_dataset, pinned
+from mergerisk.tasks.options import FileOptions, FolderOptions, HubOptions, Limits, NamedOptions, ParquetOptions
 from mergerisk.tasks.starter import STARTER_TASKS, STARTER_VERSION
+from mergerisk.validation import construct
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mergerisk.tasks.arrays import TaskArrays
+    from mergerisk.tasks.listing import Chosen, Listing
+    from mergerisk.tasks.streaming import ImageStream
     from mergerisk.tasks.task import Task
 
 SUITES = {"starter": STARTER_TASKS}
@@ -21,6 +29,11 @@ SUITES = {"starter": STARTER_TASKS}
 _RENDERED_WITH = ("numpy", "pillow", "matplotlib", "scikit-learn")
 """The distributions whose versions can change a rendered pixel."""
 
+_DECODED_WITH = "pillow"
+"""The distribution whose version can change a decoded one."""
+
+_ACCEPTED = "a folder of class folders, a .parquet or .npz file, or hub:org/name"
+
 
 @dataclass(frozen=True)
 class TaskSource:
@@ -28,46 +41,201 @@ class TaskSource:
 
     Attributes:
         name: the task's name in results.
-        spec: a starter task's name, or the path of an ``.npz`` file.
+        spec: a starter task's name; the path of an ``.npz`` or Parquet file, or of a folder of images or of
+            Parquet files; ``hub:org/name``; or one of the names in
+            :data:`mergerisk.tasks.hub_datasets.HUB_TASKS`.
+        options: what else was said of it.
     """
 
     name: str
     spec: str
+    options: NamedOptions = field(default_factory=NamedOptions)
+
+    def __post_init__(self) -> None:
+        if type(self.options) is NamedOptions:
+            object.__setattr__(self, "options", _OPTIONS[self.kind](name=self.options.name))
+
+    @property
+    def kind(self) -> str:
+        """``starter``, ``hub``, ``npz``, ``parquet`` or ``folder``."""
+        return _kind(self.spec)
 
     @property
     def path(self) -> Path | None:
-        return None if self.spec in STARTER_TASKS else Path(self.spec)
+        return None if self.kind in {"starter", "hub"} else Path(self.spec)
 
-    def identity(self) -> dict[str, str | int | dict[str, str]]:
-        """What the task's content depends on: the file's digest, or the renderer and its libraries."""
-        if self.path is not None:
-            return {"sha256": file_digest(self.path)}
-        versions = {name: metadata.version(name) for name in _RENDERED_WITH}
-        return {"starter": self.spec, "version": STARTER_VERSION, "rendered_with": versions}
-
-    def arrays(self) -> TaskArrays:
-        """Render or read the task's arrays.
+    def identity(self) -> dict[str, Any]:
+        """What the task's content depends on: digests of files, a commit, or a renderer, and options.
 
         Raises:
-            UserError: the file cannot be read as a task.
+            UserError: the source is not there, or its files, classes or splits are at fault.
         """
-        if self.path is not None:
+        match self.kind:
+            case "starter":
+                versions = {name: metadata.version(name) for name in _RENDERED_WITH}
+                return {"starter": self.spec, "version": STARTER_VERSION, "rendered_with": versions}
+            case "npz":
+                said = self.options.content()
+                return {"sha256": file_digest(Path(self.spec))} | ({"options": said} if said else {})
+        made = {
+            "options": self.options.content(),
+            "decoded_with": {_DECODED_WITH: metadata.version(_DECODED_WITH)},
+        }
+        if self.kind == "hub":
+            options = self._hub_options()
+            dataset = hub_dataset(self.spec, options)
+            commit = pinned(dataset, offline=options.offline)
+            # A commit decides its files; the configuration and the splits, which of them are read.
+            return {"hub": dataset.name, "commit": commit, "config": dataset.config} | made
+        if self.kind == "parquet":
+            return {"parquet": self._parquet_digests()} | made
+        return {"folder": _chosen_digest(self._choose(), Path(self.spec))} | made
+
+    def pinned(self, identity: Mapping[str, Any]) -> TaskSource:
+        """The same source, at the commit that ``identity`` names, should a branch have moved since."""
+        if "commit" not in identity:
+            return self
+        options = replace(self._hub_options(), config=identity["config"])
+        return TaskSource(self.name, f"hub:{identity['hub']}@{identity['commit']}", options)
+
+    def sources(self) -> dict[str, str]:
+        """As text, for a stage; see :meth:`from_sources`."""
+        said = self.options.said()
+        found = {"name": self.name, "spec": self.spec}
+        return found | ({"options": json.dumps(said, sort_keys=True)} if said else {})
+
+    @classmethod
+    def from_sources(cls, sources: Mapping[str, str]) -> TaskSource:
+        """What :meth:`sources` wrote."""
+        source = task_source(sources["spec"], **json.loads(sources.get("options", "{}")))
+        return replace(source, name=sources["name"])
+
+    def check(self) -> int:
+        """See that the task can be made, as far as that shows without decoding images.
+
+        Returns:
+            Bytes of one of its images as float32.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if self._is_whole():
+            return int(self.load().test.images[0].nbytes)
+        height, width = self.stream().size
+        return height * width * 3 * 4
+
+    def arrays(self) -> TaskArrays:
+        """Render, read or decode the task's arrays.
+
+        Raises:
+            UserError: the source cannot be read as a task.
+        """
+        if self.kind == "starter":
+            from mergerisk.tasks.starter import render
+
+            return render(self.spec)
+        if self._is_whole():
             from mergerisk.tasks.npz import read_npz
 
-            return read_npz(self.path)
-        from mergerisk.tasks.starter import render
+            return read_npz(Path(self.spec))
+        return self.stream().collect()
 
-        return render(self.spec)
+    def stream(self, threads: int | None = None) -> ImageStream:
+        """The task's images, to be decoded a portion at a time.
+
+        Args:
+            threads: that decode; one per core by default.
+
+        Raises:
+            UserError: the source is not there, or its files, classes or splits are at fault; or its arrays come
+                whole (starter tasks and ``.npz`` files without options).
+        """
+        from mergerisk.tasks.streaming import ImageStream
+
+        options = self.options
+        if self._is_whole() or not isinstance(options, FileOptions):
+            raise UserError(f"task {self.name!r}: its arrays come whole, not image by image")
+        return ImageStream(self._choose(), options.size, threads)
 
     def load(self) -> Task:
         """The task itself.
 
         Raises:
-            UserError: the file is not a valid task.
+            UserError: the source is not a valid task.
         """
         from mergerisk.tasks.converting import to_task
 
         return to_task(self.name, self.arrays())
+
+    def streams(self) -> bool:
+        """Whether the task is made of images that are decoded one by one; see :meth:`stream`."""
+        return not self._is_whole()
+
+    def _is_whole(self) -> bool:
+        return self.kind == "starter" or (self.kind == "npz" and not self.options.content())
+
+    def _hub_options(self) -> HubOptions:
+        assert isinstance(self.options, HubOptions)
+        return self.options
+
+    def _choose(self) -> Chosen:
+        from mergerisk.tasks.listing import choose
+
+        options = self.options
+        assert isinstance(options, FileOptions)
+        share = options.test_share if isinstance(options, FolderOptions) else None
+        return choose(self._list(options), options, share)
+
+    def _list(self, options: FileOptions) -> Listing:
+        if self.kind == "npz":
+            from mergerisk.tasks.npz import list_npz
+
+            return list_npz(Path(self.spec))
+        if self.kind == "folder":
+            from mergerisk.tasks.folders import list_folder
+
+            return list_folder(Path(self.spec), options.classes)
+        from mergerisk.tasks.parquet import list_parquet, split_of, splits_by_code
+
+        assert isinstance(options, ParquetOptions)
+        files = self._parquet_files(options)
+        codes = splits_by_code(map(split_of, files), options, self.spec)
+        return list_parquet(files, codes, options, self.spec)
+
+    def _parquet_files(self, options: ParquetOptions) -> dict[str, Path]:
+        if isinstance(options, HubOptions):
+            return fetch_dataset(hub_dataset(self.spec, options), options)
+        from mergerisk.tasks.parquet import parquet_files
+
+        return parquet_files(Path(self.spec))
+
+    def _parquet_digests(self) -> list[list[Any]]:
+        from mergerisk.tasks.decoding import in_threads
+        from mergerisk.tasks.parquet import split_of, splits_by_code
+
+        assert isinstance(self.options, ParquetOptions)
+        files = self._parquet_files(self.options)
+        codes = splits_by_code(map(split_of, files), self.options, self.spec)
+        used = {name: path for name, path in files.items() if split_of(name) in codes}
+        self._choose()  # what is at fault shows before anything is hashed
+        digests = [digest for portion in in_threads(file_digest, used.values()) for digest in portion]
+        return [[name, used[name].stat().st_size, digest] for name, digest in zip(used, digests, strict=True)]
+
+
+def _chosen_digest(chosen: Chosen, folder: Path) -> str:
+    """One SHA-256 of the classes and of every chosen file's split, label, name, size and SHA-256."""
+    from mergerisk.tasks.decoding import in_threads
+
+    def line(item: tuple[int, int, str]) -> str:
+        path = folder / item[2]
+        return json.dumps([*item, path.stat().st_size, file_digest(path)])
+
+    names = [chosen.listing.name(position) for position in chosen.positions.tolist()]
+    digest = hashlib.sha256(json.dumps(len(chosen.class_names)).encode())
+    for portion in in_threads(line, zip(chosen.split.tolist(), chosen.labels.tolist(), names, strict=True)):
+        for text in portion:
+            digest.update(f"{text}\n".encode())
+    return digest.hexdigest()
 
 
 def file_digest(path: Path) -> str:
@@ -83,29 +251,65 @@ def file_digest(path: Path) -> str:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def task_source(spec: str) -> TaskSource:
-    """A source from a starter task's name or a path.
+def _kind(spec: str) -> str:
+    if spec in STARTER_TASKS:
+        return "starter"
+    if spec in HUB_TASKS or spec.startswith("hub:"):
+        return "hub"
+    path = Path(spec)
+    if path.suffix in {".npz", ".parquet"}:
+        return path.suffix[1:]
+    holds_parquet = path.is_dir() and next(path.rglob("*.parquet"), None) is not None
+    return "parquet" if holds_parquet else "folder"
+
+
+_OPTIONS: dict[str, type[NamedOptions]] = {
+    "starter": NamedOptions,
+    "npz": FileOptions,
+    "folder": FolderOptions,
+    "parquet": ParquetOptions,
+    "hub": HubOptions,
+}
+
+
+def task_source(spec: str, **options: Any) -> TaskSource:
+    """A source from what a person writes; names come before paths (``./mnist`` is a folder).
+
+    Args:
+        spec: see :class:`TaskSource`.
+        options: see :mod:`mergerisk.tasks.options`: ``name`` for every task; ``classes``, ``limit``, ``size`` and
+            ``seed`` for every one made of files, and more for folders, Parquet files and the hub.
 
     Raises:
-        UserError: neither a known name nor an existing ``.npz`` file.
+        UserError: neither a known name nor something that exists, or an option is unknown or out of range.
     """
-    if spec in STARTER_TASKS:
-        return TaskSource(spec, spec)
+    kind = _kind(spec)
     path = Path(spec)
-    if path.suffix == ".npz":
-        if not path.is_file():
-            raise UserError(f"task {spec!r}: no such file")
-        return TaskSource(path.stem, spec)
-    raise UserError(f"unknown task {spec!r}{did_you_mean(spec, STARTER_TASKS)}; or give the path of an .npz file")
+    if kind not in {"starter", "hub"} and not path.exists():
+        if kind == "npz" or path.suffix or len(path.parts) > 1 or spec.startswith((".", "~")):
+            raise UserError(f"task {spec!r}: no such file{'' if path.suffix else ' or folder'}")
+        near = did_you_mean(spec, [*STARTER_TASKS, *HUB_TASKS])
+        raise UserError(f"unknown task {spec!r}{near}; or give {_ACCEPTED}")
+    if kind == "folder" and path.is_file():
+        raise UserError(f"task {spec!r}: not a task's file; give {_ACCEPTED}")
+    if isinstance(options.get("limit"), dict):  # for a message that knows the splits' names
+        options["limit"] = construct(Limits, options["limit"], f"task {spec!r}, limit")
+    checked = construct(_OPTIONS[kind], options, f"task {spec!r}")
+    if kind == "hub":
+        assert isinstance(checked, HubOptions)
+        name = spec if spec in HUB_TASKS else hub_dataset(spec, checked).name.partition("/")[2]
+    else:
+        name = spec if kind == "starter" else path.name if path.is_dir() else path.stem
+    return TaskSource(checked.name or name or path.resolve().name, spec, checked)
 
 
-def load_task(spec: str) -> Task:
-    """One task by name or path; see :func:`load_tasks`."""
-    return task_source(spec).load()
+def load_task(spec: str, **options: Any) -> Task:
+    """One task by what :func:`task_source` accepts, with its options."""
+    return task_source(spec, **options).load()
 
 
 def load_tasks(*specs: str) -> dict[str, Task]:
-    """Tasks by name: a suite (``"starter"``), single starter tasks, or paths of ``.npz`` files.
+    """Tasks by name: a suite (``"starter"``), or whatever :func:`task_source` accepts.
 
     Returns:
         Task names to tasks, in the order given.

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from mergerisk.errors import UserError
+from mergerisk.tasks.images import LazyImages
+
+if TYPE_CHECKING:
+    from mergerisk.tasks.arrays import Skipped
+    from mergerisk.tasks.images import Images
 
 
 @dataclass(frozen=True)
@@ -14,18 +20,25 @@ class Split:
     """Images and their labels.
 
     Attributes:
-        images: float32, N × 3 × H × W, values in [0, 1].
+        images: float32, N × 3 × H × W, values in [0, 1]: a tensor, or, where there are many, images that are
+            read when they are asked for.
         labels: int64, N, values in [0, number of classes).
     """
 
-    images: torch.Tensor
+    images: Images
     labels: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: torch.Tensor | slice) -> Split:
+        """Some of the images, as a tensor, and their labels."""
         return Split(self.images[index], self.labels[index])
+
+    def subset(self, index: torch.Tensor | slice) -> Split:
+        """Some of the images, unread if these are, and their labels."""
+        images = self.images
+        return Split(images.subset(index), self.labels[index]) if isinstance(images, LazyImages) else self[index]
 
 
 @dataclass(frozen=True)
@@ -35,13 +48,14 @@ class Task:
     Attributes:
         name: how studies and results call it.
         class_names: one name per label.
-        train: what heads and experts are trained on.
+        train: what heads and experts are trained on; may be empty.
         test: what clean accuracy is measured on and what is attacked.
         calibration: what data-driven merging methods read, without its labels. By default it shares no image
-            with ``test``, so that a merge never sees what is attacked.
+            with ``test``, so that a merge never sees what is attacked. May be empty.
+        skipped: files that could not be read as images, and why.
 
     Raises:
-        UserError: fewer than two classes, an empty split, a label or a pixel out of range.
+        UserError: fewer than two classes, no test images, a label or a pixel out of range.
     """
 
     name: str
@@ -49,6 +63,7 @@ class Task:
     train: Split
     test: Split
     calibration: Split
+    skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -58,22 +73,35 @@ class Task:
         for name in ("train", "test", "calibration"):
             _check_split(getattr(self, name), f"task {self.name!r}, {name} split", len(self.class_names))
 
+    def training_split(self, what: str) -> Split:
+        """``train``, for ``what``, which needs images to learn from.
+
+        Raises:
+            UserError: there are none.
+        """
+        if not len(self.train):
+            raise UserError(f"task {self.name!r} has no training images, and {what} needs some; raise limit.train")
+        return self.train
+
 
 def _check_split(split: Split, where: str, classes: int) -> None:
     images, labels = split.images, split.labels
-    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
-        raise UserError(
-            f"{where}: images must be float32, N × 3 × H × W, got {images.dtype}, {tuple(images.shape)}"
-        )
+    # Lazy images are float32 in [0, 1] by construction; to look at them would be to read them all.
+    dtype = images.dtype if isinstance(images, torch.Tensor) else torch.float32
+    if len(images.shape) != 4 or images.shape[1] != 3 or dtype != torch.float32:
+        raise UserError(f"{where}: images must be float32, N × 3 × H × W, got {dtype}, {tuple(images.shape)}")
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise UserError(f"{where}: labels must be int64, one per image, got {labels.dtype}, {tuple(labels.shape)}")
     if len(labels) == 0:
-        raise UserError(f"{where}: has no images")
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
-        raise UserError(
-            f"{where}: pixels must lie in [0, 1], found {low:g} to {high:g}; divide 8-bit images by 255"
-        )
+        if where.endswith("test split"):
+            raise UserError(f"{where}: has no images")
+        return
+    if isinstance(images, torch.Tensor):
+        low, high = float(images.min()), float(images.max())
+        if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
+            raise UserError(
+                f"{where}: pixels must lie in [0, 1], found {low:g} to {high:g}; divide 8-bit images by 255"
+            )
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise UserError(
             f"{where}: labels must lie in 0 to {classes - 1}, found {int(labels.min())} to {int(labels.max())}"

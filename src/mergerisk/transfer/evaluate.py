@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder
+    from mergerisk.tasks.images import Images
 
 
-def predict(classifier: nn.Module, images: torch.Tensor, *, batch_size: int = 256) -> torch.Tensor:
+def predict(classifier: nn.Module, images: Images, *, batch_size: int = 256) -> torch.Tensor:
     """Predicted labels, int64, N, on the CPU.
 
     Args:
@@ -29,7 +30,7 @@ def predict(classifier: nn.Module, images: torch.Tensor, *, batch_size: int = 25
     Raises:
         UserError: a logit is NaN.
     """
-    tensors = (*classifier.parameters(), *classifier.buffers(), images)
+    tensors = (*classifier.parameters(), *classifier.buffers(), images[:0])
     return _predict(lambda batch: [classifier(batch)], 1, images, tensors[0].device, batch_size)[0]
 
 
@@ -37,7 +38,7 @@ def predict_variants(
     encoder: Encoder,
     head: Head,
     adapters: Mapping[str, nn.Module | None],
-    images: torch.Tensor,
+    images: Images,
     *,
     batch_size: int = 256,
 ) -> torch.Tensor:
@@ -67,7 +68,7 @@ def predict_variants(
 def _predict(
     answers: Callable[[torch.Tensor], Sequence[torch.Tensor]],
     classifiers: int,
-    images: torch.Tensor,
+    images: Images,
     device: torch.device,
     batch_size: int,
 ) -> torch.Tensor:

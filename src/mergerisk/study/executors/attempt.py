@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from mergerisk.store import DamagedArtefactError
 
 if TYPE_CHECKING:
-    from mergerisk.study.planning import Stage
+    from mergerisk.study.stage import Stage
     from mergerisk.study.workbench import Workbench
 
 

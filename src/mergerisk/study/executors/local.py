@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mergerisk.store import Store
-    from mergerisk.study.planning import Plan, Stage
+    from mergerisk.study.planning import Plan
+    from mergerisk.study.stage import Stage
     from mergerisk.study.workbench import Compute
 
     Attempt = Callable[[Stage, bool], Outcome]

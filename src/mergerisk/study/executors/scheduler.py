@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mergerisk.study.planning import Stage
+    from mergerisk.study.stage import Stage
 
 
 class Scheduler:

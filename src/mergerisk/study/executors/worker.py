@@ -25,7 +25,7 @@ def main() -> None:
     from mergerisk.errors import UserError
     from mergerisk.store import Store
     from mergerisk.study.executors.attempt import Outcome, attempt
-    from mergerisk.study.planning import Stage
+    from mergerisk.study.stage import Stage
     from mergerisk.study.workbench import Compute, Workbench
 
     store, device, batch_size = sys.argv[1:]

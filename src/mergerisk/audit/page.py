@@ -1,0 +1,141 @@
+"""A verdict as one page of HTML that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mergerisk.audit.sentences import WHITE_BOX, findings, headline
+from mergerisk.audit.writing import model_table, surrogate_table
+from mergerisk.provenance import versions
+from mergerisk.report.formatting import budget, percent
+
+if TYPE_CHECKING:
+    from mergerisk.audit.verdict import ModelVerdict, Verdict
+
+_WIDTH, _HEIGHT = 640, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 150, 12, 40
+_COLOURS = 8
+"""Line colours of the style sheet; more surrogates repeat them with other marks."""
+_MARKS = ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", "M-4 -4H4V4H-4Z", "M0 -5L5 4H-5Z", "M-5 0L0 -5L5 0L0 5Z")
+_LABEL_HEIGHT = 15
+
+
+@dataclass(frozen=True)
+class Line:
+    """One surrogate's curve of ASR against ε, in the picture's units.
+
+    Attributes:
+        name: the surrogate.
+        colour: index into the style sheet's.
+        dashed: whether it is a white box.
+        path: through the measured budgets.
+        band: between the ends of the intervals.
+        marks: where they were measured: x, y and what is said there.
+        mark: shape of a mark.
+        label_y: of the name at the right.
+        end: where the line ends.
+    """
+
+    name: str
+    colour: int
+    dashed: bool
+    path: str
+    band: str
+    marks: tuple[tuple[float, float, str], ...]
+    mark: str
+    label_y: float
+    end: tuple[float, float]
+
+
+def to_html(verdict: Verdict) -> str:
+    """The page; names from outside are escaped."""
+    environment = Environment(
+        loader=PackageLoader("mergerisk.audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    style = resources.files("mergerisk.audit").joinpath("templates/audit.css").read_text(encoding="utf-8")
+    subject = verdict.subject
+    return environment.get_template("audit.html.j2").render(
+        verdict=verdict,
+        subject=subject,
+        headline=headline(verdict),
+        findings=findings(verdict),
+        models=model_table(verdict),
+        surrogates=surrogate_table(verdict, subject),
+        lines=_lines(verdict, subject),
+        axes={
+            "width": _WIDTH,
+            "height": _HEIGHT,
+            "left": _LEFT,
+            "right": _WIDTH - _RIGHT,
+            "top": _TOP,
+            "bottom": _HEIGHT - _BOTTOM,
+            "x": [(_x(epsilon, verdict), budget(epsilon)) for epsilon in verdict.epsilons],
+            "y": [(_y(share), percent(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)],
+        },
+        white_box=WHITE_BOX if any(reading.white_box for reading in subject.readings) else "",
+        version=versions()["mergerisk"],
+        style=Markup(style),  # the package's own
+    )
+
+
+def _x(epsilon: float, verdict: Verdict) -> float:
+    """Log-scaled, as budgets usually double."""
+    low, high = math.log(verdict.epsilons[0]), math.log(verdict.epsilons[-1])
+    share = (math.log(epsilon) - low) / (high - low) if high > low else 0.5
+    return round(_LEFT + 12 + share * (_WIDTH - _RIGHT - _LEFT - 24), 1)
+
+
+def _y(share: float) -> float:
+    return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP), 1)
+
+
+def _lines(verdict: Verdict, model: ModelVerdict) -> list[Line]:
+    found = []
+    for position, curve in enumerate(model.curves):
+        readings = [model.at(curve.surrogate, epsilon) for epsilon in verdict.epsilons]
+        known = [reading for reading in readings if reading is not None and not math.isnan(reading.asr)]
+        if not known:
+            continue
+        points = [(_x(reading.epsilon, verdict), _y(reading.asr)) for reading in known]
+        above = [(_x(reading.epsilon, verdict), _y(reading.asr_high)) for reading in known]
+        below = [(_x(reading.epsilon, verdict), _y(reading.asr_low)) for reading in known]
+        marks = tuple(
+            (x, y, f"{curve.surrogate}, {budget(r.epsilon)}: ASR {percent(r.asr, 1)} by {r.attack}")
+            for (x, y), r in zip(points, known, strict=True)
+        )
+        found.append(
+            Line(
+                curve.surrogate,
+                position % _COLOURS,
+                curve.surrogate == model.name,
+                _path(points),
+                f"{_path([*above, *reversed(below)])}Z",
+                marks,
+                _MARKS[position % len(_MARKS)],
+                points[-1][1],
+                points[-1],
+            )
+        )
+    return _spread(found)
+
+
+def _path(points: list[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
+
+
+def _spread(lines: list[Line]) -> list[Line]:
+    """The same, their names at the right moved apart."""
+    from dataclasses import replace
+
+    placed: list[Line] = []
+    for line in sorted(lines, key=lambda line: line.label_y):
+        lowest = placed[-1].label_y + _LABEL_HEIGHT if placed else 0.0
+        placed.append(replace(line, label_y=max(line.label_y, lowest)))
+    excess = max(0.0, placed[-1].label_y - (_HEIGHT - _BOTTOM + 10)) if placed else 0.0
+    return [replace(line, label_y=line.label_y - excess) for line in placed]

@@ -1,0 +1,87 @@
+"""An audit from start to end: its study, its verdict, and what a release pipeline reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergerisk import api
+from mergerisk.audit.page import to_html
+from mergerisk.audit.schema import Audit, load_audit
+from mergerisk.audit.verdict import Verdict, check_gates, judge
+from mergerisk.audit.writing import to_json, to_markdown
+from mergerisk.study.files import write_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mergerisk.store import Store
+    from mergerisk.study import Plan, Stage
+
+JSON, MARKDOWN, PAGE = "audit.json", "audit.md", "audit.html"
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """A finished audit.
+
+    Attributes:
+        folder: where everything is: ``audit.html``, ``audit.md``, ``audit.json``, and what a study's run leaves.
+        verdict: what was found.
+    """
+
+    folder: Path
+    verdict: Verdict
+
+
+def audit(
+    given: str | Path | Audit,
+    out: str | Path | None = None,
+    *,
+    fail_if: Sequence[str] = (),
+    limit: int | None = None,
+    device: str = "auto",
+    workers: int | None = 1,
+    store: str | Path | None = None,
+    offline: bool = False,
+    prepared: Callable[[Plan, Store], None] = lambda *_: None,
+    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+) -> AuditResult:
+    """Audit what is going to be released.
+
+    Args:
+        given: path of an audit file, or an :class:`~mergerisk.audit.Audit`.
+        out: the folder to write; ``audits/NAME`` by default. Auditing into the same folder resumes.
+        fail_if: gates besides the file's own; see :func:`mergerisk.audit.gates.parse_gate`.
+        limit: attacked images per task, at most.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: processes; None chooses by the machine.
+        store: folder of artefacts, to share between audits and studies; ``OUT/store`` by default.
+        offline: take what comes from a hub from the cache of downloads only.
+        prepared: called once everything is checked, before the first stage.
+        listener: told of every stage's start and end.
+
+    Raises:
+        UserError: the audit, a file or an option is at fault; raised before any attack where it can be known.
+    """
+    asked = given if isinstance(given, Audit) else load_audit(given, fail_if=fail_if)
+    study = asked.to_study()
+    check_gates(asked, [spec.label for spec in study.surrogates])
+    folder = Path(out) if out is not None else Path("audits") / asked.name
+    result = api.run(
+        study,
+        folder,
+        limit=limit,
+        device=device,
+        workers=workers,
+        store=store,
+        offline=offline,
+        prepared=prepared,
+        listener=listener,
+    )
+    verdict = judge(asked, result.outcomes, result.summary.accuracy)
+    write_bytes(folder / JSON, to_json(verdict).encode())
+    write_bytes(folder / MARKDOWN, to_markdown(verdict).encode())
+    write_bytes(folder / PAGE, to_html(verdict).encode())
+    return AuditResult(folder, verdict)

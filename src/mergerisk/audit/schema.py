@@ -1,0 +1,215 @@
+"""The audit file: what is going to be released, and what an attacker could get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+
+from mergerisk.audit.gates import Gate, parse_gate
+from mergerisk.errors import UserError, located
+from mergerisk.study.paths import placed, with_paths
+from mergerisk.study.schema import Study
+from mergerisk.study.specs import (
+    OTHER_ARCHITECTURE,
+    OUTSIDER,
+    AttackSpec,
+    Budgets,
+    Heads,
+    MethodSpec,
+    Model,
+    OtherArchitecture,
+    Outsider,
+    TaskSpec,
+)
+from mergerisk.validation import first_finding
+from mergerisk.yaml_files import read_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Scenario = Literal["ingredients", "pretrained", "outsider", "other_architecture", "merged"]
+"""Who attacks, by what they hold: a public ingredient; the public base; a fine-tune of their own; a model of
+another architecture; the merged model itself, the upper bound."""
+
+_ATTACKS = ("i_fgsm", "mi_fgsm", "di_fgsm")
+
+_RELEASED = "merged"
+
+
+class Audit(Model):
+    """Everything that decides an audit's verdict.
+
+    Attributes:
+        schema_version: of this format.
+        name: what the verdict is titled with.
+        base: the pretrained backbone; see :func:`mergerisk.load_encoder`.
+        image_size: side of the images it sees; that of its pretraining by default.
+        ingredients: name → folder, file or hub id of every model that was merged, or is going to be. One with the
+            name of a task is that task's expert.
+        merged: the model to be released: folder, file or hub id, or several by name.
+        candidates: merging methods to choose from.
+        images: labelled images: a folder with one folder per class or another task, or several by name.
+        heads: see :class:`mergerisk.study.specs.Heads`; by default those that come with the checkpoints.
+        scenarios: the attackers.
+        outsider: the attacker of that scenario.
+        other_architecture: the surrogate of that scenario.
+        attacks: the verdict takes the strongest of them.
+        budgets: grid of ε.
+        images_per_task: attacked images, class-balanced.
+        accuracy_tolerance: clean accuracy that may be given up for safety, as a share.
+        fail_if: gates; see :func:`mergerisk.audit.gates.parse_gate`.
+        seed: of everything random.
+        calibration: see :class:`mergerisk.study.Study`.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str = "audit"
+    base: str
+    image_size: PositiveInt | None = None
+    ingredients: Annotated[dict[str, str], Field(min_length=1)]
+    merged: dict[str, str] = Field(default_factory=dict)
+    candidates: tuple[MethodSpec, ...] = ()
+    images: Annotated[dict[str, TaskSpec], Field(min_length=1)]
+    heads: Heads = Heads(source="checkpoint")
+    scenarios: Annotated[tuple[Scenario, ...], Field(min_length=1)] = ("ingredients", "pretrained")
+    outsider: Outsider | None = None
+    other_architecture: OtherArchitecture | None = None
+    attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1, validate_default=True)] = _ATTACKS  # type: ignore[assignment]
+    budgets: Budgets = Budgets.model_validate({"epsilon": ["1/255", "2/255", "4/255", "8/255"]})
+    images_per_task: PositiveInt = 500
+    accuracy_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    fail_if: tuple[str, ...] = ()
+    seed: Annotated[int, Field(ge=0)] = 0
+    calibration: Literal["held_out", "test"] = "held_out"
+
+    @field_validator("merged", mode="before")
+    @classmethod
+    def _one_merged(cls, value: object) -> object:
+        return {_RELEASED: value} if isinstance(value, str) else value
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _one_task(cls, value: object) -> object:
+        if isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("task"), str)):
+            spec = TaskSpec.model_validate(value)
+            return {spec.source.name: spec}
+        return value
+
+    @field_validator("images")
+    @classmethod
+    def _named(cls, images: dict[str, TaskSpec]) -> dict[str, TaskSpec]:
+        return {
+            name: spec
+            if spec.source.name == name
+            else spec.model_copy(update={"options": {**spec.options, "name": name}})
+            for name, spec in images.items()
+        }
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Audit:
+        if not self.merged and not self.candidates:
+            raise ValueError("merged, candidates: give the model to be released, or methods to choose from")
+        for place, section in (("outsider", self.outsider), ("other_architecture", self.other_architecture)):
+            if section is not None and place not in self.scenarios:
+                raise ValueError(f"{place}: not among the scenarios; add it there")
+        for text in self.fail_if:
+            parse_gate(text)
+        return self
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """What makes the audit fail."""
+        return tuple(parse_gate(text) for text in self.fail_if)
+
+    def to_study(self) -> Study:
+        """The study that answers the audit.
+
+        Raises:
+            UserError: its parts do not fit one another.
+        """
+        experts = {name: spec for name, spec in self.ingredients.items() if name in self.images}
+        others = {name: spec for name, spec in self.ingredients.items() if name not in self.images}
+        content: dict[str, Any] = {
+            "name": self.name,
+            "description": f"The study behind the audit {self.name!r}.",
+            "backbone": self.base,
+            "image_size": self.image_size,
+            "tasks": tuple(self.images.values()),
+            "heads": self.heads,
+            "experts": {"from": "files", "files": experts},
+            "ingredients": others,
+            "outsider": self.outsider,
+            "other_architecture": self.other_architecture,
+            "merging": self.candidates,
+            "targets": [{"label": label, "encoder": spec} for label, spec in self.merged.items()],
+            "attacks": self.attacks,
+            "surrogates": [spec for scenario in self.scenarios for spec in self._surrogates(scenario, experts)],
+            "budgets": self.budgets,
+            "images_per_task": self.images_per_task,
+            "seeds": (self.seed,),
+            "calibration": self.calibration,
+        }
+        try:
+            return Study(**content).resolved()
+        except ValidationError as error:
+            raise UserError(first_finding(error)) from error
+
+    def _surrogates(self, scenario: Scenario, experts: Iterable[str]) -> list[str]:
+        match scenario:
+            case "ingredients":
+                own = set(experts)
+                return [f"{'expert' if name in own else 'ingredient'}/{name}" for name in self.ingredients]
+            case "merged":
+                return [f"merged/{name}" for name in (*self.merged, *(spec.label for spec in self.candidates))]
+            case _:
+                return [scenario]
+
+
+def load_audit(path: str | Path, *, fail_if: Iterable[str] = ()) -> Audit:
+    """An audit from a YAML file.
+
+    Args:
+        path: the file; relative paths in it start from its folder.
+        fail_if: gates besides the file's own.
+
+    Raises:
+        UserError: no such file, not YAML, or a field that is wrong; the message names it.
+    """
+    path = Path(path)
+    content = _with_paths(read_mapping(path, "an audit"), path.parent)
+    gates = content.get("fail_if", [])
+    content["fail_if"] = [*([gates] if isinstance(gates, str) else gates), *fail_if]
+    with located(str(path)):
+        try:
+            return Audit(**content)
+        except ValidationError as error:
+            raise UserError(first_finding(error, Audit.model_fields)) from error
+
+
+def _with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Relative paths made relative to the audit file, by the rules of a study's."""
+    images: Any = content.get("images")
+    several = isinstance(images, dict) and not isinstance(images.get("task"), str)
+    shared = {
+        key: content[key] for key in ("ingredients", "heads", OUTSIDER, OTHER_ARCHITECTURE) if key in content
+    }
+    study = with_paths(
+        {**shared, "backbone": content.get("base"), "tasks": list(images.values()) if several else [images]},
+        folder,
+    )
+    base, tasks = study.pop("backbone"), study.pop("tasks")
+    found = content | study
+    if "base" in content:
+        found["base"] = base
+    if "images" in content:
+        found["images"] = dict(zip(images, tasks, strict=True)) if several else tasks[0]
+    merged = content.get("merged")
+    if isinstance(merged, dict):
+        found["merged"] = {name: placed(folder, spec) for name, spec in merged.items()}
+    elif merged is not None:
+        found["merged"] = placed(folder, merged)
+    return found

@@ -1,0 +1,304 @@
+"""From a finished study to an audit's verdict: plain data, which every rendering starts from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mergerisk.audit.gates import AT_A_BUDGET, OF_A_CURVE, Gate
+from mergerisk.audit.readings import Curve, Reading, read_outcomes
+from mergerisk.errors import UserError, did_you_mean
+from mergerisk.report.risk import Mean, mean_over_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    from mergerisk.audit.schema import Audit
+
+SCHEMA_VERSION = 1
+"""Of ``audit.json``. Raised when a field changes its name or meaning."""
+
+SATURATED = 0.99
+"""An ASR from which on models can no longer be told apart."""
+
+
+@dataclass(frozen=True)
+class ModelVerdict:
+    """One audited model.
+
+    Attributes:
+        name: of the released model, or of the candidate method.
+        released: whether it was made elsewhere, and is going to be released as it is.
+        clean_accuracy: mean over tasks, on whole test splits, with a 95 % interval.
+        by_task: task → clean accuracy.
+        readings: by surrogate and budget.
+        curves: by surrogate.
+        worst: the reading from the most dangerous surrogate at the reference budget, white boxes left out; None if
+            there is none.
+    """
+
+    name: str
+    released: bool
+    clean_accuracy: Mean
+    by_task: dict[str, float]
+    readings: tuple[Reading, ...]
+    curves: tuple[Curve, ...]
+    worst: Reading | None
+
+    def at(self, surrogate: str, epsilon: float) -> Reading | None:
+        """The reading from a surrogate at a budget."""
+        found = (r for r in self.readings if r.surrogate == surrogate and math.isclose(r.epsilon, epsilon))
+        return next(found, None)
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """How a gate ended.
+
+    Attributes:
+        gate: the condition.
+        model: on which it was tried.
+        failed: whether it holds somewhere, so that the audit fails.
+        detail: where, or how far from it.
+    """
+
+    gate: Gate
+    model: str
+    failed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an audit finds.
+
+    Attributes:
+        schema_version: :data:`SCHEMA_VERSION`.
+        name: the audit's.
+        base: the pretrained backbone.
+        surrogates: in the order of the audit.
+        epsilons: measured budgets, rising, in pixel units.
+        norm: what they bound.
+        reference_epsilon: the budget at which models are compared: where their ASR is nearest one half.
+        attacks: the strongest of which counts.
+        images: attacked, over all tasks.
+        models: the audited ones.
+        released: the model to be released; None if there are only candidates.
+        recommended: the safest within the accuracy tolerance, among all audited models; None if nothing was
+            measured.
+        as_safe: others within the tolerance whose intervals of ASR overlap its own at the reference budget.
+        tolerance: clean accuracy that may be given up, as a share.
+        gates: how they ended.
+        remarks: what one must know to read the figures.
+    """
+
+    schema_version: int
+    name: str
+    base: str
+    surrogates: tuple[str, ...]
+    epsilons: tuple[float, ...]
+    norm: str
+    reference_epsilon: float
+    attacks: tuple[str, ...]
+    images: int
+    models: tuple[ModelVerdict, ...]
+    released: str | None
+    recommended: str | None
+    as_safe: tuple[str, ...]
+    tolerance: float
+    gates: tuple[GateResult, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a gate failed."""
+        return any(result.failed for result in self.gates)
+
+    def model(self, name: str) -> ModelVerdict:
+        """The audited model called ``name``."""
+        return next(model for model in self.models if model.name == name)
+
+    @property
+    def subject(self) -> ModelVerdict:
+        """What the verdict is about: the model to be released, else the recommended, else the first."""
+        return self.model(self.released or self.recommended or self.models[0].name)
+
+
+def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame) -> Verdict:
+    """The verdict on an audit whose study has run.
+
+    Args:
+        audit: what was asked.
+        outcomes: per image; see :mod:`mergerisk.transfer.rates`.
+        accuracy: see :attr:`mergerisk.report.Summary.accuracy`.
+
+    Raises:
+        UserError: a gate names a surrogate, a budget or a model that was not measured.
+    """
+    names = [*audit.merged, *(spec.label for spec in audit.candidates)]
+    readings, curves = read_outcomes(outcomes, names)
+    reference = _reference(readings, audit.budgets.epsilon)
+    models = tuple(_model(name, audit, accuracy, readings, curves, reference) for name in names)
+    recommended, as_safe = _safest(models, audit.accuracy_tolerance)
+    first = outcomes["target"].iloc[0]
+    setting = outcomes.loc[outcomes["target"] == first, ["task", "image"]].drop_duplicates()
+    verdict = Verdict(
+        schema_version=SCHEMA_VERSION,
+        name=audit.name,
+        base=audit.base,
+        surrogates=tuple(dict.fromkeys(reading.surrogate for reading in readings)),
+        epsilons=audit.budgets.epsilon,
+        norm=audit.budgets.norm,
+        reference_epsilon=reference,
+        attacks=tuple(spec.label for spec in audit.attacks),
+        images=len(setting),
+        models=models,
+        released=next(iter(audit.merged), None),
+        recommended=recommended,
+        as_safe=as_safe,
+        tolerance=audit.accuracy_tolerance,
+        gates=(),
+        remarks=_remarks(audit, models, reference),
+    )
+    return replace(verdict, gates=tuple(_tried(gate, verdict) for gate in audit.gates))
+
+
+def check_gates(audit: Audit, surrogates: Iterable[str]) -> None:
+    """See, before anything runs, that every gate speaks of what is going to be measured.
+
+    Raises:
+        UserError: one does not.
+    """
+    names = [*audit.merged, *(spec.label for spec in audit.candidates)]
+    known = list(surrogates)
+    for gate in audit.gates:
+        if gate.model is not None and gate.model not in names:
+            raise UserError(f"gate {gate.text!r}: no model {gate.model!r}{did_you_mean(gate.model, names)}")
+        if gate.surrogate is not None and gate.surrogate not in known:
+            near = did_you_mean(gate.surrogate, known)
+            raise UserError(f"gate {gate.text!r}: no surrogate {gate.surrogate!r}{near}")
+        measured = audit.budgets.epsilon
+        if gate.epsilon is not None and not any(math.isclose(gate.epsilon, epsilon) for epsilon in measured):
+            budgets = ", ".join(f"{255 * epsilon:g}/255" for epsilon in measured)
+            raise UserError(f"gate {gate.text!r}: no such budget is measured; budgets.epsilon has {budgets}")
+
+
+def _reference(readings: Sequence[Reading], epsilons: Sequence[float]) -> float:
+    """The budget at which the mean ASR of black boxes is nearest one half: there a ceiling hides least."""
+
+    def distance(epsilon: float) -> float:
+        here = [r.asr for r in readings if r.epsilon == epsilon and not r.white_box and not math.isnan(r.asr)]
+        return abs(sum(here) / len(here) - 0.5) if here else math.inf
+
+    return min(epsilons, key=distance)
+
+
+def _model(
+    name: str,
+    audit: Audit,
+    accuracy: pd.DataFrame,
+    readings: Sequence[Reading],
+    curves: Sequence[Curve],
+    reference: float,
+) -> ModelVerdict:
+    own = tuple(reading for reading in readings if reading.model == name)
+    rows = accuracy[accuracy["model"] == name]
+    black = [r for r in own if not r.white_box and r.epsilon == reference and not math.isnan(r.asr)]
+    return ModelVerdict(
+        name,
+        name in audit.merged,
+        mean_over_tasks(rows, "accuracy", "low", "high"),
+        dict(zip(rows["task"].tolist(), rows["accuracy"].tolist(), strict=True)),
+        own,
+        tuple(curve for curve in curves if curve.model == name),
+        max(black, key=lambda reading: reading.asr, default=None),
+    )
+
+
+def _safest(models: Sequence[ModelVerdict], tolerance: float) -> tuple[str | None, tuple[str, ...]]:
+    """The model with the lowest ASR from its most dangerous surrogate, among those accurate enough, and those that
+    the data does not tell from it."""
+    best = max(model.clean_accuracy.value for model in models)
+    enough = {
+        model.name: model.worst
+        for model in models
+        if model.worst is not None and model.clean_accuracy.value >= best - tolerance
+    }
+    if not enough:
+        return None, ()
+    name = min(enough, key=lambda name: enough[name].asr)
+    safest = enough[name]
+    return name, tuple(
+        other for other, worst in enough.items() if other != name and worst.asr_low <= safest.asr_high
+    )
+
+
+def _remarks(audit: Audit, models: Sequence[ModelVerdict], reference: float) -> tuple[str, ...]:
+    found = []
+    for model in models:
+        if model.worst is not None and model.worst.asr >= SATURATED:
+            found.append(
+                f"{model.name}: at {255 * reference:g}/255 nearly every image is fooled; ε50 tells models "
+                "apart, ASR does not"
+            )
+        few = [r for r in model.readings if r.images_both_correct < _FEW]
+        if few:
+            found.append(
+                f"{model.name}: from {few[0].surrogate} only {few[0].images_both_correct} images are classified "
+                "correctly by both when clean; mind the intervals"
+            )
+    if audit.calibration == "test" and audit.candidates:
+        found.append("data-driven merging has read the images that are attacked, without their labels")
+    return tuple(found)
+
+
+_FEW = 30
+"""Images; below, an interval is wider than most differences."""
+
+
+def _tried(gate: Gate, verdict: Verdict) -> GateResult:
+    model = verdict.model(gate.model) if gate.model else verdict.subject
+    values = [(where, value) for where, value in _values(gate, model) if not math.isnan(value)]
+    if not values:
+        return GateResult(gate, model.name, failed=True, detail="nothing to compare was measured")
+    failing = [(where, value) for where, value in values if gate.holds(value)]
+    largest = gate.comparison in {">", ">="}
+    where, value = (max if largest else min)(failing or values, key=lambda item: item[1])
+    return GateResult(gate, model.name, bool(failing), f"{gate.measure} is {_shown(gate, value)}{where}")
+
+
+def _values(gate: Gate, model: ModelVerdict) -> Iterable[tuple[str, float]]:
+    """Where a gate looks, and what it finds there."""
+    if gate.measure in AT_A_BUDGET:
+        for reading in model.readings:
+            if _looked_at(gate, reading.surrogate, model) and (
+                gate.epsilon is None or math.isclose(gate.epsilon, reading.epsilon)
+            ):
+                yield (
+                    f" from {reading.surrogate} at {255 * reading.epsilon:g}/255 ({reading.attack})",
+                    getattr(reading, gate.measure),
+                )
+    elif gate.measure in OF_A_CURVE:
+        for curve in model.curves:
+            if _looked_at(gate, curve.surrogate, model):
+                value = {"below_smallest": 0.0, "not_reached": math.inf}.get(
+                    curve.epsilon50.status, curve.epsilon50.value
+                )
+                yield f" from {curve.surrogate} ({curve.attack})", value
+    else:
+        end = {"clean_accuracy": "value", "clean_accuracy_low": "low", "clean_accuracy_high": "high"}[gate.measure]
+        yield "", getattr(model.clean_accuracy, end)
+
+
+def _looked_at(gate: Gate, surrogate: str, model: ModelVerdict) -> bool:
+    """White boxes only if asked for: nobody can hold a model that is not released yet."""
+    return surrogate == gate.surrogate if gate.surrogate else surrogate != model.name
+
+
+def _shown(gate: Gate, value: float) -> str:
+    if gate.measure in OF_A_CURVE:
+        return f"{255 * value:.3g}/255" if math.isfinite(value) else "beyond the largest budget"
+    return f"{value:.1f} points" if gate.measure == "delta_asr" else f"{value:.3f}"

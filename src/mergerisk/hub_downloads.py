@@ -1,0 +1,182 @@
+"""Repositories of a hub such as huggingface.co: commits, files, and what is cached of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mergerisk.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Kind = Literal["model", "dataset"]
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHORT = re.compile(r"[0-9a-f]{7,39}")
+
+_PATIENCE = 15.0
+"""Seconds that the hub may take to answer."""
+
+
+def download(
+    name: str,
+    revision: str | None,
+    *,
+    kind: Kind,
+    choose: Callable[[list[str]], list[str]],
+    lacking: Callable[[Path | None], str | None],
+    offline: bool = False,
+    endpoint: str | None = None,
+    cache: Path | None = None,
+    instead: str = "",
+    path: str = "folder",
+) -> Path:
+    """The folder of a commit in the cache, with the files that ``choose`` takes, downloaded if need be.
+
+    Args:
+        name: ``org/name``.
+        revision: branch, tag or commit, which may be cut to its first seven digits or more; ``main`` if None.
+        kind: of repository.
+        choose: from the names of all files, those wanted.
+        lacking: what is missing in a cached folder (None if there is none), in words; None if it will do.
+        offline: use what is cached only.
+        endpoint: the hub's address; huggingface.co or ``HF_ENDPOINT`` by default.
+        cache: folder of downloads; the usual cache by default.
+        instead: begins what messages say is wrong.
+        path: what could be given instead of a download.
+
+    Raises:
+        UserError: no such repository or revision, or none without logging in; the hub cannot be reached and
+            what is wanted is not cached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    where = f"{name}@{revision}" if revision else name
+    fault: Exception | None = None
+    if not offline:
+        try:
+            commit, files = _listed(name, revision, kind, endpoint)
+            # Pinned, since a branch may move after its files were listed.
+            pinned = snapshot_download(
+                name,
+                repo_type=kind,
+                revision=commit,
+                allow_patterns=choose(files),
+                endpoint=endpoint,
+                cache_dir=cache,
+            )
+            return _noted(Path(pinned), revision or "main")
+        except (HfHubHTTPError, HFValidationError) as error:
+            raise UserError(f"{where}: {instead}{_explain(error, kind)}") from error
+        except UserError:
+            raise
+        except Exception as error:  # no connection, or a broken one; the library documents no class of errors
+            fault = error
+    folder = cached_folder(name, revision, kind=kind, cache=cache)
+    missing = lacking(folder)
+    if folder is not None and missing is None:
+        return folder
+    if fault is None:
+        missing = f"{missing}: " if missing else ""
+        raise UserError(
+            f"{where}: {missing}{instead}not in the cache of downloads; fetch it once without --offline"
+        )
+    raise UserError(
+        f"{where}: {instead}it cannot be downloaded: {first_line(fault)}; mend that, or give a {path}"
+    ) from fault
+
+
+def cached_folder(name: str, revision: str | None, *, kind: Kind, cache: Path | None) -> Path | None:
+    """The folder in which the cache keeps what it has of a revision; None if it has nothing.
+
+    The cache's layout is documented: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    """
+    from huggingface_hub import constants
+
+    repository = Path(cache or constants.HF_HUB_CACHE) / "--".join([f"{kind}s", *name.split("/")])
+    commit = revision or "main"
+    note = repository / "refs" / commit
+    if note.is_file():
+        commit = note.read_text(encoding="utf-8").strip()
+    folder = repository / "snapshots" / commit
+    return folder if COMMIT.fullmatch(commit) and folder.is_dir() else None
+
+
+def find_commit(
+    name: str,
+    revision: str | None,
+    *,
+    kind: Kind,
+    offline: bool = False,
+    endpoint: str | None = None,
+    cache: Path | None = None,
+) -> str:
+    """The commit that a revision stands for; a whole commit is not asked for.
+
+    Raises:
+        UserError: no such repository or revision, or it can neither be asked for nor is noted in the cache.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    where = f"{name}@{revision}" if revision else name
+    fault: Exception | None = None
+    if not offline:
+        try:
+            return _listed(name, revision, kind, endpoint)[0]
+        except (HfHubHTTPError, HFValidationError) as error:
+            raise UserError(f"{where}: {_explain(error, kind)}") from error
+        except UserError:
+            raise
+        except Exception as error:  # as in `download`
+            fault = error
+    folder = cached_folder(name, revision, kind=kind, cache=cache)
+    if folder is not None:
+        return folder.name
+    if fault is None:
+        raise UserError(f"{where}: not in the cache of downloads; fetch it once without --offline")
+    raise UserError(f"{where}: the hub cannot be asked: {first_line(fault)}; mend that") from fault
+
+
+def _listed(name: str, revision: str | None, kind: Kind, endpoint: str | None) -> tuple[str, list[str]]:
+    """A revision's commit, and the files it has."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint)
+    if revision is not None and _SHORT.fullmatch(revision):
+        commits = [commit.commit_id for commit in api.list_repo_commits(name, repo_type=kind)]
+        whole = [commit for commit in commits if commit.startswith(revision)]
+        if len(whole) != 1:
+            raise UserError(f"{name}@{revision}: {'several commits begin' if whole else 'no commit begins'} so")
+        revision = whole[0]
+    found = (api.model_info if kind == "model" else api.dataset_info)(name, revision=revision, timeout=_PATIENCE)
+    assert found.sha is not None
+    return found.sha, [file.rfilename for file in found.siblings or []]
+
+
+def _noted(folder: Path, revision: str) -> Path:
+    """A commit's folder, noted in the cache as what a branch or tag stands for, so that it is found offline."""
+    if revision != folder.name:
+        note = folder.parents[1] / "refs" / revision
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(folder.name, encoding="utf-8")
+    return folder
+
+
+def _explain(error: Exception, kind: Kind) -> str:
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return "on the hub it is gated; accept its conditions there, then log in with: hf auth login"
+        case errors.RevisionNotFoundError():
+            return "the hub's repository has no such revision"
+        case errors.RepositoryNotFoundError():
+            return f"no such {kind} on the hub, or a private one; check the name, or log in with: hf auth login"
+        case _:
+            return f"the hub refuses: {first_line(error)}"

@@ -1,0 +1,83 @@
+"""Experts that somebody else fine-tuned, from a file, a folder or the hub."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mergerisk.errors import UserError
+from mergerisk.models.checkpoints import Checkpoint, is_adapter
+from mergerisk.models.hub import fetch
+from mergerisk.models.loading import path_identity
+from mergerisk.models.lora import LoraCheckpoint
+from mergerisk.models.reading import Renamed, names_on_disk, read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from mergerisk.models.encoder import Encoder, State
+
+
+def load_expert(base: Encoder, spec: str | Path, *, offline: bool = False) -> State:
+    """An expert's parameters under the names of ``base.state()`` and in its dtypes, checked against the base.
+
+    Args:
+        base: the encoder it was fine-tuned from.
+        spec: a ``.safetensors`` file, a folder as transformers saves it, ``org/name[@revision]`` on the hub, or a
+            folder or repository with a LoRA adapter as PEFT saves it. A whole model around the encoder will do:
+            its other parts are not read.
+        offline: take what comes from the hub from the cache only.
+
+    Raises:
+        UserError: no such file or repository; pickles, whose loading runs their code; a file that is cut short;
+            another architecture; weights with NaN; or whatever :class:`LoraCheckpoint` raises.
+    """
+    path = fetch(str(spec), offline=offline)
+    where = str(spec)
+    on_disk = names_on_disk(base.backbone)
+    if not is_adapter(path):
+        return read_state(base.state(), on_disk, Checkpoint(path), where)
+    adapted = _adapted(base, on_disk, path, where)
+    return read_state(base.state(), on_disk, adapted, where)
+
+
+def expert_identity(spec: str | Path, *, offline: bool = False) -> dict[str, str]:
+    """SHA-256 of each file that decides an expert's parameters, by its name; see :func:`load_expert`."""
+    return path_identity(fetch(str(spec), offline=offline))
+
+
+def _adapted(base: Encoder, on_disk: Mapping[str, str], folder: Path, where: str) -> LoraCheckpoint:
+    """The base with an adapter, which knows its modules by their names in memory or by those on disk.
+
+    Raises:
+        UserError: it fits under neither.
+    """
+    state = base.state()
+    namings = [{name: name for name in state}, {name: on_disk.get(name, name) for name in state}]
+    if type(base.backbone).__name__.startswith("CLIPVision"):
+        # An adapter of the whole CLIP has the same names in both towers.
+        namings.insert(0, {name: f"vision_model.{name}" for name in state})
+    found: list[LoraCheckpoint] = []
+    faults: list[UserError] = []
+    for naming in namings:
+        modules = {_first(name) for name in naming.values()}
+        try:
+            # What it brings beside the encoder's tensors, as a classifier, is left out.
+            found.append(LoraCheckpoint(Renamed(state, naming), folder, ignored=partial(_outside, modules)))
+        except UserError as fault:
+            faults.append(fault)
+    best = max(found, key=lambda adapted: len(adapted.changed), default=None)
+    if best is not None and best.changed:
+        return best
+    if faults:
+        raise faults[-1]
+    raise UserError(f"{where}: the adapter changes no tensor of the base; it belongs to another architecture")
+
+
+def _outside(modules: Collection[str], name: str) -> bool:
+    return _first(name) not in modules
+
+
+def _first(name: str) -> str:
+    return name.partition(".")[0]

@@ -1,0 +1,259 @@
+"""The families of transformers models that can be backbones.
+
+A new one is an entry of :data:`FAMILIES`: which class loads it, what its features are, and what sizes of images it
+takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mergerisk.errors import UserError, described
+from mergerisk.models.checkpoints import Checkpoint
+from mergerisk.models.checks import check_finite
+from mergerisk.models.encoder import Encoder
+from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json
+from mergerisk.models.loading import quiet_transformers
+from mergerisk.models.preprocessing import (
+    Normalization,
+    parse_normalization,
+    pretrained_side,
+    read_preprocessor,
+)
+from mergerisk.models.vit import class_token, class_token_resized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    Features = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+
+VISUAL_PROJECTION = "visual_projection.weight"
+
+_IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CLIP = Normalization((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+_SMALLEST = 32
+"""Side of the smallest image that convolutional families take, in pixels: their usual total stride."""
+
+_USUAL = 224
+"""Side of the images of backbones that do not say, in pixels."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is particular to one ``model_type``.
+
+    Attributes:
+        model: transformers' class that is merged: without heads and projections.
+        features: configuration, checkpoint, whether images have another size than the pretrained → what is taken
+            from the model (see :class:`Encoder`), and its width.
+        options: further arguments of the class.
+        normalization: of pixels, where no ``preprocessor_config.json`` says.
+        patches: whether images are cut into patches, which must divide them.
+        any_size: whether all image sizes are alike to it, so that its preprocessor says which it was used with.
+        classifier: name of the linear layer that classifies its features in a checkpoint for image classification;
+            empty if there is none such.
+    """
+
+    model: str
+    features: Callable[[Any, Checkpoint, bool], tuple[Features, int]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    normalization: Normalization = _IMAGENET
+    patches: bool = True
+    any_size: bool = False
+    classifier: str = "classifier"
+
+
+class ClipFeatures(nn.Module):
+    """CLIP's image embedding, not normalised (Radford et al. 2021, arXiv 2103.00020, figure 3).
+
+    Args:
+        projection: embedding × width of the class token, frozen, shared by base, experts and merges; None for the
+            class token itself, after the last layer norm.
+        resized: whether position embeddings are interpolated (bicubic) to another grid of patches.
+    """
+
+    projection: torch.Tensor | None
+
+    def __init__(self, projection: torch.Tensor | None, *, resized: bool) -> None:
+        super().__init__()
+        self.resized = resized
+        # A buffer: fine-tuning trains parameters.
+        self.register_buffer("projection", projection, persistent=False)
+
+    def forward(self, backbone: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels, N × 3 × S × S → features, N × embedding."""
+        pooled: torch.Tensor = backbone(pixel_values=pixels, interpolate_pos_encoding=self.resized).pooler_output
+        return pooled if self.projection is None else F.linear(pooled, self.projection)
+
+
+def class_and_mean_token(backbone: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """The class token beside the mean of the patches' tokens, N × 2 width, which DINOv2's own classifier reads.
+
+    Position embeddings are interpolated to whatever grid of patches there is; register tokens are left out.
+    """
+    tokens: torch.Tensor = backbone(pixel_values=pixels).last_hidden_state
+    first = 1 + getattr(backbone.config, "num_register_tokens", 0)
+    return torch.cat([tokens[:, 0], tokens[:, first:].mean(dim=1)], dim=1)
+
+
+def pooled_map(backbone: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """The mean over positions of the last feature map, as the model pools it, N × width."""
+    pooled: torch.Tensor = backbone(pixel_values=pixels).pooler_output
+    return pooled.flatten(1)
+
+
+def _vit(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
+    return class_token_resized if resized else class_token, int(config.hidden_size)
+
+
+def _dinov2(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
+    return class_and_mean_token, 2 * int(config.hidden_size)
+
+
+def _convolutional(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
+    return pooled_map, int(config.hidden_sizes[-1])
+
+
+def _clip(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:
+    if VISUAL_PROJECTION not in checkpoint:
+        return ClipFeatures(None, resized=resized), int(config.hidden_size)
+    projection = checkpoint[VISUAL_PROJECTION].float()
+    if projection.ndim != 2 or projection.shape[1] != config.hidden_size:
+        raise UserError(
+            f"{checkpoint.path}: {VISUAL_PROJECTION!r} has shape {tuple(projection.shape)}, which does not fit "
+            f"a class token of {config.hidden_size}"
+        )
+    check_finite({VISUAL_PROJECTION: projection}, str(checkpoint.path))
+    return ClipFeatures(projection, resized=resized), len(projection)
+
+
+_CLIP_VISION = Family("CLIPVisionModel", _clip, normalization=_CLIP, classifier="")
+
+FAMILIES: Mapping[str, Family] = {
+    "clip": _CLIP_VISION,
+    "clip_vision_model": _CLIP_VISION,
+    "vit": Family("ViTModel", _vit, {"add_pooling_layer": False}, Normalization()),
+    "deit": Family("DeiTModel", _vit, {"add_pooling_layer": False}),
+    "dinov2": Family("Dinov2Model", _dinov2, any_size=True),
+    "dinov2_with_registers": Family("Dinov2WithRegistersModel", _dinov2, any_size=True),
+    "convnext": Family("ConvNextModel", _convolutional, patches=False, any_size=True),
+    "convnextv2": Family("ConvNextV2Model", _convolutional, patches=False, any_size=True),
+    "resnet": Family("ResNetModel", _convolutional, patches=False, any_size=True, classifier="classifier.1"),
+}
+"""By ``model_type`` in ``config.json``."""
+
+
+def family_of(who: str, config: Mapping[str, Any]) -> Family:
+    """The family of the model that a ``config.json`` describes.
+
+    Raises:
+        UserError: it is none of :data:`FAMILIES`.
+    """
+    kind = str(config.get("model_type"))
+    if kind not in FAMILIES:
+        supported = ", ".join(repr(name) for name in sorted(FAMILIES))
+        raise UserError(
+            f"{who}: model_type is {kind!r}; supported here: {supported}; others as package.module:factory"
+        )
+    return FAMILIES[kind]
+
+
+def load(who: str, folder: Path, *, image_size: int | None = None) -> Encoder:
+    """The encoder in a folder that transformers saved.
+
+    Args:
+        who: how messages begin.
+        folder: with ``config.json`` and weights.
+        image_size: see :func:`mergerisk.load_encoder`.
+
+    Raises:
+        UserError: see :func:`mergerisk.load_encoder`.
+    """
+    family = family_of(who, read_json(folder / CONFIG))
+    try:
+        checkpoint = Checkpoint(folder)  # refuses pickles, and files that are cut short
+    except UserError as error:
+        raise UserError(f"{who}: cannot be loaded: {error}") from error
+    file, pixels = folder / PREPROCESSOR, read_preprocessor(folder)
+    normalization = parse_normalization(file, pixels, family.normalization)
+    model = from_folder(who, folder, family.model, **family.options)
+    native = getattr(model.config, "image_size", None)
+    usual = (pretrained_side(file, pixels) if family.any_size else None) or _square(who, native) or _USUAL
+    size = usual if image_size is None else image_size
+    _check_size(who, size, family, model.config)
+    features, width = family.features(model.config, checkpoint, size != native)
+    encoder = Encoder(
+        model,
+        width=width,
+        image_size=size,
+        mean=normalization.mean,
+        std=normalization.std,
+        features=features,
+    )
+    check_finite(encoder.state(), who)
+    return encoder.requires_grad_(False).eval()
+
+
+def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> Any:
+    """A model of one of transformers' classes, float32, with all of its tensors from the folder's checkpoint.
+
+    Raises:
+        UserError: it cannot be loaded, or tensors are missing or have other shapes; ``who`` begins the message.
+    """
+    import transformers
+
+    kind: Any = getattr(transformers, architecture)
+    try:
+        with quiet_transformers():
+            loaded: Any = kind.from_pretrained(
+                folder,
+                config=kind.config_class.from_pretrained(folder, local_files_only=True),
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # said below in one line
+                **options,
+            )
+    except Exception as error:  # whatever a configuration makes its model's code do
+        raise UserError(f"{who}: cannot be loaded: {described(error)}") from error
+    model, findings = loaded
+    if findings["mismatched_keys"]:
+        name, found, wanted = min(findings["mismatched_keys"])
+        raise UserError(
+            f"{who}: cannot be loaded: tensor {name!r} has shape {tuple(found)}, but {CONFIG} makes it "
+            f"{tuple(wanted)}; the two belong to different models"
+        )
+    if findings["missing_keys"]:
+        raise UserError(f"{who}: the checkpoint lacks tensor {min(findings['missing_keys'])!r}")
+    return model
+
+
+def named_classes(names: Mapping[Any, Any] | None, count: int) -> tuple[str, ...] | None:
+    """The names of ``count`` classes, by number or by number as a text; None where they were never given any."""
+    by_number = {int(number): str(name) for number, name in (names or {}).items()}
+    labels = [by_number.get(number, f"LABEL_{number}") for number in range(count)]
+    return None if labels == [f"LABEL_{number}" for number in range(count)] else tuple(labels)
+
+
+def _square(who: str, size: Any) -> int | None:
+    sides = {int(side) for side in size} if isinstance(size, list | tuple) else {size}
+    if len(sides) > 1:
+        raise UserError(f"{who}: expects images of {' × '.join(map(str, size))} pixels; square ones are supported")
+    return sides.pop()
+
+
+def _check_size(who: str, size: int, family: Family, config: Any) -> None:
+    if family.patches:
+        patch = _square(who, config.patch_size) or 1
+        if size < 1 or size % patch:
+            raise UserError(f"{who}: image_size {size} is no multiple of its patches' {patch} pixels")
+    elif size < _SMALLEST:
+        raise UserError(f"{who}: image_size {size} is below {_SMALLEST}, the smallest that its convolutions take")

@@ -1,0 +1,161 @@
+"""Heads that need no training: of a text tower, or those that a checkpoint brings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from mergerisk.errors import UserError, described
+from mergerisk.models.checkpoints import Checkpoint
+from mergerisk.models.checks import check_finite
+from mergerisk.models.classifier import Head
+from mergerisk.models.families import family_of, from_folder, named_classes
+from mergerisk.models.files import CONFIG, read_json
+from mergerisk.models.loading import LIBRARIES, backbone_folder, quiet_transformers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_TEXT_PROJECTION = "text_projection.weight"
+_SCALE = "logit_scale"
+
+_BATCH = 256
+"""Prompts that are encoded at once."""
+
+
+def zero_shot(
+    name: str,
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    offline: bool = False,
+    device: torch.device | str = "cpu",
+) -> Head:
+    """CLIP's zero-shot classifier as a head on its own image features.
+
+    A class's weight is exp(logit scale) times the normalised mean of the normalised embeddings of its prompts
+    (Radford et al. 2021, arXiv 2103.00020, section 3.1.4); the head normalises features, and has no bias.
+
+    Args:
+        name: a folder or hub repository with a whole CLIP and its tokenizer.
+        class_names: in the order of the labels.
+        templates: prompts with ``{}`` where the class's name belongs; see :mod:`mergerisk.models.templates`.
+            Prompts longer than the text tower's context are cut.
+        offline: take what comes from the hub from the cache only.
+        device: that the text tower runs on; the head is on the CPU.
+
+    Raises:
+        UserError: no class or template, or one without ``{}``; a backbone without a text tower or tokenizer.
+    """
+    if not class_names:
+        raise UserError("zero-shot head: there are no class names")
+    if not templates:
+        raise UserError("zero-shot head: there are no templates")
+    if bad := [template for template in templates if "{}" not in template]:
+        raise UserError(f"zero-shot head: template {bad[0]!r} has no {{}} for the class's name")
+    folder = _transformers_folder(name, offline=offline)
+    checkpoint = Checkpoint(folder)
+    lacking = [tensor for tensor in (_TEXT_PROJECTION, _SCALE) if tensor not in checkpoint]
+    if read_json(folder / CONFIG).get("model_type") != "clip" or lacking:
+        raise UserError(
+            f"{name}: has no text tower{f', no {lacking[0]!r}' if lacking else ''}; zero-shot heads need a whole "
+            "CLIP, with model_type 'clip'"
+        )
+    tower = _text_tower(name, folder).to(device)
+    projection, scale = checkpoint[_TEXT_PROJECTION].float(), checkpoint[_SCALE].float().exp()
+    check_finite({_TEXT_PROJECTION: projection, _SCALE: scale}, name)
+    prompts = [template.replace("{}", class_name) for class_name in class_names for template in templates]
+    embeddings = F.normalize(_encode(name, folder, tower, prompts) @ projection.T, dim=-1)
+    directions = embeddings.unflatten(0, (len(class_names), len(templates))).mean(dim=1)
+    weight = F.normalize(directions, dim=-1) * scale
+    return Head(weight, torch.zeros(len(weight)), normalize=True)
+
+
+def checkpoint_head(name: str, *, offline: bool = False) -> tuple[Head, tuple[str, ...] | None]:
+    """The linear classifier inside a transformers checkpoint for image classification, on its encoder's features.
+
+    Args:
+        name: a folder or hub repository.
+        offline: take what comes from the hub from the cache only.
+
+    Returns:
+        The head, and its class names in order; None if it names none.
+
+    Raises:
+        UserError: a backbone without such a classifier.
+    """
+    folder = _transformers_folder(name, offline=offline)
+    config = read_json(folder / CONFIG)
+    family = family_of(name, config)
+    if not family.classifier:
+        raise UserError(f"{name}: a CLIP has no classification head of its own; make a zero-shot head")
+    checkpoint = Checkpoint(folder)
+    names = [f"{family.classifier}.{part}" for part in ("weight", "bias")]
+    if lacking := [tensor for tensor in names if tensor not in checkpoint]:
+        raise UserError(
+            f"{name}: the checkpoint has no {lacking[0]!r}; give one for image classification, with one linear "
+            "head, or train a linear probe"
+        )
+    weight, bias = (checkpoint[tensor].float() for tensor in names)
+    if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+        raise UserError(f"{name}: {names[0]!r} has shape {tuple(weight.shape)}, which is no linear layer")
+    check_finite(dict(zip(names, (weight, bias), strict=True)), name)
+    labels = config.get("id2label")
+    return Head(weight, bias), named_classes(labels if isinstance(labels, dict) else None, len(weight))
+
+
+def _transformers_folder(name: str, *, offline: bool) -> Path:
+    library = name.partition(":")[0]
+    if library in LIBRARIES:
+        raise UserError(
+            f"{name}: heads are read from transformers' checkpoints only; train a linear probe instead"
+        )
+    return backbone_folder(name, offline=offline)
+
+
+def _text_tower(name: str, folder: Path) -> Any:
+    tower = from_folder(f"{name}: text tower", folder, "CLIPTextModel")
+    check_finite(tower.state_dict(), name)
+    return tower.requires_grad_(False).eval()
+
+
+def _encode(name: str, folder: Path, tower: Any, prompts: Sequence[str]) -> torch.Tensor:
+    """The token at each prompt's end after the text tower, on the CPU, prompts × width."""
+    from transformers import AutoTokenizer
+
+    if not (folder / "tokenizer.json").is_file() and not all(
+        (folder / file).is_file() for file in ("vocab.json", "merges.txt")
+    ):
+        raise UserError(
+            f"{name}: {folder} has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt; a folder "
+            "from the hub is completed by fetching it once without --offline"
+        )
+    try:
+        with quiet_transformers():
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever its files make the tokenizer's code do
+        raise UserError(f"{name}: its tokenizer cannot be loaded: {described(error)}") from error
+    ends = []
+    for start in range(0, len(prompts), _BATCH):
+        tokens = tokenizer(
+            list(prompts[start : start + _BATCH]),
+            padding=True,
+            truncation=True,
+            max_length=tower.config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        if int(tokens["input_ids"].max()) >= tower.config.vocab_size:
+            raise UserError(
+                f"{name}: its tokenizer knows more than the text tower's {tower.config.vocab_size} tokens; it "
+                "belongs to another model"
+            )
+        with torch.no_grad():
+            found = tower(
+                input_ids=tokens["input_ids"].to(tower.device),
+                attention_mask=tokens["attention_mask"].to(tower.device),
+            )
+        ends.append(found.pooler_output.cpu())
+    return torch.cat(ends)

@@ -1,0 +1,148 @@
+"""An encoder's tensors, read from a checkpoint that may call them otherwise and hold more than them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mergerisk.errors import UserError
+from mergerisk.models.checkpoints import StoredTensors, TensorSpec, align, tensor_specs
+from mergerisk.models.checks import check_finite, dtype_name
+from mergerisk.models.loading import quiet_transformers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mergerisk.models.checkpoints import Alignment
+    from mergerisk.models.encoder import State
+
+_NO_WEIGHTS = ("position_ids", "mask_token")
+"""Ends of names of tensors that decide no feature: what older versions of transformers saved, and what only
+pretraining uses."""
+
+
+class Renamed(StoredTensors):
+    """Tensors in memory under other names; every access makes a copy.
+
+    Args:
+        state: the tensors.
+        names: their names → others.
+    """
+
+    def __init__(self, state: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> None:
+        self._state = {names.get(name, name): tensor for name, tensor in state.items()}
+        self._specs = tensor_specs(self._state)
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        return self._specs
+
+    def file(self, name: str) -> Path:  # noqa: ARG002  # they come from no file
+        return Path("base")
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._state[name].clone()
+
+
+def names_on_disk(model: Any) -> dict[str, str]:
+    """What a model's ``save_pretrained`` calls its tensors, by the names they have in memory.
+
+    Since version 5 of transformers the two differ for many architectures. They are found by saving the model with
+    every tensor its own number. Nothing is found for a model that has no ``save_pretrained``, or whose tensors are
+    not only renamed.
+    """
+    from safetensors.torch import load_file
+
+    if not hasattr(model, "save_pretrained"):
+        return {}
+    names = list(model.state_dict())
+    numbers = {name: torch.tensor([number]) for number, name in enumerate(names)}
+    try:
+        with quiet_transformers(), tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder, state_dict=numbers)
+            saved = load_file(Path(folder, "model.safetensors"))
+        return {names[int(number)]: name for name, number in saved.items()}
+    except Exception:  # somebody else's code; tensors that were joined or split are no numbers
+        return {}
+
+
+def read_state(
+    reference: Mapping[str, torch.Tensor], on_disk: Mapping[str, str], stored: StoredTensors, where: str
+) -> State:
+    """The tensors of ``reference``, from a checkpoint of its architecture, in its dtypes.
+
+    The checkpoint may use the names on disk or those in memory, and have a prefix more or less, as a model within
+    a larger one has. What it holds beside the reference's tensors, such as a text tower or a classifier, is not
+    read. Tensors are read one by one.
+
+    Args:
+        reference: what is wanted.
+        on_disk: see :func:`names_on_disk`.
+        stored: the checkpoint.
+        where: it is, for messages.
+
+    Raises:
+        UserError: a tensor is missing, has another shape, is no floating tensor where the reference's is one, or
+            holds NaN or infinity; or one belongs to a layer that the reference does not have.
+    """
+    names, alignment = _correspondence(reference, on_disk, stored)
+    _check_nothing_left(names, alignment, stored, where)
+    specs = tensor_specs(reference)
+    for name, own in names.items():
+        _check_spec(own, specs[name], stored.specs.get(own), where)
+    state = {}
+    for name, own in names.items():
+        tensor = stored[own]
+        check_finite({own: tensor}, where)
+        state[name] = tensor.to(specs[name].dtype)
+    return state
+
+
+def _correspondence(
+    reference: Mapping[str, torch.Tensor], on_disk: Mapping[str, str], stored: StoredTensors
+) -> tuple[dict[str, str], Alignment]:
+    """The checkpoint's names by the reference's, and what they have in common."""
+    found = []
+    for naming in (_AS_THEY_ARE, on_disk):
+        called = {name: naming.get(name, name) for name in reference}
+        alignment = align(called.values(), stored.specs.keys())
+        names = {name: alignment(call) for name, call in called.items()}
+        found.append((sum(own in stored for own in names.values()), names, alignment))
+    _, names, alignment = max(found, key=lambda entry: entry[0])
+    return names, alignment
+
+
+def _check_nothing_left(names: Mapping[str, str], alignment: Alignment, stored: StoredTensors, where: str) -> None:
+    """Raises:
+    UserError: a tensor that is not read belongs to one of the modules that are.
+    """
+    wanted = set(names.values())
+    modules = {_first(own.removeprefix(alignment.theirs)) for own in wanted}
+    for name in sorted(stored.specs.keys() - wanted):
+        inside = name.startswith(alignment.theirs) and _first(name.removeprefix(alignment.theirs)) in modules
+        if inside and not name.endswith(_NO_WEIGHTS):
+            raise UserError(f"{where}: tensor {name!r} is not in the base; {_OTHER}")
+
+
+_AS_THEY_ARE: Mapping[str, str] = {}
+
+_OTHER = "this is a checkpoint of another architecture: give one that was fine-tuned from the base"
+
+
+def _check_spec(name: str, wanted: TensorSpec, found: TensorSpec | None, where: str) -> None:
+    if found is None:
+        raise UserError(f"{where}: tensor {name!r} is missing; {_OTHER}")
+    if found.shape != wanted.shape:
+        raise UserError(f"{where}: tensor {name!r} has shape {found.shape}, the base has {wanted.shape}; {_OTHER}")
+    if found.dtype.is_floating_point != wanted.dtype.is_floating_point:
+        raise UserError(
+            f"{where}: tensor {name!r} is {dtype_name(found.dtype)}, the base's is {dtype_name(wanted.dtype)}; "
+            "quantised weights are not read: save them as floats"
+        )
+
+
+def _first(name: str) -> str:
+    return name.partition(".")[0]

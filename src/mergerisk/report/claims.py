@@ -1,0 +1,79 @@
+"""Claims of a study as the report shows them: a sentence, what was found, and the figures behind it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mergerisk.errors import UserError
+from mergerisk.report.formatting import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+FIGURES = (
+    ("test", "test"), ("effect", "effect"), ("interval", "95% interval"), ("p_value", "p"),
+    ("p_adjusted", "p, adjusted"), ("saturated", "saturated cells"),
+)  # fmt: skip
+"""Fields of a claim that have a name of their own on the page, in this order; others follow under theirs."""
+
+HOLDS = {"holds", "supported", "confirmed", "true"}
+FAILS = {"fails", "refuted", "contradicted", "rejected", "false"}
+
+
+@dataclass(frozen=True)
+class ClaimView:
+    """One claim, ready to be laid out.
+
+    Attributes:
+        sentence: what is claimed.
+        verdict: what was found, in the words of whoever tested it.
+        reason: why; may be empty.
+        mark: a sign beside the verdict: ✓ holds, ✗ fails, ○ anything else.
+        figures: (name, text) of what stands behind it.
+    """
+
+    sentence: str
+    verdict: str
+    reason: str
+    mark: str
+    figures: tuple[tuple[str, str], ...]
+
+
+def claim_views(claims: Iterable[Mapping[str, Any]]) -> tuple[ClaimView, ...]:
+    """Plain dicts into what the page and the exports show.
+
+    Raises:
+        UserError: a claim lacks its sentence or its verdict.
+    """
+    return tuple(_view(position, claim) for position, claim in enumerate(claims))
+
+
+def _view(position: int, claim: Mapping[str, Any]) -> ClaimView:
+    lacking = [name for name in ("sentence", "verdict") if not str(claim.get(name) or "").strip()]
+    if lacking:
+        raise UserError(f"claim {position}: has no {' and no '.join(lacking)}; give it one")
+    named = dict(FIGURES)
+    taken = {"sentence", "verdict", "reason", *named}
+    figures = [(label, figure(claim[name])) for name, label in FIGURES if claim.get(name) is not None]
+    figures += [
+        (str(name).replace("_", " "), figure(value))
+        for name, value in claim.items()
+        if name not in taken and value is not None
+    ]
+    verdict = str(claim["verdict"])
+    word = verdict.strip().lower()
+    mark = "✓" if word in HOLDS else "✗" if word in FAILS else "○"
+    return ClaimView(str(claim["sentence"]), verdict, str(claim.get("reason") or ""), mark, tuple(figures))
+
+
+def figure(value: Any) -> str:
+    """A figure in three digits, an interval or list of them in brackets, anything else as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return MISSING if math.isnan(value) else f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(figure(item) for item in value)}]"
+    return str(value)

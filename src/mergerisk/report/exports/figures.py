@@ -1,0 +1,268 @@
+"""The report's pictures for papers, drawn with matplotlib: the same bytes for the same summary and version."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from markupsafe import escape
+
+from mergerisk.report.accuracy import mean_accuracy
+from mergerisk.report.cells import relative_top
+from mergerisk.report.critical_difference import bars, in_words, places
+from mergerisk.report.formatting import budget
+from mergerisk.report.pareto import pareto_front
+from mergerisk.report.risk import compared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from matplotlib.axes import Axes as Plot
+    from matplotlib.figure import Figure
+
+    from mergerisk.report.view import View
+
+COLOURS = ("#0072b2", "#d0540a", "#00825f", "#b0408a", "#8d6b00", "#3a8fc0", "#4b3bb3", "#8f2043")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "d")
+REFERENCE = "#59616b"
+# no name is ever read as mathematics, and text becomes outlines: a picture needs no font
+STYLE: dict[str, Any] = {
+    "text.parse_math": False, "svg.fonttype": "path", "svg.hashsalt": "mergerisk", "font.family": "DejaVu Sans",
+    "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "lines.linewidth": 1.1, "savefig.dpi": 200,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that can be drawn.
+
+    Attributes:
+        name: of its file, without ending.
+        title: what it shows, in a sentence.
+        draw: onto an empty figure.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Figure], None]
+
+
+def pictures(view: View) -> Iterator[Picture]:
+    """Those the summary has figures for; per surrogate, the budget and the attack the report speaks of first."""
+    at = f"ε = {budget(view.epsilon)}"
+    for number, surrogate in enumerate(view.axes.surrogates):
+        means = compared(view.risks.get((surrogate, view.epsilon, "relative"), {}), view.axes, surrogate)
+        # names from outside make no file names
+        tail = f"_{surrogate}" if surrogate.isidentifier() and surrogate.isascii() else f"_surrogate{number}"
+        if means:
+            yield Picture(
+                f"accuracy_against_risk{tail}",
+                f"Clean accuracy against relative ASR of attacks made on {surrogate} at {at}",
+                lambda figure, s=surrogate: _tradeoff(figure, view, s),  # type: ignore[misc]
+            )
+        if (view.cells["surrogate"] == surrogate).any():
+            yield Picture(
+                f"curves{tail}",
+                f"ASR against budget of {view.attack} made on {surrogate}, with 95% bands",
+                lambda figure, s=surrogate: _curves(figure, view, s),  # type: ignore[misc]
+            )
+            yield Picture(
+                f"heat_map{tail}",
+                f"Relative ASR in percent of attacks made on {surrogate} at {at}",
+                lambda figure, s=surrogate: _heat(figure, view, s),  # type: ignore[misc]
+            )
+    ranks = view.summary.critical_difference
+    if ranks is not None:
+        yield Picture("critical_difference", in_words(ranks), lambda figure: _ranks(figure, view))
+
+
+def drawn(picture: Picture, kind: Literal["svg", "png"]) -> bytes:
+    """The picture's file: SVG with title and description, or PNG at 200 dots per inch."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    file = io.BytesIO()
+    with mpl.rc_context(cast("Any", STYLE)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script the font lacks
+        figure = Figure(figsize=(6.5, 4), layout="constrained", facecolor="white")
+        (FigureCanvasSVG if kind == "svg" else FigureCanvasAgg)(figure)
+        picture.draw(figure)
+        metadata: dict[str, Any] = (
+            {"Date": None, "Creator": "mergerisk"} if kind == "svg" else {"Software": "mergerisk"}
+        )
+        figure.savefig(file, format=kind, metadata=metadata, bbox_inches="tight")
+    return _titled(file.getvalue(), picture.title) if kind == "svg" else file.getvalue()
+
+
+def _titled(svg: bytes, title: str) -> bytes:
+    """With the title that a screen reader speaks, as the first thing in the picture."""
+    head, mark, rest = svg.decode().partition("<svg ")
+    attributes, end, body = rest.partition(">")
+    label = f'\n <title id="title">{escape(title)}</title>'
+    return f'{head}{mark}role="img" aria-labelledby="title" {attributes}{end}{label}{body}'.encode(
+        "utf-8", "replace"
+    )
+
+
+def _style_of(view: View, target: str) -> dict[str, Any]:
+    """Colour, mark and dash of a target: no line rests on colour alone."""
+    if target not in view.axes.methods:
+        return {"color": REFERENCE, "marker": ".", "linestyle": ":" if target == "pretrained" else "--"}
+    place = view.axes.methods.index(target)
+    later = place >= len(COLOURS)
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKS[place % len(MARKS)],
+        "linestyle": (0, (5, 2)) if later else "-",
+        "markerfacecolor": "white" if later else COLOURS[place % len(COLOURS)],
+    }
+
+
+def _tradeoff(figure: Figure, view: View, surrogate: str) -> None:
+    plot = figure.subplots()
+    accuracies = mean_accuracy(view.summary.accuracy, view.axes)
+    relative = compared(view.risks[surrogate, view.epsilon, "relative"], view.axes, surrogate)
+    points = {
+        name: (100 * accuracies[name].value, 100 * mean.value)
+        for name, mean in relative.items()
+        if not math.isnan(accuracies[name].value)
+    }
+    for name, (x, y) in points.items():
+        style = _style_of(view, name) | {"linestyle": "none"}
+        a, r = accuracies[name], relative[name]
+        known = [value for value in (a.low, a.high, r.low, r.high) if not math.isnan(value)]
+        bars_ = (
+            {"xerr": [[x - 100 * a.low], [100 * a.high - x]], "yerr": [[y - 100 * r.low], [100 * r.high - y]]}
+            if len(known) == 4
+            else {}
+        )
+        plot.errorbar([x], [y], markersize=5, elinewidth=0.7, label=name, **style, **bars_)  # type: ignore[arg-type]
+    front = [points[name] for name in pareto_front(points)]
+    if len(front) > 1:
+        plot.plot(*zip(*front, strict=True), color=REFERENCE, linestyle=(0, (4, 3)), linewidth=0.9, zorder=0,
+                  label="Pareto front")  # fmt: skip
+    plot.set_xlabel("mean clean accuracy, %")
+    plot.set_ylabel(f"mean relative ASR, %\nattacks made on {surrogate}, ε = {budget(view.epsilon)}")
+    plot.grid(color="#e2e4e7", linewidth=0.5)
+    plot.set_axisbelow(True)
+    plot.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+
+def _curves(figure: Figure, view: View, surrogate: str) -> None:
+    tasks = view.axes.tasks
+    columns = min(4, max(1, len(tasks)))
+    rows = -(-len(tasks) // columns) or 1
+    figure.set_size_inches(2.1 * columns + 0.5, 1.75 * rows + 0.7)
+    plots = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    here = view.cells[(view.cells["surrogate"] == surrogate) & (view.cells["attack"] == view.attack)]
+    for plot, task in zip(plots.flat, tasks, strict=False):
+        _panel(plot, view, here[here["task"] == task], task)
+    for plot in plots.flat[len(tasks) :]:
+        plot.set_visible(False)
+    for column in range(columns):
+        shown = [row for row in range(rows) if row * columns + column < len(tasks)]
+        if shown:
+            plots[shown[-1], column].tick_params(labelbottom=True)
+            plots[shown[-1], column].set_xlabel("ε (/255)")
+    for row in range(rows):
+        plots[row, 0].set_ylabel("ASR, %")
+    lines, labels = plots.flat[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=min(4, len(labels) or 1), frameon=False)
+
+
+def _panel(plot: Plot, view: View, here: Any, task: str) -> None:
+    for target in view.axes.targets:
+        curve = here[here["target"] == target].sort_values("epsilon")
+        steps = [view.axes.epsilons.index(value) for value in curve["epsilon"]]
+        style = _style_of(view, target)
+        plot.plot(steps, 100 * curve["asr"], markersize=2.8, markeredgewidth=0.6, label=target, **style)
+        plot.fill_between(
+            steps, 100 * curve["asr_low"], 100 * curve["asr_high"], color=style["color"], alpha=0.12, linewidth=0
+        )
+    plot.axhline(50, color=REFERENCE, linewidth=0.5, linestyle=":")
+    plot.set_title(_shortened(task, 28), fontsize=8)
+    plot.set_ylim(-2, 102)
+    plot.set_xticks(range(len(view.axes.epsilons)), [f"{255 * value:.3g}" for value in view.axes.epsilons])
+
+
+def _heat(figure: Figure, view: View, surrogate: str) -> None:
+    axes = view.axes
+    columns = [(task, attack) for task in axes.tasks for attack in axes.attacks]
+    here = view.cells[(view.cells["surrogate"] == surrogate) & (view.cells["epsilon"] == view.epsilon)]
+    names = zip(here["target"], here["task"], here["attack"], strict=True)
+    found = dict(zip(names, here["relative_asr"], strict=True))
+    values = 100 * np.array([[found.get((t, *c), math.nan) for c in columns] for t in axes.targets], dtype=float)
+    figure.set_size_inches(max(5.0, 0.21 * len(columns) + 2.2), 0.24 * len(axes.targets) + 1.9)
+    plot = figure.subplots()
+    top = 100 * relative_top(view.cells, axes)
+    image = plot.imshow(np.ma.masked_invalid(values), cmap="magma_r", vmin=0, vmax=top, aspect="auto")
+    if len(columns) <= 60:
+        for (row, column), value in np.ndenumerate(values):
+            if not math.isnan(value):
+                ink = "white" if value > 0.55 * top else "black"
+                plot.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=5, color=ink)
+    plot.set_yticks(range(len(axes.targets)), [_shortened(name, 34) for name in axes.targets])
+    plot.set_xticks(
+        range(len(columns)), [_shortened(attack, 24) for _, attack in columns], rotation=90, fontsize=6
+    )
+    plot.tick_params(length=0)
+    for side in plot.spines.values():
+        side.set_visible(False)
+    for place in range(1, len(axes.tasks)):
+        plot.axvline(place * len(axes.attacks) - 0.5, color="white", linewidth=2.5)
+    above = plot.secondary_xaxis("top")
+    above.set_xticks(
+        [(place + 0.5) * len(axes.attacks) - 0.5 for place in range(len(axes.tasks))],
+        [_shortened(task, 18) for task in axes.tasks],
+    )
+    above.tick_params(length=0)
+    above.spines["top"].set_visible(False)
+    figure.colorbar(image, ax=plot, label="relative ASR, %", pad=0.01, extend="max")
+
+
+def _ranks(figure: Figure, view: View) -> None:
+    found = view.summary.critical_difference
+    assert found is not None
+    placed, drawn_bars = places(found), bars(found)
+    count = len(found.names)
+    rows = max(place.row for place in placed) + 1
+    depth = 0.5 + 0.3 * max((bar.row + 1 for bar in drawn_bars), default=0)
+    figure.set_size_inches(6.5, 1.1 + 0.22 * rows)
+    plot = figure.subplots()
+    margin = 0.06 * (count - 1)
+    plot.set_xlim(1 - margin, count + margin)
+    plot.set_ylim(depth + 0.9 * rows, -2.4)
+    plot.axis("off")
+    plot.plot([1, count], [0, 0], color="black", linewidth=0.8)
+    for rank in range(1, count + 1):
+        plot.plot([rank, rank], [0, -0.25], color="black", linewidth=0.8)
+        plot.text(rank, -0.4, str(rank), ha="center", va="bottom")
+    end = min(1 + found.difference, count)
+    plot.plot([1, 1, 1, end, end, end], [-1.9, -1.6, -1.75, -1.75, -1.6, -1.9], color="black", linewidth=1)
+    plot.text(1, -2.0, f"critical difference {found.difference:.2f}", ha="left", va="bottom")
+    for place in placed:
+        y = depth + 0.9 * place.row
+        edge = 1 - margin if place.left else count + margin
+        plot.plot([place.rank, place.rank, edge], [0, y, y], color=REFERENCE, linewidth=0.7)
+        plot.plot([place.rank], [0], "o", color=COLOURS[0], markersize=3.5)
+        text = f"{_shortened(place.name, 34)} {place.rank:.2f}"
+        plot.annotate(
+            text, (edge, y), xytext=(-4 if place.left else 4, 0), textcoords="offset points",
+            ha="right" if place.left else "left", va="center", annotation_clip=False,
+        )  # fmt: skip
+    for bar in drawn_bars:
+        y = 0.4 + 0.3 * bar.row
+        plot.plot(
+            [bar.low - 0.05, bar.high + 0.05], [y, y], color=COLOURS[0], linewidth=2.5, solid_capstyle="round"
+        )
+
+
+def _shortened(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -1,0 +1,167 @@
+"""The tables of a report as text, before Markdown or LaTeX lays them out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mergerisk.report.accuracy import accuracy_table, mean_accuracy
+from mergerisk.report.claims import claim_views
+from mergerisk.report.epsilon50 import ALL, epsilon50_text
+from mergerisk.report.formatting import MISSING, budget, interval, percent, plural
+from mergerisk.report.pareto import pareto_front
+from mergerisk.report.risk import compared
+
+if TYPE_CHECKING:
+    from mergerisk.report.risk import Mean
+    from mergerisk.report.view import View
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        name: of its file.
+        caption: a sentence, with what its numbers are and how many they rest on.
+        columns: their titles; the first column names the rows, the others hold figures.
+        rows: one text per column.
+        best: (row, column) of figures to be set in bold.
+    """
+
+    name: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    best: frozenset[tuple[int, int]] = frozenset()
+
+
+def tables(view: View) -> tuple[Table, ...]:
+    """Every table that has a row."""
+    found = (
+        methods(view),
+        accuracy(view),
+        by_attack(view),
+        by_task(view),
+        budgets(view),
+        ranks(view),
+        claims(view),
+    )
+    return tuple(table for table in found if table.rows)
+
+
+def methods(view: View) -> Table:
+    """One row per merging method: accuracy, both rates, ε50, and whether any other beats it on both axes."""
+    axes, surrogate, epsilon = view.axes, view.surrogate, view.epsilon
+    accuracies = mean_accuracy(view.summary.accuracy, axes)
+    relative = compared(view.risks.get((surrogate, epsilon, "relative"), {}), axes, surrogate)
+    asr = compared(view.risks.get((surrogate, epsilon, "asr"), {}), axes, surrogate)
+    front = pareto_front({name: (accuracies[name].value, mean.value) for name, mean in relative.items()})
+    names = sorted(asr, key=lambda name: relative[name].value if name in relative else math.inf)
+    rows = []
+    for name in names:
+        median = view.medians.get((surrogate, ALL, ALL, name))
+        rows.append(
+            (
+                name,
+                _mean(accuracies[name]),
+                _mean(asr[name]),
+                _mean(relative[name]) if name in relative else MISSING,
+                epsilon50_text(median.value, axes.epsilons) if median else MISSING,
+                "yes" if name in front else "",
+            )
+        )
+    best = {(0, 3)} if names and names[0] in relative else set()
+    known = [name for name in names if not math.isnan(accuracies[name].value)]
+    if known:
+        best.add((names.index(max(known, key=lambda name: accuracies[name].value)), 1))
+    return Table(
+        "methods",
+        f"Merging methods under attacks made on {surrogate} at ε = {budget(epsilon)}, lowest risk first: means "
+        f"over {plural(len(axes.tasks), 'task')} and {plural(len(axes.attacks), 'attack')}, with 95% intervals.",
+        ("method", "clean accuracy", "ASR", "relative ASR", "median ε50", "Pareto front"),
+        tuple(rows),
+        frozenset(best),
+    )
+
+
+def accuracy(view: View) -> Table:
+    """Clean accuracy by model and task."""
+    found = accuracy_table(view.summary.accuracy, view.axes)
+    rows = tuple((row.model, row.mean.text, *(cell.text for cell in row.cells)) for row in found.rows)
+    best = {
+        (r, c)
+        for r, row in enumerate(found.rows)
+        for c, cell in enumerate((row.mean, *row.cells), start=1)
+        if cell.best
+    }
+    caption = "Clean accuracy on whole test splits; the best merging method of each column in bold."
+    return Table("accuracy", caption, ("model", "mean", *found.tasks), rows, frozenset(best))
+
+
+def by_attack(view: View) -> Table:
+    """Mean relative ASR by target and attack."""
+    return _by(view, "attack", view.axes.attacks)
+
+
+def by_task(view: View) -> Table:
+    """Mean relative ASR by target and task."""
+    return _by(view, "task", view.axes.tasks)
+
+
+def _by(view: View, column: str, names: tuple[str, ...]) -> Table:
+    here = view.cells[
+        (view.cells["surrogate"] == view.surrogate) & (view.cells["epsilon"] == view.epsilon)
+    ].dropna(subset=["relative_asr"])
+    means = here.groupby(["target", column], observed=True)["relative_asr"].mean().to_dict()
+    targets = [name for name in view.axes.targets if any((name, other) in means for other in names)]
+    ranked = [name for name in targets if name in view.axes.methods and name != view.surrogate]
+    best = set()
+    for place, other in enumerate(names, start=1):
+        known = [name for name in ranked if (name, other) in means]
+        if len(known) > 1:
+            best.add((targets.index(min(known, key=lambda name: means[name, other])), place))
+    rows = tuple((name, *(percent(means.get((name, other), math.nan)) for other in names)) for name in targets)
+    over = "tasks" if column == "attack" else "attacks"
+    caption = (
+        f"Relative ASR of attacks made on {view.surrogate} at ε = {budget(view.epsilon)} by {column}, mean over "
+        f"{over}; the lowest merging method of each column in bold."
+    )
+    return Table(f"relative_asr_by_{column}", caption, ("target", *names), rows, frozenset(best))
+
+
+def budgets(view: View) -> Table:
+    """What each budget can show."""
+    rows = tuple(
+        (budget(row.epsilon), percent(row.mean_asr), percent(row.saturated), f"{row.pairs_apart} of {row.pairs}")
+        for row in view.overview
+    )
+    caption = (
+        f"What each budget can show, of attacks made on {view.surrogate}: a cell is saturated when surrogate and "
+        "target are both fooled at least 99% of the time."
+    )
+    return Table("budgets", caption, ("ε", "mean ASR", "saturated cells", "pairs told apart"), rows)
+
+
+def ranks(view: View) -> Table:
+    """Mean ranks, where they were computed."""
+    found = view.summary.critical_difference
+    if found is None:
+        return Table("ranks", "", ("method", "mean rank"), ())
+    order = sorted(zip(found.mean_ranks, found.names, strict=True))
+    caption = f"Mean ranks, 1 being the lowest risk; critical difference {found.difference:.2f}."
+    return Table("ranks", caption, ("method", "mean rank"), tuple((name, f"{rank:.2f}") for rank, name in order))
+
+
+def claims(view: View) -> Table:
+    """What was tested, where anything was."""
+    rows = tuple(
+        (claim.sentence, claim.verdict, "; ".join(f"{name} {text}" for name, text in claim.figures), claim.reason)
+        for claim in claim_views(view.summary.claims)
+    )
+    return Table("claims", "Claims and what the figures say of them.", ("claim", "found", "figures", "why"), rows)
+
+
+def _mean(mean: Mean) -> str:
+    return f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}".rstrip()

@@ -1,0 +1,53 @@
+"""Templates and style shared by every page: escaping is always on."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from mergerisk.report.formatting import budget, count, duration, percent, plural
+
+
+def template(*name: str) -> str:
+    """The text of a package file under ``templates``."""
+    return resources.files("mergerisk.report").joinpath("templates", *name).read_text(encoding="utf-8")
+
+
+def page_style() -> Markup:
+    """The style sheet of every page."""
+    return Markup(template("style.css") + template("print.css"))  # package files, not input
+
+
+def soft_wrap(name: str) -> Markup:
+    """Escape a name and let it break after the marks that registry names are built with."""
+    text = str(escape(name))
+    for mark in ("_", "+"):  # neither occurs in an entity
+        text = text.replace(mark, mark + "<wbr>")
+    return Markup(text)
+
+
+def environment(name: str) -> Environment:
+    """An environment that holds one template, strict about names that it lacks."""
+    made = Environment(
+        loader=DictLoader({name: template(name)}),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.policies["json.dumps_kwargs"] = {
+        "allow_nan": False,
+        "separators": (",", ":"),
+        "sort_keys": False,
+    }
+    made.filters |= {
+        "percent": percent,
+        "budget": budget,
+        "duration": duration,
+        "count": count,
+        "soft_wrap": soft_wrap,
+    }
+    made.globals["plural"] = plural
+    return made

@@ -1,0 +1,81 @@
+"""What page and exports both start from: a summary's tables once they are averaged and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mergerisk.report.cells import average_over_seeds, axes_of, default_epsilon
+from mergerisk.report.epsilon50 import epsilon50_table
+from mergerisk.report.in_short import in_short
+from mergerisk.report.risk import budget_overview, risk_table
+from mergerisk.report.verdict import strongest, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from mergerisk.report.cells import Axes
+    from mergerisk.report.epsilon50 import Epsilon50
+    from mergerisk.report.risk import BudgetOverview, RiskTable
+    from mergerisk.report.summary import Summary
+    from mergerisk.report.verdict import Finding
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A summary and what follows from it.
+
+    Attributes:
+        cells: one row per task, attack, surrogate, target and budget; seeds averaged.
+        medians: ε50 by (surrogate, attack, task, target).
+        risks: means by (surrogate, epsilon, rate).
+        overview: what each budget can show, for ``surrogate``.
+        surrogate: spoken of first: the study's first; empty without one.
+        epsilon: spoken of first, in [0,1] pixel units; NaN without one.
+        attack: spoken of first: the strongest; empty without one.
+    """
+
+    summary: Summary
+    axes: Axes
+    cells: pd.DataFrame
+    medians: Mapping[tuple[str, str, str, str], Epsilon50]
+    risks: RiskTable
+    overview: tuple[BudgetOverview, ...]
+    surrogate: str
+    epsilon: float
+    attack: str
+
+    def findings(self) -> tuple[Finding, ...]:
+        """The cards of the verdict."""
+        accuracy = self.summary.accuracy
+        return verdict(
+            self.cells, self.risks, accuracy, self.medians, self.axes, self.overview, self.surrogate, self.epsilon
+        )
+
+    def in_short(self) -> tuple[str, ...]:
+        """The verdict in a few sentences."""
+        norm = self.summary.run.norm
+        return in_short(self.risks, self.summary.accuracy, self.axes, self.surrogate, self.epsilon, norm)
+
+
+def view_of(summary: Summary) -> View:
+    """Average, compare and choose what is spoken of first."""
+    axes = axes_of(summary)
+    cells = average_over_seeds(summary.results)
+    risks = risk_table(cells, axes)
+    epsilon = default_epsilon(cells, axes)
+    surrogate = axes.surrogates[0] if axes.surrogates else ""
+    hardest = strongest(cells, axes, epsilon, "attack")
+    return View(
+        summary=summary,
+        axes=axes,
+        cells=cells,
+        medians=epsilon50_table(summary.epsilon50, axes),
+        risks=risks,
+        overview=budget_overview(cells, risks, axes, surrogate),
+        surrogate=surrogate,
+        epsilon=epsilon,
+        attack=hardest.name if hardest else next(iter(axes.attacks), ""),
+    )

@@ -1,0 +1,300 @@
+"""Intervals of aggregates: bootstrap over images, seeds and tasks where outcomes are known, else over tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from scipy import stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
+
+    from mergerisk.statistics.designs import Design
+    from mergerisk.statistics.table_set import Tables
+
+TasksAs = Literal["strata", "clusters"]
+Over = Literal["images", "tasks"]
+
+Scalar: TypeAlias = "Callable[[NDArray[np.float64], NDArray[np.intp]], NDArray[np.float64]]"
+"""From a matrix, … × units × treatments, and which of a design's units it holds, to one number per unit; NaN where
+there is none."""
+
+_CHUNK = 40_000_000
+"""Resampled rates in memory at once."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval of an effect.
+
+    Attributes:
+        low: lower end.
+        high: upper end.
+        confidence: coverage aimed at.
+        over: what another study may have drawn anew: ``images`` (of these tasks; with several seeds also
+            those) or ``tasks``.
+        how: how it was made, in words.
+    """
+
+    low: float
+    high: float
+    confidence: float
+    over: Over
+    how: str
+
+    @property
+    def known(self) -> bool:
+        """Whether there is one."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregate:
+    """A mean over units of one number per unit.
+
+    Attributes:
+        design: from settings to units.
+        measure: of the settings, without ``_all``.
+        scalar: from a unit's cells to its number; smooth, as ranks are not: of ranks of noisy rates a bootstrap
+            gives intervals that miss.
+    """
+
+    design: Design
+    measure: str
+    scalar: Scalar
+
+
+@dataclass(frozen=True, eq=False)
+class TaskOutcomes:
+    """What happened at every image of one task.
+
+    Attributes:
+        task: its name.
+        settings: rows of the table of rates.
+        images: indices, rising.
+        present: images × settings: whether the image was attacked.
+        counted: surrogate and target get it right when clean.
+        fooled: the target gets it wrong under attack.
+        surrogate_fooled: the surrogate does.
+    """
+
+    task: str
+    settings: NDArray[np.intp]
+    images: NDArray[np.int64]
+    present: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+    fooled: NDArray[np.bool_]
+    surrogate_fooled: NDArray[np.bool_]
+
+    def kept(self, denominator: str) -> NDArray[np.bool_]:
+        """The images that count, images × settings."""
+        return self.counted if denominator == "both_correct" else self.present
+
+
+def task_outcomes(tables: Tables) -> list[TaskOutcomes]:
+    """Per task, by name; none where only rates are known."""
+    outcomes, codes = tables.outcomes, tables.setting_of
+    if outcomes is None or codes is None:
+        return []
+    label = outcomes["label"].to_numpy()
+    columns = {
+        "counted": (outcomes["surrogate_clean"].to_numpy() == label)
+        & (outcomes["target_clean"].to_numpy() == label),
+        "fooled": outcomes["target_adversarial"].to_numpy() != label,
+        "surrogate_fooled": outcomes["surrogate_adversarial"].to_numpy() != label,
+    }
+    image = outcomes["image"].to_numpy()
+    tasks = tables.rates["task"].to_numpy()
+    task_of = tasks[codes]
+    found = []
+    for task in sorted(set(tasks)):
+        here = np.flatnonzero(task_of == task)
+        settings = np.flatnonzero(tasks == task)
+        images, row = np.unique(image[here], return_inverse=True)
+        column = np.searchsorted(settings, codes[here])
+        arrays = {}
+        for name, values in {"present": np.ones(len(label), dtype=bool), **columns}.items():
+            arrays[name] = np.zeros((len(images), len(settings)), dtype=bool)
+            arrays[name][row, column] = values[here]
+        found.append(TaskOutcomes(str(task), settings, images, **arrays))
+    return found
+
+
+def bootstrap(
+    aggregates: Sequence[Aggregate],
+    outcomes: Sequence[TaskOutcomes],
+    seeds: NDArray[np.int64],
+    *,
+    denominator: str,
+    resamples: int,
+    seed: int,
+    tasks: TasksAs,
+) -> list[NDArray[np.float64]]:
+    """Resampled values of aggregates, the same resamples for all of them.
+
+    Within a task images are drawn with replacement, and an image's outcomes in every setting move together: so
+    pairs stay paired across methods, surrogates, attacks, budgets and seeds. Several seeds are a level above,
+    drawn with replacement for the whole study at once. Tasks are ``strata``, all of which every resample holds
+    (other images of these tasks), or ``clusters``, drawn with replacement too (other tasks; a bootstrap of few
+    clusters is too narrow: Cameron, Gelbach and Miller 2008). Clean accuracies, and orders made from them, stay as
+    measured.
+
+    The draws belong to (seed, task): they depend neither on the order of rows nor on the other tasks.
+
+    Args:
+        aggregates: of what.
+        outcomes: per task.
+        seeds: the study's seed of every row of the table of rates.
+        denominator: ``both_correct`` or ``all``.
+        resamples: how many.
+        seed: of the drawing.
+        tasks: ``strata`` or ``clusters``.
+
+    Returns:
+        Per aggregate ``resamples`` values; NaN where a resample has no unit with a value.
+    """
+    names = sorted(part.task for part in outcomes)
+    different, seed_of = np.unique(seeds, return_inverse=True)
+    times = _draws(resamples, len(different), seed, "seeds")
+    drawn = (
+        _draws(resamples, len(names), seed, "tasks") if tasks == "clusters" else np.ones((resamples, len(names)))
+    )
+    sums = np.zeros((len(aggregates), resamples))
+    counts = np.zeros_like(sums)
+    for position, part in enumerate(sorted(outcomes, key=lambda part: part.task)):
+        pieces = [_of_task(aggregate, part) for aggregate in aggregates]
+        draws = _draws(resamples, len(part.images), seed, "images", part.task)
+        used = draws.astype(np.float32)
+        kept = part.kept(denominator)
+        arrays = [array.astype(np.float32) for array in (kept, kept & part.fooled, kept & part.surrogate_fooled)]
+        step = max(1, _CHUNK // max(1, len(part.settings) * 4))
+        for start in range(0, resamples, step):
+            span = slice(start, start + step)
+            # Counts of images are whole numbers, exact in float32 up to 2²⁴, in whatever order they are added.
+            trials, fooled, own = (np.asarray(used[span] @ array, dtype=np.float64) for array in arrays)
+            weights = times[span][:, seed_of[part.settings]] if len(different) > 1 else None
+            values: dict[str, NDArray[np.float64]] = {}
+            for which, (aggregate, piece) in enumerate(zip(aggregates, pieces, strict=True)):
+                if piece is None:
+                    continue
+                design, units = piece
+                if aggregate.measure not in values:
+                    values[aggregate.measure] = _measure(aggregate.measure, trials, fooled, own)
+                numbers = aggregate.scalar(design.matrix(values[aggregate.measure], weights), units)
+                known = ~np.isnan(numbers)
+                sums[which, span] += drawn[span, position] * np.where(known, numbers, 0).sum(axis=-1)
+                counts[which, span] += drawn[span, position] * known.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return list(sums / counts)
+
+
+def _of_task(aggregate: Aggregate, part: TaskOutcomes) -> tuple[Design, NDArray[np.intp]] | None:
+    """The design of one task's units, on that task's settings."""
+    units = np.flatnonzero(aggregate.design.tasks == part.task)
+    if not len(units):
+        return None
+    design = aggregate.design.select(units)
+    rows = np.searchsorted(part.settings, design.rows)
+    return type(design)(rows, design.starts, design.cells, design.units, design.treatments), units
+
+
+def _measure(
+    name: str, trials: NDArray[np.float64], fooled: NDArray[np.float64], own: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if name == "asr":
+            return fooled / trials
+        if name == "surrogate_asr":
+            return own / trials
+        if name == "relative_asr":
+            return np.where(own > 0, fooled / own, np.nan)
+        if name == "delta_asr":
+            return 100 * (fooled - own) / trials
+    raise ValueError(f"{name} is not resampled")
+
+
+def _draws(resamples: int, items: int, seed: int, *names: str) -> NDArray[np.float64]:
+    """How often each resample draws each item: resamples × items."""
+    digest = hashlib.blake2b("/".join((str(seed), *names)).encode(), digest_size=8).digest()
+    random = np.random.default_rng(int.from_bytes(digest))
+    return random.multinomial(items, np.full(items, 1 / items), resamples).astype(np.float64)
+
+
+def basic_interval(
+    value: float, resampled: NDArray[np.float64], *, confidence: float, over: Over, how: str
+) -> Interval:
+    """The basic bootstrap interval (Davison and Hinkley 1997, equation 5.6): ``value`` minus the middle of what
+    resampling changed.
+
+    Ratios of counts, as relative ASR is, come out too large on few images, and resampling makes them larger once
+    more; an interval of the resampled values themselves would lie too high.
+
+    Returns:
+        NaN where fewer than half of the resamples have a value.
+    """
+    known = resampled[~np.isnan(resampled)]
+    if 2 * len(known) < len(resampled) or not len(known):
+        return Interval(np.nan, np.nan, confidence, over, how)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return Interval(float(2 * value - high), float(2 * value - low), confidence, over, how)
+
+
+@dataclass(frozen=True)
+class ClusterMean:
+    """A mean of numbers that come in clusters.
+
+    Attributes:
+        mean: of all numbers.
+        error: its standard error, between clusters; NaN for one cluster.
+        clusters: how many.
+    """
+
+    mean: float
+    error: float
+    clusters: int
+
+    def interval(self, confidence: float, how: str) -> Interval:
+        """Student's t with clusters − 1 degrees of freedom."""
+        if self.clusters < 2:
+            return Interval(np.nan, np.nan, confidence, "tasks", how)
+        reach = float(stats.t.isf((1 - confidence) / 2, self.clusters - 1)) * self.error
+        return Interval(self.mean - reach, self.mean + reach, confidence, "tasks", how)
+
+    def p_greater(self, against: float) -> float:
+        """One-sided p-value of the mean lying above ``against``; NaN for one cluster."""
+        if self.clusters < 2:
+            return np.nan
+        if self.error == 0:
+            return 0.0 if self.mean > against else 1.0
+        return float(stats.t.sf((self.mean - against) / self.error, self.clusters - 1))
+
+
+def cluster_mean(values: ArrayLike, clusters: Iterable[Any]) -> ClusterMean:
+    """Mean with a standard error that lets numbers of one cluster depend on each other in any way (Liang and Zeger
+    1986, with the factor G / (G − 1)); of clusters of one size it is that of the clusters' means.
+
+    Args:
+        values: numbers, no NaN, at least one.
+        clusters: of each.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    _, code = np.unique(np.asarray(list(clusters), dtype=str), return_inverse=True)
+    mean = float(numbers.mean())
+    totals = np.bincount(code, numbers - mean)
+    g = len(totals)
+    if g < 2:
+        return ClusterMean(mean, np.nan, g)
+    error = np.sqrt(g / (g - 1) * (totals**2).sum()) / len(numbers)
+    return ClusterMean(mean, float(error), g)
+
+
+def seeds_of(rates: pd.DataFrame) -> NDArray[np.int64]:
+    """The study's seed of every setting."""
+    return rates["seed"].to_numpy(dtype=np.int64)

@@ -1,0 +1,80 @@
+"""What claims are judged on, from where a person keeps it: a run's folder, a table, or the poster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from mergerisk.errors import UserError, first_line
+from mergerisk.statistics.poster import poster_tables, with_known_images
+from mergerisk.statistics.table_set import tables_from_outcomes, tables_from_rates
+from mergerisk.yaml_files import read_mapping
+
+if TYPE_CHECKING:
+    from mergerisk.statistics.table_set import Tables
+
+POSTER = "poster"
+OUTCOME_COLUMNS = (
+    "task", "attack", "surrogate", "target", "epsilon", "seed", "steps", "image", "label", "surrogate_clean",
+    "target_clean", "surrogate_adversarial", "target_adversarial",
+)  # fmt: skip
+
+
+def read_tables(source: str | Path) -> Tables:
+    """Tables from a finished run's folder (outcomes per image, or results alone), a CSV or Parquet file of rates,
+    or, by the word ``poster``, the published table that ships with the package.
+
+    Raises:
+        UserError: there is nothing of the kind, or it cannot be read.
+    """
+    path = Path(source)
+    if str(source) == POSTER and not path.exists():
+        return poster_tables()
+    if path.is_dir():
+        return _run(path)
+    if not path.is_file():
+        raise UserError(
+            f"{source}: no such file or folder; give a finished run's folder, a CSV or Parquet file of rates, "
+            f"or the word {POSTER}"
+        )
+    return with_known_images(tables_from_rates(_read(path), source=str(path)))
+
+
+def _run(folder: Path) -> Tables:
+    outcomes, results = folder / "outcomes.parquet", folder / "results.parquet"
+    merges = _merges(folder / "study.yaml")
+    if outcomes.is_file():
+        table = _read(outcomes)
+        lacking = [name for name in OUTCOME_COLUMNS if name not in table.columns]
+        if lacking or table.empty:
+            what = f"lacks the column {lacking[0]}" if lacking else "holds no rows"
+            raise UserError(f"{outcomes}: {what}; run the study again, finished stages are kept")
+        clean = folder / "clean.parquet"
+        whole = _read(clean) if clean.is_file() else None
+        return tables_from_outcomes(table, whole, merges=merges, source=str(folder))
+    if results.is_file():
+        return tables_from_rates(_read(results), merges=merges, source=str(results))
+    raise UserError(
+        f"{folder}: holds neither outcomes.parquet nor results.parquet; make a run with: mergerisk run"
+    )
+
+
+def _merges(study: Path) -> frozenset[str] | None:
+    """Labels of a study's merges; None if that is not known."""
+    if not study.is_file():
+        return None
+    found: list[Any] = read_mapping(study, "a study").get("merging") or []
+    labels = [item.get("label", item.get("method")) if isinstance(item, dict) else item for item in found]
+    return frozenset(str(label) for label in labels) or None
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A CSV or Parquet file."""
+    try:
+        if path.suffix.lower() in {".parquet", ".pq"}:
+            return pd.read_parquet(path)
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:  # parser's and pyarrow's errors are ValueErrors
+        raise UserError(f"{path}: cannot be read as a table: {first_line(error)}") from error

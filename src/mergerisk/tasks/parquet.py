@@ -1,0 +1,313 @@
+"""Images and labels in Parquet files, in the layout of Hugging Face's datasets."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mergerisk.errors import UserError, did_you_mean, first_line, shown_text
+from mergerisk.tasks.arrays import CALIBRATION, TEST, TRAIN
+from mergerisk.tasks.listing import UNSPLIT, Listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from mergerisk.tasks.options import ParquetOptions
+
+_SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-(?P<count>\d{5})(-[0-9a-f]+)?", re.ASCII)
+"""``train-00000-of-00002.parquet``, sometimes with a hash."""
+
+_ROWS = 64
+"""Encoded images in memory at once."""
+
+_BUFFER = 2**20
+"""Bytes read at once; without one, all images of a row group are."""
+
+
+def split_of(file: str) -> str:
+    """The split that a file of a dataset belongs to, by its path in the repository.
+
+    ``train`` for ``data/train-00000-of-00002.parquet``, ``train.parquet`` and ``default/train/0000.parquet``.
+    """
+    path = PurePosixPath(file)
+    shard = _SHARD.fullmatch(path.stem)
+    if shard:
+        return shard["split"]
+    return path.parent.name if path.stem.isdigit() and path.parent.name else path.stem
+
+
+def lacking_shards(files: Iterable[str]) -> list[str]:
+    """Files that must be there, since others say so: those missing of ``…-of-00002``."""
+    known = set(files)
+    lacking = set()
+    for file in known:
+        shard = _SHARD.fullmatch(PurePosixPath(file).stem)
+        if shard and not shard[3]:
+            folder = PurePosixPath(file).parent
+            for number in range(int(shard["count"])):
+                lacking.add((folder / f"{shard['split']}-{number:05d}-of-{shard['count']}.parquet").as_posix())
+    return sorted(lacking - known)
+
+
+def parquet_files(path: Path) -> dict[str, Path]:
+    """Name → file, sorted: the file itself, or those below a folder.
+
+    Raises:
+        UserError: a folder has none.
+    """
+    if path.is_file():
+        return {path.name: path}
+    found = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*.parquet"))}
+    visible = {name: file for name, file in found.items() if not any(p.startswith(".") for p in name.split("/"))}
+    if not visible:
+        raise UserError(f"{path}: no Parquet files")
+    return visible
+
+
+def splits_by_code(splits: Iterable[str], options: ParquetOptions, where: str) -> dict[str, int]:
+    """Which of the splits that there are a task uses, and what for.
+
+    Raises:
+        UserError: one that is asked for is missing, or nothing tells which is the test split.
+    """
+    there = sorted(set(splits))
+    asked = {
+        "train_split": (options.train_split, TRAIN),
+        "test_split": (options.test_split, TEST),
+        "calibration_split": (options.calibration_split, CALIBRATION),
+    }
+    found: dict[str, int] = {}
+    for option, (name, code) in asked.items():
+        if name is None:
+            continue
+        if name not in there:
+            raise UserError(f"{where}: {option}: no split {name!r}{did_you_mean(name, there)}")
+        if name in found:
+            raise UserError(f"{where}: {option}: split {name!r} is used twice")
+        found[name] = code
+    for name, code in (("train", TRAIN), ("test", TEST)):
+        if code not in found.values() and name in there and name not in found:
+            found[name] = code
+    if TEST in found.values():
+        return found
+    if len(there) == 1:
+        return {there[0]: UNSPLIT}
+    if list(found.values()) == [TRAIN]:
+        return dict.fromkeys(found, UNSPLIT)
+    raise UserError(f"{where}: no split 'test' among {', '.join(there)}; say test_split")
+
+
+def list_parquet(
+    files: Mapping[str, Path], codes: Mapping[str, int], options: ParquetOptions, where: str
+) -> Listing:
+    """The images and labels in Parquet files; images are read later, a few rows at a time.
+
+    Args:
+        files: name in the dataset → file.
+        codes: split → its code; files of other splits are left out.
+        options: which columns.
+        where: what messages begin with.
+
+    Raises:
+        UserError: a file cannot be read, a column is missing, or a label is out of range.
+    """
+    used = {name: path for name, path in files.items() if split_of(name) in codes}
+    tables = [_open(name, path, options) for name, path in used.items()]
+    names = _class_names(tables, [codes[split_of(table.name)] for table in tables], where)
+    labels = [_numbers(table, names) for table in tables]
+    counts = [len(part) for part in labels]
+    split = [np.full(count, codes[split_of(table.name)]) for table, count in zip(tables, counts, strict=True)]
+    ends = np.cumsum(counts)
+
+    def name(position: int) -> str:
+        table = int(np.searchsorted(ends, position, side="right"))
+        return f"{tables[table].name}, row {position - int(ends[table]) + counts[table]}"
+
+    def read(positions: NDArray[np.int64]) -> Iterator[bytes | None]:
+        for table, end, count in zip(tables, ends.tolist(), counts, strict=True):
+            within = positions[(positions >= end - count) & (positions < end)] - (end - count)
+            yield from _images(table, within)
+
+    return Listing(where, names, np.concatenate(labels), np.concatenate(split).astype(np.int64), name, read)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A Parquet file and its columns.
+
+    Attributes:
+        name: in the dataset.
+        path: where it is.
+        image: the leaf column that holds images as bytes.
+        label: the column of labels.
+        kind: the type of the labels.
+        class_names: one per integer label, if the file's metadata tells.
+        groups: rows of each row group.
+        values: labels as they are written.
+    """
+
+    name: str
+    path: Path
+    image: str
+    label: str
+    kind: pa.DataType
+    class_names: tuple[str, ...] | None
+    groups: tuple[int, ...]
+    values: pa.ChunkedArray
+
+
+def _open(name: str, path: Path, options: ParquetOptions) -> _Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            features = _features(schema)
+            image = _image_column(path, schema, features, options.image_column)
+            label = _label_column(path, schema, features, options.label_column)
+            nested = pa.types.is_struct(schema.field(image).type)
+            metadata = file.metadata
+            return _Table(
+                name,
+                path,
+                f"{image}.bytes" if nested else image,
+                label,
+                schema.field(label).type,
+                _names_of(features.get(label)),
+                tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)),
+                file.read(columns=[label], use_threads=False).column(label),
+            )
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet: {shown_text(first_line(error))}") from error
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """What Hugging Face's ``datasets`` notes of the columns."""
+    try:
+        noted = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _names_of(feature: Any) -> tuple[str, ...] | None:
+    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    return tuple(map(str, names)) if isinstance(names, list) and names else None
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _is_image(kind.field(index).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _image_column(path: Path, schema: pa.Schema, features: dict[str, Any], asked: str | None) -> str:
+    if asked is not None:
+        _check_column(path, schema, asked, "image_column")
+        if not _is_image(schema.field(asked).type):
+            raise UserError(
+                f"{path}: image_column: {asked!r} holds {schema.field(asked).type}, not encoded images"
+            )
+        return asked
+    able = [name for name in schema.names if _is_image(schema.field(name).type)]
+    noted = [
+        name for name in able if isinstance(features.get(name), dict) and features[name].get("_type") == "Image"
+    ]
+    return _only(path, noted or able, schema, "image_column", "image")
+
+
+def _label_column(path: Path, schema: pa.Schema, features: dict[str, Any], asked: str | None) -> str:
+    if asked is not None:
+        _check_column(path, schema, asked, "label_column")
+        return asked
+    noted = [name for name in schema.names if _names_of(features.get(name)) is not None]
+    return _only(
+        path, noted or [name for name in ("label",) if name in schema.names], schema, "label_column", "label"
+    )
+
+
+def _only(path: Path, found: Sequence[str], schema: pa.Schema, option: str, usual: str) -> str:
+    if usual in found or len(found) == 1:
+        return usual if usual in found else found[0]
+    kind = "several columns could be" if found else "no column is"
+    raise UserError(f"{path}: {kind} the {usual}'s; say {option}, one of: {', '.join(found or schema.names)}")
+
+
+def _check_column(path: Path, schema: pa.Schema, name: str, option: str) -> None:
+    if name not in schema.names:
+        raise UserError(f"{path}: {option}: no column {name!r}{did_you_mean(name, schema.names)}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _class_names(tables: Sequence[_Table], codes: Sequence[int], where: str) -> tuple[str, ...]:
+    for table in tables:
+        if not (_is_text(table.kind) or pa.types.is_integer(table.kind)):
+            raise UserError(
+                f"{table.path}: column {table.label!r} holds {table.kind}; labels are integers or text"
+            )
+        if table.values.null_count:
+            raise UserError(f"{table.path}: column {table.label!r} lacks {table.values.null_count} labels")
+    first = tables[0]
+    for table in tables[1:]:
+        if table.class_names != first.class_names or _is_text(table.kind) != _is_text(first.kind):
+            raise UserError(f"{where}: {table.name} has other classes than {first.name}")
+    if first.class_names is not None and not _is_text(first.kind):
+        return first.class_names
+    found: dict[int, set[Any]] = {}
+    for table, code in zip(tables, codes, strict=True):
+        found.setdefault(code, set()).update(table.values.unique().to_pylist())
+    every = set().union(*found.values())
+    if _is_text(first.kind):
+        for code, name in ((TRAIN, "training"), (TEST, "test")):
+            stray = sorted(every - found.get(code, every))
+            if stray:
+                raise UserError(f"{where}: class {stray[0]!r} has no {name} images; every split needs all classes")
+        return tuple(sorted(every))
+    return tuple(str(number) for number in range(max(every, default=-1) + 1))
+
+
+def _numbers(table: _Table, names: Sequence[str]) -> NDArray[np.int64]:
+    if _is_text(table.kind):
+        numbers = {name: label for label, name in enumerate(names)}
+        return np.array([numbers[value] for value in table.values.to_pylist()], dtype=np.int64)
+    labels: NDArray[np.int64] = table.values.to_numpy().astype(np.int64)
+    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
+    if len(outside):
+        row = int(outside[0])
+        raise UserError(
+            f"{table.path}: row {row}: label {labels[row]} is out of range; labels are 0 to {len(names) - 1}"
+        )
+    return labels
+
+
+def _images(table: _Table, rows: NDArray[np.int64]) -> Iterator[bytes | None]:
+    """The encoded images in rising rows of a file; row groups without any of them are passed over."""
+    ends = np.cumsum(table.groups)
+    groups = [g for g, end in enumerate(ends.tolist()) if ((rows >= end - table.groups[g]) & (rows < end)).any()]
+    starts = {group: int(ends[group]) - table.groups[group] for group in groups}
+    try:
+        with pq.ParquetFile(table.path, buffer_size=_BUFFER, pre_buffer=False) as file:
+            for group in groups:
+                start = starts[group]
+                for batch in file.iter_batches(_ROWS, [group], [table.image], use_threads=False):
+                    column = batch.column(0)
+                    leaf = column.field("bytes") if pa.types.is_struct(column.type) else column
+                    within = rows[(rows >= start) & (rows < start + len(leaf))] - start
+                    for row in within.tolist():
+                        # A null struct's own field may be anything.
+                        yield leaf[row].as_py() if column[row].is_valid else None
+                    start += len(leaf)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{table.path}: cannot be read as Parquet: {shown_text(first_line(error))}") from error

@@ -1,0 +1,140 @@
+"""Whole audits, as a release pipeline runs them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import yaml
+
+import mergerisk as mr
+from mergerisk.audit import audit, load_audit
+from mergerisk.errors import UserError
+from tests.cli.test_cli import call
+from tests.tiny import arrays, save_tiny_models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AUDIT: dict[str, Any] = {
+    "name": "tiny",
+    "ingredients": {"blobs": "public.safetensors", "foreign": "released.safetensors"},
+    "merged": "released.safetensors",
+    "candidates": ["weight_averaging"],
+    "images": "blobs.npz",
+    "heads": {"from": "linear_probe"},
+    "scenarios": ["ingredients", "pretrained", "merged"],
+    "attacks": ["fgsm"],
+    "budgets": {"epsilon": ["8/255", "32/255"]},
+    "images_per_task": 9,
+}
+
+
+@pytest.fixture(scope="module")
+def material(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_tiny_models(tmp_path_factory.mktemp("audit"), tiny_vit)
+    np.savez(folder / "blobs.npz", **arrays("blobs"))
+    (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT | {"base": str(tiny_vit)}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(material: Path) -> Path:
+    audit(material / "audit.yaml", material / "out")
+    return material / "out"
+
+
+def test_an_audit_leaves_a_page_a_card_and_json(finished: Path) -> None:
+    found = json.loads((finished / "audit.json").read_text())
+    assert found["schema_version"] == 1
+    assert [model["name"] for model in found["models"]] == ["merged", "weight_averaging"]
+    assert found["released"] == "merged"
+    assert found["surrogates"] == ["expert/blobs", "foreign", "pretrained", "merged", "weight_averaging"]
+    assert found["failed"] is False
+    readings = found["models"][0]["readings"]
+    assert len(readings) == 5 * 2
+    assert [r["surrogate"] for r in readings if r["white_box"]] == ["merged"] * 2
+    card = (finished / "audit.md").read_text()
+    assert card.startswith("## Adversarial transfer risk")
+    assert "<svg" in (finished / "audit.html").read_text()
+    assert (finished / "report.html").is_file()
+
+
+def test_the_same_figures_as_the_study_behind_it(finished: Path) -> None:
+    found = json.loads((finished / "audit.json").read_text())
+    results = mr.write_report(finished).rates
+    for reading in found["models"][0]["readings"]:
+        row = results[
+            (results["surrogate"] == reading["surrogate"])
+            & (results["target"] == "merged")
+            & np.isclose(results["epsilon"], reading["epsilon"])
+        ].iloc[0]
+        for name in ("asr", "asr_low", "asr_high", "asr_all", "images_both_correct"):
+            assert reading[name] == pytest.approx(row[name])
+
+
+def test_a_failed_gate_exits_with_3_and_a_passed_one_with_0(
+    capsys: pytest.CaptureFixture[str], material: Path, finished: Path
+) -> None:
+    file = material / "audit.yaml"
+    code, out, err = call(capsys, "audit", file, "--out", finished, "--fail-if", "clean_accuracy < 0")
+    assert code == 0, err
+    assert "gate passed: clean_accuracy < 0" in out
+    assert "audit.html" in out
+    code, out, err = call(capsys, "audit", file, "--out", finished, "--fail-if", "clean_accuracy >= 0")
+    assert code == 3, err
+    assert "gate FAILED: clean_accuracy >= 0" in out
+    assert json.loads((finished / "audit.json").read_text())["failed"] is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"merged": None, "candidates": []}, "merged, candidates: give the model to be released"),
+        ({"ingredients": {}}, "ingredients: "),
+        ({"images": "nowhere.npz"}, "nowhere.npz"),
+        ({"scenarios": ["insider"]}, "scenarios[0]: input should be"),
+        ({"outsider": {"seed": 1}}, "outsider: not among the scenarios; add it there"),
+        ({"fail_if": "asr > 2/0"}, "gate 'asr > 2/0'"),
+        ({"fail_if": "asr > 0.1 at 5/255"}, "no such budget is measured"),
+        ({"candidates": ["adamerging"]}, "adamerging reads images of every ingredient's task"),
+        ({"candidates": ["tie"]}, "unknown merging method 'tie' (did you mean 'ties'?)"),
+        ({"merge": "x"}, "merge: unknown field (did you mean 'merged'?)"),
+        ({"merged": "nowhere.safetensors"}, "targets: merged: "),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(
+    capsys: pytest.CaptureFixture[str], material: Path, tiny_vit: Path, changes: dict[str, Any], message: str
+) -> None:
+    content = {
+        key: value for key, value in (AUDIT | {"base": str(tiny_vit)} | changes).items() if value is not None
+    }
+    file = material / "wrong.yaml"
+    file.write_text(yaml.safe_dump(content))
+    code, _, err = call(capsys, "audit", file, "--out", material / "wrong")
+    assert code == 2, err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_an_attacked_task_needs_no_expert_of_its_own(material: Path) -> None:
+    asked = load_audit(material / "audit.yaml").model_copy(update={"ingredients": {"foreign": "x", "other": "y"}})
+    study = asked.to_study()
+    assert study.with_expert == ()
+    assert study.merged_names == ("foreign", "other")
+    with pytest.raises(UserError, match="has parts for single tasks"):
+        asked.model_copy(
+            update={
+                "candidates": mr.Study.model_validate(
+                    {
+                        "backbone": "x",
+                        "tasks": ["digits"],
+                        "merging": ["emr"],
+                        "attacks": ["fgsm"],
+                        "budgets": {"epsilon": [0.1]},
+                    }
+                ).merging
+            }
+        ).to_study()

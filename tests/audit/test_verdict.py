@@ -1,0 +1,213 @@
+"""Verdicts on outcomes that were written down by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+from mergerisk.audit import Audit, judge
+from mergerisk.audit.page import to_html
+from mergerisk.audit.readings import read_outcomes
+from mergerisk.audit.verdict import check_gates
+from mergerisk.audit.writing import to_json, to_markdown, to_text
+from mergerisk.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mergerisk.audit import Verdict
+
+EPSILONS = (1 / 255, 2 / 255)
+
+
+def rows(
+    target: str, surrogate: str, attack: str, fooled: Mapping[float, int], *, images: int = 100, wrong: int = 0
+) -> list[dict[str, Any]]:
+    """At each budget the first so many images fool the target; the surrogate is fooled on the first half. ``wrong``
+    images at the end are wrong when clean."""
+    return [
+        {
+            "task": "t",
+            "attack": attack,
+            "surrogate": surrogate,
+            "target": target,
+            "epsilon": epsilon,
+            "seed": 0,
+            "image": image,
+            "label": 0,
+            "surrogate_clean": 0,
+            "target_clean": int(image >= images - wrong),
+            "surrogate_adversarial": int(image < images // 2),
+            "target_adversarial": int(image < count or image >= images - wrong),
+        }
+        for epsilon, count in fooled.items()
+        for image in range(images)
+    ]
+
+
+def outcomes() -> pd.DataFrame:
+    low, high = EPSILONS
+    return pd.DataFrame(
+        [
+            *rows("ties", "a", "weak", {low: 5, high: 10}),
+            *rows("ties", "a", "strong", {low: 40, high: 80}),
+            *rows("ties", "pretrained", "weak", {low: 1, high: 4}),
+            *rows("ties", "pretrained", "strong", {low: 2, high: 3}),
+            *rows("ties", "ties", "strong", {low: 90, high: 100}),
+            *rows("average", "a", "strong", {low: 30, high: 70}, wrong=20),
+            *rows("average", "a", "weak", {low: 3, high: 7}, wrong=20),
+            *rows("average", "pretrained", "strong", {low: 3, high: 6}),
+            *rows("average", "pretrained", "weak", {low: 3, high: 6}),
+        ]
+    )
+
+
+def accuracy(**shares: float) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "task": "t",
+                "model": model,
+                "seed": 0,
+                "images": 100,
+                "accuracy": a,
+                "low": a - 0.05,
+                "high": a + 0.05,
+            }
+            for model, a in shares.items()
+        ]
+    )
+
+
+def audit(**changes: Any) -> Audit:
+    content: dict[str, Any] = {
+        "base": "starter-vit",
+        "ingredients": {"a": "a.safetensors"},
+        "candidates": ["ties", {"method": "weight_averaging", "label": "average"}],
+        "images": {"t": "digits"},
+        "attacks": [{"attack": "fgsm", "label": "weak"}, {"attack": "mi_fgsm", "label": "strong"}],
+        "budgets": {"epsilon": list(EPSILONS)},
+    }
+    return Audit(**content | changes)
+
+
+def verdict(*gates: str, ties: float = 0.8, average: float = 0.8, **changes: Any) -> Verdict:
+    return judge(audit(fail_if=gates, **changes), outcomes(), accuracy(ties=ties, average=average))
+
+
+def test_a_reading_takes_the_strongest_attack_and_both_denominators() -> None:
+    readings, curves = read_outcomes(outcomes(), ["ties", "average"])
+    found = {(r.model, r.surrogate, r.epsilon): r for r in readings}
+    ties = found["ties", "a", EPSILONS[0]]
+    assert (ties.attack, ties.asr, ties.asr_all, ties.surrogate_asr) == ("strong", 0.4, 0.4, 0.5)
+    assert ties.relative_asr == pytest.approx(0.8)
+    assert ties.relative_asr_low < 0.8 < ties.relative_asr_high
+    assert ties.delta_asr == pytest.approx(-10)
+    assert found["ties", "pretrained", EPSILONS[1]].attack == "weak"
+    average = found["average", "a", EPSILONS[1]]
+    # 20 of 100 are wrong when clean: they count in asr_all only.
+    assert (average.images, average.images_both_correct) == (100, 80)
+    assert (average.asr, average.asr_all) == (70 / 80, 0.9)
+    assert found["ties", "ties", EPSILONS[0]].white_box
+    curve = next(curve for curve in curves if (curve.model, curve.surrogate) == ("ties", "a"))
+    assert (curve.attack, curve.epsilon50.status) == ("strong", "measured")
+    # Log-linear between 40 % and 80 %: a quarter of the way to one half.
+    assert curve.epsilon50.value == pytest.approx(EPSILONS[0] * 2**0.25)
+
+
+def test_models_are_compared_where_half_of_the_images_fall_and_white_boxes_do_not_count() -> None:
+    found = verdict()
+    assert found.reference_epsilon == EPSILONS[1]
+    worst = found.model("ties").worst
+    assert worst is not None
+    assert (worst.surrogate, worst.asr) == ("a", 0.8)
+    assert found.images == 100
+
+
+@pytest.mark.parametrize(
+    ("ties", "average", "tolerance", "recommended", "as_safe"),
+    [
+        (0.8, 0.8, 0.0, "ties", ("average",)),
+        (0.8, 0.7, 0.02, "ties", ()),
+        (0.7, 0.8, 0.02, "average", ()),
+        (0.7, 0.8, 0.15, "ties", ("average",)),
+    ],
+)
+def test_the_safest_of_those_that_are_accurate_enough(
+    ties: float, average: float, tolerance: float, recommended: str, as_safe: tuple[str, ...]
+) -> None:
+    found = verdict(ties=ties, average=average, accuracy_tolerance=tolerance)
+    assert (found.recommended, found.as_safe) == (recommended, as_safe)
+
+
+@pytest.mark.parametrize(
+    ("gate", "failed", "detail"),
+    [
+        ("relative_asr > 0.9 at 2/255", True, "relative_asr is 1.600 from a at 2/255 (strong)"),
+        ("relative_asr > 1.7", False, "relative_asr is 1.600 from a"),
+        ("asr > 0.5 at 1/255", False, "asr is 0.400 from a at 1/255"),
+        ("asr > 0.05 from pretrained", False, "asr is 0.040 from pretrained at 2/255 (weak)"),
+        ("asr >= 1 from ties", True, "asr is 1.000 from ties at 2/255"),
+        ("asr > 0.85 on average", True, "asr is 0.875 from a at 2/255"),
+        ("epsilon50 < 1/255", False, "epsilon50 is 1.19/255 from a (strong)"),
+        ("epsilon50 < 1.5/255", True, "epsilon50 is 1.19/255 from a (strong)"),
+        ("clean_accuracy < 90%", True, "clean_accuracy is 0.800"),
+        ("delta_asr > 40", False, "delta_asr is 30.0 points from a at 2/255"),
+    ],
+)
+def test_gates(gate: str, failed: bool, detail: str) -> None:
+    found = verdict(gate)
+    (result,) = found.gates
+    assert (result.failed, found.failed) == (failed, failed)
+    assert detail in result.detail
+
+
+def test_nothing_measured_fails_a_gate() -> None:
+    """A pipeline must not pass because no image was classified correctly."""
+    blind = outcomes().assign(target_clean=1)
+    found = judge(audit(fail_if=["asr > 0.99"]), blind, accuracy(ties=0.5, average=0.5))
+    assert found.failed
+    assert found.recommended is None
+    assert "nothing can be said" in to_text(found)
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
+    [
+        ("asr > 0.5 at 3/255", "no such budget is measured; budgets.epsilon has 1/255, 2/255"),
+        ("asr > 0.5 from b", "no surrogate 'b'"),
+        ("asr > 0.5 on tie", "no model 'tie' (did you mean 'ties'?)"),
+    ],
+)
+def test_gates_on_what_is_not_measured_are_refused_before_anything_runs(gate: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_gates(audit(fail_if=[gate]), ["a", "pretrained"])
+    assert message in str(caught.value)
+
+
+def test_every_rendering_says_the_same() -> None:
+    found = verdict("relative_asr > 0.9 at 2/255")
+    sentence = "attacks made on a fool ties on 80% of images, more often than the surrogate itself"
+    for text in (to_text(found), to_markdown(found), to_html(found), to_json(found)):
+        assert sentence in text
+        assert "average cannot be told from it" in text
+    assert "gate FAILED: relative_asr > 0.9 at 2/255" in to_text(found)
+    assert "Not to be released" in to_html(found)
+    assert math.isclose(found.subject.clean_accuracy.value, 0.8)
+
+
+def test_names_from_outside_stay_text() -> None:
+    evil = '<img src=x onerror="alert(1)">|`*'
+    found = judge(
+        audit(ingredients={evil: "a.safetensors"}),
+        outcomes().replace({"surrogate": {"a": evil}}),
+        accuracy(ties=0.8, average=0.8),
+    )
+    page, card = to_html(found), to_markdown(found)
+    assert "<img" not in page
+    assert "&lt;img src=x" in page
+    table = [line for line in card.splitlines() if line.startswith("|")]
+    assert all(line.replace("\\|", "").count("|") == len(EPSILONS) + 3 for line in table[:4])

@@ -1,0 +1,128 @@
+"""The verdict's sentences, the Pareto front, claims and the critical-difference picture."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+
+from mergerisk.errors import UserError
+from mergerisk.report import CriticalDifference, render_html
+from mergerisk.report.claims import claim_views
+from mergerisk.report.critical_difference import bars, critical_difference_svg, in_words, places
+from mergerisk.report.pareto import pareto_front
+from mergerisk.report.view import view_of
+
+from .synthetic import result_row, summary
+from .test_report_page import HOSTILE, read
+from .test_report_views import pair, tiny
+
+
+def test_front_holds_those_that_nobody_beats_on_both() -> None:
+    points = {
+        "safe": (0.7, 0.2), "middle": (0.8, 0.4), "beaten": (0.75, 0.4), "sharp": (0.9, 0.6), "twin": (0.9, 0.6),
+        "worst": (0.6, 0.9), "unknown": (math.nan, 0.0),
+    }  # fmt: skip
+    assert pareto_front(points) == ("safe", "middle", "sharp", "twin")
+    assert pareto_front({}) == ()
+
+
+def test_in_short_says_who_leads_and_what_it_costs() -> None:
+    # dare is more accurate (0.9 against 0.7), ties passes on less
+    rows = [*pair("digits", 0.2, 0.6), *pair("letters", 0.2, 0.6)]
+    text = " ".join(view_of(tiny(rows)).in_short())
+    assert "changes each pixel by up to 4/255 fools the merged models on 40%" in text
+    assert "from 20% (ties) to 60% (dare)" in text
+    assert "no other interval reaches its own" in text
+    assert "no method beats ties and dare on both at once" in text
+
+
+def test_in_short_claims_no_lead_that_intervals_do_not_bear_out() -> None:
+    text = " ".join(view_of(tiny([*pair("digits", 0.40, 0.41), *pair("letters", 0.40, 0.41)])).in_short())
+    assert "No method stands out as safest" in text
+    alone = " ".join(view_of(tiny([result_row()])).in_short())
+    assert "stands out" not in alone
+    assert "fools ties on 40%" in alone
+
+
+RANKS = CriticalDifference(
+    ("a", "b", "c", "d", "e"), (1.2, 4.6, 2.4, 3.0, 3.8), 1.5, (("a", "c"), ("c", "d", "e"), ("e", "b"), ("b",))
+)
+
+
+def test_names_go_down_both_sides_of_the_axis_without_crossing() -> None:
+    found = {place.name: (place.left, place.row) for place in places(RANKS)}
+    # best first on the left, worst first on the right: lines nest and do not cross
+    assert found == {"a": (True, 0), "c": (True, 1), "d": (True, 2), "b": (False, 0), "e": (False, 1)}
+
+
+def test_bars_that_touch_lie_on_different_rows() -> None:
+    drawn = bars(RANKS)
+    assert [(bar.low, bar.high) for bar in drawn] == [(1.2, 2.4), (2.4, 3.8), (3.8, 4.6)]
+    assert [bar.row for bar in drawn] == [0, 1, 0]
+
+
+def test_picture_is_to_scale_and_tells_itself() -> None:
+    picture = ET.fromstring(str(critical_difference_svg(RANKS)))
+    circles = [float(node.get("cx", "nan")) for node in picture.iter("circle")]
+    unit = (max(circles) - min(circles)) / (4.6 - 1.2)
+    (scale,) = [node.get("d", "") for node in picture.iter("path") if node.get("class") == "cd-ink"]
+    left, right = float(scale.split("M")[1].split(",")[0]), float(scale.split("H")[1].split("M")[0])
+    assert right - left == pytest.approx(1.5 * unit, abs=0.2)
+    assert [node.tag for node in picture][:2] == ["title", "desc"]
+    assert "not told apart: a, c; c, d, e; e, b" in in_words(RANKS)
+
+
+def test_names_in_the_picture_are_escaped() -> None:
+    hostile = CriticalDifference((HOSTILE, "b"), (1.0, 2.0), 0.5, ())
+    picture = str(critical_difference_svg(hostile))
+    assert "<script" not in picture
+    assert ET.fromstring(picture).find("desc") is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"names": ("a", "a", "c", "d", "e")}, "different names"),
+        ({"mean_ranks": (1.0, 2.0)}, "2 ranks"),
+        ({"mean_ranks": (0.5, 2, 3, 4, 5)}, r"\[1, 5\]"),
+        ({"difference": math.nan}, "0 or more"),
+        ({"cliques": (("a", "z"),)}, "'z'"),
+    ],
+)
+def test_ranks_that_make_no_sense_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        replace(RANKS, **changes)  # type: ignore[arg-type]
+
+
+def test_claims_show_their_figures_in_order_and_the_rest_after() -> None:
+    claim = {
+        "sentence": "s", "verdict": "holds", "reason": None, "blocks": 42, "p_value": 0.000123, "test": "Wilcoxon",
+        "interval": (-0.1234, 0.5), "effect": math.nan, "saturated": False,
+    }  # fmt: skip
+    (view,) = claim_views([claim])
+    assert view.mark == "✓"
+    assert view.figures == (
+        ("test", "Wilcoxon"), ("effect", "–"), ("95% interval", "[-0.123, 0.5]"), ("p", "0.000123"),
+        ("saturated cells", "no"), ("blocks", "42"),
+    )  # fmt: skip
+    marks = [view.mark for view in claim_views([claim | {"verdict": v} for v in ("Refuted", "undecided")])]
+    assert marks == ["✗", "○"]
+
+
+def test_claims_without_a_sentence_are_refused() -> None:
+    with pytest.raises(UserError, match="claim 1: has no sentence and no verdict"):
+        claim_views([{"sentence": "s", "verdict": "v"}, {"reason": "r"}])
+
+
+def test_page_shows_claims_and_ranks_only_where_there_are_any() -> None:
+    plain = summary(examples=0)
+    assert 'id="claims"' not in render_html(plain)
+    page = render_html(replace(plain, claims=({"sentence": "It <b>holds</b>", "verdict": "holds"},)))
+    assert "It <b>holds</b>" in read(page).text
+    assert "Claims, tested" in page
+    page = render_html(replace(plain, critical_difference=RANKS))
+    assert "How the methods rank" in page
+    assert "Claims, tested" not in page

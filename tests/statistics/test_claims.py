@@ -1,0 +1,348 @@
+"""Claims judged: on the poster's table, on made-up studies whose truth is known, and as files people write."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mergerisk.errors import UserError
+from mergerisk.statistics import (
+    BUILT_IN,
+    ExtremeClaim,
+    PairedClaim,
+    RateClaim,
+    Tables,
+    TrendClaim,
+    Verdict,
+    compare_targets,
+    judge,
+    load_claims,
+    parse_claims,
+    poster_tables,
+    rate_table,
+    saturation,
+    tables_from_outcomes,
+    tables_from_rates,
+)
+from tests.statistics.made_up import METHODS, outcomes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHANCES = {"weight_averaging": 0.6, "ties": 0.5, "weight_averaging+surgery": 0.4, "ties+surgery": 0.3}
+ACCURACY = {"weight_averaging": 0.7, "ties": 0.8, "weight_averaging+surgery": 0.9, "ties+surgery": 1.0}
+
+
+@pytest.fixture(scope="module")
+def study() -> Tables:
+    """Surgery lowers ASR, and the more accurate a method, the less it is fooled."""
+    return tables_from_outcomes(outcomes(CHANCES, accuracy=ACCURACY, images=120, shared=0.5))
+
+
+def by_name(verdicts: tuple[Verdict, ...]) -> dict[str, Verdict]:
+    return {verdict.name: verdict for verdict in verdicts}
+
+
+def figures(verdict: Verdict) -> dict[str, str]:
+    return {figure.name: figure.text for figure in verdict.figures}
+
+
+def test_the_posters_figures_and_what_they_establish() -> None:
+    found = by_name(judge(poster_tables()))
+    delta, surgery, surrogate = (found[f"poster_{name}"] for name in ("delta", "surgery", "surrogate"))
+    assert figures(delta)["settings at or below 0"] == "46 of 48"
+    assert delta.effects[0].value == pytest.approx(-14.60, abs=0.005)
+    assert figures(delta)["mean with settings above 0 counted as 0"] == "-14.91 points"
+    assert delta.answer == "supported"
+    assert figures(surgery)["pairs at or below 0"] == "15 of 24"
+    assert surgery.answer == "inconclusive"
+    assert figures(surrogate)["mean difference over all targets, ingredients included"] == "+24.05 points"
+    assert surrogate.answer == "supported"
+    assert found["stronger_more_vulnerable"].reason == "Not tested: the data hold no clean_accuracy."
+    assert all(verdict.intervals[0].over == "tasks" for verdict in (delta, surgery, surrogate))
+    used = poster_tables().rates
+    assert used.groupby("task")["images"].first().to_dict() == {"cars": 8041, "eurosat": 5400, "mnist": 10000}
+
+
+def test_a_known_study_is_judged_as_it_was_made(study: Tables) -> None:
+    found = by_name(judge(study, resamples=300))
+    assert found["stronger_more_vulnerable"].answer == "contradicted"  # made to fall
+    assert found["stronger_more_vulnerable"].effects[0].value == pytest.approx(-0.1 / 0.8, abs=0.03)
+    assert found["stronger_more_vulnerable"].effects[1].value < -0.8
+    assert found["bias_mitigation"].answer == "contradicted"
+    assert found["poster_surgery"].answer == "supported"
+    assert found["poster_surgery"].effects[0].value == pytest.approx(-20, abs=4)
+    assert found["averaging_worst"].answer == "supported"
+    assert found["averaging_worst"].ranks is not None
+    assert found["averaging_worst"].ranks.names[0] == "weight_averaging"
+    assert found["no_robustness"].answer == "contradicted"
+    # Surrogates do not matter to the targets' toughness.
+    assert found["poster_surrogate"].answer == "inconclusive"
+    low, high = (getattr(found["poster_surgery"].intervals[0], end) for end in ("low", "high"))
+    assert low < found["poster_surgery"].effects[0].value < high < 0
+    assert found["poster_surgery"].images is not None
+    assert found["poster_surgery"].images.higher == 0
+
+
+def test_clean_errors_count_in_one_denominator_only() -> None:
+    """The method with more clean errors is no easier to fool, but of all images it gets more wrong."""
+    chances = dict.fromkeys(("ties", "dare"), 0.5)
+    made = outcomes(chances, accuracy={"ties": 0.5, "dare": 1.0}, images=200, shared=0.3, seed=2)
+    claim = PairedClaim(
+        name="ties", sentence="TIES is fooled more.", measure="asr", expect="higher",
+        first={"target": "ties"}, second={"target": "dare"},
+    )  # fmt: skip
+    (verdict,) = judge(tables_from_outcomes(made), [claim])
+    assert verdict.answer == "inconclusive"
+    assert verdict.denominators[0].measure == "asr_all"
+    assert verdict.denominators[0].answer == "supported"
+    assert "by asr_all it is supported" in verdict.cautions
+    (of_all,) = judge(tables_from_outcomes(made), [claim.model_copy(update={"measure": "asr_all"})])
+    assert (of_all.answer, of_all.denominators[0].measure) == ("supported", "asr")
+
+
+def test_saturated_settings_are_marked_and_judged_on_epsilon50() -> None:
+    """At every budget but the smallest both methods are fooled always; their curves cross one half apart."""
+    epsilons = tuple(np.array([0.25, 1, 2, 4, 8, 16]) / 255)
+    rows = [
+        {
+            "task": task, "attack": attack, "surrogate": "expert", "target": target, "epsilon": epsilon,
+            "images": 100, "asr": asr, "surrogate_asr": 1.0,
+        }
+        for task in "abcdefgh" for attack in ("fgsm", "mi_fgsm")
+        for target, rates in (("ties", [0.2, 0.9, 1, 1, 1, 1]), ("dare", [0.1, 0.7, 1, 1, 1, 1]))
+        for epsilon, asr in zip(epsilons, rates, strict=True)
+    ]  # fmt: skip
+    tables = tables_from_rates(pd.DataFrame(rows))
+    claim = PairedClaim(
+        name="ties", sentence="TIES is fooled more.", expect="higher",
+        first={"target": "ties"}, second={"target": "dare"}, where={"epsilon": [1 / 255, 2 / 255, 4 / 255]},
+    )  # fmt: skip
+    (verdict,) = judge(tables, [claim])
+    assert verdict.saturation is not None
+    assert (verdict.saturation.cells, verdict.saturation.saturated) == (96, 64)
+    assert verdict.epsilon50 is not None
+    assert (verdict.epsilon50.units, verdict.epsilon50.answer) == (16, "supported")
+    assert verdict.epsilon50.p_adjusted == pytest.approx(2 * 0.5**16)
+    assert any(text.startswith("mostly saturated") for text in verdict.cautions)
+
+
+def test_saturation_counts_both_ends() -> None:
+    table = pd.DataFrame(
+        {"asr": [1.0, 0.99, 0.98, 0.5, 0.01, 0.0, np.nan], "images_both_correct": [5, 100, 1000, 10, 1000, 3, 0]}
+    )
+    found = saturation(table, "both_correct")
+    assert (found.cells, found.saturated, found.near_zero, found.mostly) == (6, 2, 2, True)
+
+
+def test_censored_curves_are_tied_at_the_ends() -> None:
+    """Above the largest budget nothing is known: pairs that both lie there are ties, not evidence."""
+    rows = [
+        {"task": task, "attack": "fgsm", "surrogate": "expert", "target": target, "epsilon": epsilon, "asr": asr}
+        for task, ties, dare in (("a", 0.1, 0.2), ("b", 0.9, 0.8), ("c", 0.9, 0.1), ("d", 0.9, 0.4))
+        for target, asr in (("ties", ties), ("dare", dare))
+        for epsilon in (0.01, 0.02)
+    ]
+    claim = PairedClaim(
+        name="ties", sentence="TIES is fooled more.", measure="asr", expect="higher",
+        first={"target": "ties"}, second={"target": "dare"},
+    )  # fmt: skip
+    (verdict,) = judge(tables_from_rates(pd.DataFrame(rows)), [claim])
+    assert verdict.epsilon50 is not None
+    assert verdict.epsilon50.effect.name == "share fooled at a smaller budget, of pairs that differ (2 tie)"
+    assert verdict.epsilon50.effect.value == 1
+
+
+def test_blocks_without_a_method_are_left_out_and_said() -> None:
+    made = outcomes(CHANCES, images=30)
+    gone = (made["target"] == "ties") & (made["task"] == "maps")
+    (verdict,) = judge(tables_from_outcomes(made[~gone]), [BUILT_IN[3].model_copy(update={"measures": ("asr",)})])
+    assert (verdict.units, verdict.left_out) == (10, 2)
+    assert "2 of 12 units lack a value and are left out" in verdict.cautions
+
+
+def test_neither_the_order_of_rows_nor_of_claims_matters(study: Tables) -> None:
+    assert study.outcomes is not None
+    shuffled = study.outcomes.sample(frac=1, random_state=1)
+    one = by_name(judge(study, resamples=200, seed=4))
+    two = by_name(judge(tables_from_outcomes(shuffled), BUILT_IN[::-1], resamples=200, seed=4))
+    assert {name: verdict.to_dict() for name, verdict in one.items()} == {
+        name: verdict.to_dict() for name, verdict in two.items()
+    }
+    other = by_name(judge(study, resamples=200, seed=5))
+    assert one["poster_surgery"].intervals[0] != other["poster_surgery"].intervals[0]
+
+
+def test_rates_alone_give_the_same_tests_without_outcomes(study: Tables) -> None:
+    assert study.outcomes is not None
+    rates = rate_table(study.outcomes)
+    lean = by_name(judge(tables_from_rates(rates)))
+    full = by_name(judge(study, resamples=200))
+    for name in ("stronger_more_vulnerable", "bias_mitigation", "poster_surgery"):
+        assert lean[name].p_value == pytest.approx(full[name].p_value)
+        assert lean[name].effects[0].value == pytest.approx(full[name].effects[0].value)
+        assert [interval.over for interval in lean[name].intervals] == ["tasks"]
+        assert [interval.over for interval in full[name].intervals] == ["images", "tasks"]
+
+
+def test_two_targets_on_the_same_images_by_hand() -> None:
+    made = outcomes(
+        {"ties": 0.5, "dare": 0.4},
+        tasks=["a"],
+        attacks=["fgsm"],
+        surrogates=["expert"],
+        epsilons=[0.01],
+        seeds=[0, 1],
+        images=50,
+    )
+    found = compare_targets(tables_from_outcomes(made), "ties", "dare", resamples=100)
+    for seed in (0, 1):
+        ties, dare = (
+            made[(made["target"] == name) & (made["seed"] == seed)]
+            .sort_values("image")["target_adversarial"]
+            .to_numpy()
+            != 0
+            for name in ("ties", "dare")
+        )
+        row = found.settings.set_index("seed").loc[seed]
+        assert (row["images"], row["both"]) == (50, (ties & dare).sum())
+        assert (row["only_first"], row["only_second"]) == ((ties & ~dare).sum(), (dare & ~ties).sum())
+    both = found.settings
+    expected = ((both["only_first"] - both["only_second"]) / 50).mean()
+    assert found.differences["asr"] == pytest.approx(expected)
+
+
+def test_seeds_are_a_level_of_the_bootstrap() -> None:
+    """Seeds that differ widen the interval, though every one has many images."""
+    made = outcomes({"ties": 0.5, "dare": 0.5}, seeds=[0, 1, 2], images=100)
+    same = compare_targets(tables_from_outcomes(made), "ties", "dare").intervals["asr"]
+    made.loc[(made["target"] == "ties") & (made["seed"] == 1), "target_adversarial"] = 2
+    differing = compare_targets(tables_from_outcomes(made), "ties", "dare").intervals["asr"]
+    assert differing.high - differing.low > 3 * (same.high - same.low)
+    assert "seeds" in differing.how
+
+
+def test_equivalence_needs_both_ends() -> None:
+    rows = [
+        {"task": task, "attack": attack, "surrogate": "expert", "target": target, "asr": asr}
+        for i, task in enumerate("abcdef")
+        for j, attack in enumerate("uvw")
+        for target, asr in (("ties", 0.5 + 0.001 * i), ("dare", 0.501 + 0.0007 * j))
+    ]
+    tables = tables_from_rates(pd.DataFrame(rows))
+
+    def judged(margin: float, against: float = 0) -> str:
+        claim = PairedClaim(
+            name="same", sentence="They are the same.", measure="asr", expect="same", margin=margin, against=against,
+            first={"target": "ties"}, second={"target": "dare"},
+        )  # fmt: skip
+        return judge(tables, [claim])[0].answer
+
+    assert judged(0.05) == "supported"
+    assert judged(0.001) == "inconclusive"
+    assert judged(0.05, against=0.2) == "contradicted"
+
+
+def test_stated_orders_and_the_best() -> None:
+    tables = tables_from_outcomes(outcomes(CHANCES, images=120, shared=0.5))
+    rising = TrendClaim(name="rising", sentence="ASR rises.", measure="asr", order=METHODS[::-1])
+    falling = TrendClaim(name="falling", sentence="ASR rises.", measure="asr", order=("ties", "ties+surgery"))
+    best = ExtremeClaim(
+        name="best", sentence="It is the safest.", kind="best", method="ties+surgery", measures=("asr",)
+    )
+    not_best = best.model_copy(update={"name": "not", "method": "ties"})
+    half = RateClaim(name="half", sentence="Below one half.", measure="asr", expect="lower", against=0.9)
+    found = by_name(judge(tables, [rising, falling, best, not_best, half], correction="bh"))
+    assert found["falling"].answer == "contradicted"
+    assert found["best"].answer == "supported"
+    assert found["not"].answer == "contradicted"
+    assert found["half"].answer == "supported"
+    assert found["half"].correction == "bh"
+
+
+def test_clean_accuracies_are_counted_once(study: Tables) -> None:
+    """They are the same under every attack, surrogate and budget: evidence of as many pairs as tasks and methods."""
+    claims = parse_claims(
+        {
+            "claims": [
+                {
+                    "name": "pairs", "sentence": "Surgery is more accurate.", "kind": "paired", "expect": "higher",
+                    "measure": "clean_accuracy", "first": {"correction": "surgery"}, "second": {"correction": "none"},
+                },
+                {"name": "trend", "sentence": "x", "kind": "trend", "measure": "clean_accuracy", "order": METHODS},
+                {"name": "rate", "sentence": "x", "kind": "rate", "measure": "clean_accuracy", "expect": "higher", "against": 0},
+            ]
+        }
+    )  # fmt: skip
+    found = by_name(judge(study, claims, resamples=100))
+    assert {name: verdict.units for name, verdict in found.items()} == {"pairs": 12, "trend": 6, "rate": 24}
+    assert found["pairs"].answer == "supported"
+    assert found["pairs"].effects[0].value == pytest.approx(20, abs=4)
+
+
+def test_results_are_strict_json(study: Tables) -> None:
+    text = json.dumps([verdict.to_dict() for verdict in judge(study, resamples=100)], allow_nan=False)
+    (first, *_) = json.loads(text)
+    assert first["name"] == "no_robustness"
+    assert first["intervals"][0]["over"] == "images"
+
+
+VALID: dict[str, Any] = {
+    "name": "ties", "sentence": "TIES is fooled more.", "kind": "paired", "expect": "higher",
+    "first": {"target": "ties"}, "second": {"target": "dare"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "pair"}, "claims[0].kind: unknown kind 'pair' (did you mean 'paired'?)"),
+        ({"first": {"targt": "ties"}}, "claims[0]: first: unknown column 'targt' (did you mean 'target'?)"),
+        ({"measure": "relative_ars"}, "unknown measure 'relative_ars' (did you mean 'relative_asr'?)"),
+        ({"expct": "higher"}, "claims[0]: expct: unknown field (did you mean 'expect'?)"),
+        ({"expect": "same"}, "needs a margin above 0"),
+        ({"where": {"target_role": "merged"}}, "unknown target_role 'merged' (did you mean 'merge'?)"),
+        ({"where": {"epsilon": "two"}}, "must be a number or a fraction such as 8/255"),
+        ({"first": {"task": "digits"}}, "pairs are of one task"),
+        ({"pair_by": ["attack"]}, "must hold task"),
+        ({"name": None}, "claims[0]: name: "),
+    ],
+)
+def test_mistakes_in_a_file_of_claims(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_claims({"claims": [VALID | changes]})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_in_the_data_is_named_before_anything_is_computed(study: Tables) -> None:
+    for changes, message in (
+        ({"first": {"target": "tiess"}}, "claim 'ties': target 'tiess' is not in the data (did you mean 'ties'?)"),
+        ({"where": {"epsilon": "3/255"}}, "epsilon 3/255 is not in the data (it has: 2/255, 4/255, 8/255)"),
+    ):
+        claims = parse_claims({"claims": [VALID | {"second": {"target": "ties+surgery"}} | changes]})
+        with pytest.raises(UserError) as caught:
+            judge(study, claims)
+        assert message in str(caught.value)
+
+
+def test_a_file_includes_built_in_claims(tmp_path: Path) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(
+        "include: [poster_delta]\nclaims:\n  - {name: low, sentence: Low., kind: rate, measure: asr_all, "
+        "expect: lower, against: 0.9, where: {attack: [FGSM, TI-FGSM]}}\n"
+    )
+    assert [claim.name for claim in load_claims(path)] == ["poster_delta", "low"]
+    found = by_name(judge(poster_tables(), load_claims(path)))
+    assert found["low"].units == 3 * 2 * 2 * 2
+    assert [claim.name for claim in parse_claims({"include": ["all"]})] == [claim.name for claim in BUILT_IN]
+    with pytest.raises(UserError, match="did you mean 'poster_delta'"):
+        parse_claims({"include": ["poster_deltas"]})
+    with pytest.raises(UserError, match="names no claim"):
+        parse_claims({})
+    with pytest.raises(UserError, match="given twice"):
+        parse_claims({"claims": [VALID, VALID]})
