@@ -3,9 +3,9 @@
     python benchmarks/risk_table.py runs/real-small
     python benchmarks/risk_table.py runs/real-small --epsilon 2/255
 
-ASR and relative ASR are of all images of all tasks and attacks together: fooled over counted, and fooled over fooled on
-the surrogate, so that settings in which hardly any image counts weigh little. ε50 is the median over tasks and attacks,
-censored values at the ends.
+ASR and relative ASR are of all images of all tasks and attacks together: fooled over counted, and fooled over
+fooled on the surrogate, so that settings in which hardly any image counts weigh little. ε50 is the median over
+tasks and attacks, censored values at the ends.
 """
 
 from __future__ import annotations
