@@ -13,6 +13,7 @@ from mergerisk.study.preflight import check_material, check_space
 from mergerisk.study.running import needed_bytes
 from mergerisk.study.stages import make_artefact
 from mergerisk.study.workbench import Compute, Workbench
+from tests.models.material import save_classifier
 from tests.tasks.material import write_folder
 from tests.tiny import write_tiny_study
 
@@ -40,3 +41,20 @@ def test_too_little_space_is_said_before_anything_runs(tmp_path: Path, monkeypat
     check_space(tmp_path, 2**30 - 2**26)
     with pytest.raises(UserError, match="1024 MiB free, about 1088 MiB needed; free space, choose another --out"):
         check_space(tmp_path, 2**30)
+
+
+def test_merges_with_batch_norm_read_images(tmp_path: Path) -> None:
+    """Statistics are estimated anew on them, whatever the method reads itself; not where tasks keep their own."""
+    backbone = save_classifier(tmp_path / "resnet", "resnet")
+    path = write_tiny_study(tmp_path, backbone, merging=["weight_averaging", "ties", "emr"], attacks=["fgsm"])
+    study = load_study(path)
+    stages = {stage.label: stage for stage in make_plan(study).stages.values() if stage.kind == "merge"}
+    for method in ("weight_averaging", "ties"):
+        assert stages[f"{method}, seed 0"].parameters["calibration"] == "held_out"
+        assert {"task/stripes", "head/blobs"} <= stages[f"{method}, seed 0"].inputs.keys()
+    assert "calibration" not in stages["emr, seed 0"].parameters
+    made = study.model_copy(update={"ingredients": {"public": str(backbone)}})
+    with pytest.raises(
+        UserError, match=r"weight_averaging, for the backbone's BatchNorm, .* 'public' has no task"
+    ):
+        check_material(made)
