@@ -29,7 +29,7 @@ there is none."""
 
 _NONE = np.zeros(0, dtype=np.intp)
 
-_CHUNK = 40_000_000
+_CHUNK = 4_000_000
 """Resampled rates in memory at once."""
 
 
