@@ -112,6 +112,7 @@ def settings_of(claim: Claim, table: pd.DataFrame) -> NDArray[np.bool_]:
     kept = select(table, claim.where)
     if not named & {"target", "target_role"}:
         kept &= (table["target_role"] == "merge").to_numpy() | table["target"].isin(claim.needs).to_numpy()
+        kept &= (table["surrogate"] != table["target"]).to_numpy()
     if not named & set(SURROGATE_COLUMNS):
         kept &= (table["surrogate_role"] != "merge").to_numpy()
     return kept
@@ -138,13 +139,14 @@ def compare(claim: Claim, table: pd.DataFrame, denominator: str, level: float) -
 
 def _rate(claim: RateClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
     column = column_of(claim.measure, denominator)
-    words = f"{column} of every setting against {_amount(claim.against, claim.measure)}{_margin(claim)}"
     chosen = table[settings_of(claim, table)]
+    against = f"{_amount(claim.against, claim.measure)}{_margin(claim)}"
+    words = f"{column} of every setting against {against}{_made_on(chosen, column)}"
     if chosen.empty:
         return Comparison(words, column, missing="no setting of the data is of this kind")
     units = _depends_on(column, ["task", "attack", "surrogate", "target", "epsilon"])
     design = make_design(chosen, units, np.zeros(len(chosen), dtype=np.intp), ("mean",))
-    return _on_numbers(claim, design, table, column, words, denominator, level, lambda matrix, _: matrix[..., 0])
+    return _on_numbers(claim, design, table, column, words, denominator, level, _only)
 
 
 def pair_design(claim: PairedClaim, table: pd.DataFrame, *, seeds: bool = False) -> Design:
@@ -159,12 +161,12 @@ def pair_design(claim: PairedClaim, table: pd.DataFrame, *, seeds: bool = False)
 
 def _paired(claim: PairedClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
     column = column_of(claim.measure, denominator)
+    design = pair_design(claim, table)
     words = (
         f"{column}, {_group(claim.first)} minus {_group(claim.second)}, paired by "
         f"{', '.join(_depends_on(column, claim.pairing))}"
-        f"{_margin(claim)}"
+        f"{_margin(claim)}{_made_on(table.iloc[np.unique(design.rows)], column, claim)}"
     )
-    design = pair_design(claim, table)
     if not len(design.units):
         return Comparison(words, column, missing="no setting of the data is in either group")
     found = _on_numbers(claim, design, table, column, words, denominator, level, difference)
@@ -181,22 +183,32 @@ def _on_numbers(
     level: float,
     scalar: Callable[[NDArray[np.float64], NDArray[np.intp]], NDArray[np.float64]],
 ) -> Comparison:
-    """A claim on the mean of one number per unit."""
+    """A claim on the mean of one number per unit; of relative ASR over settings, on the ratio of two means."""
     everything = len(design.units)
-    design, matrix = complete(design, table[column].to_numpy(dtype=np.float64))
+    measure = bare(claim.measure)
+    ratio = measure == "relative_asr" and isinstance(claim, RateClaim)
+    if ratio:
+        found = _ratio_numbers(design, table, column)
+        if found is None:
+            return Comparison(words, column, missing=f"{column} is known of no setting", left_out=everything)
+        sample = found
+    else:
+        design, matrix = complete(design, table, column)
+        known = scalar(matrix, np.arange(len(matrix)))
+        sample = _Numbers(design, known, known, lambda _: known)
+    design, numbers, shown = sample.design, sample.numbers, sample.shown
     left_out = everything - len(design.units)
     if len(design.units) < 2:
         missing = f"{column} is known of {len(design.units)} {_noun(claim)} only"
         return Comparison(words, column, missing=missing, left_out=left_out)
-    numbers = scalar(matrix, np.arange(len(matrix)))
-    measure = bare(claim.measure)
-    across = cluster_mean(numbers, design.tasks)
-    ranked = signed_rank(numbers - claim.threshold)
+    tested = sample.against(claim.threshold)
+    across = cluster_mean(tested, design.tasks)
+    ranked = signed_rank(tested - claim.threshold)
     by_tasks = claim.test == "tasks" and across.clusters > 1
-    also: tuple[str, ...] = ()
+    also: list[str] = []
     if claim.test == "tasks" and not by_tasks:
-        also = ("there is one task only: tested over its settings, which says nothing of other tasks",)
-    shift = _shifts(numbers, design, claim, by_tasks=by_tasks)
+        also.append("there is one task only: tested over its settings, which says nothing of other tasks")
+    shift = _shifts(sample, claim, by_tasks=by_tasks)
     if by_tasks:
         test, statistic = (
             "t-test over tasks",
@@ -206,18 +218,38 @@ def _on_numbers(
     else:
         test, statistic = "Wilcoxon signed-rank", ranked.statistic
         detectable = detectable_shift(numbers, level=level)
-    median = float(np.median(numbers))
-    if by_tasks and (across.mean - claim.threshold) * (median - claim.threshold) < 0:
-        also = ("mean and median lie on different sides: a few settings carry the mean",)
+    mean, median = float(numbers.mean()), float(np.median(shown))
+    if by_tasks and (mean - claim.threshold) * (median - claim.threshold) < 0:
+        also.append("mean and median lie on different sides: a few settings carry the mean")
+    figures = list(_counted(claim, shown, design, table, denominator))
+    if ratio:
+        of_settings = float(shown.mean())
+        figures.append(Figure("mean of the settings' own ratios", f"{of_settings:.3f}"))
+        if abs(of_settings - mean) > _CARRIED * max(of_settings, mean):
+            also.append(
+                f"the mean of the settings' own ratios is {of_settings:.3f}: a few in which surrogates are rarely "
+                "fooled carry it, so that the ratio of means is judged"
+            )
+    name = "mean difference" if isinstance(claim, PairedClaim) else "ratio of mean ASRs" if ratio else "mean"
     effects = [
-        _effect("mean" if isinstance(claim, RateClaim) else "mean difference", across.mean, measure),
-        _effect("median", median, measure),
+        _effect(name, mean, measure),
+        _effect("median of settings" if ratio else "median", median, measure),
         Effect("matched-pairs rank-biserial correlation", ranked.rank_biserial),
     ]
-    smallest = _effect("mean difference", detectable, measure)
+    if isinstance(claim, PairedClaim) and measure == "relative_asr":
+        first, second = (
+            np.nansum(part, axis=0) for part in (design.matrix(values) for values in _parts(table, column))
+        )
+        apart = float(first[0] / second[0] - first[1] / second[1])
+        figures.append(Figure("difference of the groups' ratios of mean ASRs", f"{apart:+.3f}"))
+        if apart * mean < 0:
+            also.append("the groups' ratios of mean ASRs differ the other way: a few pairs carry the mean")
     ends = {"higher": (claim.threshold, np.inf), "lower": (-np.inf, claim.threshold)}
     inside = ends.get(claim.expect, (claim.against - claim.margin, claim.against + claim.margin))
     unit = 100 if measure in PERCENT_MEASURES else 1
+    aggregate = (
+        Aggregate(design, "asr", scalar, over="surrogate_asr") if ratio else Aggregate(design, measure, scalar)
+    )
     return Comparison(
         words,
         column,
@@ -229,26 +261,66 @@ def _on_numbers(
         direction=shift[1],
         effects=tuple(effects),
         threshold=_effect("", claim.threshold, measure).value,
-        figures=_counted(claim, numbers, design, table, denominator),
+        figures=tuple(figures),
         supported_in=(unit * inside[0], unit * inside[1]),
         numbers=numbers * unit,
         unit_tasks=design.tasks,
-        aggregate=None if measure == "clean_accuracy" else Aggregate(design, measure, scalar),
+        aggregate=None if measure == "clean_accuracy" else aggregate,
         rows=design.rows,
-        detectable=smallest,
-        also=also,
+        detectable=_effect("ratio away from it" if ratio else "mean difference", detectable, measure),
+        also=tuple(also),
     )
 
 
-def _shifts(
-    numbers: NDArray[np.float64], design: Design, claim: RateClaim | PairedClaim, *, by_tasks: bool
-) -> tuple[float, int]:
+_CARRIED = 0.1
+"""From this difference on, relative to the larger, a mean of ratios is said to differ much from a ratio of means."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbers:
+    """One number per unit.
+
+    Attributes:
+        design: of the units that have one.
+        numbers: their mean is the effect.
+        shown: what a unit is by itself.
+        against: number → what is tested against it, unit by unit.
+    """
+
+    design: Design
+    numbers: NDArray[np.float64]
+    shown: NDArray[np.float64]
+    against: Callable[[float], NDArray[np.float64]]
+
+
+def _ratio_numbers(design: Design, table: pd.DataFrame, column: str) -> _Numbers | None:
+    """A ratio of means as a mean of numbers: with ASRs a of targets and s of surrogates, R + (a − R s) / mean s has
+    the mean R = Σa / Σs, and its spread is that of the ratio (Cochran 1977, section 6.4). Whether R lies above a
+    number θ is whether a − θ s lies above 0 on average: θ + (a − θ s) / mean s is tested against θ. None where no
+    surrogate is ever fooled."""
+    asr, own = (design.matrix(values)[:, 0] for values in _parts(table, column))
+    kept = np.flatnonzero(~np.isnan(asr))
+    asr, own = asr[kept], own[kept]
+    if not own.sum() > 0:
+        return None
+
+    def against(number: float) -> NDArray[np.float64]:
+        return np.asarray(number + (asr - number * own) / own.mean(), dtype=np.float64)
+
+    fooled = own > 0
+    return _Numbers(
+        design.select(kept), against(float(asr.sum() / own.sum())), asr[fooled] / own[fooled], against
+    )
+
+
+def _shifts(sample: _Numbers, claim: RateClaim | PairedClaim, *, by_tasks: bool) -> tuple[float, int]:
     """Two-sided p-value, and which way the data lean."""
 
     def sides(threshold: float) -> tuple[float, float, float, float]:
         """One-sided p-values for above and below, the two-sided one, and what has the sign of the difference."""
+        numbers = sample.against(threshold)
         if by_tasks:
-            across = cluster_mean(numbers, design.tasks)
+            across = cluster_mean(numbers, sample.design.tasks)
             above = across.p_greater(threshold)
             below = 1 - above if across.error else float(across.mean >= threshold)
             return above, below, min(1.0, 2 * min(above, below)), across.mean - threshold
@@ -282,12 +354,6 @@ def _counted(
     what = f"{_noun(claim)} {side} {_amount(against, claim.measure)}"
     figures = [Figure(what, f"{int(inside.sum())} of {len(numbers)}")]
     if not isinstance(claim, PairedClaim):
-        if measure == "relative_asr":
-            own, other = (
-                np.nansum(design.matrix(table[column_of(name, denominator)].to_numpy(dtype=np.float64)))
-                for name in ("surrogate_asr", "asr")
-            )
-            figures.append(Figure("mean ASR of targets over that of surrogates", f"{other / own:.3f}"))
         if measure != "delta_asr":
             return tuple(figures)
         clipped = against + (np.minimum(beyond, 0) if low else np.maximum(beyond, 0)).mean()
@@ -307,7 +373,7 @@ def _counted(
             where={**claim.where, "target_role": ("expert", "pretrained", "merge", "other")},
         )
         wide = pair_design(everywhere, table)
-        _, matrix = complete(wide, table[column_of(claim.measure, denominator)].to_numpy(dtype=np.float64))
+        _, matrix = complete(wide, table, column_of(claim.measure, denominator))
         mean = float((matrix[:, 0] - matrix[:, 1]).mean())
         figures.append(
             Figure("mean difference over all targets, ingredients included", _amount(mean, claim.measure))
@@ -338,8 +404,8 @@ def _trend(claim: TrendClaim, table: pd.DataFrame, denominator: str, level: floa
     column = column_of(claim.measure, denominator)
     by = _depends_on(column, claim.block_by)
     along = column_of(claim.by, denominator) if claim.by else f"{' < '.join(claim.order)}"
-    words = f"{column} along {along} of targets, blocked by {', '.join(by)}"
     chosen = table[settings_of(claim, table)]
+    words = f"{column} along {along} of targets, blocked by {', '.join(by)}{_made_on(chosen, column)}"
     targets = claim.order or tuple(sorted(chosen["target"].unique()))
     lacking = [name for name in claim.order if name not in set(chosen["target"])]
     if lacking or len(targets) < 2:
@@ -352,7 +418,7 @@ def _trend(claim: TrendClaim, table: pd.DataFrame, denominator: str, level: floa
         if np.isnan(orders).all():
             return Comparison(words, column, missing=f"the data hold no {claim.by}")
         design = design.select(np.flatnonzero(~np.isnan(orders).any(axis=1)))
-    design, matrix = complete(design, table[column].to_numpy(dtype=np.float64))
+    design, matrix = complete(design, table, column)
     left_out = everything - len(design.units)
     if len(design.units) < 2:
         missing = f"{len(design.units)} of {everything} blocks hold every target"
@@ -450,8 +516,11 @@ def _extreme_by(
 ) -> Comparison:
     column = column_of(measure, denominator)
     by = _depends_on(measure, claim.block_by)
-    words = f"{column} of {claim.method} against every other target, blocked by {', '.join(by)}"
     chosen = table[settings_of(claim, table)]
+    words = (
+        f"{column} of {claim.method} against every other target, blocked by {', '.join(by)}"
+        f"{_made_on(chosen, column)}"
+    )
     targets = tuple(sorted(chosen["target"].unique()))
     if claim.method not in targets or len(targets) < 2:
         missing = (
@@ -462,7 +531,7 @@ def _extreme_by(
         return Comparison(words, column, missing=missing)
     design = make_design(chosen, by, _position(chosen["target"], targets), targets)
     everything = len(design.units)
-    design, matrix = complete(design, table[column].to_numpy(dtype=np.float64))
+    design, matrix = complete(design, table, column)
     left_out = everything - len(design.units)
     if len(matrix) < 2:
         known = (
@@ -533,11 +602,39 @@ def difference(matrix: NDArray[np.float64], units: NDArray[np.intp] | None = Non
     return np.asarray(matrix[..., 0] - matrix[..., 1], dtype=np.float64)
 
 
-def complete(design: Design, values: NDArray[np.float64]) -> tuple[Design, NDArray[np.float64]]:
-    """The units without a missing cell, and their matrix."""
-    matrix = design.matrix(values)
+def complete(design: Design, table: pd.DataFrame, column: str) -> tuple[Design, NDArray[np.float64]]:
+    """The units without a missing cell, and the matrix of their means; of relative ASR ratios of means."""
+    if bare(column) == "relative_asr":
+        asr, own = (design.matrix(values) for values in _parts(table, column))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            matrix = np.where(own > 0, asr / own, np.nan)
+    else:
+        matrix = design.matrix(table[column].to_numpy(dtype=np.float64))
     kept = np.flatnonzero(~np.isnan(matrix).any(axis=1))
     return design.select(kept), matrix[kept]
+
+
+def _parts(table: pd.DataFrame, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """ASR of target and surrogate, of settings where both are known; what relative ASR is the ratio of."""
+    ending = column.removeprefix("relative_asr")
+    asr, own = (table[f"{name}{ending}"].to_numpy(dtype=np.float64) for name in ("asr", "surrogate_asr"))
+    return np.where(np.isnan(own), np.nan, asr), np.where(np.isnan(asr), np.nan, own)
+
+
+def _only(matrix: NDArray[np.float64], units: NDArray[np.intp]) -> NDArray[np.float64]:  # noqa: ARG001
+    """The one treatment there is."""
+    return matrix[..., 0]
+
+
+def _made_on(chosen: pd.DataFrame, column: str, claim: Claim | None = None) -> str:
+    """Which surrogates' attacks are compared, unless they are what is compared."""
+    named = {} if claim is None else {name for part in claim.filters[1:] for name in part}
+    names = sorted(str(name) for name in chosen["surrogate"].unique())
+    if column == "clean_accuracy" or not names or set(SURROGATE_COLUMNS) & set(named):
+        return ""
+    more = f" and {len(names) - 4} others" if len(names) > 5 else ""
+    listed = ", ".join(names[:4] if more else names)
+    return f"; attacks made on {listed}{more}"
 
 
 def _depends_on(measure: str, columns: Sequence[str]) -> list[str]:

@@ -65,6 +65,7 @@ def tables_from_outcomes(
     *,
     merges: Iterable[str] | None = None,
     source: str = "outcomes",
+    counted: pd.DataFrame | None = None,
 ) -> Tables:
     """From a study's outcomes.
 
@@ -73,12 +74,12 @@ def tables_from_outcomes(
         clean: predictions on whole test splits, for clean accuracies; those on attacked images otherwise.
         merges: names of the merges; every target that is no ingredient by default.
         source: where the outcomes come from, in words.
+        counted: :func:`mergerisk.transfer.rates` of the outcomes, where somebody has them already.
     """
-    groups = outcomes.groupby(SETTING, sort=False, observed=True)
-    counted = rates(outcomes)
-    wrong = outcomes[SETTING].assign(wrong=outcomes["surrogate_adversarial"] != outcomes["label"])
-    share = wrong.groupby(SETTING, sort=False, observed=True)["wrong"].mean()
-    counted["surrogate_asr_all"] = share.to_numpy()
+    counted = rates(outcomes) if counted is None else counted.copy()
+    groups = outcomes.groupby(SETTING, sort=False, observed=True).ngroup().to_numpy()
+    wrong = (outcomes["surrogate_adversarial"] != outcomes["label"]).to_numpy()
+    counted["surrogate_asr_all"] = np.bincount(groups, wrong, len(counted)) / counted["images"].to_numpy()
     counted["clean_accuracy"] = counted["clean_accuracy_target"]
     if clean is not None:
         whole = accuracies(clean).rename(columns={"model": "target", "accuracy": "whole"})
@@ -87,7 +88,7 @@ def tables_from_outcomes(
     table, order = _finish(counted, merges)
     place = np.empty(len(order), dtype=np.intp)
     place[order] = np.arange(len(order))
-    codes = place[groups.ngroup().to_numpy()]
+    codes = place[groups]
     return Tables(
         table, outcomes, codes, source, ("clean accuracies are of whole test splits",) if clean is not None else ()
     )

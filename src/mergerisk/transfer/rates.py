@@ -29,6 +29,7 @@ def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
     Columns beside the setting's, all rates in [0, 1], NaN where nothing counts:
         images: all attacked images.
         images_both_correct: those that surrogate and target classify correctly when clean.
+        images_both_fooled: among those, the ones that surrogate and target both get wrong under attack.
         clean_accuracy_surrogate, clean_accuracy_target: on the attacked images.
         asr: among ``images_both_correct``, the share the target gets wrong under attack. The primary rate.
         asr_all: among all images, the share the target gets wrong under attack; clean errors count.
@@ -68,6 +69,7 @@ def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(index=grouped.index)
     table["images"] = n
     table["images_both_correct"] = both
+    table["images_both_fooled"] = grouped["both_fooled"]
     table["clean_accuracy_surrogate"] = _share(grouped["surrogate_right"], n)
     table["clean_accuracy_target"] = _share(grouped["target_right"], n)
     table["asr"] = _share(grouped["fooled"], both)
