@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from mergerisk import attacks
 from mergerisk.errors import UserError
-from mergerisk.memory import fitting, free_bytes, graph_bytes, in_portions
+from mergerisk.memory import fitting, free_bytes, graph_bytes, in_portions, return_freed
 from mergerisk.transfer import predict
 from tests.naive.models import smooth_problem
 
@@ -76,3 +79,20 @@ def test_what_fits_is_at_least_one_image_and_less_than_all_memory() -> None:
     cpu = torch.device("cpu")
     assert fitting(2**60, cpu) == 1
     assert 1 < fitting(2**20, cpu) < free_bytes(cpu) / 2**20
+
+
+def resident() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    # Blocks too small to be mapped each for itself; every hundredth stays, so that the heap cannot shrink.
+    blocks = [torch.ones(2**12) for _ in range(4000)]
+    full = resident()
+    kept = blocks[::100]
+    del blocks
+    return_freed()
+    assert full - resident() > 0.7 * 4000 * 2**14
+    assert all(bool((block == 1).all()) for block in kept)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import mergerisk as mr
-from mergerisk.study import load_study, make_plan
+from mergerisk.study import load_study, make_plan, parse_study
+from mergerisk.study.shipped import shipped_studies
 
 DATA = os.environ.get("MERGERISK_REAL_DATA")
 
@@ -37,3 +39,25 @@ def test_a_pretrained_vit_sees_real_images_better_than_chance(data: Path) -> Non
     images, labels = task.test.images[:120], task.test.labels[:120]
     right = mr.transfer.predict(mr.Classifier(base, head), images) == labels
     assert float(right.float().mean()) > 0.3  # chance is 0.1
+
+
+@pytest.mark.slow
+def test_a_small_part_of_real_small_runs_to_the_end(data: Path, tmp_path: Path) -> None:
+    """The shipped study with fewer tasks, epochs, steps and images: every surrogate, on every target."""
+    content = yaml.safe_load(shipped_studies()["real-small"].read_text(encoding="utf-8"))
+    content |= {
+        "tasks": [
+            {"task": f"tasks/{name}.npz", "limit": {"train": 300, "test": 100}} for name in ("cifar10", "mnist")
+        ],
+        "experts": {"fine_tune": {"epochs": 1}},
+        "merging": ["weight_averaging", {"method": "adamerging+surgery", "steps": 2, "surgery": {"steps": 20}}],
+        "attacks": ["fgsm", {"attack": "mi_fgsm", "steps": 2}],
+        "surrogates": [name for name in content["surrogates"] if not name.startswith("merged/")],
+        "budgets": {"epsilon": ["2/255"]},
+        "images_per_task": 10,
+    }
+    result = mr.run(parse_study(content, data), tmp_path / "run", device="cpu")
+    accuracy = result.summary.accuracy.groupby("model")["accuracy"].mean()
+    assert min(accuracy) > 0.3  # chance is 0.1
+    assert set(result.rates["surrogate"]) == set(content["surrogates"])
+    assert len(result.rates) == 2 * 2 * len(content["surrogates"]) * 4

@@ -16,7 +16,7 @@ from mergerisk.store import Store
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
 from mergerisk.study.locating import locate
 from mergerisk.study.planning import make_plan
-from mergerisk.study.preflight import check_material
+from mergerisk.study.preflight import check_material, resolve_device
 from mergerisk.study.running import Options, load_run, run_study, store_folder
 from mergerisk.study.schema import Study, load_study
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mergerisk.study.planning import Plan
     from mergerisk.study.running import FinishedRun
     from mergerisk.study.stage import Stage
+    from mergerisk.study.timing import Speeds
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,21 @@ def plan(
     placed, _ = locate(adjusted, offline=offline)
     folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
     return make_plan(placed), Store(folder) if folder.is_dir() else None
+
+
+def measure(made: Plan, device: str = "auto") -> Speeds:
+    """Time the plan's backbone, a few seconds, to tell how long what is left will take.
+
+    Args:
+        made: a plan.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    from mergerisk.study.timing import measure_speeds
+
+    return measure_speeds(made.study, resolve_device(device))
 
 
 def validate(study: str | Path, *, data: str | Path | None = None, offline: bool = False) -> Plan:

@@ -17,6 +17,11 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHORT = re.compile(r"[0-9a-f]{7,39}")
 
+
+class UnavailableError(UserError):
+    """What is wanted of the hub is not in the cache, and is not, or cannot be, fetched now."""
+
+
 _PATIENCE = 15.0
 """Seconds that the hub may take to answer."""
 
@@ -50,7 +55,7 @@ def download(
 
     Raises:
         UserError: no such repository or revision, or none without logging in; the hub cannot be reached and
-            what is wanted is not cached.
+            what is wanted is not cached, of which the class is :class:`UnavailableError`.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -82,10 +87,10 @@ def download(
         return folder
     if fault is None:
         missing = f"{missing}: " if missing else ""
-        raise UserError(
+        raise UnavailableError(
             f"{where}: {missing}{instead}not in the cache of downloads; fetch it once without --offline"
         )
-    raise UserError(
+    raise UnavailableError(
         f"{where}: {instead}it cannot be downloaded: {first_line(fault)}; mend that, or give a {path}"
     ) from fault
 
@@ -114,11 +119,13 @@ def find_commit(
     offline: bool = False,
     endpoint: str | None = None,
     cache: Path | None = None,
+    instead: str = "",
 ) -> str:
     """The commit that a revision stands for; a whole commit is not asked for.
 
     Raises:
-        UserError: no such repository or revision, or it can neither be asked for nor is noted in the cache.
+        UserError: no such repository or revision, or, as an :class:`UnavailableError`, it can neither be asked for
+            nor is noted in the cache.
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -130,7 +137,7 @@ def find_commit(
         try:
             return _listed(name, revision, kind, endpoint)[0]
         except (HfHubHTTPError, HFValidationError) as error:
-            raise UserError(f"{where}: {_explain(error, kind)}") from error
+            raise UserError(f"{where}: {instead}{_explain(error, kind)}") from error
         except UserError:
             raise
         except Exception as error:  # as in `download`
@@ -139,8 +146,8 @@ def find_commit(
     if folder is not None:
         return folder.name
     if fault is None:
-        raise UserError(f"{where}: not in the cache of downloads; fetch it once without --offline")
-    raise UserError(f"{where}: the hub cannot be asked: {first_line(fault)}; mend that") from fault
+        raise UnavailableError(f"{where}: {instead}not in the cache of downloads; fetch it once without --offline")
+    raise UnavailableError(f"{where}: {instead}the hub cannot be asked: {first_line(fault)}; mend that") from fault
 
 
 def _listed(name: str, revision: str | None, kind: Kind, endpoint: str | None) -> tuple[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -70,6 +71,13 @@ def fitting(bytes_per_image: int, device: torch.device) -> int:
     """How many images at a time one caller should take on ``device``; at least one."""
     # What the backward pass adds to the graph, a gradient and its temporaries, is less than half of it again.
     return max(1, int(_SHARE.get(device.type, 0.5) * free_bytes(device) / (1.5 * max(1, bytes_per_image))))
+
+
+def return_freed() -> None:
+    """Give memory that was freed back to the system; the C library may keep gigabytes of it for itself. Does
+    nothing where the library is not glibc."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def free_bytes(device: torch.device) -> int:

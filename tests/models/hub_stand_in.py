@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 Repositories = dict[str, dict[str, bytes]]
-"""``org/name`` → file → content; the only revisions are ``main`` and its commit."""
+"""``org/name`` → file → content; the only revisions are ``main`` and its commit, ``COMMIT`` if none is given."""
 
 
 @contextmanager
@@ -25,6 +25,7 @@ def hub(
     gated: tuple[str, ...] = (),
     dropping: tuple[str, ...] = (),
     dropping_once: tuple[str, ...] = (),
+    commits: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[str, list[str]]]:
     """Serve repositories; yields the address and the list of requests, which grows.
 
@@ -33,9 +34,13 @@ def hub(
         gated: repositories whose files need a login; what they hold may be listed.
         dropping: files whose every transfer breaks off half way.
         dropping_once: files whose first transfer does; later ones may start where it ended.
+        commits: repository → commit, of those that have another one than ``COMMIT``.
     """
     requests: list[str] = []
     dropped: set[str] = set()
+
+    def commit_of(repository: str) -> str:
+        return (commits or {}).get(repository, COMMIT)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -67,10 +72,10 @@ def hub(
                 ]
             elif what == "commits":
                 about = {"title": "", "message": "", "date": "2024-01-01T00:00:00.000Z", "authors": []}
-                listing = [{"id": COMMIT, **about}]
+                listing = [{"id": commit_of(repository), **about}]
             else:
                 siblings = [{"rfilename": file} for file in files]
-                listing = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False}
+                listing = {"id": repository, "sha": commit_of(repository), "siblings": siblings, "private": False}
             self._send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
 
         def _send_file(self, repository: str, revision: str, file: str, *, body: bool) -> None:
@@ -83,7 +88,7 @@ def hub(
             if content is None:
                 self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
                 return
-            headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+            headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit_of(repository)}
             start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
             if body and (file in dropping or (file in dropping_once and file not in dropped)):
                 dropped.add(file)
@@ -100,9 +105,9 @@ def hub(
         def _found(self, repository: str, revision: str) -> bool:
             if repository not in repositories:
                 self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
-            elif revision not in {"main", COMMIT}:
+            elif revision not in {"main", commit_of(repository)}:
                 self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
-            return repository in repositories and revision in {"main", COMMIT}
+            return repository in repositories and revision in {"main", commit_of(repository)}
 
         def _send(self, status: int, content: bytes, headers: Mapping[str, str], *, body: bool = True) -> None:
             self._start(status, len(content), headers)

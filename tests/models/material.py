@@ -77,8 +77,9 @@ def scaled(images: torch.Tensor) -> torch.Tensor:
     return (images - mean) / std
 
 
-def save_clip(folder: Path, seed: int = 0, *, tokenizer: bool = True) -> Path:
-    """A whole CLIP with towers of different widths, its preprocessor and its tokenizer."""
+def save_clip(folder: Path, seed: int = 0, *, tokenizer: bool = True, context: int = 20) -> Path:
+    """A whole CLIP with towers of different widths, its preprocessor and its tokenizer, for prompts of ``context``
+    tokens."""
     config = transformers.CLIPConfig(
         text_config=_TRANSFORMER
         | {
@@ -86,7 +87,7 @@ def save_clip(folder: Path, seed: int = 0, *, tokenizer: bool = True) -> Path:
             "hidden_size": 24,
             "intermediate_size": 48,
             "vocab_size": VOCABULARY,
-            "max_position_embeddings": 20,
+            "max_position_embeddings": context,
             "bos_token_id": END - 1,
             "eos_token_id": END,
             "pad_token_id": END,
@@ -97,11 +98,11 @@ def save_clip(folder: Path, seed: int = 0, *, tokenizer: bool = True) -> Path:
     drawn(transformers.CLIPModel(config), seed).save_pretrained(folder)
     write_preprocessor(folder)
     if tokenizer:
-        save_tokenizer(folder)
+        save_tokenizer(folder, context)
     return folder
 
 
-def save_tokenizer(folder: Path) -> None:
+def save_tokenizer(folder: Path, context: int = 20) -> None:
     """CLIP's byte-level tokenizer with a few merges, in the files of older repositories."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -113,7 +114,7 @@ def save_tokenizer(folder: Path) -> None:
     (folder / "vocab.json").write_text(json.dumps(numbers))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, merges)) + "\n")
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 20})
+        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": context})
     )
 
 

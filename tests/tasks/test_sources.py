@@ -421,6 +421,6 @@ def test_a_source_travels_as_text(tmp_path: Path) -> None:
 def test_a_check_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode", lambda *_, **__: pytest.fail("it was decoded"))
     write_folder(tmp_path, {"train": 4, "test": 2})
-    assert task_source(str(tmp_path)).check() == 8 * 8 * 3 * 4
-    assert task_source(str(tmp_path), size=10).check() == 10 * 10 * 3 * 4
-    assert task_source("digits").check() == 32 * 32 * 3 * 4
+    assert task_source(str(tmp_path)).check().image_bytes == 8 * 8 * 3 * 4
+    assert task_source(str(tmp_path), size=10).check().image_bytes == 10 * 10 * 3 * 4
+    assert task_source("digits").check().image_bytes == 32 * 32 * 3 * 4

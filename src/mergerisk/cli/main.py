@@ -115,6 +115,8 @@ def run(
 @_SEED
 @_LIMIT
 @_OFFLINE
+@click.option("--measure", is_flag=True, help="Time the backbone for seconds, to tell how long it will take.")
+@_DEVICE
 def plan(
     study: str,
     out: Path | None,
@@ -123,13 +125,15 @@ def plan(
     seed: int | None,
     limit: int | None,
     offline: bool,
+    measure: bool,
+    device: str,
 ) -> None:
     """Show what running STUDY would do: stages, counts, what is there already, and the work left."""
     from mergerisk import api
     from mergerisk.cli.words import describe_plan
 
     made = api.plan(study, out, store=store, data=data, seed=seed, limit=limit, offline=offline)
-    click.echo(describe_plan(*made))
+    click.echo(describe_plan(*made, speeds=api.measure(made[0], device) if measure else None))
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from mergerisk.api import StudyResult
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mergerisk.signatures import Signature
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
+    from mergerisk.study.timing import Speeds
 
 
 def describe_names(what: str, width: int | None = None) -> str:
@@ -150,8 +151,8 @@ def _fold(rows: list[dict[str, str]], width: int) -> list[dict[str, str]]:
     return [cells | {last: text} for cells, text in zip(left, right, strict=True)]
 
 
-def describe_plan(plan: Plan, store: Store | None) -> str:
-    """The graph of stages with counts, what is cached, and the work left."""
+def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> str:
+    """The graph of stages with counts, what is cached, and the work left; in time too, if speeds are known."""
     from mergerisk.study.stage import STAGE_VERSIONS, image_counts
 
     missing = {stage.key for stage in plan.stages.values() if store is None or not store.has(stage.key)}
@@ -178,7 +179,20 @@ def describe_plan(plan: Plan, store: Store | None) -> str:
     total = sum(plan.stages[key].work for key in missing)
     table = _table(("stage", "count", "cached", "needs", "images left: passes through a model"), rows)
     left_over = f"{len(missing)} stages, about {total / 1e6:.2f} million forward passes of one image"
-    return f"{head}\n{table}\n\nleft: {left_over}"
+    return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}"
+
+
+def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str:
+    if speeds is None:
+        return ""
+    from mergerisk.report.formatting import duration
+
+    took = duration(speeds.seconds(plan.stages[key] for key in missing))
+    rates = ", ".join(f"{rate:,.0f} {how}" for how, rate in speeds.images.items())
+    return (
+        f"\nabout {took} of computing for one worker, reading and writing not counted ({speeds.device}: {rates} "
+        "images a second)"
+    )
 
 
 def describe_result(result: StudyResult) -> str:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
-from mergerisk.hub_downloads import COMMIT, HUB_ID, download
+from mergerisk.hub_downloads import COMMIT, HUB_ID, download, find_commit
 from mergerisk.models.files import ADAPTER_CONFIG, CONFIG, INDEX, PICKLES, PREPROCESSOR, TOKENIZER, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_INSTEAD = "no such folder, and "
+"""Where a spec is taken for a model of the hub, it was looked for on this machine."""
 
 _CONFIGS = (CONFIG, PREPROCESSOR, ADAPTER_CONFIG, *TOKENIZER)
 
@@ -42,6 +45,19 @@ def fetch(spec: str, *, offline: bool = False, endpoint: str | None = None, cach
     return _download(name, revision or None, offline=offline, endpoint=endpoint, cache=cache)
 
 
+def ask(spec: str) -> str:
+    """The commit of a model of the hub, of which nothing is downloaded.
+
+    Args:
+        spec: ``org/name`` or ``org/name@revision``.
+
+    Raises:
+        UserError: no such repository or revision; the hub cannot be reached and nothing of it is cached.
+    """
+    name, _, revision = spec.partition("@")
+    return find_commit(name, revision or None, kind="model", instead=_INSTEAD)
+
+
 def is_hub_id(spec: str) -> bool:
     """Whether a spec is written as a model of the hub, and no such path exists."""
     name = spec.partition("@")[0]
@@ -70,7 +86,7 @@ def _download(name: str, revision: str | None, *, offline: bool, endpoint: str |
         offline=offline,
         endpoint=endpoint,
         cache=cache,
-        instead="no such folder, and ",
+        instead=_INSTEAD,
     )
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import UserError, did_you_mean, located
 from mergerisk.models.files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -121,6 +121,29 @@ def text_identity(name: str, *, offline: bool = False) -> dict[str, str]:
     folder = backbone_folder(name, offline=offline)
     tokenizer = {file: file_digest(folder / file) for file in TOKENIZER if (folder / file).is_file()}
     return folder_identity(folder) | tokenizer
+
+
+def has_batch_norm(name: str, *, offline: bool = False) -> bool:
+    """Whether a backbone normalises with running statistics, which no merge of weights preserves.
+
+    Of a folder the names of its tensors tell; anything else is loaded.
+
+    Args:
+        name: see :func:`load_encoder`.
+        offline: take what comes from the hub from the cache only.
+
+    Raises:
+        UserError: see :func:`load_encoder`.
+    """
+    if name not in BACKBONES and ":" in name:
+        names = [*load_encoder(name, offline=offline).state()]
+    else:
+        from mergerisk.models.checkpoints import Checkpoint
+
+        folder = backbone_folder(name, offline=offline)
+        with located(f"backbone {name!r}"):
+            names = [*Checkpoint(folder)]
+    return any(tensor.rpartition(".")[2] == "running_mean" for tensor in names)
 
 
 def load_encoder(name: str, *, image_size: int | None = None, offline: bool = False) -> Encoder:

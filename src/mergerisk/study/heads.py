@@ -6,9 +6,22 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.models import Head, checkpoint_head
+from mergerisk.models.templates import CLASS_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mergerisk.study.schema import Study
+
+
+def classifier_of(study: Study, task: str) -> str:
+    """Folder or hub id of the classifier whose head a task takes, where heads come from checkpoints."""
+    return study.heads.files.get(task) or study.experts.files.get(task) or study.backbone
+
+
+def names_for_prompts(study: Study, task: str, spec: str) -> tuple[str, ...] | None:
+    """What prompts call the classes of the task written ``spec``; None for its own names."""
+    return study.heads.class_names.get(task) or CLASS_NAMES.get(spec)
 
 
 def fitting_head(spec: str, task: str, class_names: Sequence[str]) -> Head:

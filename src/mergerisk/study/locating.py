@@ -1,22 +1,30 @@
-"""A study's models as folders of this machine: what comes from a hub is fetched, once, before anything runs."""
+"""What a study takes from a hub: asked for before anything is downloaded, its models then fetched, once."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
-from mergerisk.models.hub import commit_of, fetch, is_hub_id
-from mergerisk.tasks.loading import task_source
+from mergerisk.hub_downloads import UnavailableError
+from mergerisk.models.hub import ask, commit_of, fetch, is_hub_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from mergerisk.study.schema import Study
     from mergerisk.study.specs import TaskSpec
+    from mergerisk.tasks.loading import TaskSource
+
+_LISTED = 10
+"""Models, and datasets, that one message lists."""
 
 
 def locate(study: Study, *, offline: bool = False) -> tuple[Study, dict[str, str]]:
-    """The study with the hub's models replaced by their folders, so that nothing after this needs the network.
+    """The study with the hub's models replaced by their folders, so that nothing after this needs the network but
+    the datasets.
 
     Args:
         study: a resolved study.
@@ -26,25 +34,81 @@ def locate(study: Study, *, offline: bool = False) -> tuple[Study, dict[str, str
         The study to plan and run, and the commit of every model of the hub.
 
     Raises:
-        UserError: a model cannot be had; the message says in which field it is named. Of several that are missing
-            offline, all are named.
+        UserError: a model or dataset cannot be had. The message says of the first in which field it is named and
+            what is wrong, and lists the others.
     """
-    commits: dict[str, str] = {}
-    faults: list[str] = []
+    models = [_Wanted(field, spec) for field, spec in _models(study) if is_hub_id(spec)]
+    wanted = [*models, *(_Wanted("tasks", task.source) for task in _data(study) if task.source.kind == "hub")]
+    folders: dict[str, Path] = {}
 
-    def place(field: str, spec: str) -> str:
-        if not is_hub_id(spec):
-            return spec
-        try:
-            folder = fetch(spec, offline=offline)
-        except UserError as error:
-            faults.append(f"{field}: {error}")
-            return spec
-        commits[spec] = commit_of(folder) or ""
-        return str(folder)
+    def find(what: _Wanted, *, cached: bool) -> None:
+        if not isinstance(what.source, str):
+            what.source.offline().fetch()
+        elif what.source not in folders:
+            folders[what.source] = fetch(what.source, offline=cached)
 
-    def places(field: str, specs: Mapping[str, str]) -> dict[str, str]:
-        return {name: place(f"{field}.{name}", spec) for name, spec in specs.items()}
+    faults: dict[_Wanted, UserError] = {}
+    if not offline:
+        faults = _faults(wanted, _ask, last=UnavailableError)
+        refused = {what: error for what, error in faults.items() if not isinstance(error, UnavailableError)}
+        if refused:
+            raise UserError(_one_line(refused, "at fault"))
+        faults = faults or _faults(models, lambda model: find(model, cached=False), last=UserError)
+    if offline or faults:  # what else is missing is worth knowing now
+        left = [what for what in wanted if what not in faults]
+        absent = _faults(left, lambda what: find(what, cached=True))
+        faults |= {what: error for what, error in absent.items() if isinstance(error, UnavailableError)}
+    if faults:
+        raise UserError(_one_line(faults, "to be fetched"))
+    commits = {spec: commit_of(folder) or "" for spec, folder in folders.items()}
+    return _placed(study, {spec: str(folder) for spec, folder in folders.items()}, offline=offline), commits
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Something of the hub.
+
+    Attributes:
+        field: of the study, which names it first.
+        source: ``org/name[@revision]`` of a model, or the dataset.
+    """
+
+    field: str
+    source: str | TaskSource
+
+    @property
+    def name(self) -> str:
+        """``org/name``."""
+        return self.source.partition("@")[0] if isinstance(self.source, str) else self.source.repository
+
+
+def _models(study: Study) -> Iterator[tuple[str, str]]:
+    """Field → what it says, of every model that the study names."""
+    yield "backbone", study.backbone
+    yield from ((f"ingredients.{name}", spec) for name, spec in study.ingredients.items())
+    yield from ((f"experts.files.{task}", spec) for task, spec in study.experts.files.items())
+    yield from ((f"heads.files.{task}", spec) for task, spec in study.heads.files.items())
+    yield from ((f"targets: {target.label}", target.encoder) for target in study.targets if target.encoder)
+    if study.outsider is not None and study.outsider.file is not None:
+        yield "outsider.file", study.outsider.file
+    if study.other_architecture is not None:
+        yield "other_architecture.backbone", study.other_architecture.backbone
+
+
+def _data(study: Study) -> Iterator[TaskSpec]:
+    yield from study.tasks
+    if study.outsider is not None and study.outsider.task is not None:
+        yield study.outsider.task
+
+
+def _placed(study: Study, folders: Mapping[str, str], *, offline: bool) -> Study:
+    """The study with folders for models of the hub."""
+
+    def place(spec: str) -> str:
+        return folders.get(spec, spec)
+
+    def places(specs: Mapping[str, str]) -> dict[str, str]:
+        return {name: place(spec) for name, spec in specs.items()}
 
     def task(spec: TaskSpec) -> TaskSpec:
         if not offline or spec.source.kind != "hub":
@@ -52,42 +116,66 @@ def locate(study: Study, *, offline: bool = False) -> tuple[Study, dict[str, str
         return spec.model_copy(update={"options": {**spec.options, "offline": True}})
 
     changes: dict[str, object] = {
-        "tasks": tuple(task(spec) for spec in study.tasks),
-        "backbone": place("backbone", study.backbone),
-        "ingredients": places("ingredients", study.ingredients),
-        "experts": study.experts.model_copy(update={"files": places("experts.files", study.experts.files)}),
-        "heads": study.heads.model_copy(update={"files": places("heads.files", study.heads.files)}),
+        "tasks": tuple(map(task, study.tasks)),
+        "backbone": place(study.backbone),
+        "ingredients": places(study.ingredients),
+        "experts": study.experts.model_copy(update={"files": places(study.experts.files)}),
+        "heads": study.heads.model_copy(update={"files": places(study.heads.files)}),
         "targets": tuple(
-            target.model_copy(update={"encoder": place(f"targets: {target.label}", target.encoder)})
-            if target.encoder
-            else target
+            target.model_copy(update={"encoder": place(target.encoder)}) if target.encoder else target
             for target in study.targets
         ),
     }
     if study.outsider is not None:
         file, data = study.outsider.file, study.outsider.task
-        outsider = {
-            "file": None if file is None else place("outsider.file", file),
-            "task": None if data is None else task(data),
-        }
+        outsider = {"file": file and place(file), "task": data and task(data)}
         changes["outsider"] = study.outsider.model_copy(update=outsider)
     if study.other_architecture is not None:
-        other = {"backbone": place("other_architecture.backbone", study.other_architecture.backbone)}
+        other = {"backbone": place(study.other_architecture.backbone)}
         changes["other_architecture"] = study.other_architecture.model_copy(update=other)
-    faults += _missing_datasets(study) if offline else []
-    if faults:
-        raise UserError("; ".join(faults))
-    return study.model_copy(update=changes), commits
+    return study.model_copy(update=changes)
 
 
-def _missing_datasets(study: Study) -> list[str]:
-    """What the cache lacks of the hub's datasets, one message each."""
-    data = [] if study.outsider is None or study.outsider.task is None else [study.outsider.task]
-    found = []
-    for spec in (*study.tasks, *data):
-        if spec.source.kind == "hub":
-            try:
-                task_source(spec.task, **{**spec.options, "offline": True}).check()
-            except UserError as error:
-                found.append(f"tasks: {error}")
+def _faults(
+    wanted: Iterable[_Wanted], find: Callable[[_Wanted], object], last: type[UserError] | tuple[()] = ()
+) -> dict[_Wanted, UserError]:
+    """What cannot be found, and why; after a fault of the class ``last`` nothing more is looked for."""
+    found: dict[_Wanted, UserError] = {}
+    for what in wanted:
+        try:
+            find(what)
+        except UserError as error:
+            found[what] = error
+            if isinstance(error, last):
+                break
     return found
+
+
+def _ask(what: _Wanted) -> str:
+    """The commit, for which nothing is downloaded."""
+    return ask(what.source) if isinstance(what.source, str) else str(what.source.identity()["commit"])
+
+
+def _one_line(faults: Mapping[_Wanted, UserError], are: str) -> str:
+    """The first fault in full, and the names of the others."""
+    (first, error), *others = faults.items()
+    listed = []
+    for kind, test in (("models", True), ("datasets", False)):
+        names = [what.name for what, _ in others if isinstance(what.source, str) is test]
+        listed += [f"{kind} {short_list(names)}"] if names else []
+    return f"{first.field}: {error}{f'; also {are}: ' if listed else ''}{'; '.join(listed)}"
+
+
+def short_list(names: Iterable[str]) -> str:
+    """``org/{a,b}, other/c``: every name once, what the names of one owner begin with once for all of them."""
+    known = sorted(set(names))
+    shown, said = known[:_LISTED], []
+    for owner, group in groupby(shown, lambda name: name.partition("/")[0]):
+        inside = [name.removeprefix(f"{owner}/") for name in group]
+        alike = list(takewhile(lambda letters: len(set(letters)) == 1, zip(*inside, strict=False)))
+        common = inside[0][: len(alike)]
+        common = common[: 1 + max(common.rfind(mark) for mark in "-_.")]  # whole words
+        rest = [name.removeprefix(common) for name in inside]
+        said.append(f"{owner}/{inside[0]}" if len(inside) == 1 else f"{owner}/{common}{{{','.join(rest)}}}")
+    more = f" and {len(known) - len(shown)} more" if known[_LISTED:] else ""
+    return f"{', '.join(said)}{more}"

@@ -14,9 +14,10 @@ from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
 from mergerisk.models.experts import expert_identity
-from mergerisk.models.loading import backbone_identity, text_identity
-from mergerisk.models.templates import CLASS_NAMES, templates_for
+from mergerisk.models.loading import backbone_identity, has_batch_norm, text_identity
+from mergerisk.models.templates import templates_for
 from mergerisk.study.groups import Architecture, Backbone, BlackBoxGroup, EncoderGroup, EnsembleGroup
+from mergerisk.study.heads import classifier_of, names_for_prompts
 from mergerisk.study.specs import OTHER_ARCHITECTURE, OUTSIDER, Outsider
 from mergerisk.study.stage import STAGE_VERSIONS, Stage
 from mergerisk.tasks.loading import file_digest
@@ -147,6 +148,7 @@ class _Planner:
         self.stages: dict[str, Stage] = {}
         self.backbone = _backbone(study.backbone, study.image_size)
         self.tasks = {spec.source.name: spec.source for spec in study.tasks}
+        self.batch_norm = has_batch_norm(study.backbone)
         self.attacks = [_plan_attack(spec, study.budgets.after) for spec in study.attacks]
 
     def plan(self) -> Plan:
@@ -183,7 +185,7 @@ class _Planner:
 
     def _material(self) -> _Material:
         tasks = {name: self._task(source) for name, source in self.tasks.items()}
-        heads = {task: self._head(task, key, self.backbone) for task, key in tasks.items()}
+        heads = {name: self._head(source, tasks[name]) for name, source in self.tasks.items()}
         other = self.study.other_architecture
         others = {}
         if other is not None:
@@ -217,25 +219,24 @@ class _Planner:
     def _task(self, source: TaskSource) -> str:
         return self._add(Stage("task", source.name, source.identity(), sources=source.sources()))
 
-    def _head(self, task: str, task_key: str, backbone: Backbone) -> str:
+    def _head(self, source: TaskSource, task_key: str) -> str:
         """The head that every encoder carries for a task."""
-        heads = self.study.heads
-        if heads.source == "linear_probe":
-            return self._probe(task, task_key, backbone)
-        if heads.source == "zero_shot":
+        heads, task = self.study.heads.source, source.name
+        if heads == "linear_probe":
+            return self._probe(task, task_key, self.backbone)
+        if heads == "zero_shot":
             text = text_identity(self.study.backbone)
-            parameters: dict[str, Json] = {"zero_shot": self._prompts(task), "text": {**text}}
-            return self._add(Stage("head", task, parameters, {"task": task_key}, backbone.sources))
-        spec = heads.files.get(task) or self.study.experts.files.get(task) or self.study.backbone
+            parameters: dict[str, Json] = {"zero_shot": self._prompts(task, source.spec), "text": {**text}}
+            return self._add(Stage("head", task, parameters, {"task": task_key}, self.backbone.sources))
+        spec = classifier_of(self.study, task)
         parameters = {"checkpoint": {**expert_identity(spec)}}
         return self._add(Stage("head", task, parameters, {"task": task_key}, {"file": spec}))
 
-    def _prompts(self, task: str) -> dict[str, Json]:
+    def _prompts(self, task: str, spec: str) -> dict[str, Json]:
         """What a zero-shot head is made of; no class names for the task's own."""
-        heads, spec = self.study.heads, self.tasks[task].spec
-        names = heads.class_names.get(task) or CLASS_NAMES.get(spec)
+        names = names_for_prompts(self.study, task, spec)
         return {
-            "templates": list(heads.templates.get(task) or templates_for(task)),
+            "templates": list(self.study.heads.templates.get(task) or templates_for(task)),
             "class_names": None if names is None else list(names),
         }
 
@@ -291,7 +292,7 @@ class _Planner:
             }, {}
         source = outsider.task.source
         task_key = self._task(source)
-        head = self._head(source.name, task_key, self.backbone)
+        head = self._head(source, task_key)
         made = self._fine_tune(
             source.name, task_key, head, self.backbone, outsider.fine_tune, seed, "outsider on "
         )
@@ -346,12 +347,17 @@ class _Planner:
         images = {}
         inputs = dict(ingredients)
         implementation = METHODS.load(method)
-        if implementation.needs_calibration or implementation.uses_seed:
+        estimated = self.batch_norm and not implementation.encoder_per_task
+        reads = implementation.needs_calibration or estimated
+        if reads or implementation.uses_seed:
             keyed["seed"] = seed
-        if implementation.needs_calibration:
+        if reads:
             keyed["calibration"] = self.study.calibration
             inputs |= calibration
+        if implementation.needs_calibration:
             images = _read_images(parameters, len(ingredients))
+        elif estimated:
+            images = {"forward": 256 * len(ingredients)}
         # The experts' order is part of the recipe: coefficients belong to positions.
         keyed["order"] = list(self.study.merged_names)
         return self._add(Stage("merge", f"{method}, seed {seed}", keyed, inputs, self.backbone.sources, images))

@@ -9,20 +9,21 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError, located
-from mergerisk.models.loading import BACKBONES
+from mergerisk.models.loading import BACKBONES, has_batch_norm
 from mergerisk.study.query_budget import shared_queries
+from mergerisk.study.specs import OUTSIDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from mergerisk.models import Encoder
     from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
+    from mergerisk.tasks.loading import Outline, TaskSource
 
 _SPARE_BYTES = 64 * 2**20
 """Kept free besides what the adversarial images need."""
-
-_STARTER_IMAGE_BYTES = 3 * 32 * 32 * 4
 
 
 def check_output(out: Path) -> None:
@@ -88,21 +89,22 @@ def resolve_device(device: str) -> str:
     return "cuda" if available else "cpu"
 
 
-def check_material(study: Study) -> int:
-    """Load what the user brought (tasks, attacks' files, black boxes, backbone, experts) once, to see that it is
+def check_material(study: Study) -> dict[TaskSource, Outline]:
+    """Load what the user brought (tasks, attacks' files, black boxes, models, heads) once, to see that it is
     sound.
 
     Returns:
-        Bytes of the largest task's image as float32.
+        What is known of every task of the study, and of the outsider's.
 
     Raises:
         UserError: it is not; the message names the file and what is wrong.
     """
-    image_bytes = _STARTER_IMAGE_BYTES
-    for spec in study.tasks:
-        source = spec.source
-        if source.kind != "starter":
-            image_bytes = max(image_bytes, source.check())
+    outsider = study.outsider.task if study.outsider is not None else None
+    sources = [spec.source for spec in (*study.tasks, *([outsider] if outsider is not None else []))]
+    outlines = {source: source.check() for source in sources}
+    reading = _reading(study)
+    for source, outline in outlines.items():
+        _check_splits(study, source, outline, reading)
     for attack in study.attacks:
         from mergerisk.attacks import create
 
@@ -115,12 +117,96 @@ def check_material(study: Study) -> int:
             with located(f"target {target.label}"):
                 # No class name matters before it is asked.
                 make_black_box(target.model_dump(), name, ("", ""), Queries(target.queries or 0))
-    _check_models(study)
-    return image_bytes
+    _check_heads(study, outlines, _check_models(study))
+    return outlines
 
 
-def _check_models(study: Study) -> None:
+def _reading(study: Study) -> str | None:
+    """The first merging method that reads images of every ingredient's task, in words; None if none does.
+
+    Raises:
+        UserError: one does, since the backbone has BatchNorm, and there is an ingredient without a task.
+    """
+    from mergerisk.merging.catalogue import METHODS, split_name
+
+    methods = {spec.label: split_name(spec.name) for spec in study.merging}
+    for label, (method, correction) in methods.items():
+        if correction is not None or METHODS.load(method).needs_calibration:
+            return label
+    estimated = [label for label, (method, _) in methods.items() if not METHODS.load(method).encoder_per_task]
+    if not estimated or not has_batch_norm(study.backbone):
+        return None
+    who = f"{estimated[0]}, for the backbone's BatchNorm,"
+    file = study.outsider is not None and study.outsider.offered and study.outsider.task is None
+    for name in (*study.ingredients, *([OUTSIDER] if file else ())):
+        raise UserError(f"{who} reads images of every ingredient's task, and {name!r} has no task")
+    return who
+
+
+def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: str | None) -> None:
+    """Whether a task has the images that are trained on, and those that merging reads.
+
+    Raises:
+        UserError: it has none.
+    """
+    task, why = source.name, None
+    mine = task in study.task_names
+    fine_tuned = mine and task in study.with_expert and task not in study.experts.files
+    if study.heads.source == "linear_probe" or study.other_architecture is not None:
+        why = "a linear probe"
+    elif fine_tuned or not mine:
+        why = "fine-tuning"
+    if why is not None and not outline.train:
+        raise UserError(f"task {task!r} has no training images, and {why} needs some; raise limit.train")
+    merged = task in study.with_expert if mine else OUTSIDER in study.merged_names
+    if reading and merged and study.calibration == "held_out" and not outline.calibration:
+        raise UserError(
+            f"task {task!r} has no calibration images, and {reading} reads some; raise limit.calibration, or say "
+            "calibration: test"
+        )
+
+
+def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Encoder | None) -> None:
+    """Whether heads that no image of the study makes fit the tasks, and the backbone.
+
+    Args:
+        study: with folders for models of the hub.
+        outlines: of its tasks.
+        base: the backbone; None if it was not loaded.
+
+    Raises:
+        UserError: they do not, or there are none.
+    """
+    from mergerisk.study.heads import classifier_of, fitting_head, names_for_prompts, prompt_names
+
+    if study.heads.source == "zero_shot":
+        from mergerisk.models import zero_shot
+
+        names = {
+            source.name: prompt_names(
+                source.name, outline.class_names, names_for_prompts(study, source.name, source.spec)
+            )
+            for source, outline in outlines.items()
+        }
+        with located("heads"):
+            zero_shot(study.backbone, next(iter(names.values()))[:1], ["{}"])
+    elif study.heads.source == "checkpoint":
+        for source, outline in outlines.items():
+            spec = classifier_of(study, source.name)
+            with located("heads"):
+                head = fitting_head(spec, source.name, outline.class_names)
+                if base is not None and head.weight.shape[1] != base.width:
+                    raise UserError(
+                        f"head of {spec}: for {head.weight.shape[1]} features, the backbone gives {base.width}; "
+                        "give a classifier of the backbone's architecture"
+                    )
+
+
+def _check_models(study: Study) -> Encoder | None:
     """Load every model that was made elsewhere, one at a time.
+
+    Returns:
+        The backbone; None if it ships with the package and nothing else needs it.
 
     Raises:
         UserError: one cannot be loaded, or is of another architecture; the message says which field names it.
@@ -137,7 +223,7 @@ def _check_models(study: Study) -> None:
         with located("other_architecture"):
             load_encoder(other.backbone, image_size=other.image_size)
     if study.backbone in BACKBONES and not given:
-        return
+        return None
 
     from mergerisk.models import load_encoder, load_expert
 
@@ -145,3 +231,4 @@ def _check_models(study: Study) -> None:
     for field, file in given.items():
         with located(field):
             load_expert(base, file)
+    return base

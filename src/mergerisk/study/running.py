@@ -21,9 +21,10 @@ from mergerisk.study.locating import locate
 from mergerisk.study.planning import make_plan, single_step_attacks
 from mergerisk.study.preflight import check_material, check_output, check_queries, check_space, resolve_device
 from mergerisk.study.stage import image_counts
+from mergerisk.tasks.loading import TaskSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mergerisk.study.planning import Plan
     from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
+    from mergerisk.tasks.loading import Outline
 
 RECORD = "run.json"
 OUTCOMES = "outcomes.parquet"
@@ -111,12 +113,12 @@ def run_study(
     device = resolve_device(options.device)
     workers = options.workers or (1 if device != "cpu" else min(os.cpu_count() or 1, 4))
     placed, commits = locate(study, offline=options.offline)
-    image_bytes = check_material(placed)
+    outlines = check_material(placed)
     plan = make_plan(placed)
     store = Store(store_folder(out, options.store))
     missing = plan.missing(store)
     check_queries(missing, store.root)
-    check_space(store.root, _needed_bytes(missing, study.images_per_task * image_bytes))
+    check_space(store.root, _needed_bytes(missing, outlines, study.images_per_task))
     write_bytes(out / STUDY, study.to_yaml().encode())
     prepared(plan, store)
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -145,7 +147,7 @@ def run_study(
     record = _record(plan, store, out, cached, device, workers) | {
         "started": started.isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - clock,
-        "commits": commits,
+        "commits": commits | _dataset_commits(plan),
         "skipped": _skipped(plan, store),
     }
     write_bytes(out / RECORD, json.dumps(record, indent=1).encode())
@@ -180,10 +182,19 @@ def load_run(out: Path) -> FinishedRun:
         ) from error
 
 
-def _needed_bytes(missing: list[Stage], set_bytes: int) -> int:
-    """What the missing adversarial images will take, at about half their size in memory."""
+def _needed_bytes(missing: list[Stage], outlines: Mapping[TaskSource, Outline], images: int) -> int:
+    """What the missing tasks will take, and the missing adversarial images, at about half their size in memory."""
+    sources = [TaskSource.from_sources(stage.sources) for stage in missing if stage.kind == "task"]
     kept = [stage.parameters["after"] for stage in missing if stage.kind == "craft"]
-    return sum(1 + len(after) for after in kept if isinstance(after, list)) * set_bytes // 2
+    sets = sum(1 + len(after) for after in kept if isinstance(after, list))
+    largest = max(outline.image_bytes for outline in outlines.values())
+    return sum(outlines[source].stored_bytes for source in sources) + sets * images * largest // 2
+
+
+def _dataset_commits(plan: Plan) -> dict[str, str]:
+    """The commit of every dataset of the hub, by its name."""
+    tasks = [stage.parameters for stage in plan.stages.values() if stage.kind == "task"]
+    return {f"hub:{task['hub']}": str(task["commit"]) for task in tasks if "hub" in task}
 
 
 def _skipped(plan: Plan, store: Store) -> dict[str, list[dict[str, str]]]:

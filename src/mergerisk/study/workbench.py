@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.attacks import Ensemble
+from mergerisk.memory import return_freed
 from mergerisk.merging import Calibration, LazyExperts, Merged, create
 from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import Classifier, Head, load_encoder
@@ -187,6 +188,7 @@ class Workbench:
         """A model's tensors, checked; in memory if they are small."""
         if self._size(key) <= _LARGE:
             return self.arrays(key)
+        return_freed()
         self.store.verify(key)
         return Checkpoint(self.store.tensors(key))
 

@@ -86,7 +86,7 @@ def pinned(dataset: HubDataset, *, offline: bool, endpoint: str | None = None, c
             dataset.name, dataset.revision, kind="dataset", offline=offline, endpoint=endpoint, cache=cache
         )
     except UserError as error:
-        raise UserError(f"dataset {error}") from error
+        raise type(error)(f"dataset {error}") from error
 
 
 def fetch_dataset(
@@ -140,7 +140,7 @@ def fetch_dataset(
             path="folder of Parquet files",
         )
     except UserError as error:
-        raise UserError(f"dataset {error}") from error
+        raise type(error)(f"dataset {error}") from error
     return {file: folder / file for file in choose(_inside(folder))}
 
 

@@ -36,6 +36,27 @@ _ACCEPTED = "a folder of class folders, a .parquet or .npz file, or hub:org/name
 
 
 @dataclass(frozen=True)
+class Outline:
+    """What is known of a task before its images are decoded.
+
+    Attributes:
+        class_names: one per label.
+        train: training images, if all can be read.
+        calibration: calibration images.
+        test: test images.
+        image_bytes: of one image as float32.
+        stored_bytes: of all images as they are kept.
+    """
+
+    class_names: tuple[str, ...]
+    train: int
+    calibration: int
+    test: int
+    image_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
 class TaskSource:
     """Where a task comes from, known before anything is loaded.
 
@@ -98,6 +119,25 @@ class TaskSource:
         options = replace(self._hub_options(), config=identity["config"])
         return TaskSource(self.name, f"hub:{identity['hub']}@{identity['commit']}", options)
 
+    @property
+    def repository(self) -> str:
+        """``org/name`` of a dataset of the hub."""
+        return hub_dataset(self.spec, self._hub_options()).name
+
+    def offline(self) -> TaskSource:
+        """The same dataset of the hub, of which nothing is downloaded."""
+        return replace(self, options=replace(self._hub_options(), offline=True))
+
+    def fetch(self) -> None:
+        """Download what the cache lacks of a dataset of the hub.
+
+        Raises:
+            UserError: that cannot be done; if the hub cannot be reached, or may not be, an
+                :class:`~mergerisk.hub_downloads.UnavailableError`.
+        """
+        options = self._hub_options()
+        fetch_dataset(hub_dataset(self.spec, options), options)
+
     def sources(self) -> dict[str, str]:
         """As text, for a stage; see :meth:`from_sources`."""
         said = self.options.said()
@@ -110,19 +150,37 @@ class TaskSource:
         source = task_source(sources["spec"], **json.loads(sources.get("options", "{}")))
         return replace(source, name=sources["name"])
 
-    def check(self) -> int:
+    def check(self) -> Outline:
         """See that the task can be made, as far as that shows without decoding images.
-
-        Returns:
-            Bytes of one of its images as float32.
 
         Raises:
             UserError: it cannot.
         """
+        if self.kind == "starter":
+            from mergerisk.tasks.starter import class_names, split_sizes
+
+            sizes, pixels = split_sizes(self.spec), 32 * 32 * 3
+            return Outline(class_names(self.spec), *sizes, 4 * pixels, sum(sizes) * pixels)
         if self._is_whole():
-            return int(self.load().test.images[0].nbytes)
-        height, width = self.stream().size
-        return height * width * 3 * 4
+            import numpy as np
+
+            from mergerisk.tasks.converting import to_task
+
+            arrays = self.arrays()
+            task = to_task(self.name, arrays)
+            sizes = len(task.train), len(task.calibration), len(task.test)
+            return Outline(
+                task.class_names, *sizes, int(task.test.images[0].nbytes), int(np.asarray(arrays.images).nbytes)
+            )
+        from mergerisk.tasks.arrays import CALIBRATION, TEST, TRAIN
+        from mergerisk.tasks.streaming import ImageStream
+
+        options = self._file_options()
+        chosen = self._choose()
+        stream = ImageStream(chosen, options.size)
+        height, width = stream.size
+        train, calibration, test = (int((chosen.split == code).sum()) for code in (TRAIN, CALIBRATION, TEST))
+        return Outline(chosen.class_names, train, calibration, test, height * width * 3 * 4, stream.bytes)
 
     def arrays(self) -> TaskArrays:
         """Render, read or decode the task's arrays.
@@ -152,10 +210,9 @@ class TaskSource:
         """
         from mergerisk.tasks.streaming import ImageStream
 
-        options = self.options
-        if self._is_whole() or not isinstance(options, FileOptions):
+        if self._is_whole():
             raise UserError(f"task {self.name!r}: its arrays come whole, not image by image")
-        return ImageStream(self._choose(), options.size, threads)
+        return ImageStream(self._choose(), self._file_options().size, threads)
 
     def load(self) -> Task:
         """The task itself.
@@ -178,11 +235,14 @@ class TaskSource:
         assert isinstance(self.options, HubOptions)
         return self.options
 
+    def _file_options(self) -> FileOptions:
+        assert isinstance(self.options, FileOptions)
+        return self.options
+
     def _choose(self) -> Chosen:
         from mergerisk.tasks.listing import choose
 
-        options = self.options
-        assert isinstance(options, FileOptions)
+        options = self._file_options()
         share = options.test_share if isinstance(options, FolderOptions) else None
         return choose(self._list(options), options, share)
 

@@ -26,9 +26,11 @@ __all__ = [
     "DESCRIPTIONS",
     "STARTER_TASKS",
     "STARTER_VERSION",
+    "class_names",
     "render",
     "render_image",
     "render_pretraining",
+    "split_sizes",
 ]
 
 STARTER_VERSION: int = 1
@@ -69,6 +71,27 @@ _PER_CLASS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "pictograms": (85, 19, 32),
     }
 )
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """The classes of a task, in the order of its labels.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    names: tuple[str, ...] = _module(name, 0).CLASS_NAMES
+    return names
+
+
+def split_sizes(name: str) -> tuple[int, int, int]:
+    """Pictures of a task for training, calibration and testing.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    classes = len(class_names(name))
+    train, calibration, test = _PER_CLASS[name]
+    return train * classes, calibration * classes, test * classes
 
 
 def render(name: str, seed: int = 0) -> TaskArrays:

@@ -1,0 +1,44 @@
+"""How long a plan will take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from mergerisk.study import Stage, load_study, make_plan
+from mergerisk.study.timing import Speeds, measure_speeds
+from tests.cli.test_cli import call
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_time_is_images_over_speed_and_queries_have_none() -> None:
+    speeds = Speeds({"forward": 100.0, "gradient": 20.0}, "here")
+    stages = [
+        Stage("clean", "a", {}, images={"forward": 50}),
+        Stage("craft", "b", {}, images={"gradient": 60, "forward": 100}),
+        Stage("evaluate", "c", {}, images={"query": 1000}),
+    ]
+    assert speeds.seconds(stages) == pytest.approx(0.5 + 3 + 1)
+
+
+def test_speeds_are_measured_and_a_weights_gradient_costs_more_than_a_forward_pass(tiny_study: Path) -> None:
+    threads = torch.get_num_threads()
+    speeds = measure_speeds(load_study(tiny_study), "cpu", batch_size=64, least=0.2)
+    assert set(speeds.images) == {"forward", "gradient", "training"}
+    assert speeds.images["forward"] > speeds.images["training"] > 0
+    assert speeds.images["forward"] > speeds.images["gradient"] > 0
+    assert torch.get_num_threads() == threads
+    assert speeds.seconds(make_plan(load_study(tiny_study)).stages.values()) > 0
+
+
+def test_the_plan_says_it(capsys: pytest.CaptureFixture[str], tiny_study: Path) -> None:
+    code, out, err = call(capsys, "plan", tiny_study, "--measure", "--device", "cpu")
+    assert code == 0, err
+    assert "of computing for one worker, reading and writing not counted (CPU, one thread: " in out
+    code, out, _ = call(capsys, "plan", tiny_study)
+    assert code == 0
+    assert "for one worker" not in out
