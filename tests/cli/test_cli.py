@@ -39,6 +39,7 @@ def test_list_prints_a_table(capsys: pytest.CaptureFixture[str], what: str) -> N
     expected = {
         "tasks": "street_numbers",
         "backbones": "starter-vit",
+        "surrogates": "other_architecture",
         "merging": "+surgery",
         "attacks": "mi_fgsm",
         "inputs": "bsr",

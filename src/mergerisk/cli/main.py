@@ -16,7 +16,7 @@ import click
 from mergerisk._version import __version__
 from mergerisk.errors import UserError
 
-LISTS = ["tasks", "backbones", "merging", "attacks", "inputs", "filters", "studies"]
+LISTS = ["tasks", "backbones", "surrogates", "merging", "attacks", "inputs", "filters", "studies"]
 """What ``mergerisk list`` can show."""
 
 EXIT_FAULT, EXIT_MISTAKE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130

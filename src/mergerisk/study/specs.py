@@ -270,7 +270,7 @@ class Reference(NamedTuple):
         kind, slash, name = text.partition("/")
         if kind not in SURROGATES:
             raise ValueError(f"unknown surrogate {kind!r}{did_you_mean(kind, SURROGATES)}")
-        named = SURROGATES[kind]
+        named = SURROGATES[kind].named
         if named == "always" and not name:
             raise ValueError(f"{kind}: say which: {kind}/NAME")
         if slash and (named == "never" or not name):
@@ -278,17 +278,32 @@ class Reference(NamedTuple):
         return cls(kind, name or None)
 
 
-SURROGATES: Mapping[str, Literal["never", "may be", "always"]] = {
-    "expert": "may be",
-    "pretrained": "never",
-    "other_expert": "never",
-    "ingredient": "always",
-    OUTSIDER: "never",
-    OTHER_ARCHITECTURE: "never",
-    "merged": "always",
+class Scenario(NamedTuple):
+    """A kind of surrogate.
+
+    Attributes:
+        named: whether a name behind a slash tells which.
+        summary: whose model it is.
+    """
+
+    named: Literal["never", "may be", "always"]
+    summary: str
+
+
+SURROGATES: Mapping[str, Scenario] = {
+    "expert": Scenario("may be", "the attacked task's expert, from the hub say; expert/TASK is another task's"),
+    "pretrained": Scenario("never", "the backbone that all experts were fine-tuned from, as it is"),
+    "other_expert": Scenario("never", "an expert of the wrong task: that of the next one in the study's order"),
+    "ingredient": Scenario(
+        "always", "a merged model that belongs to no attacked task, by its name in ingredients"
+    ),
+    OUTSIDER: Scenario("never", "the backbone, fine-tuned by the attacker: with another seed, or with own data"),
+    OTHER_ARCHITECTURE: Scenario("never", "a model that shares the task with the merge, but no weights"),
+    "merged": Scenario(
+        "always", "the merge itself, by its label: white box, the upper bound; merged alone is all"
+    ),
 }
-"""Kinds of surrogates, and whether a name tells which: the attacked task's expert, or that of another task; the
-base; the expert of the next task; an ingredient without a task; the outsider; the other architecture; a merge."""
+"""Kinds of surrogates."""
 
 _ALIKE = ("expert", "pretrained", "other_expert", "ingredient", OUTSIDER)
 """Those that are one encoder of the study's architecture under the task's head."""
