@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergerisk import api
+from mergerisk.audit.heads import check_heads
 from mergerisk.audit.page import to_html
 from mergerisk.audit.schema import Audit, load_audit
 from mergerisk.audit.verdict import Verdict, check_gates, judge
@@ -68,6 +69,7 @@ def audit(
     asked = given if isinstance(given, Audit) else load_audit(given, fail_if=fail_if)
     study = asked.to_study()
     check_gates(asked, [spec.label for spec in study.surrogates])
+    check_heads(study, offline=offline)
     folder = Path(out) if out is not None else Path("audits") / asked.name
     result = api.run(
         study,

@@ -291,7 +291,9 @@ class _Planner:
             }, {}
         source = outsider.task.source
         task_key = self._task(source)
-        head = self._head(source.name, task_key, self.backbone)
+        # Checkpoints bring heads for the attacked tasks only.
+        make = self._probe if self.study.heads.source == "checkpoint" else self._head
+        head = make(source.name, task_key, self.backbone)
         made = self._fine_tune(
             source.name, task_key, head, self.backbone, outsider.fine_tune, seed, "outsider on "
         )

@@ -124,6 +124,20 @@ class TaskSource:
         height, width = self.stream().size
         return height * width * 3 * 4
 
+    def outline(self) -> tuple[tuple[str, ...], bool]:
+        """Class names, and whether there are training images, without decoding those of a folder or of Parquet.
+
+        Raises:
+            UserError: the source cannot be read as a task.
+        """
+        if self._is_whole():
+            task = self.load()
+            return task.class_names, len(task.train) > 0
+        from mergerisk.tasks.arrays import TRAIN
+
+        chosen = self._choose()
+        return chosen.class_names, bool((chosen.split == TRAIN).any())
+
     def arrays(self) -> TaskArrays:
         """Render, read or decode the task's arrays.
 
