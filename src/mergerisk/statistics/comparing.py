@@ -308,9 +308,7 @@ def _ratio_numbers(design: Design, table: pd.DataFrame, column: str) -> _Numbers
         return np.asarray(number + (asr - number * own) / own.mean(), dtype=np.float64)
 
     fooled = own > 0
-    return _Numbers(
-        design.select(kept), against(float(asr.sum() / own.sum())), asr[fooled] / own[fooled], against
-    )
+    return _Numbers(design.select(kept), against(float(asr.sum() / own.sum())), asr[fooled] / own[fooled], against)
 
 
 def _shifts(sample: _Numbers, claim: RateClaim | PairedClaim, *, by_tasks: bool) -> tuple[float, int]:

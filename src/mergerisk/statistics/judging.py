@@ -64,9 +64,7 @@ class _Judging:
     resamples: int
     tasks: TasksAs
 
-    def families(
-        self, given: Sequence[tuple[Sequence[Comparison | None], Sequence[str]]]
-    ) -> tuple[_Family, ...]:
+    def families(self, given: Sequence[tuple[Sequence[Comparison | None], Sequence[str]]]) -> tuple[_Family, ...]:
         """Of each family the tests, corrected, with the intervals that have to agree; all resampled together.
 
         Args:
@@ -99,7 +97,9 @@ class _Judging:
             for i, part in enumerate(found)
             if self.outcomes and part is not None and part.aggregate is not None
         ]
-        resampled = self.resample([aggregate for _, _, aggregate in wanted], [denominators[i] for i, _, _ in wanted])
+        resampled = self.resample(
+            [aggregate for _, _, aggregate in wanted], [denominators[i] for i, _, _ in wanted]
+        )
         for (i, part, aggregate), values in zip(wanted, resampled, strict=True):
             unit = 100 if aggregate.measure in PERCENT_MEASURES and part.effects[0].unit else 1
             intervals[i] = (self.around(float(part.numbers.mean()), unit * values),)

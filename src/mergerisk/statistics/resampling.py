@@ -223,7 +223,8 @@ def _arrays(part: TaskOutcomes, denominator: str, used: NDArray[np.intp]) -> lis
     """Images × settings that are used: whether an image counts, and fools target and surrogate."""
     kept = part.kept(denominator)[:, used]
     return [
-        array.astype(np.float32) for array in (kept, kept & part.fooled[:, used], kept & part.surrogate_fooled[:, used])
+        array.astype(np.float32)
+        for array in (kept, kept & part.fooled[:, used], kept & part.surrogate_fooled[:, used])
     ]
 
 

@@ -59,9 +59,7 @@ def _insert_interval(table: pd.DataFrame, rate: str, prefix: str, denominator: s
     _insert_beside(table, rate, prefix, wilson_interval(successes, trials))
 
 
-def _insert_beside(
-    table: pd.DataFrame, rate: str, prefix: str, ends: Sequence[NDArray[np.float64]]
-) -> None:
+def _insert_beside(table: pd.DataFrame, rate: str, prefix: str, ends: Sequence[NDArray[np.float64]]) -> None:
     place = table.columns.get_loc(rate)
     assert isinstance(place, int)
     for offset, (name, end) in enumerate(zip(("low", "high"), ends, strict=True), start=1):
