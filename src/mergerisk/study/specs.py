@@ -40,10 +40,16 @@ Epsilon = Annotated[float, BeforeValidator(_fraction), Field(gt=0, allow_inf_nan
 """A budget in pixel units, above 0; at most 1 if it is an L∞ one."""
 
 
+Source = Annotated[str, Field(min_length=1)]
+"""Where something is: a name, a path or a hub id."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class Model(BaseModel):
     """What a mapping of a study file becomes: frozen, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class TaskSpec(Model):
@@ -54,7 +60,7 @@ class TaskSpec(Model):
         options: see :func:`mergerisk.load_task`.
     """
 
-    task: str
+    task: Source
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -152,8 +158,8 @@ class Heads(Model):
     source: Literal["linear_probe", "zero_shot", "checkpoint"] = Field(default="linear_probe", alias="from")
     regularization: PositiveFloat = 1.0
     templates: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
-    class_names: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    files: dict[str, str] = Field(default_factory=dict)
+    class_names: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    files: dict[str, Source] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Heads:
@@ -179,7 +185,7 @@ class Experts(Model):
 
     source: Literal["fine_tune", "hub", "files"] = Field(default="fine_tune", alias="from")
     fine_tune: dict[str, Any] = Field(default_factory=dict)
-    files: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, Source] = Field(default_factory=dict)
 
 
 class Outsider(Model):
@@ -194,13 +200,15 @@ class Outsider(Model):
     """
 
     task: TaskSpec | None = None
-    file: str | None = None
+    file: Source | None = None
     fine_tune: dict[str, Any] = Field(default_factory=dict)
-    seed: PositiveInt = 1000
+    seed: Annotated[Seed, Field(gt=0)] = 1000
     offered: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Outsider:
+        if self.task is not None and self.file is not None:
+            raise ValueError("give the outsider's task, or its file, not both")
         if self.offered and self.task is None and self.file is None:
             raise ValueError("offered to every merge: give the outsider's task or file")
         return self
@@ -216,7 +224,7 @@ class OtherArchitecture(Model):
         fine_tune: changes of the experts' hyper-parameters.
     """
 
-    backbone: str
+    backbone: Source
     image_size: PositiveInt | None = None
     fine_tuned: bool = True
     fine_tune: dict[str, Any] = Field(default_factory=dict)
@@ -387,7 +395,7 @@ class TargetSpec(Model):
     """
 
     label: str
-    encoder: str | None = None
+    encoder: Source | None = None
     http: dict[str, str] = Field(default_factory=dict)
     callable: dict[str, str] = Field(default_factory=dict)
     answer: Literal["labels", "scores"] = "labels"
