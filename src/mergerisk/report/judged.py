@@ -26,8 +26,8 @@ RANKING = "averaging_worst"
 def judged_summary(run: FinishedRun) -> Summary:
     """The summary of a run, with the built-in claims judged on it and how its methods rank by relative ASR.
 
-    The claims are those of :data:`mergerisk.statistics.BUILT_IN`: attacks made on the attacked task's own expert and
-    on the pretrained model, against the merges. What a run is too small for is not tested, and says so.
+    The claims are those of :data:`mergerisk.statistics.BUILT_IN`: attacks made on the attacked task's own expert
+    and on the pretrained model, against the merges. What a run is too small for is not tested, and says so.
     """
     counted = rates(run.outcomes)
     verdicts = verdicts_on(run, counted)

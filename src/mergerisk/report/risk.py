@@ -171,7 +171,7 @@ def risk_table(cells: pd.DataFrame, axes: Axes) -> RiskTable:
 
 
 CARRIED = 0.1
-"""From this difference on, relative to the larger, a mean of ratios is said to differ much from the ratio of means."""
+"""From this difference on, relative to the larger, a mean of ratios is said to differ from the ratio of means."""
 
 
 def carried_by_few(

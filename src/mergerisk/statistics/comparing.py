@@ -273,7 +273,7 @@ def _on_numbers(
 
 
 _CARRIED = 0.1
-"""From this difference on, relative to the larger, a mean of ratios is said to differ much from a ratio of means."""
+"""From this difference on, relative to the larger, a mean of ratios is said to differ from a ratio of means."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,9 +294,9 @@ class _Numbers:
 
 
 def _ratio_numbers(design: Design, table: pd.DataFrame, column: str) -> _Numbers | None:
-    """A ratio of means as a mean of numbers: with ASRs a of targets and s of surrogates, R + (a − R s) / mean s has
-    the mean R = Σa / Σs, and its spread is that of the ratio (Cochran 1977, section 6.4). Whether R lies above a
-    number θ is whether a − θ s lies above 0 on average: θ + (a − θ s) / mean s is tested against θ. None where no
+    """A ratio of means as a mean of numbers: with ASRs a of targets and s of surrogates, R + (a − R s) / mean s
+    has the mean R = Σa / Σs, and its spread is that of the ratio (Cochran 1977, section 6.4). Whether R lies above
+    a number θ is whether a − θ s lies above 0 on average: θ + (a − θ s) / mean s is tested against θ. None where no
     surrogate is ever fooled."""
     asr, own = (design.matrix(values)[:, 0] for values in _parts(table, column))
     kept = np.flatnonzero(~np.isnan(asr))

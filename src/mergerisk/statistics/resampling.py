@@ -193,8 +193,10 @@ def bootstrap(
                     name = denominators[which]
                     if name not in measured:
                         # Counts of images are whole numbers, exact in float32 up to 2²⁴, whatever the order.
-                        counted = (np.asarray(draws[span] @ array, dtype=np.float64) for array in ranks[name])
-                        measured[name] = _Measured(*counted, weights)
+                        trials, fooled, own = (
+                            np.asarray(draws[span] @ array, dtype=np.float64) for array in ranks[name]
+                        )
+                        measured[name] = _Measured(trials, fooled, own, weights)
                     design, units = piece
                     here = replace(design, rows=np.searchsorted(used, design.rows))
                     numbers = aggregate.scalar(measured[name].matrix(aggregate.measure, here), units)
