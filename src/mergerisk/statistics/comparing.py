@@ -296,8 +296,8 @@ class _Numbers:
 def _ratio_numbers(design: Design, table: pd.DataFrame, column: str) -> _Numbers | None:
     """A ratio of means as a mean of numbers: with ASRs a of targets and s of surrogates, R + (a − R s) / mean s
     has the mean R = Σa / Σs, and its spread is that of the ratio (Cochran 1977, section 6.4). Whether R lies above
-    a number θ is whether a − θ s lies above 0 on average: θ + (a − θ s) / mean s is tested against θ. None where no
-    surrogate is ever fooled."""
+    a number θ is whether a − θ s lies above 0 on average: θ + (a − θ s) / mean s is tested against θ. None where
+    no surrogate is ever fooled."""
     asr, own = (design.matrix(values)[:, 0] for values in _parts(table, column))
     kept = np.flatnonzero(~np.isnan(asr))
     asr, own = asr[kept], own[kept]
