@@ -65,9 +65,11 @@ def field_path(location: Iterable[int | str]) -> str:
 
 def _place(location: Sequence[int | str]) -> Sequence[int | str]:
     """A location without the names that pydantic gives to a union's branches."""
-    branches = ("constrained-", "tuple[", "literal[", "float", "int", "str", "bool", "none")
+    starts, whole = ("constrained-", "tuple[", "literal["), {"float", "int", "str", "bool", "none"}
     return [
-        part for i, part in enumerate(location) if i == 0 or isinstance(part, int) or not part.startswith(branches)
+        part
+        for i, part in enumerate(location)
+        if i == 0 or isinstance(part, int) or not (part.startswith(starts) or part in whole)
     ]
 
 

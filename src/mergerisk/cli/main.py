@@ -464,5 +464,5 @@ def _last_line(error: Exception) -> str:
 def _fail(message: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    click.echo(f"mergerisk: {message}", err=True)
+    click.echo(f"mergerisk: {' '.join(message.splitlines())}", err=True)
     sys.exit(code)

@@ -73,6 +73,8 @@ class TaskSpec(Model):
                 "task": value.get("task"),
                 "options": {name: given for name, given in value.items() if name != "task"},
             }
+        if not isinstance(value, cls | dict):
+            raise ValueError("must be a name or path, or a mapping with 'task' and options")  # noqa: TRY004
         return value
 
     @model_validator(mode="after")
@@ -341,6 +343,8 @@ class SurrogateSpec(Model):
             return {"label": "ensemble", **rest, "members": value["ensemble"]}
         if isinstance(value, dict) and "ensemble" in value:
             raise ValueError("ensemble must be a list of surrogates")
+        if not isinstance(value, cls | dict):
+            raise ValueError("must be a name, or a mapping with 'ensemble'")  # noqa: TRY004
         return value
 
     @model_validator(mode="after")
