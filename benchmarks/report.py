@@ -95,7 +95,9 @@ def finished_run(shape: Shape, seed: int = 0) -> FinishedRun:
         "kinds": {}, "counts": {}, "single_step_attacks": [], "stages": [],
     }  # fmt: skip
     merging = tuple(study.merging[0].model_copy(update={"label": label}) for label in methods)
-    return FinishedRun(study.model_copy(update={"merging": merging}), outcomes, outcomes.head(0), clean, [], record)
+    return FinishedRun(
+        study.model_copy(update={"merging": merging}), outcomes, outcomes.head(0), clean, [], record
+    )
 
 
 def main() -> None:

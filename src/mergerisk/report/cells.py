@@ -26,7 +26,8 @@ COUNTS = ["images", "images_both_correct", "images_both_fooled"]
 RATES = [
     "clean_accuracy_surrogate", "clean_accuracy_target", "asr", "asr_low", "asr_high",
     "asr_all", "asr_all_low", "asr_all_high",
-    "surrogate_asr", "relative_asr", "relative_asr_low", "relative_asr_high", "delta_asr", "same_mistake", "mean_l2",
+    "surrogate_asr", "relative_asr", "relative_asr_low", "relative_asr_high", "delta_asr",
+    "same_mistake", "mean_l2",
 ]  # fmt: skip
 
 

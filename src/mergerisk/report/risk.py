@@ -92,7 +92,15 @@ def ratio_over_tasks(frame: pd.DataFrame) -> Mean:
     Args:
         frame: rows of `average_over_seeds`.
     """
-    names = ["asr", "asr_low", "asr_high", "surrogate_asr", "surrogate_asr_low", "surrogate_asr_high", "correlation"]
+    names = [
+        "asr",
+        "asr_low",
+        "asr_high",
+        "surrogate_asr",
+        "surrogate_asr_low",
+        "surrogate_asr_high",
+        "correlation",
+    ]
     tasks: dict[str, list[tuple[float, ...]]] = {}
     columns = (frame[name].tolist() for name in names)
     for task, *row in zip(frame["task"].tolist(), *columns, strict=True):
@@ -100,7 +108,9 @@ def ratio_over_tasks(frame: pd.DataFrame) -> Mean:
             tasks.setdefault(task, []).append(tuple(row))
     if not tasks:
         return Mean(math.nan, math.nan, math.nan, 0)
-    by_task = np.array([[sum(column) / len(rows) for column in zip(*rows, strict=True)] for rows in tasks.values()])
+    by_task = np.array(
+        [[sum(column) / len(rows) for column in zip(*rows, strict=True)] for rows in tasks.values()]
+    )
     target, own, rho = tuple(by_task.T[:3]), tuple(by_task.T[3:6]), by_task.T[6]
     cells = sum(len(rows) for rows in tasks.values())
     if own[0].sum() == 0:
@@ -160,11 +170,14 @@ def risk_table(cells: pd.DataFrame, axes: Axes) -> RiskTable:
     return table
 
 
-CARRIED = 0.1
-"""From this difference on, relative to the larger, a mean of ratios is said to differ much from the ratio of means."""
+CARRIED, LITTLE = 0.1, 0.02
+"""From this difference on, relative to the larger and by itself, a mean of ratios is said to differ much from a
+ratio of means."""
 
 
-def carried_by_few(cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float) -> dict[str, tuple[float, float]]:
+def carried_by_few(
+    cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float
+) -> dict[str, tuple[float, float]]:
     """Merging methods whose relative ASR (a ratio of means) and mean of the cells' own ratios differ much.
 
     Returns:
@@ -175,7 +188,7 @@ def carried_by_few(cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: flo
         if target not in axes.methods or target == surrogate:
             continue
         ratio, mean = ratio_over_tasks(rows).value, mean_of_ratios(rows)
-        if abs(mean - ratio) > CARRIED * max(mean, ratio):
+        if abs(mean - ratio) > max(CARRIED * max(mean, ratio), LITTLE):
             found[target] = ratio, mean
     return dict(sorted(found.items(), key=lambda item: -abs(item[1][1] - item[1][0])))
 

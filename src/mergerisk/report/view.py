@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mergerisk.report.cells import average_over_seeds, axes_of, default_epsilon
 from mergerisk.report.epsilon50 import epsilon50_table
-from mergerisk.report.in_short import in_short
 from mergerisk.report.formatting import listing, percent
+from mergerisk.report.in_short import in_short
 from mergerisk.report.risk import budget_overview, carried_by_few, risk_table
 from mergerisk.report.verdict import strongest, verdict
 

@@ -72,8 +72,8 @@ def _measure(value: object) -> object:
 Measure = Annotated[str, BeforeValidator(_measure)]
 """``asr``, ``relative_asr``, ``delta_asr`` (percentage points) or ``surrogate_asr``, among the images that
 surrogate and target get right when clean, where that is known; the same with ``_all``, of all images;
-``clean_accuracy``. Of several settings together ``relative_asr`` is a ratio of means: mean ASR of targets over mean
-ASR of surrogates."""
+``clean_accuracy``. Of several settings together ``relative_asr`` is a ratio of means: mean ASR of targets over
+mean ASR of surrogates."""
 
 
 class _Model(BaseModel):
@@ -337,8 +337,8 @@ BUILT_IN: tuple[Claim, ...] = (
         expect="higher",
     ),
 )
-"""Claims of the published study on 336 settings, and the three of its poster; of attacks made on `PUBLISHED` alone,
-whatever other surrogates a study has."""
+"""Claims of the published study on 336 settings, and the three of its poster; of attacks made on `PUBLISHED`
+alone, whatever other surrogates a study has."""
 
 
 class ClaimFile(_Model):

@@ -1,5 +1,5 @@
-"""Linear algebra with one thread: the matrices of a bootstrap are narrow, and threads that wait for one another cost
-more time than they save, most of all on a machine that has other work."""
+"""Linear algebra with one thread: the matrices of a bootstrap are narrow, and threads that wait for one another
+cost more time than they save, most of all on a machine that has other work."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def methods(view: View) -> Table:
     return Table(
         "methods",
         f"Merging methods under attacks made on {surrogate} at ε = {budget(epsilon)}, lowest risk first: means "
-        f"over {plural(len(axes.tasks), 'task')} and {plural(len(axes.attacks), 'attack')}, with 95% intervals; relative "
-        "ASR is the ratio of the two mean ASRs.",
+        f"over {plural(len(axes.tasks), 'task')} and {plural(len(axes.attacks), 'attack')}, with 95% intervals; "
+        "relative ASR is the ratio of the two mean ASRs.",
         ("method", "clean accuracy", "ASR", "relative ASR", "median ε50", "Pareto front"),
         tuple(rows),
         frozenset(best),
