@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mergerisk.report.critical_difference import CriticalDifference
     from mergerisk.study import FinishedRun
     from mergerisk.study.examples import Picture
+    from mergerisk.transfer import Counted
 
 _CAVEATS = {
     "starter-vit": (
@@ -40,7 +41,7 @@ def summarize(
     *,
     claims: Sequence[Mapping[str, Any]] = (),
     critical_difference: CriticalDifference | None = None,
-    counted: pd.DataFrame | None = None,
+    counted: Counted | None = None,
 ) -> Summary:
     """Every table of the report, recomputed from the outcomes.
 
@@ -49,13 +50,13 @@ def summarize(
         claims: what was tested on it, and
         critical_difference: how the methods rank, for whoever computes them: this is where they enter the report;
             see :func:`mergerisk.report.judged.judged_summary`.
-        counted: :func:`mergerisk.transfer.rates` of the outcomes, where somebody has them already.
+        counted: :func:`mergerisk.transfer.count` of the outcomes, where somebody has them already.
     """
-    epsilon50, flags = curve_tables(run.outcomes, run.record["single_step_attacks"])
+    epsilon50, flags = curve_tables(run.outcomes, run.record["single_step_attacks"], counted)
     return Summary(
         schema_version=SCHEMA_VERSION,
         run=_record(run),
-        results=rate_table(run.outcomes) if counted is None else with_intervals(counted),
+        results=rate_table(run.outcomes) if counted is None else with_intervals(counted.rates),
         by_step=rate_table(run.by_step),
         accuracy=accuracy_table(run.clean),
         epsilon50=epsilon50,

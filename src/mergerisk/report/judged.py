@@ -8,16 +8,15 @@ from mergerisk.report.assembling import summarize
 from mergerisk.report.critical_difference import CriticalDifference
 from mergerisk.statistics import judge, tables_from_outcomes
 from mergerisk.statistics.judging import show_effect
-from mergerisk.transfer import rates
+from mergerisk.transfer import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import pandas as pd
-
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import Interval, RankPicture, Retest, Verdict
     from mergerisk.study import FinishedRun
+    from mergerisk.transfer import Counted
 
 RANKING = "averaging_worst"
 """The claim whose ranks are drawn, if it could be tested; otherwise those of the first that ranks methods."""
@@ -29,7 +28,7 @@ def judged_summary(run: FinishedRun) -> Summary:
     The claims are those of :data:`mergerisk.statistics.BUILT_IN`: attacks made on the attacked task's own expert
     and on the pretrained model, against the merges. What a run is too small for is not tested, and says so.
     """
-    counted = rates(run.outcomes)
+    counted = count(run.outcomes)
     verdicts = verdicts_on(run, counted)
     return summarize(
         run, claims=[claim_of(verdict) for verdict in verdicts], critical_difference=picture_of(verdicts),
@@ -37,12 +36,12 @@ def judged_summary(run: FinishedRun) -> Summary:
     )  # fmt: skip
 
 
-def verdicts_on(run: FinishedRun, counted: pd.DataFrame | None = None) -> tuple[Verdict, ...]:
+def verdicts_on(run: FinishedRun, counted: Counted | None = None) -> tuple[Verdict, ...]:
     """The built-in claims, judged.
 
     Args:
         run: what was run.
-        counted: :func:`mergerisk.transfer.rates` of its outcomes, if they are known.
+        counted: :func:`mergerisk.transfer.count` of its outcomes, where somebody has it already.
     """
     merges = [spec.label for spec in run.study.merging]
     return judge(tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted))

@@ -170,8 +170,9 @@ def risk_table(cells: pd.DataFrame, axes: Axes) -> RiskTable:
     return table
 
 
-CARRIED = 0.1
-"""From this difference on, relative to the larger, a mean of ratios is said to differ from the ratio of means."""
+CARRIED, LITTLE = 0.1, 0.02
+"""From this difference on, relative to the larger and by itself, a mean of ratios is said to differ much from a
+ratio of means."""
 
 
 def carried_by_few(
@@ -187,7 +188,7 @@ def carried_by_few(
         if target not in axes.methods or target == surrogate:
             continue
         ratio, mean = ratio_over_tasks(rows).value, mean_of_ratios(rows)
-        if abs(mean - ratio) > CARRIED * max(mean, ratio):
+        if abs(mean - ratio) > max(CARRIED * max(mean, ratio), LITTLE):
             found[target] = ratio, mean
     return dict(sorted(found.items(), key=lambda item: -abs(item[1][1] - item[1][0])))
 

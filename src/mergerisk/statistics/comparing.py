@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +52,7 @@ class Comparison:
         direction: 1 if the data lean to the claim, −1 if against it, 0 if to neither.
         numbers: one per unit; the first effect is their mean.
         aggregate: the same for resampled rates; None where they do not depend on outcomes.
+        minus: what is taken from it, resample by resample.
         supported_in: where the interval of the first effect has to lie for the claim to be supported, and where no
             part of it may lie for it to be contradicted; None if it has no say.
         rows: the settings used.
@@ -75,6 +77,7 @@ class Comparison:
     numbers: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     unit_tasks: NDArray[np.object_] = field(default_factory=lambda: np.zeros(0, dtype=object))
     aggregate: Aggregate | None = None
+    minus: Aggregate | None = None
     rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     detectable: Effect | None = None
     ranks: RankPicture | None = None
@@ -146,7 +149,7 @@ def _rate(claim: RateClaim, table: pd.DataFrame, denominator: str, level: float)
         return Comparison(words, column, missing="no setting of the data is of this kind")
     units = _depends_on(column, ["task", "attack", "surrogate", "target", "epsilon"])
     design = make_design(chosen, units, np.zeros(len(chosen), dtype=np.intp), ("mean",))
-    return _on_numbers(claim, design, table, column, words, denominator, level, _only)
+    return _on_numbers(claim, design, table, column, words, denominator, level, partial(_treatment, 0))
 
 
 def pair_design(claim: PairedClaim, table: pd.DataFrame, *, seeds: bool = False) -> Design:
@@ -186,16 +189,17 @@ def _on_numbers(
     """A claim on the mean of one number per unit; of relative ASR over settings, on the ratio of two means."""
     everything = len(design.units)
     measure = bare(claim.measure)
-    ratio = measure == "relative_asr" and isinstance(claim, RateClaim)
+    ratio = measure == "relative_asr"
     if ratio:
-        found = _ratio_numbers(design, table, column)
+        found = ratio_numbers(design, table, column)
         if found is None:
             return Comparison(words, column, missing=f"{column} is known of no setting", left_out=everything)
         sample = found
     else:
         design, matrix = complete(design, table, column)
         known = scalar(matrix, np.arange(len(matrix)))
-        sample = _Numbers(design, known, known, lambda _: known)
+        aggregates = (Aggregate(design, measure, scalar),)
+        sample = Numbers(design, known, known, lambda _: known, aggregates)
     design, numbers, shown = sample.design, sample.numbers, sample.shown
     left_out = everything - len(design.units)
     if len(design.units) < 2:
@@ -222,34 +226,30 @@ def _on_numbers(
     if by_tasks and (mean - claim.threshold) * (median - claim.threshold) < 0:
         also.append("mean and median lie on different sides: a few settings carry the mean")
     figures = list(_counted(claim, shown, design, table, denominator))
+    paired = isinstance(claim, PairedClaim)
     if ratio:
-        of_settings = float(shown.mean())
-        figures.append(Figure("mean of the settings' own ratios", f"{of_settings:.3f}"))
-        if abs(of_settings - mean) > _CARRIED * max(of_settings, mean):
+        what, by_itself = "pairs' own differences" if paired else "settings' own ratios", float(shown.mean())
+        figures.append(Figure(f"mean of the {what}", f"{by_itself:.3f}"))
+        if abs(by_itself - mean) > max(_CARRIED * max(abs(by_itself), abs(mean)), _LITTLE):
             also.append(
-                f"the mean of the settings' own ratios is {of_settings:.3f}: a few in which surrogates are rarely "
-                "fooled carry it, so that the ratio of means is judged"
+                f"the mean of the {what} is {by_itself:.3f}, carried by few with surrogates rarely fooled: "
+                f"the {'difference of ratios' if paired else 'ratio'} of means is judged"
             )
-    name = "mean difference" if isinstance(claim, PairedClaim) else "ratio of mean ASRs" if ratio else "mean"
+    names = ("mean difference", "median") if paired else ("mean", "median")
+    if ratio:
+        names = (
+            ("difference of ratios of mean ASRs", "median of pairs")
+            if paired
+            else ("ratio of mean ASRs", "median of settings")
+        )
     effects = [
-        _effect(name, mean, measure),
-        _effect("median of settings" if ratio else "median", median, measure),
+        _effect(names[0], mean, measure),
+        _effect(names[1], median, measure),
         Effect("matched-pairs rank-biserial correlation", ranked.rank_biserial),
     ]
-    if isinstance(claim, PairedClaim) and measure == "relative_asr":
-        first, second = (
-            np.nansum(part, axis=0) for part in (design.matrix(values) for values in _parts(table, column))
-        )
-        apart = float(first[0] / second[0] - first[1] / second[1])
-        figures.append(Figure("difference of the groups' ratios of mean ASRs", f"{apart:+.3f}"))
-        if apart * mean < 0:
-            also.append("the groups' ratios of mean ASRs differ the other way: a few pairs carry the mean")
     ends = {"higher": (claim.threshold, np.inf), "lower": (-np.inf, claim.threshold)}
     inside = ends.get(claim.expect, (claim.against - claim.margin, claim.against + claim.margin))
     unit = 100 if measure in PERCENT_MEASURES else 1
-    aggregate = (
-        Aggregate(design, "asr", scalar, over="surrogate_asr") if ratio else Aggregate(design, measure, scalar)
-    )
     return Comparison(
         words,
         column,
@@ -265,19 +265,23 @@ def _on_numbers(
         supported_in=(unit * inside[0], unit * inside[1]),
         numbers=numbers * unit,
         unit_tasks=design.tasks,
-        aggregate=None if measure == "clean_accuracy" else aggregate,
+        aggregate=None if measure == "clean_accuracy" else sample.aggregates[0],
+        minus=sample.aggregates[1] if sample.aggregates[1:] else None,
         rows=design.rows,
-        detectable=_effect("ratio away from it" if ratio else "mean difference", detectable, measure),
+        detectable=_effect(
+            "difference of the ratio of means" if ratio else "mean difference", detectable, measure
+        ),
         also=tuple(also),
     )
 
 
-_CARRIED = 0.1
-"""From this difference on, relative to the larger, a mean of ratios is said to differ from a ratio of means."""
+_CARRIED, _LITTLE = 0.1, 0.02
+"""From this difference on, relative to the larger and by itself, a mean of ratios is said to differ much from a
+ratio of means."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Numbers:
+class Numbers:
     """One number per unit.
 
     Attributes:
@@ -285,33 +289,59 @@ class _Numbers:
         numbers: their mean is the effect.
         shown: what a unit is by itself.
         against: number → what is tested against it, unit by unit.
+        aggregates: the effect for resampled rates; of two the first minus the second.
     """
 
     design: Design
     numbers: NDArray[np.float64]
     shown: NDArray[np.float64]
     against: Callable[[float], NDArray[np.float64]]
+    aggregates: tuple[Aggregate, ...]
 
 
-def _ratio_numbers(design: Design, table: pd.DataFrame, column: str) -> _Numbers | None:
-    """A ratio of means as a mean of numbers: with ASRs a of targets and s of surrogates, R + (a − R s) / mean s
-    has the mean R = Σa / Σs, and its spread is that of the ratio (Cochran 1977, section 6.4). Whether R lies above
-    a number θ is whether a − θ s lies above 0 on average: θ + (a − θ s) / mean s is tested against θ. None where
-    no surrogate is ever fooled."""
-    asr, own = (design.matrix(values)[:, 0] for values in _parts(table, column))
-    kept = np.flatnonzero(~np.isnan(asr))
-    asr, own = asr[kept], own[kept]
-    if not own.sum() > 0:
+def ratio_numbers(design: Design, table: pd.DataFrame, column: str) -> Numbers | None:
+    """A ratio of means, or the difference of two, as a mean of numbers.
+
+    With ASRs a of targets and s of surrogates, R + (a − R s) / mean s has the mean R = Σa / Σs, and its spread is
+    that of the ratio (Cochran 1977, section 6.4). Whether R lies above a number θ is whether a − θ s lies above 0
+    on average: θ + (a − θ s) / mean s is tested against θ; of two groups the difference of their a / mean s.
+
+    Args:
+        design: of one treatment or two.
+        table: rates of settings.
+        column: ``relative_asr`` or ``relative_asr_all``.
+
+    Returns:
+        None where the surrogates of a treatment are never fooled, or nothing is known.
+    """
+    asr, own = (design.matrix(values) for values in _parts(table, column))
+    kept = np.flatnonzero(~np.isnan(asr).any(axis=1))
+    design, asr, own = design.select(kept), asr[kept], own[kept]
+    if not (own.sum(axis=0) > 0).all():
         return None
+    ratios, means = asr.sum(axis=0) / own.sum(axis=0), own.mean(axis=0)
+    numbers = _less(ratios + (asr - ratios * own) / means)
 
     def against(number: float) -> NDArray[np.float64]:
-        return np.asarray(number + (asr - number * own) / own.mean(), dtype=np.float64)
+        return _less(asr / means if len(means) > 1 else number + (asr - number * own) / means)
 
-    fooled = own > 0
-    return _Numbers(design.select(kept), against(float(asr.sum() / own.sum())), asr[fooled] / own[fooled], against)
+    fooled = (own > 0).all(axis=1)
+    aggregates = tuple(
+        Aggregate(design, "asr", partial(_treatment, place), over="surrogate_asr") for place in range(len(means))
+    )
+    return Numbers(design, numbers, _less(asr[fooled] / own[fooled]), against, aggregates)
 
 
-def _shifts(sample: _Numbers, claim: RateClaim | PairedClaim, *, by_tasks: bool) -> tuple[float, int]:
+def _less(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The only treatment, or the first minus the second."""
+    return matrix[:, 0] if matrix.shape[1] == 1 else matrix[:, 0] - matrix[:, 1]
+
+
+def _treatment(place: int, matrix: NDArray[np.float64], units: NDArray[np.intp]) -> NDArray[np.float64]:  # noqa: ARG001
+    return np.asarray(matrix[..., place], dtype=np.float64)
+
+
+def _shifts(sample: Numbers, claim: RateClaim | PairedClaim, *, by_tasks: bool) -> tuple[float, int]:
     """Two-sided p-value, and which way the data lean."""
 
     def sides(threshold: float) -> tuple[float, float, float, float]:
@@ -617,11 +647,6 @@ def _parts(table: pd.DataFrame, column: str) -> tuple[NDArray[np.float64], NDArr
     ending = column.removeprefix("relative_asr")
     asr, own = (table[f"{name}{ending}"].to_numpy(dtype=np.float64) for name in ("asr", "surrogate_asr"))
     return np.where(np.isnan(own), np.nan, asr), np.where(np.isnan(asr), np.nan, own)
-
-
-def _only(matrix: NDArray[np.float64], units: NDArray[np.intp]) -> NDArray[np.float64]:  # noqa: ARG001
-    """The one treatment there is."""
-    return matrix[..., 0]
 
 
 def _made_on(chosen: pd.DataFrame, column: str, claim: Claim | None = None) -> str:

@@ -94,7 +94,7 @@ def epsilon50_of(
                     # Whole numbers, exact in float32 whatever the order of adding.
                     counts = (draws @ side_by_side.astype(np.float32)).astype(np.float64)
                     resampled = crossings((counts / images).reshape(-1, len(budgets)), budgets)
-                    # Order statistics, not interpolated quantiles: between a number and infinity there is none.
+                    # Order statistics instead of interpolated quantiles: none lies between a number and infinity.
                     ends = np.quantile(
                         resampled.reshape(resamples, -1), [tail, 1 - tail], axis=0, method="inverted_cdf"
                     )

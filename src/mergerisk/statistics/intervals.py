@@ -86,7 +86,7 @@ def mean_ratio_interval(first: Estimate, second: Estimate, correlation: ArrayLik
 
     Returns:
         Lower end, at least 0, and upper end, infinite where the denominator may be 0; both NaN where its estimate
-        is.
+        is 0.
     """
     (a, a_low, a_high), (b, b_low, b_high) = (
         [np.atleast_1d(np.asarray(part, dtype=np.float64)) for part in given] for given in (first, second)

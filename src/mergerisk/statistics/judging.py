@@ -18,6 +18,7 @@ from mergerisk.statistics.comparing import (
     complete,
     difference,
     pair_design,
+    ratio_numbers,
 )
 from mergerisk.statistics.correction import correct
 from mergerisk.statistics.on_epsilon50 import compare_epsilon50, curve_table
@@ -97,10 +98,14 @@ class _Judging:
             for i, part in enumerate(found)
             if self.outcomes and part is not None and part.aggregate is not None
         ]
+        taken = [(i, part.minus) for i, part, _ in wanted if part.minus is not None]
         resampled = self.resample(
-            [aggregate for _, _, aggregate in wanted], [denominators[i] for i, _, _ in wanted]
+            [*(aggregate for _, _, aggregate in wanted), *(aggregate for _, aggregate in taken)],
+            [denominators[i] for i in [*(i for i, _, _ in wanted), *(i for i, _ in taken)]],
         )
-        for (i, part, aggregate), values in zip(wanted, resampled, strict=True):
+        minus = dict(zip((i for i, _ in taken), resampled[len(wanted) :], strict=True))
+        for (i, part, aggregate), drawn in zip(wanted, resampled, strict=False):
+            values = drawn - minus[i] if i in minus else drawn
             unit = 100 if aggregate.measure in PERCENT_MEASURES and part.effects[0].unit else 1
             intervals[i] = (self.around(float(part.numbers.mean()), unit * values),)
         for i, tested in enumerate(found):
@@ -375,7 +380,8 @@ class TargetPair:
     Attributes:
         settings: McNemar's test per setting; see :func:`mergerisk.statistics.mcnemar_table`.
         summary: of it; None if no setting has both.
-        differences: per measure the mean over settings of first − second (shares; ΔASR in points).
+        differences: per measure the mean over settings of first − second (shares; ΔASR in points); of relative ASR
+            the difference of two ratios of means.
         intervals: of each.
     """
 
@@ -421,12 +427,19 @@ def compare_targets(
     check_claims([pair], tables.rates)
     laid_out = pair_design(pair, tables.rates)
     aggregates, means = [], {}
-    for measure in ("asr", "relative_asr", "delta_asr"):
+    for measure in ("asr", "delta_asr"):
         design, matrix = complete(laid_out, tables.rates, column_of(measure, denominator))
         if len(matrix):
             means[measure] = float(difference(matrix).mean())
             aggregates.append(Aggregate(design, measure, difference))
+    ratio = ratio_numbers(laid_out, tables.rates, column_of("relative_asr", denominator))
+    if ratio is not None:
+        means["relative_asr"] = float(ratio.numbers.mean())
+        aggregates += ratio.aggregates
     resampled = judging.resample(aggregates, [denominator] * len(aggregates))
+    if ratio is not None:
+        *resampled, one_drawn, other_drawn = resampled
+        resampled.append(one_drawn - other_drawn)
     table = mcnemar_table(pair_design(pair, tables.rates, seeds=True), judging.outcomes, denominator)
     return TargetPair(
         table,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from mergerisk.statistics.threads import one_thread
@@ -14,7 +15,6 @@ from mergerisk.statistics.threads import one_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from mergerisk.statistics.designs import Design
@@ -118,17 +118,21 @@ def task_outcomes(tables: Tables) -> list[TaskOutcomes]:
     }
     image = outcomes["image"].to_numpy()
     tasks = tables.rates["task"].to_numpy()
-    task_of = tasks[codes]
+    names, task_of_setting = np.unique(tasks.astype(str), return_inverse=True)
+    task_of = task_of_setting[codes]
     found = []
-    for task in sorted(set(tasks)):
-        here = np.flatnonzero(task_of == task)
-        settings = np.flatnonzero(tasks == task)
-        images, row = np.unique(image[here], return_inverse=True)
-        column = np.searchsorted(settings, codes[here])
+    for number, task in enumerate(names):
+        here = np.flatnonzero(task_of == number)
+        settings = np.flatnonzero(task_of_setting == number)
+        row, images = pd.factorize(image[here], sort=True)
+        place = np.zeros(len(tasks), dtype=np.intp)
+        place[settings] = np.arange(len(settings))
+        flat = row * len(settings) + place[codes[here]]
         arrays = {}
         for name, values in {"present": np.ones(len(label), dtype=bool), **columns}.items():
-            arrays[name] = np.zeros((len(images), len(settings)), dtype=bool)
-            arrays[name][row, column] = values[here]
+            cells = np.zeros(len(images) * len(settings), dtype=bool)
+            cells[flat] = values[here]
+            arrays[name] = cells.reshape(len(images), len(settings))
         found.append(TaskOutcomes(str(task), settings, images, **arrays))
     return found
 
@@ -181,7 +185,7 @@ def bootstrap(
             if not len(used):
                 continue
             draws = _draws(resamples, len(part.images), seed, "images", part.task).astype(np.float32)
-            ranks = {name: _arrays(part, name, used) for name in sorted(set(denominators))}
+            arrays = {name: _arrays(part, name, used) for name in sorted(set(denominators))}
             step = max(1, _CHUNK // max(1, len(used) * 4))
             for start in range(0, resamples, step):
                 span = slice(start, start + step)
@@ -193,9 +197,7 @@ def bootstrap(
                     name = denominators[which]
                     if name not in measured:
                         # Counts of images are whole numbers, exact in float32 up to 2²⁴, whatever the order.
-                        trials, fooled, own = (
-                            np.asarray(draws[span] @ array, dtype=np.float64) for array in ranks[name]
-                        )
+                        trials, fooled, own = (draws[span] @ array for array in arrays[name])
                         measured[name] = _Measured(trials, fooled, own, weights)
                     design, units = piece
                     here = replace(design, rows=np.searchsorted(used, design.rows))
@@ -224,10 +226,8 @@ def _of_task(aggregate: Aggregate, part: TaskOutcomes) -> tuple[Design, NDArray[
 def _arrays(part: TaskOutcomes, denominator: str, used: NDArray[np.intp]) -> list[NDArray[np.float32]]:
     """Images × settings that are used: whether an image counts, and fools target and surrogate."""
     kept = part.kept(denominator)[:, used]
-    return [
-        array.astype(np.float32)
-        for array in (kept, kept & part.fooled[:, used], kept & part.surrogate_fooled[:, used])
-    ]
+    fooled, own = kept & part.fooled[:, used], kept & part.surrogate_fooled[:, used]
+    return [array.astype(np.float32) for array in (kept, fooled, own)]
 
 
 class _Measured:
@@ -235,16 +235,20 @@ class _Measured:
 
     def __init__(
         self,
-        trials: NDArray[np.float64],
-        fooled: NDArray[np.float64],
-        own: NDArray[np.float64],
+        trials: NDArray[np.float32],
+        fooled: NDArray[np.float32],
+        own: NDArray[np.float32],
         weights: NDArray[np.float64] | None,
     ) -> None:
         self._weights = weights
         self._ratios: dict[tuple[bytes, bytes], NDArray[np.float64]] = {}
+        n, hits, own_hits = (counts.astype(np.float64) for counts in (trials, fooled, own))
         with np.errstate(invalid="ignore", divide="ignore"):
-            self._values = {"asr": fooled / trials, "surrogate_asr": own / trials}
-            self._values["delta_asr"] = 100 * (fooled - own) / trials
+            self._values = {
+                "asr": hits / n,
+                "surrogate_asr": own_hits / n,
+                "delta_asr": 100 * (hits - own_hits) / n,
+            }
 
     def matrix(self, measure: str, design: Design) -> NDArray[np.float64]:
         """Resamples × units × treatments."""

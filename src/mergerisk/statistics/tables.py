@@ -10,12 +10,14 @@ import pandas as pd
 
 from mergerisk.statistics.curves import epsilon50_of, falls
 from mergerisk.statistics.intervals import paired_ratio_interval, wilson_interval
-from mergerisk.transfer.rates import CURVE, accuracies, rates
+from mergerisk.transfer.rates import CURVE, accuracies, count, rates
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from mergerisk.transfer.rates import Counted
 
 
 def rate_table(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -89,9 +91,17 @@ def fall_table(outcomes: pd.DataFrame, single_step: Collection[str]) -> pd.DataF
     return _fall_table(_curves(outcomes), single_step)
 
 
-def curve_tables(outcomes: pd.DataFrame, single_step: Collection[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """:func:`epsilon50_table` and :func:`fall_table`, with the outcomes put in order once."""
-    curves = list(_curves(outcomes))
+def curve_tables(
+    outcomes: pd.DataFrame, single_step: Collection[str], counted: Counted | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """:func:`epsilon50_table` and :func:`fall_table`, with the outcomes put in order once.
+
+    Args:
+        outcomes: per image.
+        single_step: names of the attacks that take one step.
+        counted: :func:`mergerisk.transfer.count` of the outcomes, where somebody has it already.
+    """
+    curves = list(_curves(outcomes, counted))
     return _epsilon50_table(curves), _fall_table(curves, single_step)
 
 
@@ -136,7 +146,7 @@ def _fall_table(curves: Iterable[_Curve], single_step: Collection[str]) -> pd.Da
     return pd.DataFrame(rows, columns=[*CURVE, *columns])
 
 
-def _curves(outcomes: pd.DataFrame) -> Iterator[_Curve]:
+def _curves(outcomes: pd.DataFrame, counted: Counted | None = None) -> Iterator[_Curve]:
     """Per curve, in the order in which they first occur."""
     label = outcomes["label"].to_numpy()
     happened = {
@@ -147,7 +157,9 @@ def _curves(outcomes: pd.DataFrame) -> Iterator[_Curve]:
         "zero": outcomes["zero_gradients"].to_numpy() > 0,
     }
     epsilon, image = outcomes["epsilon"].to_numpy(), outcomes["image"].to_numpy()
-    curve = outcomes.groupby(CURVE, sort=False, observed=True).ngroup().to_numpy()
+    known = count(outcomes) if counted is None else counted
+    curve_of = known.rates.groupby(CURVE, sort=False).ngroup().to_numpy()
+    curve = curve_of[known.setting_of]
     order = np.lexsort((epsilon, image, curve))
     starts = np.flatnonzero(np.diff(curve[order], prepend=-1))
     names = outcomes[CURVE].iloc[order[starts]].itertuples(index=False, name=None)
