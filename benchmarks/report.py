@@ -1,4 +1,4 @@
-"""How long a summary and its page take, and how much memory and disk, for studies of a given size.
+"""How long a summary with its claims and its page take, and how much memory and disk, for studies of a given size.
 
     python benchmarks/report.py            # 100 000 settings of 20 images each
     python benchmarks/report.py --starter  # the shape of the starter study: 4 200 settings of 400 images
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from mergerisk.report.assembling import summarize
 from mergerisk.report.export import summary_to_json
+from mergerisk.report.judged import judged_summary
 from mergerisk.report.page import render_html
 from mergerisk.study import load_study
 from mergerisk.study.running import FinishedRun
@@ -52,11 +52,14 @@ STARTER = Shape(tasks=7, attacks=6, targets=10, epsilons=5, images=400)
 def finished_run(shape: Shape, seed: int = 0) -> FinishedRun:
     """A run with random outcomes: the larger the budget, the more images are fooled."""
     random = np.random.default_rng(seed)
+    study = load_study("starter", resolve=False)
+    known = [spec.label for spec in study.merging]
+    methods = (known + [f"method_{i}" for i in range(shape.targets)])[: shape.targets - 2]
     axes: dict[str, list[Any]] = {
         "task": [f"task_{i}" for i in range(shape.tasks)],
         "attack": [f"attack_{i}" for i in range(shape.attacks)],
         "surrogate": ["expert", "pretrained"],
-        "target": ["expert", "pretrained", *(f"method_{i}" for i in range(shape.targets - 2))],
+        "target": ["expert", "pretrained", *methods],
         "epsilon": [2.0**i / 2 / 255 for i in range(shape.epsilons)],
     }
     sizes = [len(names) for names in axes.values()]
@@ -91,7 +94,10 @@ def finished_run(shape: Shape, seed: int = 0) -> FinishedRun:
         "versions": {}, "device": "cpu", "workers": 1, "git_revision": None, "started": "", "seconds": 1.0,
         "kinds": {}, "counts": {}, "single_step_attacks": [], "stages": [],
     }  # fmt: skip
-    return FinishedRun(load_study("starter", resolve=False), outcomes, outcomes.head(0), clean, [], record)
+    merging = tuple(study.merging[0].model_copy(update={"label": label}) for label in methods)
+    return FinishedRun(
+        study.model_copy(update={"merging": merging}), outcomes, outcomes.head(0), clean, [], record
+    )
 
 
 def main() -> None:
@@ -101,7 +107,7 @@ def main() -> None:
     shape = STARTER if parser.parse_args().starter else LARGE
     run = finished_run(shape)
     print(f"{shape.settings} settings, {len(run.outcomes)} outcomes; peak so far {peak():.2f} GiB")
-    summary = timed("summary", lambda: summarize(run))
+    summary = timed("summary and claims", lambda: judged_summary(run))
     text = timed("summary.json", lambda: summary_to_json(summary))
     page = timed("report.html", lambda: render_html(summary))
     print(f"summary.json {len(text) / 1e6:.1f} MB, report.html {len(page.encode()) / 1e6:.1f} MB")
@@ -109,9 +115,10 @@ def main() -> None:
 
 def timed(what: str, make: Callable[[], T]) -> T:
     """Do it, and say how long it took and what memory has peaked at."""
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     made = make()
-    print(f"{what}: {time.perf_counter() - start:.1f} s, peak {peak():.2f} GiB")
+    took, worked = time.perf_counter() - start, time.process_time() - processor
+    print(f"{what}: {took:.1f} s, {worked:.1f} s of processor time, peak {peak():.2f} GiB")
     return made
 
 

@@ -47,3 +47,11 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     program = "import sys, mergerisk; assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_reports_are_written_without_pytorch() -> None:
+    program = (
+        "import sys, mergerisk.api, mergerisk.statistics.judging\n"
+        "assert not {'torch', 'transformers', 'sklearn', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

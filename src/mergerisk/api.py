@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
-from mergerisk.report.assembling import summarize
 from mergerisk.report.comparison import compare_runs, write_comparison
 from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports import FORMATS, write_exports
+from mergerisk.report.judged import judged_summary
 from mergerisk.report.page import render_html
 from mergerisk.store import Store
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
@@ -182,7 +182,7 @@ def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format]
     Raises:
         UserError: the folder holds no finished run, or cannot be written to.
     """
-    return write_exports(summarize(load_run(Path(folder))), Path(out), formats)
+    return write_exports(judged_summary(load_run(Path(folder))), Path(out), formats)
 
 
 def compare(a: str | Path, b: str | Path, out: str | Path | None = None) -> Comparison:
@@ -207,7 +207,7 @@ def _folder(study: Study, out: str | Path | None) -> Path:
 
 
 def _write(finished: FinishedRun, folder: Path) -> StudyResult:
-    summary = summarize(finished)
+    summary = judged_summary(finished)
     write_parquet(summary.results, folder / "results.parquet")
     write_csv(summary.results, folder / "results.csv")
     if len(summary.by_step):

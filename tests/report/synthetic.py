@@ -75,10 +75,11 @@ def result_row(**changes: object) -> dict[str, object]:
     """One row of results with harmless values."""
     row: dict[str, object] = {
         "task": "digits", "attack": "fgsm", "surrogate": "expert", "target": "ties", "epsilon": 4 / 255,
-        "seed": 0, "images": 100, "images_both_correct": 80,
+        "seed": 0, "images": 100, "images_both_correct": 80, "images_both_fooled": 28,
         "clean_accuracy_surrogate": 0.95, "clean_accuracy_target": 0.85,
         "asr": 0.4, "asr_low": 0.3, "asr_high": 0.51, "asr_all": 0.5, "asr_all_low": 0.4, "asr_all_high": 0.6,
-        "surrogate_asr": 0.8, "relative_asr": 0.5, "delta_asr": -40.0, "same_mistake": 0.3, "mean_l2": 0.7,
+        "surrogate_asr": 0.8, "relative_asr": 0.5, "relative_asr_low": 0.37, "relative_asr_high": 0.65,
+        "delta_asr": -40.0, "same_mistake": 0.3, "mean_l2": 0.7,
     }  # fmt: skip
     return row | changes
 
@@ -205,9 +206,10 @@ def _row(
     asr_all = 1 - accuracy_of[task, target] * (1 - asr)
     all_low, all_high = wilson(asr_all, images)
     relative = asr / surrogate_asr if surrogate_asr > 0 else math.nan
+    both_fooled = round(both * min(asr, surrogate_asr) * 0.9)
     return (
-        *key, images, both, accuracy_of[task, surrogate], accuracy_of[task, target], asr, low, high,
-        asr_all, all_low, all_high, surrogate_asr, relative,
+        *key, images, both, both_fooled, accuracy_of[task, surrogate], accuracy_of[task, target], asr, low, high,
+        asr_all, all_low, all_high, surrogate_asr, relative, 0.9 * relative, 1.1 * relative,
         100 * (asr - surrogate_asr), 0.6 * asr, 255 * epsilon * 0.2,
     )  # fmt: skip
 

@@ -25,8 +25,9 @@ from mergerisk.report.exports.markdown import escaped as markdown_escaped
 from mergerisk.report.exports.markdown import table_to_markdown
 from mergerisk.report.exports.tables import Table, tables
 from mergerisk.report.view import view_of
+from tests.naive.intervals import ratio_of_means
 
-from .synthetic import summary
+from .synthetic import summary, wilson
 from .test_report_page import hostile
 from .test_report_views import pair, tiny
 
@@ -97,8 +98,10 @@ def test_methods_table_by_hand() -> None:
     }
     methods = found["methods"]
     assert [row[0] for row in methods.rows] == ["ties", "dare"]
-    # of ties: accuracy (0.8 + 0.6)/2, half-width 0.03/√2; ASR 0.2 ± 0.05/√2; relative 0.2/0.8 ± 0.0625/√2
-    assert methods.rows[0][1:4] == ("70.0% [67.9, 72.1]", "20.0% [16.5, 23.5]", "25.0% [20.6, 29.4]")
+    # of ties: accuracy (0.8 + 0.6)/2, half-width 0.03/√2; ASR 0.2 ± 0.05/√2; relative 0.2/0.8
+    low, high = ratio_of_means([(0.2, 0.15, 0.25)] * 2, [(0.8, *wilson(0.8, 80))] * 2, [0.0, 0.0])
+    relative = f"25.0% [{100 * low:.1f}, {100 * high:.1f}]"
+    assert methods.rows[0][1:4] == ("70.0% [67.9, 72.1]", "20.0% [16.5, 23.5]", relative)
     assert [row[5] for row in methods.rows] == ["yes", "yes"]
     assert methods.best == {(0, 3), (1, 1)}
     assert found["relative_asr_by_task"].rows == (("ties", "25%", "25%"), ("dare", "75%", "75%"))

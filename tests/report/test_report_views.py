@@ -20,10 +20,20 @@ from mergerisk.report.epsilon50 import (
     epsilon50_text,
 )
 from mergerisk.report.formatting import BINS, budget, colour_bin, duration, interval, listing, percent
-from mergerisk.report.risk import Mean, budget_overview, mean_over_tasks, mean_risk, risk_table
+from mergerisk.report.risk import (
+    Mean,
+    budget_overview,
+    carried_by_few,
+    mean_of_ratios,
+    mean_over_tasks,
+    mean_risk,
+    risk_table,
+)
 from mergerisk.report.verdict import leader, verdict
+from mergerisk.report.view import view_of
+from tests.naive.intervals import bonett_price, ratio_of_means
 
-from .synthetic import result_row, run_record
+from .synthetic import result_row, run_record, wilson
 
 E2, E4, E8 = 2 / 255, 4 / 255, 8 / 255
 
@@ -51,11 +61,11 @@ def tiny(results: list[dict[str, object]], **changes: object) -> Summary:
 
 
 def pair(task: str, ties: float, dare: float, half: float = 0.05, **changes: object) -> list[dict[str, object]]:
-    """One row per method; the surrogate is fooled 80 % of the time."""
+    """One row per method; the surrogate is fooled 80 % of the time, independently of the target, of 80 images."""
     return [
         result_row(
             task=task, target=target, asr=asr, asr_low=asr - half, asr_high=asr + half, surrogate_asr=0.8,
-            relative_asr=asr / 0.8, **changes,
+            relative_asr=asr / 0.8, images_both_fooled=80 * 0.8 * asr, **changes,
         )
         for target, asr in (("ties", ties), ("dare", dare))
     ]  # fmt: skip
@@ -81,15 +91,32 @@ def test_axes_put_methods_first_and_references_last() -> None:
 
 
 def test_seeds_are_averaged_and_counts_summed() -> None:
-    rows = [result_row(seed=0, asr=0.4, images=100), result_row(seed=1, asr=0.6, images=90)]
+    rows = [
+        result_row(seed=0, asr=0.4, images=100, images_both_fooled=28),
+        result_row(seed=1, asr=0.6, images=90, images_both_fooled=44, surrogate_asr=0.7, relative_asr=6 / 7),
+    ]
     (cell,) = average_over_seeds(pd.DataFrame(rows)).to_dict("records")
     assert cell["asr"] == pytest.approx(0.5)
     assert cell["images"] == 190
-    assert cell["relative_low"] == pytest.approx(0.3 / 0.8)
+    assert cell["relative_asr"] == pytest.approx(0.5 / 0.75)  # a ratio of means, not (0.5 + 6/7) / 2
+    # as many images as one seed has: of 80, 36 fool both, 40 the target, 60 the surrogate
+    ends = bonett_price(36, 4, 24)
+    assert (cell["relative_asr_low"], cell["relative_asr_high"]) == pytest.approx(ends)
+    assert cell["correlation"] == pytest.approx((36 / 80 - 0.5 * 0.75) / (0.5 * math.sqrt(0.75 * 0.25)))
 
 
 def test_one_seed_without_a_value_does_not_spoil_the_others() -> None:
-    rows = [result_row(seed=0), result_row(seed=1, asr=math.nan, relative_asr=math.nan, surrogate_asr=0.0)]
+    rows = [
+        result_row(seed=0),
+        result_row(
+            seed=1,
+            images_both_correct=0,
+            images_both_fooled=0,
+            asr=math.nan,
+            relative_asr=math.nan,
+            surrogate_asr=math.nan,
+        ),
+    ]
     (cell,) = average_over_seeds(pd.DataFrame(rows)).to_dict("records")
     assert cell["relative_asr"] == pytest.approx(0.5)
 
@@ -157,6 +184,29 @@ def test_methods_are_compared_over_the_same_cells() -> None:
     assert means["ties"].cells == 1
 
 
+def test_relative_asr_of_a_method_is_a_ratio_of_means() -> None:
+    """On letters the surrogate is hardly ever fooled: a mean of ratios would be carried by it."""
+    rare = {"surrogate_asr": 0.0125, "images_both_fooled": 0}
+    rows = [*pair("digits", 0.4, 0.2), *(row | rare for row in pair("letters", 0.1, 0.05))]
+    summary = tiny(rows)
+    axes, cells = axes_of(summary), average_over_seeds(summary.results)
+    means = mean_risk(cells, axes, "expert", E4)
+    assert means["ties"].value == pytest.approx(0.5 / 0.8125)
+    assert mean_of_ratios(cells[cells["target"] == "ties"]) == pytest.approx((0.5 + 8) / 2)
+    assert list(carried_by_few(cells, axes, "expert", E4).items()) == [
+        ("ties", (pytest.approx(0.5 / 0.8125), pytest.approx(4.25))),
+        ("dare", (pytest.approx(0.25 / 0.8125), pytest.approx(2.125))),
+    ]
+    assert "ties (425%, not 62%) and dare" in view_of(summary).carried()
+    assert view_of(tiny(pair("digits", 0.4, 0.2))).carried() == ""
+    # a surrogate that is never fooled on one task adds to the numerator alone
+    never = tiny(
+        [*pair("digits", 0.4, 0.2), *(row | rare | {"surrogate_asr": 0.0} for row in pair("letters", 0.1, 0.05))]
+    )
+    means = mean_risk(average_over_seeds(never.results), axes_of(never), "expert", E4)
+    assert means["ties"].value == pytest.approx(0.5 / 0.8)
+
+
 def test_overview_counts_saturation_and_pairs_apart() -> None:
     rows = [*pair("digits", 0.2, 0.6, epsilon=E4), *pair("digits", 0.5, 0.52, epsilon=E8)]
     rows += [result_row(task="letters", target=t, asr=1.0, surrogate_asr=1.0, relative_asr=1.0, asr_low=0.96,
@@ -171,10 +221,11 @@ def test_overview_counts_saturation_and_pairs_apart() -> None:
 
 def test_verdict_names_a_clear_leader() -> None:
     found = findings_of(tiny([*pair("digits", 0.2, 0.6), *pair("letters", 0.2, 0.6)]))
+    low, high = ratio_of_means([(0.2, 0.15, 0.25)] * 2, [(0.8, *wilson(0.8, 80))] * 2, [0.0, 0.0])
     headline, sentence, clear = found["Which method passes on the least risk?"]
     assert headline == "ties"
     assert clear
-    assert "25% [21, 29]" in sentence  # 0.2 / 0.8 ± 0.0625 / √2
+    assert f"25% [{100 * low:.0f}, {100 * high:.0f}]" in sentence
     assert "overlaps no other" in sentence
     headline, sentence, clear = found["Which method is the most accurate?"]
     assert (headline, clear) == ("dare", True)
@@ -282,13 +333,15 @@ def test_accuracy_table_by_hand() -> None:
 
 
 def test_cell_columns_round_and_index() -> None:
-    summary = tiny([*pair("digits", 1 / 3, 0.4), result_row(task="letters", relative_asr=math.nan)])
+    summary = tiny(
+        [*pair("digits", 1 / 3, 0.4), result_row(task="letters", surrogate_asr=0.0, images_both_fooled=0)]
+    )
     axes = axes_of(summary)
     columns = cell_columns(average_over_seeds(summary.results), axes)
     assert columns["target"] == [axes.targets.index(name) for name in ("ties", "dare", "ties")]
     assert columns["asr"][0] == 0.3333
     assert columns["relative_asr"][2] is None
-    assert columns["relative_low"][2] is None
+    assert columns["relative_asr_low"][2] is None
 
 
 def test_formatting() -> None:
@@ -296,6 +349,7 @@ def test_formatting() -> None:
     assert percent(math.nan) == "–"
     assert interval(0.41, 0.47) == "[41, 47]"
     assert interval(math.nan, 0.47) == ""
+    assert interval(0.41, math.inf) == "[41, ∞)"
     assert budget(0.5 / 255) == "0.5/255"
     assert budget(16 / 255) == "16/255"
     assert [duration(s) for s in (0.42, 59.7, 200, 4321)] == ["0.4 s", "1 min 0 s", "3 min 20 s", "1 h 12 min"]

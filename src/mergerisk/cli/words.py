@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
+from math import isnan
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mergerisk.api import StudyResult
     from mergerisk.audit import AuditResult
     from mergerisk.registry import Entry, Registry
+    from mergerisk.report.risk import RiskTable
     from mergerisk.signatures import Signature
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
@@ -217,33 +219,45 @@ def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str
 
 def describe_result(result: StudyResult) -> str:
     """A few lines to end a run with: the methods, and where to look."""
-    from mergerisk.report.cells import average_over_seeds, axes_of, default_epsilon
+    from mergerisk.report.view import view_of
 
     summary = result.summary
     methods = list(summary.run.methods)
     accuracy = summary.accuracy.groupby("model", observed=True)["accuracy"].mean()
-    cells = average_over_seeds(summary.results)
-    epsilon = default_epsilon(cells, axes_of(summary))
-    here = cells[cells["epsilon"] == epsilon]
+    view = view_of(summary)
+    epsilon = view.epsilon
     # A few surrogates fit into a terminal; the report has them all.
     surrogates = [name for name in summary.run.surrogates if name not in methods][:_SURROGATES]
-    means = here.groupby(["target", "surrogate"], observed=True)["relative_asr"].mean()
     rows = [
         (name, f"{accuracy[name]:.1%}", *("" for _ in surrogates))
         for name in ("pretrained", "expert")
         if name in accuracy
     ]
     rows += [
-        (name, f"{accuracy[name]:.1%}", *(f"{means[name, surrogate]:.3f}" for surrogate in surrogates))
+        (
+            name,
+            f"{accuracy[name]:.1%}",
+            *(_ratio(view.risks, surrogate, epsilon, name) for surrogate in surrogates),
+        )
         for name in methods
     ]
     title = ("model", "clean accuracy", *(f"from {name}" for name in surrogates))
     remarks = "".join(f"\nnote: {remark}" for remark in summary.run.caveats if "could not be read" in remark)
-    said = f"from …: relative ASR at {epsilon * 255:g}/255, of attacks made on that surrogate"
+    said = (
+        f"from …: relative ASR at {epsilon * 255:g}/255 of attacks made on that surrogate: mean ASR over the "
+        "surrogate's mean ASR"
+    )
+    if carried := view.carried():
+        said += f"\n{carried}"
     return f"{_table(title, rows)}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
 
 
 _SURROGATES = 4
+
+
+def _ratio(risks: RiskTable, surrogate: str, epsilon: float, target: str) -> str:
+    found = risks.get((surrogate, epsilon, "relative"), {}).get(target)
+    return "–" if found is None or isnan(found.value) else f"{found.value:.3f}"
 
 
 def describe_audit(result: AuditResult) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mergerisk.report.formatting import listing, percent, plural
 from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTime, Summary
-from mergerisk.statistics import accuracy_table, epsilon50_table, fall_table, rate_table
+from mergerisk.statistics import accuracy_table, curve_tables, rate_table, with_intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mergerisk.report.critical_difference import CriticalDifference
     from mergerisk.study import FinishedRun
     from mergerisk.study.examples import Picture
+    from mergerisk.transfer import Counted
 
 _CAVEATS = {
     "starter-vit": (
@@ -40,22 +41,26 @@ def summarize(
     *,
     claims: Sequence[Mapping[str, Any]] = (),
     critical_difference: CriticalDifference | None = None,
+    counted: Counted | None = None,
 ) -> Summary:
     """Every table of the report, recomputed from the outcomes.
 
     Args:
         run: what was run.
         claims: what was tested on it, and
-        critical_difference: how the methods rank, for whoever computes them: this is where they enter the report.
+        critical_difference: how the methods rank, for whoever computes them: this is where they enter the report;
+            see :func:`mergerisk.report.judged.judged_summary`.
+        counted: :func:`mergerisk.transfer.count` of the outcomes, where somebody has them already.
     """
+    epsilon50, flags = curve_tables(run.outcomes, run.record["single_step_attacks"], counted)
     return Summary(
         schema_version=SCHEMA_VERSION,
         run=_record(run),
-        results=rate_table(run.outcomes),
+        results=rate_table(run.outcomes) if counted is None else with_intervals(counted.rates),
         by_step=rate_table(run.by_step),
         accuracy=accuracy_table(run.clean),
-        epsilon50=epsilon50_table(run.outcomes),
-        flags=fall_table(run.outcomes, run.record["single_step_attacks"]),
+        epsilon50=epsilon50,
+        flags=flags,
         examples=tuple(_example(picture) for picture in run.pictures),
         claims=tuple(claims),
         critical_difference=critical_difference,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergerisk.report.summary import REFERENCE_TARGETS
+from mergerisk.statistics import paired_ratio_interval, wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,11 +22,12 @@ SATURATED = 0.99
 """A cell is saturated when surrogate and target are both fooled at least this often."""
 
 KEYS = ["task", "attack", "surrogate", "target", "epsilon"]
-COUNTS = ["images", "images_both_correct"]
+COUNTS = ["images", "images_both_correct", "images_both_fooled"]
 RATES = [
     "clean_accuracy_surrogate", "clean_accuracy_target", "asr", "asr_low", "asr_high",
     "asr_all", "asr_all_low", "asr_all_high",
-    "surrogate_asr", "relative_asr", "relative_low", "relative_high", "delta_asr", "same_mistake", "mean_l2",
+    "surrogate_asr", "relative_asr", "relative_asr_low", "relative_asr_high", "delta_asr",
+    "same_mistake", "mean_l2",
 ]  # fmt: skip
 
 
@@ -71,19 +73,37 @@ def average_over_seeds(results: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: rates and interval ends averaged over seeds (NaN left out), image counts summed.
 
     Seeds reuse images, so their errors are not independent: averaging the ends of their intervals keeps the
-    width of a single seed's. ``relative_low`` and ``relative_high`` are the target's interval divided by the
-    surrogate's rate, which is taken as known. ``saturated`` and ``white_box`` are added.
+    width of a single seed's. Relative ASR is the ratio of the mean ASRs, its interval that of one seed's images
+    (`mergerisk.statistics.paired_ratio_interval`).
+
+    Returns:
+        `KEYS`, `COUNTS` and `RATES`; ``surrogate_asr_low``, ``surrogate_asr_high``, Wilson's; ``correlation`` of
+        the two being fooled, image by image (φ; 0 where one of them always or never is); ``saturated`` and
+        ``white_box``.
     """
-    frame = results[[*KEYS, *COUNTS, *(name for name in RATES if name in results.columns)]].copy()
     rates = [name for name in RATES if name in results.columns]
+    frame = results[[*KEYS, *COUNTS, *rates]].copy()
     frame[rates] = frame[rates].astype(float)
-    denominator = frame["surrogate_asr"].where(frame["surrogate_asr"] > 0)
-    known = frame["relative_asr"].notna()
-    frame["relative_low"] = (frame["asr_low"] / denominator).where(known)
-    frame["relative_high"] = (frame["asr_high"] / denominator).where(known)
-    how = dict.fromkeys(COUNTS, "sum") | dict.fromkeys(RATES, "mean")
+    both_correct = frame["images_both_correct"].to_numpy(dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        frame["_both"] = frame["images_both_fooled"].to_numpy(dtype=float) / both_correct
+    frame["_images"] = np.where(both_correct > 0, both_correct, np.nan)
+    how = dict.fromkeys(COUNTS, "sum") | dict.fromkeys([*RATES, "_both", "_images"], "mean")
     cells = frame.groupby(KEYS, sort=False, observed=True).agg(how).reset_index()
-    cells["saturated"] = (cells["asr"] >= SATURATED) & (cells["surrogate_asr"] >= SATURATED)
+    images, both, asr, own = (
+        cells.pop(name).to_numpy() if name.startswith("_") else cells[name].to_numpy()
+        for name in ("_images", "_both", "asr", "surrogate_asr")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cells["relative_asr"] = np.where(own > 0, asr / own, np.nan)
+        spread = np.sqrt(asr * (1 - asr) * own * (1 - own))
+        cells["correlation"] = np.where(spread > 0, np.clip((both - asr * own) / spread, -1, 1), 0.0)
+    ratio = paired_ratio_interval(images * both, images * (asr - both), images * (own - both))
+    wilson = wilson_interval(images * own, images)
+    for place, end in enumerate(("low", "high")):
+        cells[f"relative_asr_{end}"] = np.where(own > 0, ratio[place], np.nan)
+        cells[f"surrogate_asr_{end}"] = wilson[place]
+    cells["saturated"] = (asr >= SATURATED) & (own >= SATURATED)
     cells["white_box"] = cells["surrogate"] == cells["target"]
     return cells
 
@@ -134,7 +154,8 @@ def cell_columns(cells: pd.DataFrame, axes: Axes) -> dict[str, list[Any]]:
 
 
 def rounded(values: Iterable[float], digits: int = 4) -> list[float | None]:
-    """Rounded numbers for JSON; None where one is not finite. Whole numbers lose their ``.0``."""
+    """Rounded numbers for JSON; None where one is not finite (an interval whose lower end alone is known has no
+    upper one). Whole numbers lose their ``.0``."""
     tidy = np.round(np.asarray(list(values), dtype=float), digits)
     return [None if not math.isfinite(v) else int(v) if v == int(v) else v for v in tidy.tolist()]
 

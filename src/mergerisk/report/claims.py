@@ -32,6 +32,8 @@ class ClaimView:
         reason: why; may be empty.
         mark: a sign beside the verdict: ✓ holds, ✗ fails, ○ anything else.
         figures: (name, text) of what stands behind it.
+        compared: what was compared with what; may be empty.
+        cautions: what limits it, a sentence each.
     """
 
     sentence: str
@@ -39,6 +41,8 @@ class ClaimView:
     reason: str
     mark: str
     figures: tuple[tuple[str, str], ...]
+    compared: str = ""
+    cautions: tuple[str, ...] = ()
 
 
 def claim_views(claims: Iterable[Mapping[str, Any]]) -> tuple[ClaimView, ...]:
@@ -55,7 +59,7 @@ def _view(position: int, claim: Mapping[str, Any]) -> ClaimView:
     if lacking:
         raise UserError(f"claim {position}: has no {' and no '.join(lacking)}; give it one")
     named = dict(FIGURES)
-    taken = {"sentence", "verdict", "reason", *named}
+    taken = {"name", "sentence", "verdict", "reason", "compared", "cautions", "detail", *named}
     figures = [(label, figure(claim[name])) for name, label in FIGURES if claim.get(name) is not None]
     figures += [
         (str(name).replace("_", " "), figure(value))
@@ -65,7 +69,15 @@ def _view(position: int, claim: Mapping[str, Any]) -> ClaimView:
     verdict = str(claim["verdict"])
     word = verdict.strip().lower()
     mark = "✓" if word in HOLDS else "✗" if word in FAILS else "○"
-    return ClaimView(str(claim["sentence"]), verdict, str(claim.get("reason") or ""), mark, tuple(figures))
+    return ClaimView(
+        str(claim["sentence"]),
+        verdict,
+        str(claim.get("reason") or ""),
+        mark,
+        tuple(figures),
+        str(claim.get("compared") or ""),
+        tuple(str(caution) for caution in claim.get("cautions") or ()),
+    )
 
 
 def figure(value: Any) -> str:

@@ -22,6 +22,7 @@ class CriticalDifference:
         mean_ranks: of each, in [1, number of methods].
         difference: the smallest difference of mean ranks that counts, in ranks.
         cliques: groups of names that cannot be told apart; those of one are left out.
+        basis: what was ranked, in a sentence; may be empty.
 
     Raises:
         UserError: lengths differ, a rank is out of range or a clique names a stranger.
@@ -31,6 +32,7 @@ class CriticalDifference:
     mean_ranks: tuple[float, ...]
     difference: float
     cliques: tuple[tuple[str, ...], ...]
+    basis: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.names)

@@ -15,7 +15,9 @@ def percent(rate: float, digits: int = 0) -> str:
 
 
 def interval(low: float, high: float, digits: int = 0) -> str:
-    """An interval of rates, in percent: ``[41, 47]``."""
+    """An interval of rates, in percent: ``[41, 47]``, or ``[41, ∞)`` of a ratio without an upper end."""
+    if math.isfinite(low) and high == math.inf:
+        return f"[{100 * low:.{digits}f}, ∞)"
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]"

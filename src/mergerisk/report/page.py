@@ -90,6 +90,8 @@ def render_html(summary: Summary) -> str:
         "in_short": view.in_short(),
         "claims": claim_views(summary.claims),
         "ranks": critical_difference_svg(ranks) if ranks else None,
+        "ranks_basis": ranks.basis if ranks else "",
+        "carried": view.carried(),
         "ranks_in_words": in_words(ranks) if ranks else "",
         "overview": view.overview,
         "surrogate": surrogate,
@@ -128,7 +130,7 @@ def selectors(axes: Axes, defaults: Defaults) -> dict[str, tuple[Option, ...]]:
         "attack": options(list(axes.attacks), defaults.attack),
         "attack50": (Option("-1", "median over attacks", selected=True), *options(list(axes.attacks), -1)),
         "risk": (
-            Option("relative", "mean relative ASR", selected=True),
+            Option("relative", "relative ASR", selected=True),
             Option("asr", "mean ASR", selected=False),
             Option("epsilon50", "median ε50", selected=False),
         ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergerisk.report.cells import black_box_methods
+from mergerisk.statistics import mean_ratio_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean of rates with an approximate 95 % interval over ``cells`` cells; all NaN if there are none."""
+    """A mean of rates, or a ratio of two, with an approximate 95 % interval over ``cells`` cells; all NaN if there
+    are none. The upper end of a ratio may be infinite."""
 
     value: float
     low: float
@@ -79,17 +81,65 @@ def mean_over_tasks(frame: pd.DataFrame, value: str, low: str, high: str) -> Mea
     return Mean(mean, bottom, mean + above, sum(len(rows) for rows in tasks.values()))
 
 
+def ratio_over_tasks(frame: pd.DataFrame) -> Mean:
+    """Relative ASR of some cells: the mean ASR of the target over the surrogate's, both means over tasks of each
+    task's mean.
+
+    A mean of the cells' own ratios would be carried by those few in which the surrogate is hardly ever fooled. The
+    interval is `mergerisk.statistics.mean_ratio_interval`, with tasks as strata; within a task ends are averaged,
+    as in `mean_over_tasks`, and so are correlations. Cells whose ASR is unknown are left out.
+
+    Args:
+        frame: rows of `average_over_seeds`.
+    """
+    names = [
+        "asr",
+        "asr_low",
+        "asr_high",
+        "surrogate_asr",
+        "surrogate_asr_low",
+        "surrogate_asr_high",
+        "correlation",
+    ]
+    tasks: dict[str, list[tuple[float, ...]]] = {}
+    columns = (frame[name].tolist() for name in names)
+    for task, *row in zip(frame["task"].tolist(), *columns, strict=True):
+        if not math.isnan(row[0]):
+            tasks.setdefault(task, []).append(tuple(row))
+    if not tasks:
+        return Mean(math.nan, math.nan, math.nan, 0)
+    by_task = np.array(
+        [[sum(column) / len(rows) for column in zip(*rows, strict=True)] for rows in tasks.values()]
+    )
+    target, own, rho = tuple(by_task.T[:3]), tuple(by_task.T[3:6]), by_task.T[6]
+    cells = sum(len(rows) for rows in tasks.values())
+    if own[0].sum() == 0:
+        return Mean(math.nan, math.nan, math.nan, cells)
+    low, high = mean_ratio_interval((target[0], target[1], target[2]), (own[0], own[1], own[2]), rho)
+    return Mean(float(target[0].sum() / own[0].sum()), low, high, cells)
+
+
+def mean_of_ratios(frame: pd.DataFrame) -> float:
+    """The mean over tasks of the cells' own relative ASRs, for comparison with `ratio_over_tasks`; NaN of none."""
+    return float(frame.groupby("task", observed=True)["relative_asr"].mean().mean())
+
+
 def mean_risk(
     cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float, rate: str = "relative"
 ) -> dict[str, Mean]:
-    """Mean relative ASR (``rate="relative"``) or ASR (``rate="asr"``) of every target.
+    """Relative ASR (``rate="relative"``, a ratio of means) or mean ASR (``rate="asr"``) of every target.
 
     Methods are compared over the same cells: a task and attack counts only if every method that has any value
     has one there. The reference targets are averaged over those cells too, where they have a value. The
     surrogate itself is left out of the comparison (white box) but still gets its mean.
     """
-    value = "relative_asr" if rate == "relative" else "asr"
-    here = cells[(cells["surrogate"] == surrogate) & (cells["epsilon"] == epsilon)].dropna(subset=[value])
+    by_target = compared_cells(cells, axes, surrogate, epsilon)
+    return {target: _mean(by_target.get(target), rate) for target in axes.targets}
+
+
+def compared_cells(cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float) -> dict[str, pd.DataFrame]:
+    """The cells that `mean_risk` compares, by target."""
+    here = cells[(cells["surrogate"] == surrogate) & (cells["epsilon"] == epsilon)].dropna(subset=["asr"])
     measured: dict[str, set[tuple[str, str]]] = {}
     methods = black_box_methods(here, axes)
     columns = (methods[name].tolist() for name in ("target", "task", "attack"))
@@ -98,23 +148,49 @@ def mean_risk(
     common = set.intersection(*measured.values()) if measured else set()
     pairs = zip(here["task"].tolist(), here["attack"].tolist(), strict=True)
     kept = here.loc[np.array([pair in common for pair in pairs], dtype=bool)]
-    by_target = dict(tuple(kept.groupby("target", observed=True)))
-    return {
-        target: mean_over_tasks(by_target[target], value, f"{rate}_low", f"{rate}_high")
-        if target in by_target
-        else Mean(math.nan, math.nan, math.nan, 0)
-        for target in axes.targets
-    }
+    return {str(target): rows for target, rows in kept.groupby("target", observed=True)}
+
+
+def _mean(rows: pd.DataFrame | None, rate: str) -> Mean:
+    if rows is None:
+        return Mean(math.nan, math.nan, math.nan, 0)
+    return ratio_over_tasks(rows) if rate == "relative" else mean_over_tasks(rows, "asr", "asr_low", "asr_high")
 
 
 def risk_table(cells: pd.DataFrame, axes: Axes) -> RiskTable:
     """`mean_risk` for every surrogate, budget and rate (``"relative"`` and ``"asr"``)."""
-    return {
-        (surrogate, epsilon, rate): mean_risk(cells, axes, surrogate, epsilon, rate)
-        for surrogate in axes.surrogates
-        for epsilon in axes.epsilons
-        for rate in ("relative", "asr")
-    }
+    table: RiskTable = {}
+    for surrogate in axes.surrogates:
+        for epsilon in axes.epsilons:
+            by_target = compared_cells(cells, axes, surrogate, epsilon)
+            for rate in ("relative", "asr"):
+                table[surrogate, epsilon, rate] = {
+                    target: _mean(by_target.get(target), rate) for target in axes.targets
+                }
+    return table
+
+
+CARRIED, LITTLE = 0.1, 0.02
+"""From this difference on, relative to the larger and by itself, a mean of ratios is said to differ much from a
+ratio of means."""
+
+
+def carried_by_few(
+    cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float
+) -> dict[str, tuple[float, float]]:
+    """Merging methods whose relative ASR (a ratio of means) and mean of the cells' own ratios differ much.
+
+    Returns:
+        Method → (ratio of means, mean of ratios), those that differ most first.
+    """
+    found = {}
+    for target, rows in compared_cells(cells, axes, surrogate, epsilon).items():
+        if target not in axes.methods or target == surrogate:
+            continue
+        ratio, mean = ratio_over_tasks(rows).value, mean_of_ratios(rows)
+        if abs(mean - ratio) > max(CARRIED * max(mean, ratio), LITTLE):
+            found[target] = ratio, mean
+    return dict(sorted(found.items(), key=lambda item: -abs(item[1][1] - item[1][0])))
 
 
 def compared(means: Mapping[str, Mean], axes: Axes, surrogate: str) -> dict[str, Mean]:

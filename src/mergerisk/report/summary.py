@@ -24,10 +24,11 @@ REFERENCE_TARGETS = ("pretrained", "expert")
 """Targets that are ingredients: shown for comparison, never ranked among the merging methods."""
 
 RESULT_COLUMNS = (
-    "task", "attack", "surrogate", "target", "epsilon", "seed", "images", "images_both_correct",
+    "task", "attack", "surrogate", "target", "epsilon", "seed",
+    "images", "images_both_correct", "images_both_fooled",
     "clean_accuracy_surrogate", "clean_accuracy_target", "asr", "asr_low", "asr_high",
-    "asr_all", "asr_all_low", "asr_all_high", "surrogate_asr", "relative_asr", "delta_asr",
-    "same_mistake", "mean_l2",
+    "asr_all", "asr_all_low", "asr_all_high", "surrogate_asr", "relative_asr", "relative_asr_low",
+    "relative_asr_high", "delta_asr", "same_mistake", "mean_l2",
 )  # fmt: skip
 ACCURACY_COLUMNS = ("task", "model", "seed", "images", "accuracy", "low", "high")
 EPSILON50_COLUMNS = ("task", "attack", "surrogate", "target", "seed", "epsilon50", "status", "low", "high")

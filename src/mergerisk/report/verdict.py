@@ -115,15 +115,24 @@ def _lowest_risk(risks: RiskTable, axes: Axes, surrogate: str, epsilon: float) -
     text = (
         f"At ε = {budget(epsilon)}, attacks made on {surrogate} fool it {percent(found.mean.value)} "
         f"{interval(found.mean.low, found.mean.high)} as often as they fool {surrogate} itself "
-        f"(mean relative ASR). {_rivals(found)}"
+        f"(relative ASR: a ratio of mean ASRs). {_rivals(found)}"
     )
     if found.ranked > 1 and spread < 0.02:
         text += f" Differences are small: all methods lie within {100 * spread:.1f} percentage points."
+    elsewhere = _by_surrogate(risks, axes, surrogate, epsilon)
+    if elsewhere:
+        text += f" With attacks made on {elsewhere}."
+    return Finding(question, _headline(found), text, found.clear)
+
+
+def _by_surrogate(risks: RiskTable, axes: Axes, surrogate: str, epsilon: float) -> str:
+    """Who has the lowest relative ASR under attacks made on the other surrogates, those that agree together."""
+    leaders: dict[str, list[str]] = {}
     for other in axes.surrogates:
         best = leader(_ranked(risks, axes, other, epsilon), lowest=True) if other != surrogate else None
         if best is not None:
-            text += f" With attacks made on {other} the lowest is {best.name} ({percent(best.mean.value)})."
-    return Finding(question, _headline(found), text, found.clear)
+            leaders.setdefault(best.name, []).append(f"{other} ({percent(best.mean.value)})")
+    return "; on ".join(f"{listing(names, limit=6)} the lowest is {name}" for name, names in leaders.items())
 
 
 def _highest_epsilon50(
@@ -159,7 +168,7 @@ def _most_accurate(accuracies: Mapping[str, Mean], safest: Leader | None) -> Fin
         f"{_rivals(found)}"
     )
     if safest is not None and safest.name == found.name:
-        text += " It also has the lowest mean relative ASR."
+        text += " It also has the lowest relative ASR."
     elif safest is not None and not math.isnan(accuracies[safest.name].value):
         mean = accuracies[safest.name]
         text += f" The method of lowest risk, {safest.name}, reaches {percent(mean.value, 1)}."
@@ -175,12 +184,12 @@ def _told_apart(overview: tuple[BudgetOverview, ...]) -> Finding | None:
         noun = "pair" if best.pairs == 1 else "pairs"
         headline = f"ε = {budget(best.epsilon)}"
         text = (
-            f"There {best.pairs_apart} of {best.pairs} {noun} of merging methods have intervals of mean "
+            f"There {best.pairs_apart} of {best.pairs} {noun} of merging methods have intervals of "
             "relative ASR that do not overlap"
         ) + (", the most of any measured budget." if len(usable) > 1 else ".")
     else:
         headline = "At none"
-        text = "At no measured budget do the intervals of any two merging methods' mean relative ASR part."
+        text = "At no measured budget do the intervals of any two merging methods' relative ASR part."
     full = [row for row in overview if row.saturated >= MOSTLY_SATURATED]
     if full:
         where = listing([f"{budget(row.epsilon)} ({percent(row.saturated)})" for row in full], limit=4)

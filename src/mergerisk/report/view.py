@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from mergerisk.report.cells import average_over_seeds, axes_of, default_epsilon
 from mergerisk.report.epsilon50 import epsilon50_table
+from mergerisk.report.formatting import listing, percent
 from mergerisk.report.in_short import in_short
-from mergerisk.report.risk import budget_overview, risk_table
+from mergerisk.report.risk import budget_overview, carried_by_few, risk_table
 from mergerisk.report.verdict import strongest, verdict
 
 if TYPE_CHECKING:
@@ -58,6 +59,18 @@ class View:
         """The verdict in a few sentences."""
         norm = self.summary.run.norm
         return in_short(self.risks, self.summary.accuracy, self.axes, self.surrogate, self.epsilon, norm)
+
+    def carried(self) -> str:
+        """Where a mean of the cells' own ratios would say something else than relative ASR as it is shown, a ratio
+        of means: a sentence, or nothing."""
+        found = carried_by_few(self.cells, self.axes, self.surrogate, self.epsilon)
+        if not found:
+            return ""
+        pairs = [f"{name} ({percent(mean)}, not {percent(ratio)})" for name, (ratio, mean) in found.items()]
+        return (
+            f"The mean of the cells’ own relative ASRs would be far from it for {listing(pairs)}: a few cells, in "
+            f"which {self.surrogate} is rarely fooled itself, would carry it."
+        )
 
 
 def view_of(summary: Summary) -> View:

@@ -15,6 +15,7 @@ from .curves import Epsilon50 as Epsilon50
 from .curves import Fall as Fall
 from .curves import epsilon50 as epsilon50
 from .curves import falls as falls
+from .intervals import mean_ratio_interval as mean_ratio_interval
 from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval
 from .judging import TargetPair as TargetPair
@@ -56,6 +57,9 @@ from .tables import (
     accuracy_table as accuracy_table,
 )
 from .tables import (
+    curve_tables as curve_tables,
+)
+from .tables import (
     epsilon50_table as epsilon50_table,
 )
 from .tables import (
@@ -63,6 +67,9 @@ from .tables import (
 )
 from .tables import (
     rate_table as rate_table,
+)
+from .tables import (
+    with_intervals as with_intervals,
 )
 from .verdicts import Effect as Effect
 from .verdicts import Figure as Figure

@@ -72,7 +72,8 @@ def _measure(value: object) -> object:
 Measure = Annotated[str, BeforeValidator(_measure)]
 """``asr``, ``relative_asr``, ``delta_asr`` (percentage points) or ``surrogate_asr``, among the images that
 surrogate and target get right when clean, where that is known; the same with ``_all``, of all images;
-``clean_accuracy``."""
+``clean_accuracy``. Of several settings together ``relative_asr`` is a ratio of means: mean ASR of targets over
+mean ASR of surrogates."""
 
 
 class _Model(BaseModel):
@@ -86,8 +87,8 @@ class Claim(_Model):
         name: for results.
         sentence: what is claimed.
         where: the settings it is about. Unless a filter of the claim names ``target`` or ``target_role``, only
-            merges count as targets, and unless one names ``surrogate`` or ``surrogate_role``, only models that are
-            no merge as surrogates.
+            merges count as targets, and of those not the surrogate itself (white box); unless one names
+            ``surrogate`` or ``surrogate_role``, only models that are no merge count as surrogates.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -273,10 +274,14 @@ KINDS: dict[str, type[Claim]] = {
     "worst": ExtremeClaim,
 }
 
+PUBLISHED: dict[str, tuple[str | float, ...]] = {"surrogate_role": ("expert", "pretrained")}
+"""The surrogates of the published studies: the attacked task's own expert, and the pretrained model."""
+
 BUILT_IN: tuple[Claim, ...] = (
     RateClaim(
         name="no_robustness",
         sentence="Merging gives no robustness: attacks that fool a surrogate fool merges about as often.",
+        where=PUBLISHED,
         measure="relative_asr",
         expect="higher",
         against=1,
@@ -285,11 +290,13 @@ BUILT_IN: tuple[Claim, ...] = (
     TrendClaim(
         name="stronger_more_vulnerable",
         sentence="Stronger merging is more vulnerable: relative ASR rises with clean accuracy.",
+        where=PUBLISHED,
         by="clean_accuracy",
     ),
     PairedClaim(
         name="bias_mitigation",
         sentence="Mitigating representation bias makes merges more vulnerable: relative ASR rises with Surgery.",
+        where=PUBLISHED,
         first={"correction": "surgery"},
         second={"correction": "none"},
         expect="higher",
@@ -297,6 +304,7 @@ BUILT_IN: tuple[Claim, ...] = (
     ExtremeClaim(
         name="averaging_worst",
         sentence="Weight averaging is the most vulnerable merge, though the weakest.",
+        where=PUBLISHED,
         kind="worst",
         method="weight_averaging",
         measures=("relative_asr", "clean_accuracy"),
@@ -304,6 +312,7 @@ BUILT_IN: tuple[Claim, ...] = (
     RateClaim(
         name="poster_delta",
         sentence="ΔASR is mostly at or below 0: merges are fooled no more often than the surrogate.",
+        where=PUBLISHED,
         measure="delta_asr",
         expect="lower",
         against=0,
@@ -312,6 +321,7 @@ BUILT_IN: tuple[Claim, ...] = (
     PairedClaim(
         name="poster_surgery",
         sentence="Stronger merging (with Surgery) lowers ASR or keeps it, within one percentage point.",
+        where=PUBLISHED,
         measure="asr",
         first={"correction": "surgery"},
         second={"correction": "none"},
@@ -327,7 +337,8 @@ BUILT_IN: tuple[Claim, ...] = (
         expect="higher",
     ),
 )
-"""Claims of the published study on 336 settings, and the three of its poster."""
+"""Claims of the published study on 336 settings, and the three of its poster; of attacks made on `PUBLISHED`
+alone, whatever other surrogates a study has."""
 
 
 class ClaimFile(_Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +52,7 @@ class Comparison:
         direction: 1 if the data lean to the claim, −1 if against it, 0 if to neither.
         numbers: one per unit; the first effect is their mean.
         aggregate: the same for resampled rates; None where they do not depend on outcomes.
+        minus: what is taken from it, resample by resample.
         supported_in: where the interval of the first effect has to lie for the claim to be supported, and where no
             part of it may lie for it to be contradicted; None if it has no say.
         rows: the settings used.
@@ -75,6 +77,7 @@ class Comparison:
     numbers: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     unit_tasks: NDArray[np.object_] = field(default_factory=lambda: np.zeros(0, dtype=object))
     aggregate: Aggregate | None = None
+    minus: Aggregate | None = None
     rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     detectable: Effect | None = None
     ranks: RankPicture | None = None
@@ -112,6 +115,7 @@ def settings_of(claim: Claim, table: pd.DataFrame) -> NDArray[np.bool_]:
     kept = select(table, claim.where)
     if not named & {"target", "target_role"}:
         kept &= (table["target_role"] == "merge").to_numpy() | table["target"].isin(claim.needs).to_numpy()
+        kept &= (table["surrogate"] != table["target"]).to_numpy()
     if not named & set(SURROGATE_COLUMNS):
         kept &= (table["surrogate_role"] != "merge").to_numpy()
     return kept
@@ -138,13 +142,14 @@ def compare(claim: Claim, table: pd.DataFrame, denominator: str, level: float) -
 
 def _rate(claim: RateClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
     column = column_of(claim.measure, denominator)
-    words = f"{column} of every setting against {_amount(claim.against, claim.measure)}{_margin(claim)}"
     chosen = table[settings_of(claim, table)]
+    against = f"{_amount(claim.against, claim.measure)}{_margin(claim)}"
+    words = f"{column} of every setting against {against}{_made_on(chosen, column)}"
     if chosen.empty:
         return Comparison(words, column, missing="no setting of the data is of this kind")
     units = _depends_on(column, ["task", "attack", "surrogate", "target", "epsilon"])
     design = make_design(chosen, units, np.zeros(len(chosen), dtype=np.intp), ("mean",))
-    return _on_numbers(claim, design, table, column, words, denominator, level, lambda matrix, _: matrix[..., 0])
+    return _on_numbers(claim, design, table, column, words, denominator, level, partial(_treatment, 0))
 
 
 def pair_design(claim: PairedClaim, table: pd.DataFrame, *, seeds: bool = False) -> Design:
@@ -159,12 +164,12 @@ def pair_design(claim: PairedClaim, table: pd.DataFrame, *, seeds: bool = False)
 
 def _paired(claim: PairedClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
     column = column_of(claim.measure, denominator)
+    design = pair_design(claim, table)
     words = (
         f"{column}, {_group(claim.first)} minus {_group(claim.second)}, paired by "
         f"{', '.join(_depends_on(column, claim.pairing))}"
-        f"{_margin(claim)}"
+        f"{_margin(claim)}{_made_on(table.iloc[np.unique(design.rows)], column, claim)}"
     )
-    design = pair_design(claim, table)
     if not len(design.units):
         return Comparison(words, column, missing="no setting of the data is in either group")
     found = _on_numbers(claim, design, table, column, words, denominator, level, difference)
@@ -181,22 +186,33 @@ def _on_numbers(
     level: float,
     scalar: Callable[[NDArray[np.float64], NDArray[np.intp]], NDArray[np.float64]],
 ) -> Comparison:
-    """A claim on the mean of one number per unit."""
+    """A claim on the mean of one number per unit; of relative ASR over settings, on the ratio of two means."""
     everything = len(design.units)
-    design, matrix = complete(design, table[column].to_numpy(dtype=np.float64))
+    measure = bare(claim.measure)
+    ratio = measure == "relative_asr"
+    if ratio:
+        found = ratio_numbers(design, table, column)
+        if found is None:
+            return Comparison(words, column, missing=f"{column} is known of no setting", left_out=everything)
+        sample = found
+    else:
+        design, matrix = complete(design, table, column)
+        known = scalar(matrix, np.arange(len(matrix)))
+        aggregates = (Aggregate(design, measure, scalar),)
+        sample = Numbers(design, known, known, lambda _: known, aggregates)
+    design, numbers, shown = sample.design, sample.numbers, sample.shown
     left_out = everything - len(design.units)
     if len(design.units) < 2:
         missing = f"{column} is known of {len(design.units)} {_noun(claim)} only"
         return Comparison(words, column, missing=missing, left_out=left_out)
-    numbers = scalar(matrix, np.arange(len(matrix)))
-    measure = bare(claim.measure)
-    across = cluster_mean(numbers, design.tasks)
-    ranked = signed_rank(numbers - claim.threshold)
+    tested = sample.against(claim.threshold)
+    across = cluster_mean(tested, design.tasks)
+    ranked = signed_rank(tested - claim.threshold)
     by_tasks = claim.test == "tasks" and across.clusters > 1
-    also: tuple[str, ...] = ()
+    also: list[str] = []
     if claim.test == "tasks" and not by_tasks:
-        also = ("there is one task only: tested over its settings, which says nothing of other tasks",)
-    shift = _shifts(numbers, design, claim, by_tasks=by_tasks)
+        also.append("there is one task only: tested over its settings, which says nothing of other tasks")
+    shift = _shifts(sample, claim, by_tasks=by_tasks)
     if by_tasks:
         test, statistic = (
             "t-test over tasks",
@@ -206,15 +222,31 @@ def _on_numbers(
     else:
         test, statistic = "Wilcoxon signed-rank", ranked.statistic
         detectable = detectable_shift(numbers, level=level)
-    median = float(np.median(numbers))
-    if by_tasks and (across.mean - claim.threshold) * (median - claim.threshold) < 0:
-        also = ("mean and median lie on different sides: a few settings carry the mean",)
+    mean, median = float(numbers.mean()), float(np.median(shown))
+    if by_tasks and (mean - claim.threshold) * (median - claim.threshold) < 0:
+        also.append("mean and median lie on different sides: a few settings carry the mean")
+    figures = list(_counted(claim, shown, design, table, denominator))
+    paired = isinstance(claim, PairedClaim)
+    if ratio:
+        what, by_itself = "pairs' own differences" if paired else "settings' own ratios", float(shown.mean())
+        figures.append(Figure(f"mean of the {what}", f"{by_itself:.3f}"))
+        if abs(by_itself - mean) > max(_CARRIED * max(abs(by_itself), abs(mean)), _LITTLE):
+            also.append(
+                f"the mean of the {what} is {by_itself:.3f}, carried by few with surrogates rarely fooled: "
+                f"the {'difference of ratios' if paired else 'ratio'} of means is judged"
+            )
+    names = ("mean difference", "median") if paired else ("mean", "median")
+    if ratio:
+        names = (
+            ("difference of ratios of mean ASRs", "median of pairs")
+            if paired
+            else ("ratio of mean ASRs", "median of settings")
+        )
     effects = [
-        _effect("mean" if isinstance(claim, RateClaim) else "mean difference", across.mean, measure),
-        _effect("median", median, measure),
+        _effect(names[0], mean, measure),
+        _effect(names[1], median, measure),
         Effect("matched-pairs rank-biserial correlation", ranked.rank_biserial),
     ]
-    smallest = _effect("mean difference", detectable, measure)
     ends = {"higher": (claim.threshold, np.inf), "lower": (-np.inf, claim.threshold)}
     inside = ends.get(claim.expect, (claim.against - claim.margin, claim.against + claim.margin))
     unit = 100 if measure in PERCENT_MEASURES else 1
@@ -229,26 +261,94 @@ def _on_numbers(
         direction=shift[1],
         effects=tuple(effects),
         threshold=_effect("", claim.threshold, measure).value,
-        figures=_counted(claim, numbers, design, table, denominator),
+        figures=tuple(figures),
         supported_in=(unit * inside[0], unit * inside[1]),
         numbers=numbers * unit,
         unit_tasks=design.tasks,
-        aggregate=None if measure == "clean_accuracy" else Aggregate(design, measure, scalar),
+        aggregate=None if measure == "clean_accuracy" else sample.aggregates[0],
+        minus=sample.aggregates[1] if sample.aggregates[1:] else None,
         rows=design.rows,
-        detectable=smallest,
-        also=also,
+        detectable=_effect(
+            "difference of the ratio of means" if ratio else "mean difference", detectable, measure
+        ),
+        also=tuple(also),
     )
 
 
-def _shifts(
-    numbers: NDArray[np.float64], design: Design, claim: RateClaim | PairedClaim, *, by_tasks: bool
-) -> tuple[float, int]:
+_CARRIED, _LITTLE = 0.1, 0.02
+"""From this difference on, relative to the larger and by itself, a mean of ratios is said to differ much from a
+ratio of means."""
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """One number per unit.
+
+    Attributes:
+        design: of the units that have one.
+        numbers: their mean is the effect.
+        shown: what a unit is by itself.
+        against: number → what is tested against it, unit by unit.
+        aggregates: the effect for resampled rates; of two the first minus the second.
+    """
+
+    design: Design
+    numbers: NDArray[np.float64]
+    shown: NDArray[np.float64]
+    against: Callable[[float], NDArray[np.float64]]
+    aggregates: tuple[Aggregate, ...]
+
+
+def ratio_numbers(design: Design, table: pd.DataFrame, column: str) -> Numbers | None:
+    """A ratio of means, or the difference of two, as a mean of numbers.
+
+    With ASRs a of targets and s of surrogates, R + (a − R s) / mean s has the mean R = Σa / Σs, and its spread is
+    that of the ratio (Cochran 1977, section 6.4). Whether R lies above a number θ is whether a − θ s lies above 0
+    on average: θ + (a − θ s) / mean s is tested against θ; of two groups the difference of their a / mean s.
+
+    Args:
+        design: of one treatment or two.
+        table: rates of settings.
+        column: ``relative_asr`` or ``relative_asr_all``.
+
+    Returns:
+        None where the surrogates of a treatment are never fooled, or nothing is known.
+    """
+    asr, own = (design.matrix(values) for values in _parts(table, column))
+    kept = np.flatnonzero(~np.isnan(asr).any(axis=1))
+    design, asr, own = design.select(kept), asr[kept], own[kept]
+    if not (own.sum(axis=0) > 0).all():
+        return None
+    ratios, means = asr.sum(axis=0) / own.sum(axis=0), own.mean(axis=0)
+    numbers = _less(ratios + (asr - ratios * own) / means)
+
+    def against(number: float) -> NDArray[np.float64]:
+        return _less(asr / means if len(means) > 1 else number + (asr - number * own) / means)
+
+    fooled = (own > 0).all(axis=1)
+    aggregates = tuple(
+        Aggregate(design, "asr", partial(_treatment, place), over="surrogate_asr") for place in range(len(means))
+    )
+    return Numbers(design, numbers, _less(asr[fooled] / own[fooled]), against, aggregates)
+
+
+def _less(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The only treatment, or the first minus the second."""
+    return matrix[:, 0] if matrix.shape[1] == 1 else matrix[:, 0] - matrix[:, 1]
+
+
+def _treatment(place: int, matrix: NDArray[np.float64], units: NDArray[np.intp]) -> NDArray[np.float64]:  # noqa: ARG001
+    return np.asarray(matrix[..., place], dtype=np.float64)
+
+
+def _shifts(sample: Numbers, claim: RateClaim | PairedClaim, *, by_tasks: bool) -> tuple[float, int]:
     """Two-sided p-value, and which way the data lean."""
 
     def sides(threshold: float) -> tuple[float, float, float, float]:
         """One-sided p-values for above and below, the two-sided one, and what has the sign of the difference."""
+        numbers = sample.against(threshold)
         if by_tasks:
-            across = cluster_mean(numbers, design.tasks)
+            across = cluster_mean(numbers, sample.design.tasks)
             above = across.p_greater(threshold)
             below = 1 - above if across.error else float(across.mean >= threshold)
             return above, below, min(1.0, 2 * min(above, below)), across.mean - threshold
@@ -282,12 +382,6 @@ def _counted(
     what = f"{_noun(claim)} {side} {_amount(against, claim.measure)}"
     figures = [Figure(what, f"{int(inside.sum())} of {len(numbers)}")]
     if not isinstance(claim, PairedClaim):
-        if measure == "relative_asr":
-            own, other = (
-                np.nansum(design.matrix(table[column_of(name, denominator)].to_numpy(dtype=np.float64)))
-                for name in ("surrogate_asr", "asr")
-            )
-            figures.append(Figure("mean ASR of targets over that of surrogates", f"{other / own:.3f}"))
         if measure != "delta_asr":
             return tuple(figures)
         clipped = against + (np.minimum(beyond, 0) if low else np.maximum(beyond, 0)).mean()
@@ -307,7 +401,7 @@ def _counted(
             where={**claim.where, "target_role": ("expert", "pretrained", "merge", "other")},
         )
         wide = pair_design(everywhere, table)
-        _, matrix = complete(wide, table[column_of(claim.measure, denominator)].to_numpy(dtype=np.float64))
+        _, matrix = complete(wide, table, column_of(claim.measure, denominator))
         mean = float((matrix[:, 0] - matrix[:, 1]).mean())
         figures.append(
             Figure("mean difference over all targets, ingredients included", _amount(mean, claim.measure))
@@ -338,8 +432,8 @@ def _trend(claim: TrendClaim, table: pd.DataFrame, denominator: str, level: floa
     column = column_of(claim.measure, denominator)
     by = _depends_on(column, claim.block_by)
     along = column_of(claim.by, denominator) if claim.by else f"{' < '.join(claim.order)}"
-    words = f"{column} along {along} of targets, blocked by {', '.join(by)}"
     chosen = table[settings_of(claim, table)]
+    words = f"{column} along {along} of targets, blocked by {', '.join(by)}{_made_on(chosen, column)}"
     targets = claim.order or tuple(sorted(chosen["target"].unique()))
     lacking = [name for name in claim.order if name not in set(chosen["target"])]
     if lacking or len(targets) < 2:
@@ -352,7 +446,7 @@ def _trend(claim: TrendClaim, table: pd.DataFrame, denominator: str, level: floa
         if np.isnan(orders).all():
             return Comparison(words, column, missing=f"the data hold no {claim.by}")
         design = design.select(np.flatnonzero(~np.isnan(orders).any(axis=1)))
-    design, matrix = complete(design, table[column].to_numpy(dtype=np.float64))
+    design, matrix = complete(design, table, column)
     left_out = everything - len(design.units)
     if len(design.units) < 2:
         missing = f"{len(design.units)} of {everything} blocks hold every target"
@@ -450,8 +544,11 @@ def _extreme_by(
 ) -> Comparison:
     column = column_of(measure, denominator)
     by = _depends_on(measure, claim.block_by)
-    words = f"{column} of {claim.method} against every other target, blocked by {', '.join(by)}"
     chosen = table[settings_of(claim, table)]
+    words = (
+        f"{column} of {claim.method} against every other target, blocked by {', '.join(by)}"
+        f"{_made_on(chosen, column)}"
+    )
     targets = tuple(sorted(chosen["target"].unique()))
     if claim.method not in targets or len(targets) < 2:
         missing = (
@@ -462,7 +559,7 @@ def _extreme_by(
         return Comparison(words, column, missing=missing)
     design = make_design(chosen, by, _position(chosen["target"], targets), targets)
     everything = len(design.units)
-    design, matrix = complete(design, table[column].to_numpy(dtype=np.float64))
+    design, matrix = complete(design, table, column)
     left_out = everything - len(design.units)
     if len(matrix) < 2:
         known = (
@@ -533,11 +630,34 @@ def difference(matrix: NDArray[np.float64], units: NDArray[np.intp] | None = Non
     return np.asarray(matrix[..., 0] - matrix[..., 1], dtype=np.float64)
 
 
-def complete(design: Design, values: NDArray[np.float64]) -> tuple[Design, NDArray[np.float64]]:
-    """The units without a missing cell, and their matrix."""
-    matrix = design.matrix(values)
+def complete(design: Design, table: pd.DataFrame, column: str) -> tuple[Design, NDArray[np.float64]]:
+    """The units without a missing cell, and the matrix of their means; of relative ASR ratios of means."""
+    if bare(column) == "relative_asr":
+        asr, own = (design.matrix(values) for values in _parts(table, column))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            matrix = np.where(own > 0, asr / own, np.nan)
+    else:
+        matrix = design.matrix(table[column].to_numpy(dtype=np.float64))
     kept = np.flatnonzero(~np.isnan(matrix).any(axis=1))
     return design.select(kept), matrix[kept]
+
+
+def _parts(table: pd.DataFrame, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """ASR of target and surrogate, of settings where both are known; what relative ASR is the ratio of."""
+    ending = column.removeprefix("relative_asr")
+    asr, own = (table[f"{name}{ending}"].to_numpy(dtype=np.float64) for name in ("asr", "surrogate_asr"))
+    return np.where(np.isnan(own), np.nan, asr), np.where(np.isnan(asr), np.nan, own)
+
+
+def _made_on(chosen: pd.DataFrame, column: str, claim: Claim | None = None) -> str:
+    """Which surrogates' attacks are compared, unless they are what is compared."""
+    named = {} if claim is None else {name for part in claim.filters[1:] for name in part}
+    names = sorted(str(name) for name in chosen["surrogate"].unique())
+    if column == "clean_accuracy" or not names or set(SURROGATE_COLUMNS) & set(named):
+        return ""
+    more = f" and {len(names) - 4} others" if len(names) > 5 else ""
+    listed = ", ".join(names[:4] if more else names)
+    return f"; attacks made on {listed}{more}"
 
 
 def _depends_on(measure: str, columns: Sequence[str]) -> list[str]:

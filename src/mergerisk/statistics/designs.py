@@ -60,6 +60,10 @@ class Design:
                 drawn = None if weights is None else np.broadcast_to(weights, values.shape)[..., self.rows] > 0
                 filled[..., self.cells] = taken if drawn is None else np.where(drawn, taken, np.nan)
                 return filled.reshape(shape)
+            if weights is None and not np.isnan(np.min(taken)):
+                sizes = np.diff(np.append(self.starts, len(self.rows)))
+                filled[..., self.cells] = np.add.reduceat(taken, self.starts, axis=-1) / sizes
+                return filled.reshape(shape)
             known = ~np.isnan(taken)
             weight = known.astype(np.float64)
             if weights is not None:
@@ -72,7 +76,7 @@ class Design:
     def medians(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Lower medians of cells, for values of which some are infinite: units × treatments."""
         filled = np.full(len(self.units) * len(self.treatments), np.nan)
-        ends = np.append(self.starts[1:], len(self.rows))
+        ends = np.append(self.starts[1:], len(self.rows))[: len(self.starts)]
         for cell, start, end in zip(self.cells, self.starts, ends, strict=True):
             known = values[self.rows[start:end]]
             known = np.sort(known[~np.isnan(known)])

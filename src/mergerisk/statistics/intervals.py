@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy.special import ndtri
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+Estimate: TypeAlias = "tuple[ArrayLike, ArrayLike, ArrayLike]"
+"""Rates with the lower and upper ends of their intervals, one of each per stratum."""
 
 
 def wilson_interval(
@@ -66,3 +69,49 @@ def paired_ratio_interval(
         low, high = ends[0][0] / ends[1][1], ends[0][1] / ends[1][0]
     empty = items == 0
     return np.where(empty, np.nan, np.maximum(low, 0.0)), np.where(empty, np.nan, high)
+
+
+def mean_ratio_interval(first: Estimate, second: Estimate, correlation: ArrayLike) -> tuple[float, float]:
+    """The interval of a ratio of two means over strata, recovered from the intervals of their rates (MOVER for
+    ratios: Donner and Zou 2012, "Closed-form confidence intervals for functions of the normal mean and standard
+    deviation", equation 9, for dependent rates; Fieller's where those are symmetric).
+
+    It holds the ratios R for which the interval of Σ first − R Σ second, by the method for sums (Zou and Donner
+    2008), has 0 in it. Strata are independent, the two rates of one stratum as correlated as stated.
+
+    Args:
+        first: of the numerator; strata in any number, at least one, no NaN.
+        second: of the denominator.
+        correlation: of the two estimates of each stratum, in [−1, 1].
+
+    Returns:
+        Lower end, at least 0, and upper end, infinite where the denominator may be 0; both NaN where its estimate
+        is 0.
+    """
+    (a, a_low, a_high), (b, b_low, b_high) = (
+        [np.atleast_1d(np.asarray(part, dtype=np.float64)) for part in given] for given in (first, second)
+    )
+    if b.sum() == 0:
+        return np.nan, np.nan
+    rho = np.asarray(correlation, dtype=np.float64)
+    squared, middle, constant = _quadratic(a, a - a_low, b, b_high - b, rho)
+    largest = middle + np.sqrt(max(middle**2 - squared * constant, 0.0))
+    low = max(constant / largest, 0.0) if largest > 0 else 0.0
+    squared, middle, constant = _quadratic(a, a_high - a, b, b - b_low, rho)
+    largest = middle + np.sqrt(max(middle**2 - squared * constant, 0.0))
+    return float(low), float(largest / squared) if squared > 0 else np.inf
+
+
+def _quadratic(
+    a: NDArray[np.float64],
+    a_reach: NDArray[np.float64],
+    b: NDArray[np.float64],
+    b_reach: NDArray[np.float64],
+    correlation: NDArray[np.float64],
+) -> tuple[float, float, float]:
+    """s, m and c of (Σa − R Σb)² − Σ(a_reach² − 2 ρ R a_reach b_reach + R² b_reach²) = s R² − 2 m R + c."""
+    return (
+        float(b.sum() ** 2 - (b_reach**2).sum()),
+        float(a.sum() * b.sum() - (correlation * a_reach * b_reach).sum()),
+        float(a.sum() ** 2 - (a_reach**2).sum()),
+    )

@@ -18,6 +18,7 @@ from mergerisk.statistics.comparing import (
     complete,
     difference,
     pair_design,
+    ratio_numbers,
 )
 from mergerisk.statistics.correction import correct
 from mergerisk.statistics.on_epsilon50 import compare_epsilon50, curve_table
@@ -64,9 +65,21 @@ class _Judging:
     resamples: int
     tasks: TasksAs
 
-    def family(self, found: Sequence[Comparison | None], denominators: Sequence[str]) -> _Family:
-        """Tests, corrected, with the intervals that have to agree."""
-        intervals = self._intervals(found, denominators)
+    def families(self, given: Sequence[tuple[Sequence[Comparison | None], Sequence[str]]]) -> tuple[_Family, ...]:
+        """Of each family the tests, corrected, with the intervals that have to agree; all resampled together.
+
+        Args:
+            given: per family what was found and by which denominator.
+        """
+        everything = [part for found, _ in given for part in found]
+        intervals = self._intervals(everything, [name for _, names in given for name in names])
+        starts = np.cumsum([0, *(len(found) for found, _ in given)])
+        return tuple(
+            self._family(found, intervals[start : start + len(found)])
+            for (found, _), start in zip(given, starts, strict=False)
+        )
+
+    def _family(self, found: Sequence[Comparison | None], intervals: Sequence[tuple[Interval, ...]]) -> _Family:
         p_values = [np.nan if part is None else part.p_value for part in found]
         adjusted = correct(p_values, self.correction).tolist()
         answers = tuple(
@@ -80,16 +93,21 @@ class _Judging:
     ) -> list[tuple[Interval, ...]]:
         """Of every first effect: by the bootstrap where there are outcomes, and over tasks."""
         intervals: list[tuple[Interval, ...]] = [()] * len(found)
-        for name in sorted(set(denominators)) if self.outcomes else []:
-            wanted = [
-                (i, part, part.aggregate)
-                for i, part in enumerate(found)
-                if denominators[i] == name and part is not None and part.aggregate is not None
-            ]
-            resampled = self.resample([aggregate for _, _, aggregate in wanted], name)
-            for (i, part, aggregate), values in zip(wanted, resampled, strict=True):
-                unit = 100 if aggregate.measure in PERCENT_MEASURES and part.effects[0].unit else 1
-                intervals[i] = (self.around(float(part.numbers.mean()), unit * values),)
+        wanted = [
+            (i, part, part.aggregate)
+            for i, part in enumerate(found)
+            if self.outcomes and part is not None and part.aggregate is not None
+        ]
+        taken = [(i, part.minus) for i, part, _ in wanted if part.minus is not None]
+        resampled = self.resample(
+            [*(aggregate for _, _, aggregate in wanted), *(aggregate for _, aggregate in taken)],
+            [denominators[i] for i in [*(i for i, _, _ in wanted), *(i for i, _ in taken)]],
+        )
+        minus = dict(zip((i for i, _ in taken), resampled[len(wanted) :], strict=True))
+        for (i, part, aggregate), drawn in zip(wanted, resampled, strict=False):
+            values = drawn - minus[i] if i in minus else drawn
+            unit = 100 if aggregate.measure in PERCENT_MEASURES and part.effects[0].unit else 1
+            intervals[i] = (self.around(float(part.numbers.mean()), unit * values),)
         for i, tested in enumerate(found):
             if tested is None or not len(tested.numbers):
                 continue
@@ -99,13 +117,15 @@ class _Judging:
                 intervals[i] = (*intervals[i], over_tasks)
         return intervals
 
-    def resample(self, aggregates: Sequence[Aggregate], denominator: str) -> list[NDArray[np.float64]]:
+    def resample(self, aggregates: Sequence[Aggregate], denominators: Sequence[str]) -> list[NDArray[np.float64]]:
         """Bootstrap values of aggregates."""
+        if not aggregates:
+            return []
         return bootstrap(
             aggregates,
             self.outcomes,
             self.tables.rates["seed"].to_numpy(dtype=np.int64),
-            denominator=denominator,
+            denominators=denominators,
             resamples=self.resamples,
             seed=self.seed,
             tasks=self.tasks,
@@ -156,20 +176,26 @@ def judge(
     check_claims(claims, tables.rates)
     known = tables.denominators
     primary = [_primary(claim, known) for claim in claims]
-    main = judging.family(
-        [compare(claim, tables.rates, name, level) for claim, name in zip(claims, primary, strict=True)], primary
-    )
     others = [next((other for other in known if other != name), None) for name in primary]
-    elsewhere = judging.family(
-        [
-            None if name is None else compare(claim, tables.rates, name, level)
-            for claim, name in zip(claims, others, strict=True)
-        ],
-        [name or "" for name in others],
-    )
     curves = {name: curve_table(tables.rates, name) for name in known}
-    on_curves = judging.family(
-        [compare_epsilon50(claim, curves[name]) for claim, name in zip(claims, primary, strict=True)], primary
+    main, elsewhere, on_curves = judging.families(
+        [
+            (
+                [compare(claim, tables.rates, name, level) for claim, name in zip(claims, primary, strict=True)],
+                primary,
+            ),
+            (
+                [
+                    None if name is None else compare(claim, tables.rates, name, level)
+                    for claim, name in zip(claims, others, strict=True)
+                ],
+                [name or "" for name in others],
+            ),
+            (
+                [compare_epsilon50(claim, curves[name]) for claim, name in zip(claims, primary, strict=True)],
+                primary,
+            ),
+        ]
     )
     return tuple(
         _verdict(judging, claim, primary[i], main, elsewhere, on_curves, i) for i, claim in enumerate(claims)
@@ -354,7 +380,8 @@ class TargetPair:
     Attributes:
         settings: McNemar's test per setting; see :func:`mergerisk.statistics.mcnemar_table`.
         summary: of it; None if no setting has both.
-        differences: per measure the mean over settings of first − second (shares; ΔASR in points).
+        differences: per measure the mean over settings of first − second (shares; ΔASR in points); of relative ASR
+            the difference of two ratios of means.
         intervals: of each.
     """
 
@@ -400,13 +427,19 @@ def compare_targets(
     check_claims([pair], tables.rates)
     laid_out = pair_design(pair, tables.rates)
     aggregates, means = [], {}
-    for measure in ("asr", "relative_asr", "delta_asr"):
-        column = tables.rates[column_of(measure, denominator)].to_numpy(dtype=np.float64)
-        design, matrix = complete(laid_out, column)
+    for measure in ("asr", "delta_asr"):
+        design, matrix = complete(laid_out, tables.rates, column_of(measure, denominator))
         if len(matrix):
             means[measure] = float(difference(matrix).mean())
             aggregates.append(Aggregate(design, measure, difference))
-    resampled = judging.resample(aggregates, denominator)
+    ratio = ratio_numbers(laid_out, tables.rates, column_of("relative_asr", denominator))
+    if ratio is not None:
+        means["relative_asr"] = float(ratio.numbers.mean())
+        aggregates += ratio.aggregates
+    resampled = judging.resample(aggregates, [denominator] * len(aggregates))
+    if ratio is not None:
+        *resampled, one_drawn, other_drawn = resampled
+        resampled.append(one_drawn - other_drawn)
     table = mcnemar_table(pair_design(pair, tables.rates, seeds=True), judging.outcomes, denominator)
     return TargetPair(
         table,

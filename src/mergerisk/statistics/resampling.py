@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+
+from mergerisk.statistics.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from mergerisk.statistics.designs import Design
@@ -25,7 +27,9 @@ Scalar: TypeAlias = "Callable[[NDArray[np.float64], NDArray[np.intp]], NDArray[n
 """From a matrix, … × units × treatments, and which of a design's units it holds, to one number per unit; NaN where
 there is none."""
 
-_CHUNK = 40_000_000
+_NONE = np.zeros(0, dtype=np.intp)
+
+_CHUNK = 4_000_000
 """Resampled rates in memory at once."""
 
 
@@ -60,14 +64,17 @@ class Aggregate:
 
     Attributes:
         design: from settings to units.
-        measure: of the settings, without ``_all``.
+        measure: of the settings, without ``_all``; of relative ASR, whose cells are ratios of means, both parts.
         scalar: from a unit's cells to its number; smooth, as ranks are not: of ranks of noisy rates a bootstrap
             gives intervals that miss.
+        over: a measure by whose sum over units the numbers' sum is divided, in place of their count: a ratio of
+            two means.
     """
 
     design: Design
     measure: str
     scalar: Scalar
+    over: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,17 +118,21 @@ def task_outcomes(tables: Tables) -> list[TaskOutcomes]:
     }
     image = outcomes["image"].to_numpy()
     tasks = tables.rates["task"].to_numpy()
-    task_of = tasks[codes]
+    names, task_of_setting = np.unique(tasks.astype(str), return_inverse=True)
+    task_of = task_of_setting[codes]
     found = []
-    for task in sorted(set(tasks)):
-        here = np.flatnonzero(task_of == task)
-        settings = np.flatnonzero(tasks == task)
-        images, row = np.unique(image[here], return_inverse=True)
-        column = np.searchsorted(settings, codes[here])
+    for number, task in enumerate(names):
+        here = np.flatnonzero(task_of == number)
+        settings = np.flatnonzero(task_of_setting == number)
+        row, images = pd.factorize(image[here], sort=True)
+        place = np.zeros(len(tasks), dtype=np.intp)
+        place[settings] = np.arange(len(settings))
+        flat = row * len(settings) + place[codes[here]]
         arrays = {}
         for name, values in {"present": np.ones(len(label), dtype=bool), **columns}.items():
-            arrays[name] = np.zeros((len(images), len(settings)), dtype=bool)
-            arrays[name][row, column] = values[here]
+            cells = np.zeros(len(images) * len(settings), dtype=bool)
+            cells[flat] = values[here]
+            arrays[name] = cells.reshape(len(images), len(settings))
         found.append(TaskOutcomes(str(task), settings, images, **arrays))
     return found
 
@@ -131,7 +142,7 @@ def bootstrap(
     outcomes: Sequence[TaskOutcomes],
     seeds: NDArray[np.int64],
     *,
-    denominator: str,
+    denominators: Sequence[str],
     resamples: int,
     seed: int,
     tasks: TasksAs,
@@ -151,7 +162,7 @@ def bootstrap(
         aggregates: of what.
         outcomes: per task.
         seeds: the study's seed of every row of the table of rates.
-        denominator: ``both_correct`` or ``all``.
+        denominators: of each aggregate ``both_correct`` or ``all``.
         resamples: how many.
         seed: of the drawing.
         tasks: ``strata`` or ``clusters``.
@@ -167,31 +178,40 @@ def bootstrap(
     )
     sums = np.zeros((len(aggregates), resamples))
     counts = np.zeros_like(sums)
-    for position, part in enumerate(sorted(outcomes, key=lambda part: part.task)):
-        pieces = [_of_task(aggregate, part) for aggregate in aggregates]
-        draws = _draws(resamples, len(part.images), seed, "images", part.task)
-        used = draws.astype(np.float32)
-        kept = part.kept(denominator)
-        arrays = [array.astype(np.float32) for array in (kept, kept & part.fooled, kept & part.surrogate_fooled)]
-        step = max(1, _CHUNK // max(1, len(part.settings) * 4))
-        for start in range(0, resamples, step):
-            span = slice(start, start + step)
-            # Counts of images are whole numbers, exact in float32 up to 2²⁴, in whatever order they are added.
-            trials, fooled, own = (np.asarray(used[span] @ array, dtype=np.float64) for array in arrays)
-            weights = times[span][:, seed_of[part.settings]] if len(different) > 1 else None
-            values: dict[str, NDArray[np.float64]] = {}
-            for which, (aggregate, piece) in enumerate(zip(aggregates, pieces, strict=True)):
-                if piece is None:
-                    continue
-                design, units = piece
-                if aggregate.measure not in values:
-                    values[aggregate.measure] = _measure(aggregate.measure, trials, fooled, own)
-                numbers = aggregate.scalar(design.matrix(values[aggregate.measure], weights), units)
-                known = ~np.isnan(numbers)
-                sums[which, span] += drawn[span, position] * np.where(known, numbers, 0).sum(axis=-1)
-                counts[which, span] += drawn[span, position] * known.sum(axis=-1)
+    with one_thread():
+        for position, part in enumerate(sorted(outcomes, key=lambda part: part.task)):
+            pieces = [_of_task(aggregate, part) for aggregate in aggregates]
+            used = np.unique(np.concatenate([_NONE, *(piece[0].rows for piece in pieces if piece)]))
+            if not len(used):
+                continue
+            draws = _draws(resamples, len(part.images), seed, "images", part.task).astype(np.float32)
+            arrays = {name: _arrays(part, name, used) for name in sorted(set(denominators))}
+            step = max(1, _CHUNK // max(1, len(used) * 4))
+            for start in range(0, resamples, step):
+                span = slice(start, start + step)
+                weights = times[span][:, seed_of[part.settings[used]]] if len(different) > 1 else None
+                measured: dict[str, _Measured] = {}
+                for which, (aggregate, piece) in enumerate(zip(aggregates, pieces, strict=True)):
+                    if piece is None:
+                        continue
+                    name = denominators[which]
+                    if name not in measured:
+                        # Counts of images are whole numbers, exact in float32 up to 2²⁴, whatever the order.
+                        trials, fooled, own = (draws[span] @ array for array in arrays[name])
+                        measured[name] = _Measured(trials, fooled, own, weights)
+                    design, units = piece
+                    here = replace(design, rows=np.searchsorted(used, design.rows))
+                    numbers = aggregate.scalar(measured[name].matrix(aggregate.measure, here), units)
+                    known = ~np.isnan(numbers)
+                    times_drawn = drawn[span, position]
+                    sums[which, span] += times_drawn * np.where(known, numbers, 0).sum(axis=-1)
+                    if aggregate.over:
+                        divisors = aggregate.scalar(measured[name].matrix(aggregate.over, here), units)
+                        counts[which, span] += times_drawn * np.where(known, divisors, 0).sum(axis=-1)
+                    else:
+                        counts[which, span] += times_drawn * known.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return list(sums / counts)
+        return list(np.where(counts > 0, sums / counts, np.nan))
 
 
 def _of_task(aggregate: Aggregate, part: TaskOutcomes) -> tuple[Design, NDArray[np.intp]] | None:
@@ -200,23 +220,46 @@ def _of_task(aggregate: Aggregate, part: TaskOutcomes) -> tuple[Design, NDArray[
     if not len(units):
         return None
     design = aggregate.design.select(units)
-    rows = np.searchsorted(part.settings, design.rows)
-    return type(design)(rows, design.starts, design.cells, design.units, design.treatments), units
+    return replace(design, rows=np.searchsorted(part.settings, design.rows)), units
 
 
-def _measure(
-    name: str, trials: NDArray[np.float64], fooled: NDArray[np.float64], own: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if name == "asr":
-            return fooled / trials
-        if name == "surrogate_asr":
-            return own / trials
-        if name == "relative_asr":
-            return np.where(own > 0, fooled / own, np.nan)
-        if name == "delta_asr":
-            return 100 * (fooled - own) / trials
-    raise ValueError(f"{name} is not resampled")
+def _arrays(part: TaskOutcomes, denominator: str, used: NDArray[np.intp]) -> list[NDArray[np.float32]]:
+    """Images × settings that are used: whether an image counts, and fools target and surrogate."""
+    kept = part.kept(denominator)[:, used]
+    fooled, own = kept & part.fooled[:, used], kept & part.surrogate_fooled[:, used]
+    return [array.astype(np.float32) for array in (kept, fooled, own)]
+
+
+class _Measured:
+    """Measures of every setting of one task under some resamples, each worked out once: resamples × settings."""
+
+    def __init__(
+        self,
+        trials: NDArray[np.float32],
+        fooled: NDArray[np.float32],
+        own: NDArray[np.float32],
+        weights: NDArray[np.float64] | None,
+    ) -> None:
+        self._weights = weights
+        self._ratios: dict[tuple[bytes, bytes], NDArray[np.float64]] = {}
+        n, hits, own_hits = (counts.astype(np.float64) for counts in (trials, fooled, own))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self._values = {
+                "asr": hits / n,
+                "surrogate_asr": own_hits / n,
+                "delta_asr": 100 * (hits - own_hits) / n,
+            }
+
+    def matrix(self, measure: str, design: Design) -> NDArray[np.float64]:
+        """Resamples × units × treatments."""
+        if measure != "relative_asr":
+            return design.matrix(self._values[measure], self._weights)
+        key = design.rows.tobytes(), design.cells.tobytes()
+        if key not in self._ratios:  # claims that rank the same methods share it
+            asr, own = (self.matrix(name, design) for name in ("asr", "surrogate_asr"))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                self._ratios[key] = np.where(own > 0, asr / own, np.nan)
+        return self._ratios[key]
 
 
 def _draws(resamples: int, items: int, seed: int, *names: str) -> NDArray[np.float64]:

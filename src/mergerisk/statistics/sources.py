@@ -62,12 +62,12 @@ def _run(folder: Path) -> Tables:
 
 
 def _merges(study: Path) -> frozenset[str] | None:
-    """Labels of a study's merges; None if that is not known."""
+    """Labels of a study's merges, which may be none; None if that is not known."""
     if not study.is_file():
         return None
     found: list[Any] = read_mapping(study, "a study").get("merging") or []
     labels = [item.get("label", item.get("method")) if isinstance(item, dict) else item for item in found]
-    return frozenset(str(label) for label in labels) or None
+    return frozenset(str(label) for label in labels)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -10,13 +10,15 @@ import numpy as np
 from mergerisk.errors import UserError
 from mergerisk.statistics.columns import recognise
 from mergerisk.statistics.intervals import wilson_interval
-from mergerisk.transfer.rates import SETTING, accuracies, rates
+from mergerisk.transfer.rates import accuracies, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pandas as pd
     from numpy.typing import NDArray
+
+    from mergerisk.transfer.rates import Counted
 
 EXPERTS = frozenset({"expert", "finetuned", "fine_tuned", "individual"})
 PRETRAINED = frozenset({"pretrained", "pre_trained", "zero_shot", "zeroshot", "base"})
@@ -65,6 +67,7 @@ def tables_from_outcomes(
     *,
     merges: Iterable[str] | None = None,
     source: str = "outcomes",
+    counted: Counted | None = None,
 ) -> Tables:
     """From a study's outcomes.
 
@@ -73,21 +76,22 @@ def tables_from_outcomes(
         clean: predictions on whole test splits, for clean accuracies; those on attacked images otherwise.
         merges: names of the merges; every target that is no ingredient by default.
         source: where the outcomes come from, in words.
+        counted: :func:`mergerisk.transfer.count` of the outcomes, where somebody has them already.
     """
-    groups = outcomes.groupby(SETTING, sort=False, observed=True)
-    counted = rates(outcomes)
-    wrong = outcomes[SETTING].assign(wrong=outcomes["surrogate_adversarial"] != outcomes["label"])
-    share = wrong.groupby(SETTING, sort=False, observed=True)["wrong"].mean()
-    counted["surrogate_asr_all"] = share.to_numpy()
-    counted["clean_accuracy"] = counted["clean_accuracy_target"]
+    known = count(outcomes) if counted is None else counted
+    found = known.rates.copy()
+    wrong = outcomes["surrogate_adversarial"].to_numpy() != outcomes["label"].to_numpy()
+    fooled = np.bincount(known.setting_of[wrong], minlength=len(found))
+    found["surrogate_asr_all"] = fooled / found["images"].to_numpy()
+    found["clean_accuracy"] = found["clean_accuracy_target"]
     if clean is not None:
         whole = accuracies(clean).rename(columns={"model": "target", "accuracy": "whole"})
-        merged = counted[["task", "target", "seed"]].merge(whole, how="left", on=["task", "target", "seed"])
-        counted["clean_accuracy"] = merged["whole"].fillna(counted["clean_accuracy"])
-    table, order = _finish(counted, merges)
+        merged = found[["task", "target", "seed"]].merge(whole, how="left", on=["task", "target", "seed"])
+        found["clean_accuracy"] = merged["whole"].fillna(found["clean_accuracy"])
+    table, order = _finish(found, merges)
     place = np.empty(len(order), dtype=np.intp)
     place[order] = np.arange(len(order))
-    codes = place[groups.ngroup().to_numpy()]
+    codes = place[known.setting_of]
     return Tables(
         table, outcomes, codes, source, ("clean accuracies are of whole test splits",) if clean is not None else ()
     )

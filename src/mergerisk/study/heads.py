@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
-from mergerisk.models import Head, checkpoint_head
 from mergerisk.models.templates import CLASS_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mergerisk.models import Head
     from mergerisk.study.schema import Study
 
 
@@ -37,6 +37,8 @@ def fitting_head(spec: str, task: str, class_names: Sequence[str]) -> Head:
     Raises:
         UserError: it has no head, or other classes.
     """
+    from mergerisk.models import Head, checkpoint_head  # PyTorch: a report makes no head
+
     head, known = checkpoint_head(spec)
     rows = len(head.weight)
     if known is None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
-from mergerisk.models.experts import expert_identity
 from mergerisk.models.loading import backbone_identity, has_batch_norm, text_identity
 from mergerisk.models.templates import templates_for
 from mergerisk.study.groups import Architecture, Backbone, BlackBoxGroup, EncoderGroup, EnsembleGroup
@@ -229,6 +228,8 @@ class _Planner:
             parameters: dict[str, Json] = {"zero_shot": self._prompts(task, source.spec), "text": {**text}}
             return self._add(Stage("head", task, parameters, {"task": task_key}, self.backbone.sources))
         spec = classifier_of(self.study, task)
+        from mergerisk.models.experts import expert_identity  # PyTorch: a report plans nothing
+
         parameters = {"checkpoint": {**expert_identity(spec)}}
         return self._add(Stage("head", task, parameters, {"task": task_key}, {"file": spec}))
 
@@ -246,6 +247,8 @@ class _Planner:
 
     def _load(self, name: str, spec: str) -> str:
         """A model made elsewhere."""
+        from mergerisk.models.experts import expert_identity
+
         parameters: dict[str, Json] = {"backbone": self.backbone.identity, "file": {**expert_identity(spec)}}
         return self._add(Stage("expert", name, parameters, {}, {**self.backbone.sources, "file": spec}))
 
@@ -292,7 +295,9 @@ class _Planner:
             }, {}
         source = outsider.task.source
         task_key = self._task(source)
-        head = self._head(source, task_key)
+        # Checkpoints bring heads for the attacked tasks only.
+        probed = self.study.heads.source == "checkpoint"
+        head = self._probe(source.name, task_key, self.backbone) if probed else self._head(source, task_key)
         made = self._fine_tune(
             source.name, task_key, head, self.backbone, outsider.fine_tune, seed, "outsider on "
         )

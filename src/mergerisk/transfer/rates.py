@@ -8,6 +8,7 @@ and ``zero_gradients``, the steps of the whole attack at which crafting met an a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +24,31 @@ CURVE = ["task", "attack", "surrogate", "target", "seed", "steps"]
 """The columns that name a curve: a setting without its budget."""
 
 
+_PREDICTED = (
+    "label", "surrogate_clean", "target_clean", "surrogate_adversarial", "target_adversarial", "aimed_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """What is counted once and used by several tables of a study.
+
+    Attributes:
+        rates: see :func:`rates`.
+        setting_of: per outcome its setting's row of ``rates``.
+    """
+
+    rates: pd.DataFrame
+    setting_of: NDArray[np.intp]
+
+
 def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting.
+    """One row per setting, in order of appearance.
 
     Columns beside the setting's, all rates in [0, 1], NaN where nothing counts:
         images: all attacked images.
         images_both_correct: those that surrogate and target classify correctly when clean.
+        images_both_fooled: among those, the ones that surrogate and target both get wrong under attack.
         clean_accuracy_surrogate, clean_accuracy_target: on the attacked images.
         asr: among ``images_both_correct``, the share the target gets wrong under attack. The primary rate.
         asr_all: among all images, the share the target gets wrong under attack; clean errors count.
@@ -41,15 +61,20 @@ def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
         mean_l2: of the perturbations, in pixel units, over all images.
         zero_gradient_images: at how many images crafting met an all-zero gradient.
     """
-    label = outcomes["label"]
-    surrogate_right, target_right = outcomes["surrogate_clean"] == label, outcomes["target_clean"] == label
-    surrogate_fooled = outcomes["surrogate_adversarial"] != label
-    target_fooled = outcomes["target_adversarial"] != label
+    return count(outcomes).rates
+
+
+def count(outcomes: pd.DataFrame) -> Counted:
+    """:func:`rates`, and which outcome belongs to which of them."""
+    values = {name: outcomes[name].to_numpy() for name in _PREDICTED}
+    label, aimed_at = values["label"], values["aimed_at"]
+    surrogate_right, target_right = values["surrogate_clean"] == label, values["target_clean"] == label
+    surrogate_fooled = values["surrogate_adversarial"] != label
+    target_fooled = values["target_adversarial"] != label
     counts = surrogate_right & target_right
     both_fooled = counts & surrogate_fooled & target_fooled
-    same = both_fooled & (outcomes["surrogate_adversarial"] == outcomes["target_adversarial"])
-    columns: dict[str, Any] = {
-        "images": np.ones(len(outcomes), dtype=np.int64),
+    same = both_fooled & (values["surrogate_adversarial"] == values["target_adversarial"])
+    happened = {
         "images_both_correct": counts,
         "surrogate_right": surrogate_right,
         "target_right": target_right,
@@ -58,28 +83,45 @@ def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
         "surrogate_fooled": counts & surrogate_fooled,
         "both_fooled": both_fooled,
         "same": same,
-        "aimed": counts & (outcomes["aimed_at"] >= 0),
-        "hit": counts & (outcomes["target_adversarial"] == outcomes["aimed_at"]),
-        "l2": outcomes["l2"],
-        "zero_gradient_images": outcomes["zero_gradients"] > 0,
+        "aimed": counts & (aimed_at >= 0),
+        "hit": counts & (values["target_adversarial"] == aimed_at),
+        "zero_gradient_images": outcomes["zero_gradients"].to_numpy() > 0,
     }
-    grouped = outcomes[SETTING].assign(**columns).groupby(SETTING, sort=False, observed=True).sum()
-    n, both = grouped["images"].to_numpy(), grouped["images_both_correct"].to_numpy()
-    table = pd.DataFrame(index=grouped.index)
+    codes, table = _settings_of(outcomes)
+    n = np.bincount(codes, minlength=len(table))
+    grouped = {name: np.bincount(codes[part], minlength=len(table)) for name, part in happened.items()}
+    both = grouped["images_both_correct"]
     table["images"] = n
     table["images_both_correct"] = both
+    table["images_both_fooled"] = grouped["both_fooled"]
     table["clean_accuracy_surrogate"] = _share(grouped["surrogate_right"], n)
     table["clean_accuracy_target"] = _share(grouped["target_right"], n)
     table["asr"] = _share(grouped["fooled"], both)
     table["asr_all"] = _share(grouped["wrong"], n)
     table["surrogate_asr"] = _share(grouped["surrogate_fooled"], both)
-    table["relative_asr"] = _share(grouped["fooled"], grouped["surrogate_fooled"].to_numpy())
+    table["relative_asr"] = _share(grouped["fooled"], grouped["surrogate_fooled"])
     table["delta_asr"] = 100 * (table["asr"] - table["surrogate_asr"])
-    table["same_mistake"] = _share(grouped["same"], grouped["both_fooled"].to_numpy())
-    table["targeted_success"] = _share(grouped["hit"], grouped["aimed"].to_numpy())
-    table["mean_l2"] = _share(grouped["l2"], n)
+    table["same_mistake"] = _share(grouped["same"], grouped["both_fooled"])
+    table["targeted_success"] = _share(grouped["hit"], grouped["aimed"])
+    table["mean_l2"] = _share(outcomes["l2"].groupby(codes).sum().to_numpy(), n)
     table["zero_gradient_images"] = grouped["zero_gradient_images"]
-    return _with_plain_names(table.reset_index())
+    return Counted(table, codes)
+
+
+def _settings_of(outcomes: pd.DataFrame) -> tuple[NDArray[np.intp], pd.DataFrame]:
+    """Per outcome its setting, and the settings: the columns of `SETTING`, in order of appearance."""
+    combined = np.zeros(len(outcomes), dtype=np.int64)
+    for name in SETTING:
+        column = outcomes[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            codes, different = column.cat.codes.to_numpy(), len(column.cat.categories)
+        else:
+            codes, values = pd.factorize(column)
+            different = len(values)
+        combined = combined * different + codes  # names are few: their product is far below 2⁶³
+    setting_of, _ = pd.factorize(combined)
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(setting_of), prepend=-1))
+    return setting_of, _with_plain_names(outcomes[SETTING].iloc[first].reset_index(drop=True))
 
 
 def final_iterates(outcomes: pd.DataFrame) -> NDArray[np.bool_]:
@@ -108,6 +150,6 @@ def _with_plain_names(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(names, str))
 
 
-def _share(counts: pd.Series, of: NDArray[np.int64]) -> NDArray[np.float64]:
+def _share(counts: NDArray[Any], of: NDArray[np.intp]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(of == 0, np.nan, counts.to_numpy(dtype=np.float64) / of)
+        return np.where(of == 0, np.nan, counts / of)

@@ -149,7 +149,7 @@ def _tradeoff(figure: Figure, view: View, surrogate: str) -> None:
         plot.plot(*zip(*front, strict=True), color=REFERENCE, linestyle=(0, (4, 3)), linewidth=0.9, zorder=0,
                   label="Pareto front")  # fmt: skip
     plot.set_xlabel("mean clean accuracy, %")
-    plot.set_ylabel(f"mean relative ASR, %\nattacks made on {surrogate}, ε = {budget(view.epsilon)}")
+    plot.set_ylabel(f"relative ASR (ratio of means), %\nattacks made on {surrogate}, ε = {budget(view.epsilon)}")
     plot.grid(color="#e2e4e7", linewidth=0.5)
     plot.set_axisbelow(True)
     plot.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

@@ -53,6 +53,8 @@ def to_markdown(view: View, tables: Sequence[Table], figures: Sequence[tuple[str
         lines.append(
             f"- **{escaped(finding.question)}** {escaped(finding.headline)} ({clear}). {escaped(finding.sentence)}"
         )
+    if carried := view.carried():
+        lines += ["", escaped(f"Relative ASR of a method is a ratio of means. {carried}")]
     for table in tables:
         lines += ["", f"## {escaped(_heading(table.name))}", "", table_to_markdown(table)]
     if figures:

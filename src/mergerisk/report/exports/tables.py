@@ -79,7 +79,8 @@ def methods(view: View) -> Table:
     return Table(
         "methods",
         f"Merging methods under attacks made on {surrogate} at ε = {budget(epsilon)}, lowest risk first: means "
-        f"over {plural(len(axes.tasks), 'task')} and {plural(len(axes.attacks), 'attack')}, with 95% intervals.",
+        f"over {plural(len(axes.tasks), 'task')} and {plural(len(axes.attacks), 'attack')}, with 95% intervals; "
+        "relative ASR is the ratio of the two mean ASRs.",
         ("method", "clean accuracy", "ASR", "relative ASR", "median ε50", "Pareto front"),
         tuple(rows),
         frozenset(best),
@@ -113,8 +114,10 @@ def by_task(view: View) -> Table:
 def _by(view: View, column: str, names: tuple[str, ...]) -> Table:
     here = view.cells[
         (view.cells["surrogate"] == view.surrogate) & (view.cells["epsilon"] == view.epsilon)
-    ].dropna(subset=["relative_asr"])
-    means = here.groupby(["target", column], observed=True)["relative_asr"].mean().to_dict()
+    ].dropna(subset=["asr"])
+    sums = here.groupby(["target", column], observed=True)[["asr", "surrogate_asr"]].sum()
+    ratios = (sums["asr"] / sums["surrogate_asr"]).where(sums["surrogate_asr"] > 0).dropna()
+    means = {names: float(value) for names, value in ratios.items()}
     targets = [name for name in view.axes.targets if any((name, other) in means for other in names)]
     ranked = [name for name in targets if name in view.axes.methods and name != view.surrogate]
     best = set()
@@ -125,8 +128,8 @@ def _by(view: View, column: str, names: tuple[str, ...]) -> Table:
     rows = tuple((name, *(percent(means.get((name, other), math.nan)) for other in names)) for name in targets)
     over = "tasks" if column == "attack" else "attacks"
     caption = (
-        f"Relative ASR of attacks made on {view.surrogate} at ε = {budget(view.epsilon)} by {column}, mean over "
-        f"{over}; the lowest merging method of each column in bold."
+        f"Relative ASR of attacks made on {view.surrogate} at ε = {budget(view.epsilon)} by {column}: mean ASR "
+        f"over {over} divided by the surrogate’s; the lowest merging method of each column in bold."
     )
     return Table(f"relative_asr_by_{column}", caption, ("target", *names), rows, frozenset(best))
 
@@ -151,13 +154,20 @@ def ranks(view: View) -> Table:
         return Table("ranks", "", ("method", "mean rank"), ())
     order = sorted(zip(found.mean_ranks, found.names, strict=True))
     caption = f"Mean ranks, 1 being the lowest risk; critical difference {found.difference:.2f}."
+    if found.basis:
+        caption += f" {found.basis}"
     return Table("ranks", caption, ("method", "mean rank"), tuple((name, f"{rank:.2f}") for rank, name in order))
 
 
 def claims(view: View) -> Table:
     """What was tested, where anything was."""
     rows = tuple(
-        (claim.sentence, claim.verdict, "; ".join(f"{name} {text}" for name, text in claim.figures), claim.reason)
+        (
+            claim.sentence,
+            claim.verdict,
+            "; ".join(f"{name} {text}" for name, text in claim.figures),
+            " ".join([claim.reason, *(f"{caution}." for caution in claim.cautions)]).strip(),
+        )
         for claim in claim_views(view.summary.claims)
     )
     return Table("claims", "Claims and what the figures say of them.", ("claim", "found", "figures", "why"), rows)

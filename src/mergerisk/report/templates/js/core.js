@@ -14,7 +14,7 @@ const state = {
 };
 const hiddenLines = new Set();
 
-// ---- small helpers ----
+// ---- small helpers: of an interval whose lower end alone is known the upper one is infinite ----
 const byId = (id) => document.getElementById(id);
 const range = (n) => Array.from({ length: n }, (_, i) => i);
 
@@ -46,7 +46,7 @@ function wrapped(name) {
 const known = (value) => value !== null && value !== undefined;
 const pct = (rate, digits = 0) => (known(rate) ? (100 * rate).toFixed(digits) + "%" : MISSING);
 const ends = (low, high, digits = 0) =>
-  known(low) && known(high) ? ` [${(100 * low).toFixed(digits)}, ${(100 * high).toFixed(digits)}]` : "";
+  !known(low) ? "" : ` [${(100 * low).toFixed(digits)}, ${known(high) ? (100 * high).toFixed(digits) + "]" : "∞)"}`;
 const eps = (value) => String(Number(value.toPrecision(3)));
 const budget = (value) => eps(value) + "/255";
 const signed = (value) => (known(value) ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1) : MISSING);

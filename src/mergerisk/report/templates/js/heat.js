@@ -17,7 +17,7 @@ function cellTip(i) {
   return {
     title: `${target} · ${D.tasks[C.task[i]]} · ${D.attacks[C.attack[i]]} · ε ${budget(D.epsilons[C.epsilon[i]])}`,
     rows: [
-      ["relative ASR", pct(C.relative_asr[i], 1) + ends(C.relative_low[i], C.relative_high[i], 1)],
+      ["relative ASR", pct(C.relative_asr[i], 1) + ends(C.relative_asr_low[i], C.relative_asr_high[i], 1)],
       ["ASR", pct(C.asr[i], 1) + ends(C.asr_low[i], C.asr_high[i], 1)],
       ["n: images both get right" + over, String(C.images_both_correct[i])],
       ["ASR over all images", pct(C.asr_all[i], 1) + ends(C.asr_all_low[i], C.asr_all_high[i], 1)],
@@ -43,16 +43,23 @@ function heatValue(t, a, k) {
 }
 
 // the mean of a row: the study's own, with its interval, while everything is shown; else that of what is shown
+// (of relative ASR the ratio of two means, as everywhere: a mean of ratios would be carried by a few cells)
 function heatMean(k) {
   if (everythingShown() && state.rate !== "all") return riskOf(state.rate, state.surrogate, state.epsilon, k);
-  const means = [];
-  let cells = 0;
-  for (const t of shown.tasks) {
-    const values = [...shown.attacks].map((a) => heatValue(t, a, k)).filter(known);
-    cells += values.length;
-    if (values.length) means.push(values.reduce((sum, v) => sum + v, 0) / values.length);
-  }
-  return means.length ? { value: means.reduce((sum, v) => sum + v, 0) / means.length, low: null, high: null, cells } : null;
+  const over = (column) => {
+    const means = [];
+    let cells = 0;
+    for (const t of shown.tasks) {
+      const places = [...shown.attacks].map((a) => heatIndex(t, a, k)).filter((i) => i !== undefined);
+      const values = places.map((i) => C[column][i]).filter(known);
+      cells += values.length;
+      if (values.length) means.push(values.reduce((sum, v) => sum + v, 0) / values.length);
+    }
+    return { sum: means.reduce((sum, v) => sum + v, 0), count: means.length, cells };
+  };
+  const found = over(state.rate === "relative" ? "asr" : heatRate().column);
+  const divisor = state.rate === "relative" ? over("surrogate_asr").sum : found.count;
+  return found.count && divisor ? { value: found.sum / divisor, low: null, high: null, cells: found.cells } : null;
 }
 
 const isWhite = (k) => D.targets[k] === D.surrogates[state.surrogate];
@@ -88,7 +95,8 @@ function meanCell(k) {
   const mean = heatMean(k);
   const cell = el("td", { class: "mean " + (!mean ? "none" : isWhite(k) ? "white-box" : "r" + bin(mean.value, heatRate().top)) },
     mean ? String(Math.round(100 * mean.value)) : MISSING);
-  const what = everythingShown() ? "mean over tasks and attacks" : "mean over the tasks and attacks shown";
+  const over = everythingShown() ? "over tasks and attacks" : "over the tasks and attacks shown";
+  const what = state.rate === "relative" ? `mean ASR divided by the surrogate’s, both ${over}` : `mean ${over}`;
   cell.dataset.tip = `${D.targets[k]}, ${what}\n`
     + (mean ? `${heatRate().name} ${pct(mean.value, 1)}${ends(mean.low, mean.high, 1)} over ${mean.cells} cells` : "no cell in which every method has a value")
     + (mean && !known(mean.low) ? "\nIts interval is given for the relative ASR and the ASR of the whole study." : "")

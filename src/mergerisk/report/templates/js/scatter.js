@@ -34,7 +34,7 @@ function frontOf(points, safer) {
 }
 
 const FINE = [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 128, 255];
-const RISK_NAMES = { relative: "mean relative ASR", asr: "mean ASR", epsilon50: "median ε50" };
+const RISK_NAMES = { relative: "relative ASR", asr: "mean ASR", epsilon50: "median ε50" };
 
 function drawScatter() {
   const figure = byId("scatter");

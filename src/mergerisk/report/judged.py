@@ -1,0 +1,106 @@
+"""A finished run with its claims judged: what reports and exports are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mergerisk.report.assembling import summarize
+from mergerisk.report.critical_difference import CriticalDifference
+from mergerisk.statistics import judge, tables_from_outcomes
+from mergerisk.statistics.judging import show_effect
+from mergerisk.transfer import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mergerisk.report.summary import Summary
+    from mergerisk.statistics import Interval, RankPicture, Retest, Verdict
+    from mergerisk.study import FinishedRun
+    from mergerisk.transfer import Counted
+
+RANKING = "averaging_worst"
+"""The claim whose ranks are drawn, if it could be tested; otherwise those of the first that ranks methods."""
+
+
+def judged_summary(run: FinishedRun) -> Summary:
+    """The summary of a run, with the built-in claims judged on it and how its methods rank by relative ASR.
+
+    The claims are those of :data:`mergerisk.statistics.BUILT_IN`: attacks made on the attacked task's own expert
+    and on the pretrained model, against the merges. What a run is too small for is not tested, and says so.
+    """
+    counted = count(run.outcomes)
+    verdicts = verdicts_on(run, counted)
+    return summarize(
+        run, claims=[claim_of(verdict) for verdict in verdicts], critical_difference=picture_of(verdicts),
+        counted=counted,
+    )  # fmt: skip
+
+
+def verdicts_on(run: FinishedRun, counted: Counted | None = None) -> tuple[Verdict, ...]:
+    """The built-in claims, judged.
+
+    Args:
+        run: what was run.
+        counted: :func:`mergerisk.transfer.count` of its outcomes, where somebody has it already.
+    """
+    merges = [spec.label for spec in run.study.merging]
+    return judge(tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted))
+
+
+def claim_of(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as a summary holds it: a line each for readers, everything else under ``detail``."""
+    tested = bool(verdict.test)
+    shown: dict[str, Any] = {
+        "name": verdict.name,
+        "sentence": verdict.sentence,
+        "verdict": verdict.answer if tested else "not tested",
+        "reason": verdict.reason,
+        "compared": verdict.comparison,
+    }
+    if tested:
+        effect = verdict.effects[0]
+        known = next((interval for interval in verdict.intervals if interval.known), None)
+        full = verdict.saturation
+        shown |= {
+            "effect": f"{effect.name} {show_effect(effect)}",
+            "interval": _interval(known, effect.unit) if known else None,
+            "p_adjusted": verdict.p_adjusted,
+            "saturated": f"{full.saturated} of {full.cells}" if full else None,
+            "by_other_asr": _retests(verdict.denominators),
+            "on_ε50": verdict.epsilon50.answer if verdict.epsilon50 else None,
+            "cautions": list(verdict.cautions),
+        }
+    return shown | {"detail": verdict.to_dict()}
+
+
+def _interval(interval: Interval, unit: str) -> str:
+    digits, sign = (1, "+") if unit else (2, "")
+    ends = f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}"
+    return f"{ends} {unit}".rstrip() + f", over {interval.over}"
+
+
+def _retests(retests: Sequence[Retest]) -> str | None:
+    return "; ".join(f"{retest.measure}: {retest.answer}" for retest in retests) or None
+
+
+def picture_of(verdicts: Iterable[Verdict]) -> CriticalDifference | None:
+    """How methods rank by relative ASR, rank 1 being the lowest; None where no claim ranks them."""
+    ranked = [verdict for verdict in verdicts if verdict.ranks is not None and verdict.measure == "relative_asr"]
+    chosen = min(ranked, key=lambda verdict: verdict.name != RANKING, default=None)
+    if chosen is None or chosen.ranks is None:
+        return None
+    return _picture(chosen.ranks, chosen.comparison)
+
+
+def _picture(ranks: RankPicture, comparison: str) -> CriticalDifference:
+    """Ranks of statistics begin at the highest ASR, those of the report at the lowest risk."""
+    made_on = comparison.rpartition("; attacks made on ")[2] if "; attacks made on " in comparison else ""
+    basis = f"Ranked by relative ASR within {ranks.blocks} blocks of one task and attack each"
+    basis += f"; attacks made on {made_on.removesuffix('; and by clean_accuracy')}" if made_on else ""
+    return CriticalDifference(
+        names=ranks.names[::-1],
+        mean_ranks=tuple(len(ranks.names) + 1 - rank for rank in ranks.mean_ranks[::-1]),
+        difference=ranks.critical_difference,
+        cliques=tuple(clique[::-1] for clique in ranks.cliques[::-1]),
+        basis=f"{basis}, all budgets together.",
+    )

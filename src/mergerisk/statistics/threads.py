@@ -1,0 +1,17 @@
+"""Linear algebra with one thread: the matrices of a bootstrap are narrow, and threads that wait for one another
+cost more time than they save, most of all on a machine that has other work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from threadpoolctl import ThreadpoolController
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """A context in which BLAS uses one thread; the caller's setting holds again afterwards."""
+    limited: AbstractContextManager[object] = ThreadpoolController().limit(limits=1, user_api="blas")
+    return limited
