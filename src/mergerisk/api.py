@@ -62,8 +62,8 @@ def adjust(study: Study, *, seed: int | None = None, limit: int | None = None) -
     """
     changes: dict[str, object] = {}
     if seed is not None:
-        if seed < 0:
-            raise UserError(f"--seed must be 0 or more, got {seed}")
+        if not 0 <= seed < 2**32:
+            raise UserError(f"--seed must be 0 or more, and below 2**32, got {seed}")
         changes["seeds"] = (seed,)
     if limit is not None:
         if limit < 1:

@@ -41,6 +41,20 @@ def parse_fraction(text: str) -> float:
         raise ValueError(f"must be a number or a fraction such as 8/255, got {text!r}") from None
 
 
+_PLAIN = {
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type", "dataclass_type"), "must be a mapping"),
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+    "string_type": "must be a text",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+}
+"""What pydantic finds, in the words of a YAML file."""
+
+
 def field_path(location: Iterable[int | str]) -> str:
     """``('merging', 2, 'scaling')`` as ``merging[2].scaling``."""
     path = ""
@@ -51,9 +65,11 @@ def field_path(location: Iterable[int | str]) -> str:
 
 def _place(location: Sequence[int | str]) -> Sequence[int | str]:
     """A location without the names that pydantic gives to a union's branches."""
-    branches = ("constrained-", "tuple[", "literal[", "float", "int", "str", "bool", "none")
+    starts, whole = ("constrained-", "tuple[", "literal["), {"float", "int", "str", "bool", "none"}
     return [
-        part for i, part in enumerate(location) if i == 0 or isinstance(part, int) or not part.startswith(branches)
+        part
+        for i, part in enumerate(location)
+        if i == 0 or isinstance(part, int) or not (part.startswith(starts) or part in whole)
     ]
 
 
@@ -65,7 +81,11 @@ def first_finding(error: ValidationError, known: Iterable[str] = ()) -> str:
         return f"{path}: unknown field{did_you_mean(str(finding['loc'][-1]), known) if known else ''}"
     if finding["type"] in {"missing", "missing_keyword_only_argument"}:
         return f"{path}: required, but not given"
-    message = finding["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = (
+        _PLAIN.get(finding["type"], finding["msg"])
+        .removeprefix("Value error, ")
+        .removeprefix("Assertion failed, ")
+    )
     message = message[0].lower() + message[1:] if message[1:2].islower() else message
     given = finding["input"]
     shown = f", got {given!r}" if isinstance(given, str | int | float) and finding["type"] != "value_error" else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -610,7 +609,6 @@ def test_universal_perturbation_fits_the_images(tmp_path: Path) -> None:
     found = attack(classifier("vit"), pixels, labels, epsilon=0.1)
     wanted = F.interpolate(torch.from_numpy(wide)[None], (SIDE, SIDE), mode="bilinear", antialias=True)
     torch.testing.assert_close(found, (pixels + wanted).clamp(0, 1))
-    assert attack.digest == hashlib.sha256((tmp_path / "grey.npy").read_bytes()).hexdigest()
 
 
 def test_universal_refuses_other_files(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def audit(**changes: Any) -> Audit:
         "ingredients": {"a": "a.safetensors"},
         "candidates": ["ties", {"method": "weight_averaging", "label": "average"}],
         "images": {"t": "digits"},
+        "scenarios": ["ingredients", "pretrained", "merged"],
         "attacks": [{"attack": "fgsm", "label": "weak"}, {"attack": "mi_fgsm", "label": "strong"}],
         "budgets": {"epsilon": list(EPSILONS)},
     }

@@ -79,7 +79,7 @@ def test_a_folder_without_labels(
     [
         (["--epsilon", "much"], "--epsilon: must be a number or a fraction"),
         (["--set", "steps"], "write key=value"),
-        (["--set", "steps=many"], "steps: input should be a valid integer"),
+        (["--set", "steps=many"], "steps: must be a whole number"),
         (["--attack", "mi_fgms"], "did you mean 'mi_fgsm'"),
         (["--norm", "l1"], "'l1' is not one of"),
         (["--labels", "nowhere.csv"], "nowhere.csv: cannot be read"),

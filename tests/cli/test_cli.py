@@ -39,6 +39,7 @@ def test_list_prints_a_table(capsys: pytest.CaptureFixture[str], what: str) -> N
     expected = {
         "tasks": "street_numbers",
         "backbones": "starter-vit",
+        "surrogates": "other_architecture",
         "merging": "+surgery",
         "attacks": "mi_fgsm",
         "inputs": "bsr",
@@ -109,7 +110,7 @@ def mistakes(tmp_path: Path, tiny_vit: Path) -> dict[str, tuple[list[object], st
         "unwritable output": (["run", good, "--out", tmp_path / "file" / "run"], "cannot be written to"),
         "unwritable store": (["run", good, "--out", out, "--store", tmp_path / "file"], "cannot be written to"),
         "limit": (["run", good, "--out", out, "--limit", 0], "--limit must be 1 or more, got 0"),
-        "seed": (["run", good, "--out", out, "--seed", -1], "--seed must be 0 or more, got -1"),
+        "seed": (["run", good, "--out", out, "--seed", -1], "--seed must be 0 or more, and below 2**32, got -1"),
         "workers": (["run", good, "--out", out, "--workers", 0], "--workers must be 1 or more, got 0"),
         "limit is a word": (["run", good, "--limit", "few"], "'few' is not a valid integer"),
         "unknown option": (["run", good, "--limt", 3], "--limt"),

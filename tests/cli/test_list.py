@@ -14,7 +14,12 @@ from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.cli.main import LISTS, main
 from mergerisk.cli.words import describe_names
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS
+from mergerisk.models.families import FAMILIES
+from mergerisk.models.loading import BACKBONES, FORMS, LIBRARIES, MODEL_TYPES
 from mergerisk.signatures import signatures
+from mergerisk.study.specs import SURROGATES, Reference
+from mergerisk.tasks.hub_datasets import HUB_TASKS
+from mergerisk.tasks.starter import STARTER_TASKS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,6 +92,48 @@ def test_wrapping_loses_no_word(what: str) -> None:
         assert list(folded) == [line.split()[0] for line in one_line_each]
         for line, block in zip(one_line_each, folded.values(), strict=True):
             assert sorted(block.split()) == sorted(line.split())
+
+
+def test_tasks_of_the_hub_are_listed_with_what_is_pinned() -> None:
+    table = describe_names("tasks")
+    lines = {name: line.split(None, 1)[1].strip() for name, line in blocks(table).items()}
+    assert [*lines] == [*STARTER_TASKS, *HUB_TASKS]
+    assert lines["mnist"] == "hub:ylecun/mnist@77f3279092a1c1579b2250db8eafed0ad422088c, config mnist"
+    assert lines["sun397"] == "hub:tanganke/sun397 at its newest commit; none is pinned"
+    for name, dataset in HUB_TASKS.items():
+        assert f"{dataset.name}@{dataset.revision}" in lines[name] or dataset.revision is None
+
+
+def test_ways_to_name_a_backbone_are_listed() -> None:
+    table = describe_names("backbones")
+    assert set(blocks(table)) == {*BACKBONES, *FORMS}
+    assert set(MODEL_TYPES) == set(FAMILIES)
+    assert all(kind in blocks(table)["FOLDER"] for kind in FAMILIES)
+    assert all(any(name.startswith(f"{library}:") for name in FORMS) for library in LIBRARIES)
+
+
+def test_surrogates_are_listed_as_a_study_file_names_them() -> None:
+    names = [*blocks(describe_names("surrogates"))]
+    assert len(names) == len(SURROGATES)
+    for name in names:
+        kind = Reference.parse(name.partition("[")[0]).kind
+        if "[" in name:
+            assert Reference.parse(f"{kind}/x").name == "x"
+    alone = names[names.index("merged/NAME")].partition("/")[0]
+    with pytest.raises(ValueError, match="merged: say which"):
+        Reference.parse(alone)
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_lists_load_no_pytorch(what: str) -> None:
+    program = (
+        "import sys\n"
+        "from mergerisk.cli.words import describe_names\n"
+        f"assert describe_names({what!r})\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_data_and_encoders_are_told() -> None:

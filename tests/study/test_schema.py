@@ -69,7 +69,7 @@ def test_the_shipped_study_is_the_papers_336_settings() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": None}, "backbone: input should be a valid string"),
+        ({"backbone": None}, "backbone: must be a text"),
         ({"tasks": []}, "tasks: "),
         ({"tasks": ["digit"]}, "tasks[0]: unknown task 'digit' (did you mean 'digits'?)"),
         ({"tasks": ["digits", "digits"]}, "tasks: task 'digits' is given twice"),
@@ -110,6 +110,22 @@ def test_the_shipped_study_is_the_papers_336_settings() -> None:
         ({"budgets": {"epsilon": [float("nan")]}}, "budgets.epsilon[0]: "),
         ({"budgets": {}}, "budgets.epsilon: required, but not given"),
         ({"images_per_task": -5}, "images_per_task: input should be greater than 0, got -5"),
+        ({"seeds": [2**32]}, "seeds[0]: input should be less than 4294967296, got 4294967296"),
+        ({"tasks": 3}, "tasks: must be a list, got 3"),
+        ({"tasks": []}, "tasks: must not be empty"),
+        ({"tasks": [""]}, "tasks[0].task: must not be empty"),
+        ({"tasks": [None]}, "tasks[0]: must be a name or path, or a mapping with 'task' and options"),
+        ({"surrogates": [3]}, "surrogates[0]: must be a name, or a mapping with 'ensemble'"),
+        ({"experts": {"files": {"strokes": ""}}}, "experts.files.strokes: must not be empty"),
+        ({"heads": {"regularization": float("inf")}}, "heads.regularization: input should be a finite number, got inf"),
+        (
+            {"heads": {"from": "zero_shot", "class_names": {"digits": []}}},
+            "heads.class_names.digits: must not be empty",
+        ),
+        (
+            {"outsider": {"task": "letters", "file": "org/name"}, "surrogates": ["outsider"]},
+            "outsider: give the outsider's task, or its file, not both",
+        ),
         ({"seeds": [-1]}, "seeds[0]: input should be greater than or equal to 0, got -1"),
         ({"seeds": []}, "seeds: "),
         ({"calibration": "train"}, "calibration: input should be 'held_out' or 'test', got 'train'"),

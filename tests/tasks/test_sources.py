@@ -418,6 +418,61 @@ def test_a_source_travels_as_text(tmp_path: Path) -> None:
     assert task_source("digits").sources() == {"name": "digits", "spec": "digits"}
 
 
+def test_a_check_knows_classes_and_counts(tmp_path: Path) -> None:
+    write_folder(tmp_path / "fruit", {"train": 8, "test": 2})
+    found = task_source(str(tmp_path / "fruit"), size=10, limit={"train": 9}).check()
+    assert (found.class_names, found.train, found.calibration, found.test) == (NAMES, 9, 6, 6)
+    assert found.stored_bytes == 21 * 10 * 10 * 3
+    starter = task_source("digits").check()
+    rendered = task_source("digits").load()
+    assert starter.class_names == rendered.class_names
+    counts = len(rendered.train), len(rendered.calibration), len(rendered.test)
+    assert (starter.train, starter.calibration, starter.test) == counts
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [(b"x\ny.png", r"'apple/x\\ny.png': its name has control"), (b"\xff.png", "'apple/.udcff.png': its name has")],
+)
+def test_names_that_cannot_stand_on_one_line(tmp_path: Path, name: bytes, message: str) -> None:
+    write_folder(tmp_path / "fruit", {"": 2})
+    folder = tmp_path / "fruit" / "apple"
+    (folder / "000.png").rename(folder / os.fsdecode(name))
+    with pytest.raises(UserError, match=message):
+        task_source(str(tmp_path / "fruit")).check()
+
+
+def test_a_dead_link_is_named(tmp_path: Path) -> None:
+    write_folder(tmp_path / "fruit", {"": 2})
+    (tmp_path / "fruit" / "apple" / "gone.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"gone\.png: cannot be read: No such file"):
+        task_source(str(tmp_path / "fruit")).identity()
+
+
+def test_a_label_beyond_all_images_is_no_class(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", table([0, 1, 10**9], names=None))
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "b.npz", images=images, labels=[0, 1, 10**9], split=[0, 1, 1])
+    for file in ("a.parquet", "b.npz"):
+        with pytest.raises(UserError, match="label 1000000000 among 3 images; labels are 0, 1, …, one per class"):
+            task_source(str(tmp_path / file)).check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": [[0], [1], [1]]}, r"labels must be integers, one per image, got int64, \(3, 1\)"),
+        ({"split": [[0], [1], [1]]}, r"split must be one code per image, got \(3, 1\)"),
+        ({"images": np.zeros((3, 0, 0, 3), np.uint8)}, r"images must be N×H×W×3 or N×H×W×1, got \(3, 0, 0, 3\)"),
+    ],
+)
+def test_arrays_of_the_wrong_shape(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    content = {"images": np.zeros((3, 4, 4, 3), np.uint8), "labels": [0, 1, 1], "split": [0, 1, 1]}
+    np.savez(tmp_path / "a.npz", **content | changes)
+    with pytest.raises(UserError, match=message):
+        task_source(str(tmp_path / "a.npz")).check()
+
+
 def test_a_check_decodes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode", lambda *_, **__: pytest.fail("it was decoded"))
     write_folder(tmp_path, {"train": 4, "test": 2})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,12 +19,11 @@ from mergerisk.report.formatting import budget, percent
 if TYPE_CHECKING:
     from mergerisk.audit.verdict import ModelVerdict, Verdict
 
-_WIDTH, _HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 150, 12, 40
+_WIDTH, _HEIGHT = 520, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 12, 44
 _COLOURS = 8
 """Line colours of the style sheet; more surrogates repeat them with other marks."""
 _MARKS = ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", "M-4 -4H4V4H-4Z", "M0 -5L5 4H-5Z", "M-5 0L0 -5L5 0L0 5Z")
-_LABEL_HEIGHT = 15
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,24 @@ class Line:
     Attributes:
         name: the surrogate.
         colour: index into the style sheet's.
-        dashed: whether it is a white box.
+        white_box: whether it is the model itself: dashed, its marks hollow.
+        worst: whether it is the most dangerous: drawn thicker, with its band.
         path: through the measured budgets.
         band: between the ends of the intervals.
         marks: where they were measured: x, y and what is said there.
         mark: shape of a mark.
-        label_y: of the name at the right.
-        end: where the line ends.
+        height: ASR at the reference budget, by which the legend is ordered.
     """
 
     name: str
     colour: int
-    dashed: bool
+    white_box: bool
+    worst: bool
     path: str
     band: str
     marks: tuple[tuple[float, float, str], ...]
     mark: str
-    label_y: float
-    end: tuple[float, float]
+    height: float
 
 
 def to_html(verdict: Verdict) -> str:
@@ -79,6 +79,7 @@ def to_html(verdict: Verdict) -> str:
             "y": [(_y(share), percent(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)],
         },
         white_box=WHITE_BOX if any(reading.white_box for reading in subject.readings) else "",
+        base=_shown_base(verdict.base),
         version=versions()["mergerisk"],
         style=Markup(style),  # the package's own
     )
@@ -96,6 +97,7 @@ def _y(share: float) -> float:
 
 
 def _lines(verdict: Verdict, model: ModelVerdict) -> list[Line]:
+    """From the highest at the reference budget to the lowest."""
     found = []
     for position, curve in enumerate(model.curves):
         readings = [model.at(curve.surrogate, epsilon) for epsilon in verdict.epsilons]
@@ -114,28 +116,22 @@ def _lines(verdict: Verdict, model: ModelVerdict) -> list[Line]:
                 curve.surrogate,
                 position % _COLOURS,
                 curve.surrogate == model.name,
+                model.worst is not None and curve.surrogate == model.worst.surrogate,
                 _path(points),
                 f"{_path([*above, *reversed(below)])}Z",
                 marks,
-                _MARKS[position % len(_MARKS)],
-                points[-1][1],
-                points[-1],
+                # Where colours repeat, marks do not.
+                _MARKS[(position + position // _COLOURS) % len(_MARKS)],
+                next((r.asr for r in known if r.epsilon == verdict.reference_epsilon), 0.0),
             )
         )
-    return _spread(found)
+    return sorted(found, key=lambda line: -line.height)
 
 
 def _path(points: list[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
 
 
-def _spread(lines: list[Line]) -> list[Line]:
-    """The same, their names at the right moved apart."""
-    from dataclasses import replace
-
-    placed: list[Line] = []
-    for line in sorted(lines, key=lambda line: line.label_y):
-        lowest = placed[-1].label_y + _LABEL_HEIGHT if placed else 0.0
-        placed.append(replace(line, label_y=max(line.label_y, lowest)))
-    excess = max(0.0, placed[-1].label_y - (_HEIGHT - _BOTTOM + 10)) if placed else 0.0
-    return [replace(line, label_y=line.label_y - excess) for line in placed]
+def _shown_base(base: str) -> str:
+    """A name of the hub as it is, of a folder its own: where it lies is nobody's business."""
+    return Path(base).name if Path(base).is_absolute() else base

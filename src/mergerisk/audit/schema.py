@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Literal[1] = 1
 
-Scenario = Literal["ingredients", "pretrained", "outsider", "other_architecture", "merged"]
+Scenario = Literal["ingredients", "pretrained", "outsider", "other_architecture", "other_merges", "merged"]
 """Who attacks, by what they hold: a public ingredient; the public base; a fine-tune of their own; a model of
-another architecture; the merged model itself, the upper bound."""
+another architecture; the public ingredients, merged by themselves as the candidates are; the merged model itself,
+the upper bound."""
 
 _ATTACKS = ("i_fgsm", "mi_fgsm", "di_fgsm")
 
@@ -52,7 +53,9 @@ class Audit(Model):
             name of a task is that task's expert.
         merged: the model to be released: folder, file or hub id, or several by name.
         candidates: merging methods to choose from.
-        images: labelled images: a folder with one folder per class or another task, or several by name.
+        images: labelled images: a folder with one folder per class or another task, or several by name. Where a
+            folder does not tell test from training images, all are for the test, unless something learns from
+            the others: then half, or ``test_share``.
         heads: see :class:`mergerisk.study.specs.Heads`; by default those that come with the checkpoints.
         scenarios: the attackers.
         outsider: the attacker of that scenario.
@@ -116,9 +119,18 @@ class Audit(Model):
         for place, section in (("outsider", self.outsider), ("other_architecture", self.other_architecture)):
             if section is not None and place not in self.scenarios:
                 raise ValueError(f"{place}: not among the scenarios; add it there")
+        if "other_merges" in self.scenarios and (not self.candidates or len(self.models) < 2):
+            raise ValueError(
+                "scenarios: other_merges: give candidates, the methods by which an attacker may merge"
+            )
         for text in self.fail_if:
             parse_gate(text)
         return self
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What is audited: the models made elsewhere, then the candidates."""
+        return (*self.merged, *(spec.label for spec in self.candidates))
 
     @property
     def gates(self) -> tuple[Gate, ...]:
@@ -138,7 +150,7 @@ class Audit(Model):
             "description": f"The study behind the audit {self.name!r}.",
             "backbone": self.base,
             "image_size": self.image_size,
-            "tasks": tuple(self.images.values()),
+            "tasks": self._tasks(),
             "heads": self.heads,
             "experts": {"from": "files", "files": experts},
             "ingredients": others,
@@ -147,7 +159,9 @@ class Audit(Model):
             "merging": self.candidates,
             "targets": [{"label": label, "encoder": spec} for label, spec in self.merged.items()],
             "attacks": self.attacks,
-            "surrogates": [spec for scenario in self.scenarios for spec in self._surrogates(scenario, experts)],
+            "surrogates": list(
+                dict.fromkeys(spec for scenario in self.scenarios for spec in self._surrogates(scenario, experts))
+            ),
             "budgets": self.budgets,
             "images_per_task": self.images_per_task,
             "seeds": (self.seed,),
@@ -158,13 +172,42 @@ class Audit(Model):
         except ValidationError as error:
             raise UserError(first_finding(error)) from error
 
+    def _tasks(self) -> tuple[TaskSpec, ...]:
+        """The images; of a folder that does not tell test from training, all are attacked if nothing learns from
+        any."""
+        learns = self._learns()
+        return tuple(
+            spec
+            if learns or spec.source.kind != "folder" or "test_share" in spec.options
+            else spec.model_copy(update={"options": {**spec.options, "test_share": 1.0}})
+            for spec in self.images.values()
+        )
+
+    def _learns(self) -> bool:
+        """Whether heads, an attacker or a candidate learn from the audited tasks' other images."""
+        from mergerisk.merging import create
+
+        own = self.outsider is None or (self.outsider.task is None and self.outsider.file is None)
+        reading = False
+        for position, spec in enumerate(self.candidates):
+            with located(f"candidates[{position}]"):
+                reading |= create(spec.name, **spec.parameters).needs_calibration
+        return (
+            self.heads.source == "linear_probe"
+            or (OUTSIDER in self.scenarios and own)
+            or OTHER_ARCHITECTURE in self.scenarios
+            or (reading and self.calibration == "held_out")
+        )
+
     def _surrogates(self, scenario: Scenario, experts: Iterable[str]) -> list[str]:
         match scenario:
             case "ingredients":
                 own = set(experts)
                 return [f"{'expert' if name in own else 'ingredient'}/{name}" for name in self.ingredients]
             case "merged":
-                return [f"merged/{name}" for name in (*self.merged, *(spec.label for spec in self.candidates))]
+                return [f"merged/{name}" for name in self.models]
+            case "other_merges":
+                return [f"merged/{spec.label}" for spec in self.candidates]
             case _:
                 return [scenario]
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from mergerisk.audit.gates import AT_A_BUDGET, OF_A_CURVE, Gate
 from mergerisk.audit.readings import Curve, Reading, read_outcomes
 from mergerisk.errors import UserError, did_you_mean
@@ -13,8 +15,6 @@ from mergerisk.report.risk import Mean, mean_over_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import pandas as pd
 
     from mergerisk.audit.schema import Audit
 
@@ -138,8 +138,8 @@ def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame) -> Verdi
     Raises:
         UserError: a gate names a surrogate, a budget or a model that was not measured.
     """
-    names = [*audit.merged, *(spec.label for spec in audit.candidates)]
-    readings, curves = read_outcomes(outcomes, names)
+    names = list(audit.models)
+    readings, curves = read_outcomes(outcomes[_asked(audit, outcomes)], names)
     reference = _reference(readings, audit.budgets.epsilon)
     models = tuple(_model(name, audit, accuracy, readings, curves, reference) for name in names)
     recommended, as_safe = _safest(models, audit.accuracy_tolerance)
@@ -172,18 +172,46 @@ def check_gates(audit: Audit, surrogates: Iterable[str]) -> None:
     Raises:
         UserError: one does not.
     """
-    names = [*audit.merged, *(spec.label for spec in audit.candidates)]
+    names = list(audit.models)
     known = list(surrogates)
+    released = next(iter(audit.merged), None)
     for gate in audit.gates:
         if gate.model is not None and gate.model not in names:
             raise UserError(f"gate {gate.text!r}: no model {gate.model!r}{did_you_mean(gate.model, names)}")
         if gate.surrogate is not None and gate.surrogate not in known:
             near = did_you_mean(gate.surrogate, known)
             raise UserError(f"gate {gate.text!r}: no surrogate {gate.surrogate!r}{near}")
+        model = gate.model or released
+        if gate.surrogate is not None and model is not None and not _holds(audit, gate.surrogate, model):
+            raise UserError(
+                f"gate {gate.text!r}: attacks on {model} from {gate.surrogate} belong to scenario "
+                f"{'merged' if gate.surrogate == model else 'other_merges'}, which is not asked for"
+            )
         measured = audit.budgets.epsilon
         if gate.epsilon is not None and not any(math.isclose(gate.epsilon, epsilon) for epsilon in measured):
             budgets = ", ".join(f"{255 * epsilon:g}/255" for epsilon in measured)
             raise UserError(f"gate {gate.text!r}: no such budget is measured; budgets.epsilon has {budgets}")
+
+
+def _holds(audit: Audit, surrogate: str, model: str) -> bool:
+    """Whether some attacker of the audit holds ``surrogate`` when ``model`` is attacked."""
+    if surrogate not in audit.models:
+        return True
+    if surrogate == model:
+        return "merged" in audit.scenarios
+    return "other_merges" in audit.scenarios and surrogate not in audit.merged
+
+
+def _asked(audit: Audit, outcomes: pd.DataFrame) -> pd.Series[bool]:
+    """The rows that a scenario asks for: a study shows every surrogate's images to every model."""
+    pairs = outcomes[["surrogate", "target"]].drop_duplicates()
+    unwanted = {
+        pair for pair in pairs.itertuples(index=False, name=None) if not _holds(audit, str(pair[0]), str(pair[1]))
+    }
+    wanted = pd.Series(True, index=outcomes.index)
+    for surrogate, target in unwanted:
+        wanted &= (outcomes["surrogate"] != surrogate) | (outcomes["target"] != target)
+    return wanted
 
 
 def _reference(readings: Sequence[Reading], epsilons: Sequence[float]) -> float:

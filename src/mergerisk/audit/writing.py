@@ -70,16 +70,16 @@ def to_markdown(verdict: Verdict) -> str:
     subject = verdict.subject
     parts = [
         "## Adversarial transfer risk",
-        headline(verdict),
-        "\n".join(f"- {sentence}" for sentence in findings(verdict)),
+        _escaped(headline(verdict)),
+        "\n".join(f"- {_escaped(sentence)}" for sentence in findings(verdict)),
         _markdown(*surrogate_table(verdict, subject)),
     ]
     if len(verdict.models) > 1:
         parts.append(_markdown(*model_table(verdict)))
     parts.append(
         f"Measured with mergerisk {versions()['mergerisk']} on {verdict.images} labelled images; the strongest of "
-        f"{', '.join(verdict.attacks)} counts; budgets bound the {_norm(verdict)}, pixels in [0, 1]. *ASR* "
-        "counts, among the images that surrogate and model classify correctly when clean, those the model gets "
+        f"{_escaped(', '.join(verdict.attacks))} counts; budgets bound the {_norm(verdict)}, pixels in [0, 1]. "
+        "*ASR* counts, among the images that surrogate and model classify correctly when clean, those it gets "
         "wrong under attack; *relative ASR* divides by the same rate of the surrogate itself. 95 % intervals."
     )
     parts += [f"> {_escaped(remark)}" for remark in verdict.remarks]

@@ -16,7 +16,7 @@ import click
 from mergerisk._version import __version__
 from mergerisk.errors import UserError
 
-LISTS = ["tasks", "backbones", "merging", "attacks", "inputs", "filters", "studies"]
+LISTS = ["tasks", "backbones", "surrogates", "merging", "attacks", "inputs", "filters", "studies"]
 """What ``mergerisk list`` can show."""
 
 EXIT_FAULT, EXIT_MISTAKE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -464,5 +464,5 @@ def _last_line(error: Exception) -> str:
 def _fail(message: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    click.echo(f"mergerisk: {message}", err=True)
+    click.echo(f"mergerisk: {' '.join(message.splitlines())}", err=True)
     sys.exit(code)

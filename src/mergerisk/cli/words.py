@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
     from mergerisk.study.timing import Speeds
+    from mergerisk.tasks.hub_datasets import HubDataset
 
 
 def describe_names(what: str, width: int | None = None) -> str:
     """A table of names, what they stand for and, of methods and attacks, the hyper-parameters with defaults.
 
     Args:
-        what: tasks, backbones, merging, attacks, inputs, filters or studies.
+        what: tasks, backbones, surrogates, merging, attacks, inputs, filters or studies.
         width: columns of the terminal that long cells are wrapped to fit. None for one line per name, however
             long, so that ``grep`` finds a name with everything that belongs to it.
     """
@@ -43,13 +44,21 @@ def describe_names(what: str, width: int | None = None) -> str:
 def _names(what: str) -> list[dict[str, str]]:
     """Of every name, title of the column → cell."""
     if what == "tasks":
+        from mergerisk.tasks.hub_datasets import HUB_TASKS
         from mergerisk.tasks.starter import DESCRIPTIONS
 
-        return [{"name": name, "what it is": summary} for name, summary in DESCRIPTIONS.items()]
+        return _two_columns(DESCRIPTIONS) + [
+            {"name": name, "what it is": _dataset(dataset)} for name, dataset in HUB_TASKS.items()
+        ]
     if what == "backbones":
-        from mergerisk.models.loading import BACKBONES
+        from mergerisk.models.loading import BACKBONES, FORMS
 
-        return [{"name": entry.name, "what it is": entry.summary} for entry in BACKBONES.values()]
+        return _two_columns({entry.name: entry.summary for entry in BACKBONES.values()}) + _two_columns(FORMS)
+    if what == "surrogates":
+        from mergerisk.study.specs import SURROGATES
+
+        forms = {"never": "", "may be": "[/NAME]", "always": "/NAME"}
+        return _two_columns({f"{kind}{forms[named]}": summary for kind, (named, summary) in SURROGATES.items()})
     if what in {"inputs", "filters"}:
         from mergerisk.attacks.parts import FILTERS, INPUTS
 
@@ -58,7 +67,18 @@ def _names(what: str) -> list[dict[str, str]]:
         return _merging()
     from mergerisk.study.shipped import shipped_studies
 
-    return [{"name": name, "what it is": str(path)} for name, path in shipped_studies().items()]
+    return _two_columns({name: str(path) for name, path in shipped_studies().items()})
+
+
+def _two_columns(summaries: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "what it is": summary} for name, summary in summaries.items()]
+
+
+def _dataset(dataset: HubDataset) -> str:
+    """Where on the hub a task is, and at which commit."""
+    config = f", config {dataset.config}" if dataset.config else ""
+    pin = f"@{dataset.revision}" if dataset.revision else " at its newest commit; none is pinned"
+    return f"hub:{dataset.name}{pin}{config}"
 
 
 def _attacks() -> tuple[list[dict[str, str]], list[str]]:

@@ -38,6 +38,29 @@ BACKBONES = {
 }
 """Backbones known by name."""
 
+MODEL_TYPES = (
+    "clip",
+    "clip_vision_model",
+    "convnext",
+    "convnextv2",
+    "deit",
+    "dinov2",
+    "dinov2_with_registers",
+    "resnet",
+    "vit",
+)
+"""The ``model_type`` of transformers' models that can be backbones; see :mod:`mergerisk.models.families`."""
+
+FORMS = {
+    "FOLDER": f"as transformers saves it, with model_type {', '.join(MODEL_TYPES)}",
+    "ORG/NAME[@REVISION]": "such a folder on the hub",
+    "timm:NAME": "a model of timm (pip install 'mergerisk[timm]')",
+    "open_clip:NAME/WEIGHTS": "an image tower of OpenCLIP (pip install 'mergerisk[open-clip]')",
+    "PACKAGE.MODULE:FACTORY": "a callable of yours that returns a module from pixels to features; "
+    "@FILE.safetensors behind it holds weights",
+}
+"""Ways to name other backbones."""
+
 LIBRARIES = ("timm", "open_clip")
 """Other libraries whose models are written ``library:name``."""
 

@@ -295,7 +295,9 @@ class _Planner:
             }, {}
         source = outsider.task.source
         task_key = self._task(source)
-        head = self._head(source, task_key)
+        # Checkpoints bring heads for the attacked tasks only.
+        probed = self.study.heads.source == "checkpoint"
+        head = self._probe(source.name, task_key, self.backbone) if probed else self._head(source, task_key)
         made = self._fine_tune(
             source.name, task_key, head, self.backbone, outsider.fine_tune, seed, "outsider on "
         )

@@ -192,6 +192,8 @@ def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Enc
             zero_shot(study.backbone, next(iter(names.values()))[:1], ["{}"])
     elif study.heads.source == "checkpoint":
         for source, outline in outlines.items():
+            if source.name not in study.task_names:
+                continue  # the outsider's own data get a linear probe
             spec = classifier_of(study, source.name)
             with located("heads"):
                 head = fitting_head(spec, source.name, outline.class_names)

@@ -118,7 +118,7 @@ def run_study(
     store = Store(store_folder(out, options.store))
     missing = plan.missing(store)
     check_queries(missing, store.root)
-    check_space(store.root, _needed_bytes(missing, outlines, study.images_per_task))
+    check_space(store.root, needed_bytes(missing, outlines, study.images_per_task))
     write_bytes(out / STUDY, study.to_yaml().encode())
     prepared(plan, store)
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -182,7 +182,7 @@ def load_run(out: Path) -> FinishedRun:
         ) from error
 
 
-def _needed_bytes(missing: list[Stage], outlines: Mapping[TaskSource, Outline], images: int) -> int:
+def needed_bytes(missing: list[Stage], outlines: Mapping[TaskSource, Outline], images: int) -> int:
     """What the missing tasks will take, and the missing adversarial images, at about half their size in memory."""
     sources = [TaskSource.from_sources(stage.sources) for stage in missing if stage.kind == "task"]
     kept = [stage.parameters["after"] for stage in missing if stage.kind == "craft"]

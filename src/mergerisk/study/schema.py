@@ -26,6 +26,8 @@ from mergerisk.study.specs import (
     Model,
     OtherArchitecture,
     Outsider,
+    Seed,
+    Source,
     SurrogateSpec,
     TargetSpec,
     TaskSpec,
@@ -74,12 +76,12 @@ class Study(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = "study"
     description: str = ""
-    backbone: str
+    backbone: Source
     image_size: PositiveInt | None = None
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     heads: Heads = Heads()
     experts: Experts = Experts()
-    ingredients: dict[str, str] = Field(default_factory=dict)
+    ingredients: dict[str, Source] = Field(default_factory=dict)
     outsider: Outsider | None = None
     other_architecture: OtherArchitecture | None = None
     merging: tuple[MethodSpec, ...] = ()
@@ -93,7 +95,7 @@ class Study(Model):
     targets: tuple[TargetSpec, ...] = ()
     budgets: Budgets
     images_per_task: PositiveInt = 1000
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     calibration: Literal["held_out", "test"] = "held_out"
 
     @model_validator(mode="before")

@@ -40,10 +40,16 @@ Epsilon = Annotated[float, BeforeValidator(_fraction), Field(gt=0, allow_inf_nan
 """A budget in pixel units, above 0; at most 1 if it is an L∞ one."""
 
 
+Source = Annotated[str, Field(min_length=1)]
+"""Where something is: a name, a path or a hub id."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class Model(BaseModel):
     """What a mapping of a study file becomes: frozen, no unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class TaskSpec(Model):
@@ -54,7 +60,7 @@ class TaskSpec(Model):
         options: see :func:`mergerisk.load_task`.
     """
 
-    task: str
+    task: Source
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -67,6 +73,8 @@ class TaskSpec(Model):
                 "task": value.get("task"),
                 "options": {name: given for name, given in value.items() if name != "task"},
             }
+        if not isinstance(value, cls | dict):
+            raise ValueError("must be a name or path, or a mapping with 'task' and options")  # noqa: TRY004
         return value
 
     @model_validator(mode="after")
@@ -152,8 +160,8 @@ class Heads(Model):
     source: Literal["linear_probe", "zero_shot", "checkpoint"] = Field(default="linear_probe", alias="from")
     regularization: PositiveFloat = 1.0
     templates: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
-    class_names: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    files: dict[str, str] = Field(default_factory=dict)
+    class_names: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    files: dict[str, Source] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Heads:
@@ -179,7 +187,7 @@ class Experts(Model):
 
     source: Literal["fine_tune", "hub", "files"] = Field(default="fine_tune", alias="from")
     fine_tune: dict[str, Any] = Field(default_factory=dict)
-    files: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, Source] = Field(default_factory=dict)
 
 
 class Outsider(Model):
@@ -194,13 +202,15 @@ class Outsider(Model):
     """
 
     task: TaskSpec | None = None
-    file: str | None = None
+    file: Source | None = None
     fine_tune: dict[str, Any] = Field(default_factory=dict)
-    seed: PositiveInt = 1000
+    seed: Annotated[Seed, Field(gt=0)] = 1000
     offered: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Outsider:
+        if self.task is not None and self.file is not None:
+            raise ValueError("give the outsider's task, or its file, not both")
         if self.offered and self.task is None and self.file is None:
             raise ValueError("offered to every merge: give the outsider's task or file")
         return self
@@ -216,7 +226,7 @@ class OtherArchitecture(Model):
         fine_tune: changes of the experts' hyper-parameters.
     """
 
-    backbone: str
+    backbone: Source
     image_size: PositiveInt | None = None
     fine_tuned: bool = True
     fine_tune: dict[str, Any] = Field(default_factory=dict)
@@ -270,7 +280,7 @@ class Reference(NamedTuple):
         kind, slash, name = text.partition("/")
         if kind not in SURROGATES:
             raise ValueError(f"unknown surrogate {kind!r}{did_you_mean(kind, SURROGATES)}")
-        named = SURROGATES[kind]
+        named = SURROGATES[kind].named
         if named == "always" and not name:
             raise ValueError(f"{kind}: say which: {kind}/NAME")
         if slash and (named == "never" or not name):
@@ -278,17 +288,32 @@ class Reference(NamedTuple):
         return cls(kind, name or None)
 
 
-SURROGATES: Mapping[str, Literal["never", "may be", "always"]] = {
-    "expert": "may be",
-    "pretrained": "never",
-    "other_expert": "never",
-    "ingredient": "always",
-    OUTSIDER: "never",
-    OTHER_ARCHITECTURE: "never",
-    "merged": "always",
+class Scenario(NamedTuple):
+    """A kind of surrogate.
+
+    Attributes:
+        named: whether a name behind a slash tells which.
+        summary: whose model it is.
+    """
+
+    named: Literal["never", "may be", "always"]
+    summary: str
+
+
+SURROGATES: Mapping[str, Scenario] = {
+    "expert": Scenario("may be", "the attacked task's expert, from the hub say; expert/TASK is another task's"),
+    "pretrained": Scenario("never", "the backbone that all experts were fine-tuned from, as it is"),
+    "other_expert": Scenario("never", "an expert of the wrong task: that of the next one in the study's order"),
+    "ingredient": Scenario(
+        "always", "a merged model that belongs to no attacked task, by its name in ingredients"
+    ),
+    OUTSIDER: Scenario("never", "the backbone, fine-tuned by the attacker: with another seed, or with own data"),
+    OTHER_ARCHITECTURE: Scenario("never", "a model that shares the task with the merge, but no weights"),
+    "merged": Scenario(
+        "always", "the merge itself, by its label: white box, the upper bound; merged alone is all"
+    ),
 }
-"""Kinds of surrogates, and whether a name tells which: the attacked task's expert, or that of another task; the
-base; the expert of the next task; an ingredient without a task; the outsider; the other architecture; a merge."""
+"""Kinds of surrogates."""
 
 _ALIKE = ("expert", "pretrained", "other_expert", "ingredient", OUTSIDER)
 """Those that are one encoder of the study's architecture under the task's head."""
@@ -318,6 +343,8 @@ class SurrogateSpec(Model):
             return {"label": "ensemble", **rest, "members": value["ensemble"]}
         if isinstance(value, dict) and "ensemble" in value:
             raise ValueError("ensemble must be a list of surrogates")
+        if not isinstance(value, cls | dict):
+            raise ValueError("must be a name, or a mapping with 'ensemble'")  # noqa: TRY004
         return value
 
     @model_validator(mode="after")
@@ -372,7 +399,7 @@ class TargetSpec(Model):
     """
 
     label: str
-    encoder: str | None = None
+    encoder: Source | None = None
     http: dict[str, str] = Field(default_factory=dict)
     callable: dict[str, str] = Field(default_factory=dict)
     answer: Literal["labels", "scores"] = "labels"

@@ -62,7 +62,7 @@ def measure_speeds(study: Study, device: str, *, batch_size: int = 128, least: f
         torch.randn(_CLASSES, encoder.width, generator=torch.Generator().manual_seed(0)), torch.zeros(_CLASSES)
     )
     classifier = Classifier(encoder, head.to(device))
-    side = math.isqrt(study.tasks[0].source.check() // 12)
+    side = math.isqrt(study.tasks[0].source.check().image_bytes // 12)
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     count = min(batch_size, fitting(graph_bytes(lambda: classifier(image.requires_grad_())), image.device))
     images = image.detach().repeat(count, 1, 1, 1)

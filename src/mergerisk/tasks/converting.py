@@ -41,6 +41,8 @@ def to_task(name: str, arrays: TaskArrays) -> Task:
             f"task {name!r}: {count} images, {len(arrays.labels)} labels and {len(arrays.split)} split "
             "codes; there must be one of each per image"
         )
+    if np.ndim(arrays.split) != 1:
+        raise UserError(f"task {name!r}: split must be one code per image, got {np.shape(arrays.split)}")
     unknown = set(np.unique(arrays.split).tolist()) - {TRAIN, TEST, CALIBRATION}
     if unknown:
         raise UserError(f"task {name!r}: split codes must be 0 (train), 1 (test) or 2 (calibration)")
@@ -70,7 +72,7 @@ def _pixels(name: str, images: NDArray[Any] | Rows) -> Images:
         return LazyImages(images)
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
         raise UserError(f"task {name!r}: images must be N×H×W×3 or N×H×W×1, got {images.shape}")
     if images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,6 +40,9 @@ MAX_PIXELS = 2**25
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """EXIF's tag, and its values for pictures that lie on a side."""
 
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Characters that end lines or cannot be written."""
+
 PORTION = 64
 """Items that are in the hands of all threads together."""
 
@@ -71,6 +75,9 @@ def find_files(folder: Path) -> list[str]:
         ]
         inside = Path(place).relative_to(folder)
         found += [(inside / name).as_posix() for name in files if not name.startswith(".")]
+    for name in found:
+        if _UNFIT.search(name):
+            raise UserError(f"{folder}: {name!a}: its name has control characters or is no UTF-8; rename it")
     return sorted(found)
 
 
@@ -126,7 +133,7 @@ def _explained(name: str, formats: tuple[str, ...]) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise UnreadableError(f"not one of {', '.join(formats)}") from error
     except Image.DecompressionBombError as error:
-        raise _too_large(name, str(error)) from error
+        raise _too_large(name, "more pixels than Pillow opens") from error
     except Exception as error:  # Pillow has no class of errors for broken files
         raise UnreadableError(getattr(error, "strerror", None) or first_line(error)) from error
 

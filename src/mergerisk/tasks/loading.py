@@ -288,7 +288,8 @@ def _chosen_digest(chosen: Chosen, folder: Path) -> str:
 
     def line(item: tuple[int, int, str]) -> str:
         path = folder / item[2]
-        return json.dumps([*item, path.stat().st_size, file_digest(path)])
+        digest = file_digest(path)
+        return json.dumps([*item, path.stat().st_size, digest])
 
     names = [chosen.listing.name(position) for position in chosen.positions.tolist()]
     digest = hashlib.sha256(json.dumps(len(chosen.class_names)).encode())

@@ -29,15 +29,24 @@ def read_npz(path: Path) -> TaskArrays:
         UserError: no such file, not an ``.npz``, or an array is missing.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; a task is the name of a starter task or the path of an .npz file")
+        what = "a folder" if path.exists() else "no such file"
+        raise UserError(f"{path}: {what}; a task is the name of a starter task or the path of an .npz file")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: cannot be read as .npz: no archive, as numpy.savez writes it")
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [key for key in ("images", "labels", "split") if key not in archive]
             if missing:
                 raise UserError(f"{path}: array {missing[0]!r} is missing; needed are images, labels and split")
             labels = archive["labels"]
-            if not np.issubdtype(labels.dtype, np.integer) or labels.size == 0:
-                raise UserError(f"{path}: labels must be integers, at least one, got {labels.dtype}")
+            if not np.issubdtype(labels.dtype, np.integer) or labels.size == 0 or labels.ndim != 1:
+                raise UserError(
+                    f"{path}: labels must be integers, one per image, got {labels.dtype}, {labels.shape}"
+                )
+            if "class_names" not in archive and labels.max() >= labels.size:
+                raise UserError(
+                    f"{path}: label {labels.max()} among {labels.size} images; labels are 0, 1, …, one per class"
+                )
             names = (
                 tuple(str(name) for name in archive["class_names"])
                 if "class_names" in archive

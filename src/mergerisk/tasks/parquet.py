@@ -275,7 +275,10 @@ def _class_names(tables: Sequence[_Table], codes: Sequence[int], where: str) -> 
             if stray:
                 raise UserError(f"{where}: class {stray[0]!r} has no {name} images; every split needs all classes")
         return tuple(sorted(every))
-    return tuple(str(number) for number in range(max(every, default=-1) + 1))
+    most, images = max(every, default=-1), sum(len(table.values) for table in tables)
+    if most >= images:
+        raise UserError(f"{where}: label {most} among {images} images; labels are 0, 1, …, one per class")
+    return tuple(str(number) for number in range(most + 1))
 
 
 def _numbers(table: _Table, names: Sequence[str]) -> NDArray[np.int64]:
