@@ -61,9 +61,9 @@ class Comparison:
         settings: one row per setting in both (`SETTING_COLUMNS`). Paired: over the images that count in both, with
             McNemar's exact test, adjusted by Holm over all settings. Unpaired: each over its own.
         accuracy: clean accuracy of every model in both (`ACCURACY_COLUMNS`).
-        targets: difference of each target's means over its settings (of relative ASR, of two ratios of means), white
-            boxes left out, with a bootstrap interval:
-            images are drawn within tasks, all attacks on one task together (`TARGET_COLUMNS`).
+        targets: difference of each target's means over its settings (of relative ASR, of two ratios of means),
+            white boxes left out, with a bootstrap interval: images are drawn within tasks, all attacks on one task
+            together (`TARGET_COLUMNS`).
     """
 
     names: tuple[str, str]
