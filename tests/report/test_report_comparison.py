@@ -204,8 +204,12 @@ def test_means_by_target_are_those_of_the_settings_and_their_intervals_hold_them
     rows = found.settings[found.settings["target"] == "ties"]
     for rate in ("asr", "relative"):
         row = targets.loc["ties"]
-        assert row[f"{rate}_difference"] == pytest.approx(rows[f"{rate}_difference"].mean())
         assert row[f"{rate}_low"] < row[f"{rate}_difference"] < row[f"{rate}_high"]
+    assert targets.loc["ties", "asr_difference"] == pytest.approx(rows["asr_difference"].mean())
+    own_a, own_b = ((rows[f"asr_{run}"] / rows[f"relative_{run}"]).sum() for run in "ab")  # of surrogates
+    assert targets.loc["ties", "relative_difference"] == pytest.approx(
+        rows["asr_b"].sum() / own_b - rows["asr_a"].sum() / own_a
+    )
     assert targets.loc["ties", "asr_low"] > 0
     assert targets.loc["ta", "asr_low"] <= 0 <= targets.loc["ta", "asr_high"]
     assert "by its interval, for ties." in comparison_text(found)

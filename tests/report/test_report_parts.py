@@ -99,15 +99,16 @@ def test_ranks_that_make_no_sense_are_refused(changes: dict[str, object], said: 
 
 def test_claims_show_their_figures_in_order_and_the_rest_after() -> None:
     claim = {
-        "sentence": "s", "verdict": "holds", "reason": None, "blocks": 42, "p_value": 0.000123, "test": "Wilcoxon",
+        "sentence": "s", "verdict": "holds", "reason": None, "blocks": 42, "p_value": 0.000123, "p_adjusted": 1e-200, "cautions": ["c"], "compared": "x", "detail": {"a": 1}, "test": "Wilcoxon",
         "interval": (-0.1234, 0.5), "effect": math.nan, "saturated": False,
     }  # fmt: skip
     (view,) = claim_views([claim])
     assert view.mark == "✓"
     assert view.figures == (
         ("test", "Wilcoxon"), ("effect", "–"), ("95% interval", "[-0.123, 0.5]"), ("p", "0.000123"),
-        ("saturated cells", "no"), ("blocks", "42"),
+        ("p, adjusted", "< 1e-12"), ("saturated cells", "no"), ("blocks", "42"),
     )  # fmt: skip
+    assert (view.cautions, view.compared) == (("c",), "x")
     marks = [view.mark for view in claim_views([claim | {"verdict": v} for v in ("Refuted", "undecided")])]
     assert marks == ["✗", "○"]
 

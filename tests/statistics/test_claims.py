@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as t_distribution
+from scipy.stats import ttest_1samp
 
 from mergerisk.errors import UserError
 from mergerisk.statistics import (
@@ -346,3 +348,123 @@ def test_a_file_includes_built_in_claims(tmp_path: Path) -> None:
         parse_claims({})
     with pytest.raises(UserError, match="given twice"):
         parse_claims({"claims": [VALID, VALID]})
+
+
+def rates_of(
+    asr: list[list[float]], own: list[list[float]], target: str = "ties", **more: object
+) -> list[dict[str, object]]:
+    """Rows of a table of rates: tasks × settings."""
+    return [
+        {
+            "task": f"task{t}", "attack": f"attack{a}", "surrogate": "expert", "target": target, "images": 100,
+            "asr": rate, "surrogate_asr": own[t][a],
+        } | more
+        for t, rates in enumerate(asr) for a, rate in enumerate(rates)
+    ]  # fmt: skip
+
+
+def test_relative_asr_of_settings_is_a_ratio_of_means() -> None:
+    """In one setting the surrogate is hardly fooled, in another never: the mean of ratios says the opposite."""
+    asr = [[0.5, 0.3], [0.6, 0.2], [0.7, 0.1]]
+    own = [[0.9, 0.02], [0.8, 0.4], [0.9, 0.0]]
+    claim = RateClaim(name="r", sentence="s", measure="relative_asr", expect="lower", against=1)
+    (verdict,) = judge(tables_from_rates(pd.DataFrame(rates_of(asr, own))), [claim])
+    a, s = np.array(asr), np.array(own)
+    ratio = a.sum() / s.sum()
+    assert verdict.effects[0].value == pytest.approx(ratio)
+    assert (verdict.units, verdict.left_out) == (6, 0)
+    assert float(figures(verdict)["mean of the settings' own ratios"]) == pytest.approx(
+        np.mean([x / y for x, y in zip(a.ravel(), s.ravel(), strict=True) if y]), abs=5e-4
+    )
+    assert any("carried by few" in caution for caution in verdict.cautions)
+    # t over tasks of a − 1·s, whose mean is 0 exactly if the ratio of means is 1
+    means = (a - s).mean(axis=1)
+    assert verdict.statistic == pytest.approx(ttest_1samp(means, 0).statistic)
+    assert verdict.p_value == pytest.approx(ttest_1samp(means, 0).pvalue)
+    # the linearised ratio: the spread over tasks of (a − R s) / mean s
+    spread = ((a - ratio * s) / s.mean()).mean(axis=1)
+    reach = t_distribution.isf(0.025, 2) * spread.std(ddof=1) / np.sqrt(3)
+    interval = verdict.intervals[0]
+    assert (interval.low, interval.high) == pytest.approx((ratio - reach, ratio + reach))
+
+
+def test_paired_relative_asr_is_a_difference_of_ratios_of_means() -> None:
+    own = [[0.9, 0.02, 0.5], [0.8, 0.4, 0.5], [0.9, 0.1, 0.6]]
+    first, second = (
+        [[0.5, 0.1, 0.2], [0.6, 0.2, 0.3], [0.7, 0.1, 0.3]],
+        [[0.6, 0.05, 0.3], [0.7, 0.3, 0.4], [0.8, 0.1, 0.5]],
+    )
+    rows = [*rates_of(first, own, "ties+surgery"), *rates_of(second, own, "ties")]
+    claim = PairedClaim(
+        name="p", sentence="s", measure="relative_asr", expect="lower",
+        first={"correction": "surgery"}, second={"correction": "none"},
+    )  # fmt: skip
+    (verdict,) = judge(tables_from_rates(pd.DataFrame(rows)), [claim])
+    expected = (np.sum(first) - np.sum(second)) / np.sum(own)
+    assert verdict.effects[0].value == pytest.approx(expected)
+    assert verdict.effects[0].name == "difference of ratios of mean ASRs"
+    by_itself = np.mean((np.array(first) - np.array(second)) / np.array(own))
+    assert by_itself > 0 > expected
+    assert float(figures(verdict)["mean of the pairs' own differences"]) == pytest.approx(by_itself, abs=5e-4)
+
+
+def test_the_bootstrap_of_a_ratio_of_means_has_its_spread() -> None:
+    """One task, one setting: the ratio's delta-method variance over images."""
+    made = outcomes(
+        {"ties": 0.4},
+        tasks=("digits",),
+        attacks=("fgsm",),
+        surrogates=("expert",),
+        epsilons=(4 / 255,),
+        images=400,
+        shared=0.0,
+    )
+    more = outcomes(
+        {"ties": 0.4},
+        tasks=("letters",),
+        attacks=("fgsm",),
+        surrogates=("expert",),
+        epsilons=(4 / 255,),
+        images=400,
+        shared=0.0,
+        seed=1,
+    )
+    both = pd.concat([made.astype({"task": str}), more.astype({"task": str})], ignore_index=True)
+    claim = RateClaim(name="r", sentence="s", measure="relative_asr", expect="lower", against=1)
+    (verdict,) = judge(tables_from_outcomes(both), [claim])
+    chosen = both[both["target"] == "ties"]
+    x, y = (chosen[name].to_numpy() != 0 for name in ("target_adversarial", "surrogate_adversarial"))
+    ratio = x.mean() / y.mean()
+    error = np.std(x - ratio * y) / y.mean() / np.sqrt(len(x))
+    interval = verdict.intervals[0]
+    assert interval.over == "images"
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert interval.low < ratio < interval.high
+
+
+def test_white_boxes_enter_no_claim_that_names_no_target() -> None:
+    made = outcomes(CHANCES, images=40)
+    white = (
+        outcomes(CHANCES, images=40, surrogates=("expert",)).astype({"surrogate": str}).assign(surrogate="ties")
+    )
+    tables = tables_from_outcomes(
+        pd.concat([made.astype({"surrogate": str}), white], ignore_index=True), merges=METHODS
+    )
+    held = RateClaim(
+        name="r", sentence="s", measure="asr", expect="lower", against=1, where={"surrogate": "ties"}
+    )  # fmt: skip
+    (verdict,) = judge(tables, [held])
+    settings = tables.rates[(tables.rates["surrogate"] == "ties") & (tables.rates["target_role"] == "merge")]
+    assert verdict.units == (settings["target"] != "ties").sum()
+    assert verdict.effects[0].value == pytest.approx(
+        100 * settings.loc[settings["target"] != "ties", "asr"].mean()
+    )
+
+
+def test_built_in_claims_rest_on_the_published_surrogates() -> None:
+    for claim in BUILT_IN:
+        named = {column: values for part in claim.filters for column, values in part.items()}
+        assert "surrogate_role" in named, claim.name
+    found = by_name(judge(tables_from_outcomes(outcomes(CHANCES)), resamples=100))
+    assert found["poster_delta"].comparison.endswith("attacks made on expert, pretrained")
+    assert "attacks made on" not in found["poster_surrogate"].comparison  # they are what is compared

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mergerisk.statistics import epsilon50, falls
+from mergerisk.statistics.curves import epsilon50_of
 
 
 def curve(*counts: int, images: int = 20) -> np.ndarray:
@@ -90,3 +91,31 @@ def test_a_fall_is_flagged_with_its_exact_p_value_and_reason() -> None:
 
     (found,) = falls(fallen, surrogate_fooled=fallen, zero_gradients=never(fallen), single_step=False)
     assert "on the surrogate too" in found.reason
+
+
+def test_many_curves_at_once_are_each_as_if_alone() -> None:
+    random = np.random.default_rng(5)
+    curves = [
+        (random.uniform(size=(images, len(budgets))) < np.linspace(0.1, top, len(budgets)), budgets)
+        for images, top, budgets in [
+            (30, 0.9, (1, 2, 4)), (30, 0.6, (1, 2, 4)), (30, 0.9, (1, 4)), (0, 0.5, (1, 2)), (31, 0.95, (1, 2, 4)),
+        ]
+    ]  # fmt: skip
+    together = epsilon50_of(curves, resamples=200)
+    for found, (fooled, budgets) in zip(together, curves, strict=True):
+        alone = epsilon50(fooled, budgets, resamples=200)
+        assert repr(found) == repr(alone)
+    # and by hand: every resample's rates, one after the other
+    fooled, budgets = curves[0]
+    draws = np.random.default_rng([0, 30]).multinomial(30, np.full(30, 1 / 30), 200)
+    values = []
+    for times in draws:
+        rates = [sum(n for n, x in zip(times, fooled[:, b], strict=True) if x) / 30 for b in range(3)]
+        first = next((b for b in range(3) if rates[b] >= 0.5), None)
+        if first is None or first == 0:
+            values.append(np.inf if first is None else 0.0)
+            continue
+        share = (0.5 - rates[first - 1]) / (rates[first] - rates[first - 1])
+        values.append(budgets[first - 1] * (budgets[first] / budgets[first - 1]) ** share)
+    ordered = sorted(values)
+    assert (together[0].low, together[0].high) == pytest.approx((ordered[4], ordered[194]))

@@ -8,6 +8,7 @@ import pytest
 
 from mergerisk.statistics import accuracy_table, epsilon50_table, fall_table, rate_table
 from mergerisk.transfer import final_iterates, rates
+from tests.naive.intervals import bonett_price
 
 # Eight images, label 0 throughout. Columns: surrogate clean, target clean, surrogate attacked, target attacked.
 OUTCOMES = [
@@ -42,6 +43,7 @@ def test_all_rates_of_the_hand_counted_case() -> None:
     row = rates(outcomes(OUTCOMES)).iloc[0]
     assert row["images"] == 8
     assert row["images_both_correct"] == 5
+    assert row["images_both_fooled"] == 2
     assert row["clean_accuracy_surrogate"] == 7 / 8
     assert row["clean_accuracy_target"] == 6 / 8
     assert row["asr"] == 3 / 5
@@ -83,6 +85,14 @@ def test_empty_denominators_are_nan() -> None:
     assert row["asr_all"] == 2 / 3
     unfooled = rates(outcomes([(0, 0, 0, 1)])).iloc[0]
     assert np.isnan(unfooled["relative_asr"])
+    ends = rate_table(outcomes([(0, 0, 0, 1)])).iloc[0][["relative_asr_low", "relative_asr_high"]]
+    assert ends.isna().all()
+
+
+def test_relative_asr_has_the_interval_of_paired_rates() -> None:
+    row = rate_table(outcomes(OUTCOMES)).iloc[0]
+    # of the five both get right, two fool both, one the target alone and one the surrogate alone
+    assert (row["relative_asr_low"], row["relative_asr_high"]) == pytest.approx(bonett_price(2, 1, 1))
 
 
 def test_settings_are_kept_apart_and_intervals_surround_rates() -> None:

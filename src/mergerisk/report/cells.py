@@ -113,12 +113,27 @@ def black_box_methods(cells: pd.DataFrame, axes: Axes) -> pd.DataFrame:
     return cells[cells["target"].isin(axes.methods) & ~cells["white_box"]]
 
 
+def from_outside(cells: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """Those of attackers who hold no merged model at all, where there are any."""
+    black = black_box_methods(cells, axes)
+    outside = black[~black["surrogate"].isin(axes.methods)]
+    return outside if len(outside) else black
+
+
+def from_first(cells: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """Those of attacks made on the surrogate spoken of first: the study's first, where it attacks any method."""
+    black = black_box_methods(cells, axes)
+    first = black[black["surrogate"].isin(axes.surrogates[:1])]
+    return first if len(first) else black
+
+
 def default_epsilon(cells: pd.DataFrame, axes: Axes) -> float:
     """The measured budget whose mean ASR, over merging methods, is nearest one half (the smaller on a tie).
 
-    There a ceiling or floor hides least. With nothing measured it is the middle of the grid; NaN without one.
+    Counted are attacks made on the surrogate spoken of first. There a ceiling or floor hides least. With nothing
+    measured it is the middle of the grid; NaN without one.
     """
-    means = black_box_methods(cells, axes).groupby("epsilon")["asr"].mean().dropna()
+    means = from_first(cells, axes).groupby("epsilon")["asr"].mean().dropna()
     if not len(means):
         return axes.epsilons[(len(axes.epsilons) - 1) // 2] if axes.epsilons else math.nan
     distance = {

@@ -60,7 +60,11 @@ def _view(position: int, claim: Mapping[str, Any]) -> ClaimView:
         raise UserError(f"claim {position}: has no {' and no '.join(lacking)}; give it one")
     named = dict(FIGURES)
     taken = {"name", "sentence", "verdict", "reason", "compared", "cautions", "detail", *named}
-    figures = [(label, figure(claim[name])) for name, label in FIGURES if claim.get(name) is not None]
+    figures = [
+        (label, _chance(claim[name]) if name.startswith("p_") else figure(claim[name]))
+        for name, label in FIGURES
+        if claim.get(name) is not None
+    ]
     figures += [
         (str(name).replace("_", " "), figure(value))
         for name, value in claim.items()
@@ -78,6 +82,11 @@ def _view(position: int, claim: Mapping[str, Any]) -> ClaimView:
         str(claim.get("compared") or ""),
         tuple(str(caution) for caution in claim.get("cautions") or ()),
     )
+
+
+def _chance(p: Any) -> str:
+    """A p-value; nobody needs the digits of a very small one."""
+    return "< 1e-12" if isinstance(p, float) and p < 1e-12 else figure(p)
 
 
 def figure(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.report.assembling import summarize
@@ -11,10 +12,10 @@ from mergerisk.statistics.judging import show_effect
 from mergerisk.transfer import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from mergerisk.report.summary import Summary
-    from mergerisk.statistics import Interval, RankPicture, Retest, Verdict
+    from mergerisk.statistics import Interval, RankPicture, Verdict
     from mergerisk.study import FinishedRun
     from mergerisk.transfer import Counted
 
@@ -54,33 +55,48 @@ def claim_of(verdict: Verdict) -> dict[str, Any]:
         "name": verdict.name,
         "sentence": verdict.sentence,
         "verdict": verdict.answer if tested else "not tested",
-        "reason": verdict.reason,
-        "compared": verdict.comparison,
+        "reason": _plain(verdict.reason),
+        "compared": _plain(verdict.comparison),
     }
     if tested:
         effect = verdict.effects[0]
         known = next((interval for interval in verdict.intervals if interval.known), None)
         full = verdict.saturation
         shown |= {
-            "effect": f"{effect.name} {show_effect(effect)}",
+            "effect": _plain(f"{effect.name} {show_effect(effect)}"),
             "interval": _interval(known, effect.unit) if known else None,
             "p_adjusted": verdict.p_adjusted,
             "saturated": f"{full.saturated} of {full.cells}" if full else None,
-            "by_other_asr": _retests(verdict.denominators),
+            "by_other_ASR": "; ".join(_plain(f"{again.measure}: {again.answer}") for again in verdict.denominators)
+            or None,
             "on_ε50": verdict.epsilon50.answer if verdict.epsilon50 else None,
-            "cautions": list(verdict.cautions),
+            "cautions": [_plain(caution) for caution in verdict.cautions if caution not in _said(verdict)],
         }
     return shown | {"detail": verdict.to_dict()}
 
 
 def _interval(interval: Interval, unit: str) -> str:
-    digits, sign = (1, "+") if unit else (2, "")
+    digits, sign = (1, "+") if unit else (3, "")
     ends = f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}"
     return f"{ends} {unit}".rstrip() + f", over {interval.over}"
 
 
-def _retests(retests: Sequence[Retest]) -> str | None:
-    return "; ".join(f"{retest.measure}: {retest.answer}" for retest in retests) or None
+def _said(verdict: Verdict) -> set[str]:
+    """Cautions that repeat what has a line of its own."""
+    again = {f"by {other.measure} it is {other.answer}" for other in verdict.denominators}
+    return again | ({f"on ε50 it is {verdict.epsilon50.answer}"} if verdict.epsilon50 else set())
+
+
+_WORDS = {
+    "asr": "ASR", "relative_asr": "relative ASR", "delta_asr": "ΔASR", "surrogate_asr": "ASR of surrogates",
+    "clean_accuracy": "clean accuracy",
+}  # fmt: skip
+_COLUMN = re.compile(rf"(?<![\w+-])({'|'.join(_WORDS)})(_all)?(?![\w+-])")
+
+
+def _plain(text: str) -> str:
+    """Names of columns in the words of the report."""
+    return _COLUMN.sub(lambda found: _WORDS[found[1]] + (" over all images" if found[2] else ""), text)
 
 
 def picture_of(verdicts: Iterable[Verdict]) -> CriticalDifference | None:

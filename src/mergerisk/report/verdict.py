@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.report.accuracy import mean_accuracy
-from mergerisk.report.cells import black_box_methods
+from mergerisk.report.cells import from_first, from_outside
 from mergerisk.report.epsilon50 import ALL, Epsilon50, epsilon50_range, epsilon50_text
 from mergerisk.report.formatting import budget, interval, listing, percent
 from mergerisk.report.risk import BudgetOverview, Mean, RiskTable, compared, mean_over_tasks
@@ -89,8 +89,9 @@ def verdict(
 
 
 def strongest(cells: pd.DataFrame, axes: Axes, epsilon: float, column: str) -> Leader | None:
-    """The attack, or surrogate, with the highest mean ASR against merging methods at one budget."""
-    here = black_box_methods(cells, axes)
+    """Who has the highest mean ASR against merging methods at one budget: of attacks those made on the surrogate
+    spoken of first, of surrogates those that are no merged model."""
+    here = from_first(cells, axes) if column == "attack" else from_outside(cells, axes)
     here = here[here["epsilon"] == epsilon].dropna(subset=["asr"])
     order = axes.attacks if column == "attack" else axes.surrogates
     means = {
@@ -201,8 +202,9 @@ def _strongest_attack(cells: pd.DataFrame, axes: Axes, epsilon: float) -> Findin
     attack = strongest(cells, axes, epsilon, "attack")
     if attack is None:
         return None
+    made = f", made on {axes.surrogates[0]}," if axes.surrogates[1:] else ""
     text = (
-        f"At ε = {budget(epsilon)} it fools merged models on {percent(attack.mean.value)} "
+        f"At ε = {budget(epsilon)}{made} it fools merged models on {percent(attack.mean.value)} "
         f"{interval(attack.mean.low, attack.mean.high)} of the images they and the surrogate get right. "
         f"{_rivals(attack)}"
     )
@@ -210,7 +212,7 @@ def _strongest_attack(cells: pd.DataFrame, axes: Axes, epsilon: float) -> Findin
     if made_on is not None and made_on.ranked > 1:
         success = percent(made_on.mean.value)
         doubt = "" if made_on.clear else ", though intervals overlap"
-        text += f" Attacks made on {made_on.name} are the most successful ({success}){doubt}."
+        text += f" Of all attacks, those made on {made_on.name} are the most successful ({success}){doubt}."
     return Finding("Which attack transfers best?", _headline(attack), text, attack.clear)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +61,9 @@ class Comparison:
         settings: one row per setting in both (`SETTING_COLUMNS`). Paired: over the images that count in both, with
             McNemar's exact test, adjusted by Holm over all settings. Unpaired: each over its own.
         accuracy: clean accuracy of every model in both (`ACCURACY_COLUMNS`).
-        targets: mean difference of each target over its settings, white boxes left out, with a bootstrap interval:
-            images are drawn within tasks, all attacks on one task together (`TARGET_COLUMNS`).
+        targets: difference of each target's means over its settings (of relative ASR, of two ratios of means),
+            white boxes left out, with a bootstrap interval: images are drawn within tasks, all attacks on one task
+            together (`TARGET_COLUMNS`).
     """
 
     names: tuple[str, str]
@@ -95,7 +95,7 @@ def compare_runs(
     same = _same_tasks(a, b)
     left, right = dict(matrices(a.outcomes)), dict(matrices(b.outcomes))
     rows: list[pd.DataFrame] = []
-    means: dict[str, list[NDArray[np.float64]]] = {}
+    means: dict[str, list[Any]] = {}
     matched = 0
     for number, ((task, seed_a), mine) in enumerate(left.items()):
         theirs = right.get((task, seeds.get(seed_a, -1)))
@@ -160,7 +160,7 @@ def _names(outcomes: pd.DataFrame, axis: str) -> list[str]:
 def _compared(
     mine: Matrices, theirs: Matrices, settings: pd.MultiIndex, same_task: bool, seed: tuple[int, int]
 ) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]]]:
-    """The settings' rows, and the differences under every resample by rate: resamples × settings.
+    """The settings' rows, and ASRs of targets and surrogates under every resample: 2 runs × resamples × settings.
 
     The seed is one per task, so that tasks are drawn independently and all settings of one together.
     """
@@ -198,14 +198,16 @@ def _compared(
         )
         frame[f"images_{name}"] = counted
         frame[f"asr_{name}"] = np.where(counted > 0, fooled / np.maximum(counted, 1), np.nan)
+        frame[f"surrogate_{name}"] = np.where(counted > 0, own / np.maximum(counted, 1), np.nan)
         frame[f"relative_{name}"] = np.where(own > 0, fooled / np.maximum(own, 1), np.nan)
     for name, values in zip(DIFFERENCE, found, strict=True):
         frame[f"asr_{name}"] = values
     before, after = resampled(a, weights[0]), resampled(b, weights[1])
-    drawn = {"asr": after.asr - before.asr, "relative": after.relative - before.relative}
+    relative = after.relative - before.relative
+    drawn = {"asr": np.stack([before.asr, after.asr]), "surrogate": np.stack([before.surrogate, after.surrogate])}
     known = frame["relative_a"].notna() & frame["relative_b"].notna()
     frame["relative_difference"] = frame["relative_b"] - frame["relative_a"]
-    for name, end in zip(("low", "high"), ends(drawn["relative"]), strict=True):
+    for name, end in zip(("low", "high"), ends(relative), strict=True):
         frame[f"relative_{name}"] = np.where(known, end, np.nan)
     return frame, drawn
 
@@ -216,29 +218,42 @@ def _restricted(side: Matrices, counts: NDArray[np.bool_]) -> Matrices:
 
 
 def _gather(means: dict[str, list[Any]], frame: pd.DataFrame, drawn: dict[str, NDArray[np.float64]]) -> None:
-    """Keep, per target and rate, the sums over settings of every resample."""
+    """Keep, per target, the sums over settings of both runs' ASRs and those of their surrogates, resample by
+    resample: 2 (rates) × 2 (runs) × resamples; and how many there are."""
     for target in frame["target"].unique():
-        chosen = ((frame["target"] == target) & (frame["surrogate"] != target)).to_numpy()
-        for rate, values in drawn.items():
-            here = values[:, chosen & frame[f"{rate}_difference"].notna().to_numpy()]
-            if here.shape[1]:
-                sums, numbers = np.nansum(here, axis=1), (~np.isnan(here)).sum(axis=1)
-                means.setdefault(f"{rate}\n{target}", []).append(np.stack([sums, numbers.astype(float)]))
+        chosen = (frame["target"] == target) & (frame["surrogate"] != target) & frame["asr_difference"].notna()
+        here = chosen.to_numpy()
+        if here.any():
+            rates = np.stack([drawn["asr"][:, :, here], drawn["surrogate"][:, :, here]])
+            known = ~np.isnan(rates).any(axis=(0, 1))  # of both runs alike, so that pairs stay paired
+            sums = np.where(known, rates, 0).sum(axis=-1)
+            means.setdefault(target, []).append((sums, known.sum(axis=-1)))
 
 
-def _targets(settings: pd.DataFrame, means: dict[str, list[NDArray[np.float64]]]) -> pd.DataFrame:
+def _targets(settings: pd.DataFrame, means: dict[str, list[Any]]) -> pd.DataFrame:
+    """Differences of means over settings; of relative ASR the difference of two ratios of means."""
     rows = []
     for target in settings["target"].unique():
         here = settings[(settings["target"] == target) & (settings["surrogate"] != target)]
         row: dict[str, Any] = {"target": target, "settings": len(here)}
-        for rate in ("asr", "relative"):
-            row[f"{rate}_difference"] = here[f"{rate}_difference"].mean()
-            row[f"{rate}_low"] = row[f"{rate}_high"] = np.nan
-            if (parts := means.get(f"{rate}\n{target}")) is not None:
-                sums, numbers = np.sum(parts, axis=0)
-                with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-                    low, high = ends((sums / numbers)[:, None])
-                row[f"{rate}_low"], row[f"{rate}_high"] = float(low[0]), float(high[0])
+        row |= {f"{rate}_{name}": np.nan for rate in ("asr", "relative") for name in DIFFERENCE}
+        known = here.dropna(subset=["asr_difference"])
+        row["asr_difference"] = known["asr_difference"].mean()
+        own_a, own_b = known["surrogate_a"].sum(), known["surrogate_b"].sum()
+        if own_a > 0 and own_b > 0:
+            row["relative_difference"] = known["asr_b"].sum() / own_b - known["asr_a"].sum() / own_a
+        if (parts := means.get(target)) is not None:
+            sums, numbers = (np.sum([part[place] for part in parts], axis=0) for place in (0, 1))
+            (asr_a, asr_b), (drawn_a, drawn_b) = sums
+            with np.errstate(divide="ignore", invalid="ignore"):
+                drawn = {
+                    "asr": (asr_b - asr_a) / numbers,
+                    "relative": np.where((drawn_a > 0) & (drawn_b > 0), asr_b / drawn_b - asr_a / drawn_a, np.nan),
+                }
+            for rate, values in drawn.items():
+                if not np.isnan(row[f"{rate}_difference"]):
+                    low, high = ends(values[:, None])
+                    row[f"{rate}_low"], row[f"{rate}_high"] = float(low[0]), float(high[0])
         if len(here):
             rows.append(row)
     return pd.DataFrame(rows, columns=TARGET_COLUMNS)

@@ -24,6 +24,7 @@ class Resampled:
     """Rates under every resample, resamples × settings; NaN where a denominator is 0."""
 
     asr: NDArray[np.float64]
+    surrogate: NDArray[np.float64]
     relative: NDArray[np.float64]
 
 
@@ -34,15 +35,15 @@ def draws(images: int, seed: Sequence[int]) -> NDArray[np.float64]:
 
 
 def resampled(happened: Matrices, drawn: NDArray[np.float64]) -> Resampled:
-    """ASR and relative ASR under every resample."""
+    """ASR of target and surrogate, and relative ASR, under every resample."""
     # floating, since NumPy multiplies integers without BLAS
     counts, target, surrogate = (
         drawn @ part.T.astype(np.float64)
         for part in (happened.counts, happened.target_fooled, happened.surrogate_fooled)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        asr = np.where(counts > 0, target / counts, np.nan)
-        return Resampled(asr, np.where(surrogate > 0, target / surrogate, np.nan))
+        asr, own = (np.where(counts > 0, part / counts, np.nan) for part in (target, surrogate))
+        return Resampled(asr, own, np.where(surrogate > 0, target / surrogate, np.nan))
 
 
 def ends(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

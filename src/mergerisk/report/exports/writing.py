@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import pandas as pd
 
 from mergerisk.errors import UserError
+from mergerisk.report.claims import figure
 from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports.figures import drawn, pictures
 from mergerisk.report.exports.latex import table_to_latex
@@ -14,7 +17,7 @@ from mergerisk.report.view import view_of
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mergerisk.report.summary import Summary
@@ -88,13 +91,27 @@ def write_exports(summary: Summary, folder: Path, formats: Sequence[Format] = FO
 
 def _data(summary: Summary, folder: Path, formats: Sequence[Format]) -> list[Path]:
     written = []
-    for name in FRAMES:
-        frame = getattr(summary, name)
+    claims = pd.DataFrame([_flat(claim) for claim in summary.claims])
+    frames = {name: getattr(summary, name) for name in FRAMES} | ({"claims": claims} if len(claims) else {})
+    for name, frame in frames.items():
         for kind, write in (("csv", write_csv), ("parquet", write_parquet)):
             if kind in formats:
                 write(frame, folder / f"{name}.{kind}")
                 written.append(folder / f"{name}.{kind}")
     return written
+
+
+def _flat(claim: Mapping[str, Any]) -> dict[str, str | float | None]:
+    """A claim as a row: what is no number is text, and what is nested stays in the JSON."""
+    return {
+        str(name): figure(value)
+        if isinstance(value, list | tuple)
+        else value
+        if isinstance(value, float)
+        else str(value)
+        for name, value in claim.items()
+        if value is not None and not isinstance(value, dict)
+    }
 
 
 def _make(folder: Path) -> None:
