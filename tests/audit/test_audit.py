@@ -13,6 +13,7 @@ from PIL import Image
 import mergerisk as mr
 from mergerisk.audit import audit, load_audit
 from mergerisk.errors import UserError
+from mergerisk.study.planning import make_plan
 from tests.cli.test_cli import call
 from tests.tiny import arrays, save_tiny_models
 
@@ -193,3 +194,14 @@ def test_an_older_verdict_does_not_outlive_the_start_of_another(material: Path, 
     with pytest.raises(KeyboardInterrupt):
         audit(material / "audit.yaml", folder, limit=3, listener=stop)
     assert not list(folder.glob("audit.*"))
+
+
+def test_an_outsiders_own_data_needs_no_checkpoint(material: Path, tiny_vit: Path) -> None:
+    """Checkpoints bring heads for the audited classes only; the attacker's head is a linear probe."""
+    file = material / "outsider.yaml"
+    changes = {"heads": {"from": "checkpoint"}, "scenarios": ["outsider"], "outsider": {"task": "digits"}}
+    file.write_text(yaml.safe_dump(AUDIT | {"base": str(tiny_vit)} | changes))
+    stages = make_plan(load_audit(file).to_study()).stages.values()
+    heads = {stage.label: stage.parameters for stage in stages if stage.kind == "head"}
+    assert "checkpoint" in heads["blobs"]
+    assert "regularization" in heads["digits"]
