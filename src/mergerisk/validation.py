@@ -78,7 +78,9 @@ def first_finding(error: ValidationError, known: Iterable[str] = ()) -> str:
     finding = error.errors(include_url=False)[0]
     path = field_path(_place(finding["loc"]))
     if finding["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        return f"{path}: unknown field{did_you_mean(str(finding['loc'][-1]), known) if known else ''}"
+        # ``known`` are the outermost fields; of a nested one others are possible.
+        near = did_you_mean(str(finding["loc"][-1]), known) if known and len(finding["loc"]) == 1 else ""
+        return f"{path}: unknown field{near}"
     if finding["type"] in {"missing", "missing_keyword_only_argument"}:
         return f"{path}: required, but not given"
     message = (

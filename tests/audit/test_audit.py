@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import mergerisk as mr
 from mergerisk.audit import audit, load_audit
 from mergerisk.errors import UserError
+from mergerisk.study.planning import make_plan
 from tests.cli.test_cli import call
 from tests.tiny import arrays, save_tiny_models
 
@@ -36,6 +38,10 @@ AUDIT: dict[str, Any] = {
 def material(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_tiny_models(tmp_path_factory.mktemp("audit"), tiny_vit)
     np.savez(folder / "blobs.npz", **arrays("blobs"))
+    pictures = arrays("blobs")
+    for number, label in enumerate(pictures["labels"]):
+        (folder / "photos" / f"class {label}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures["images"][number]).save(folder / f"photos/class {label}/{number}.png")
     (folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT | {"base": str(tiny_vit)}))
     return folder
 
@@ -101,8 +107,22 @@ def test_a_failed_gate_exits_with_3_and_a_passed_one_with_0(
         ({"fail_if": "asr > 0.1 at 5/255"}, "no such budget is measured"),
         ({"candidates": ["adamerging"]}, "adamerging reads images of every ingredient's task"),
         ({"candidates": ["tie"]}, "unknown merging method 'tie' (did you mean 'ties'?)"),
+        ({"budgets": {"epsilon": ["8/255"], "step": 3}}, "budgets.step: unknown field\n"),
+        ({"fail_if": {"asr": 0.5}}, "fail_if[0]: input should be a valid string"),
+        ({"name": "../x"}, "name: the audit's folder is called so"),
+        ({"ingredients": {"pretrained": "public.safetensors"}}, "ingredients: 'pretrained' is what results call"),
+        ({"scenarios": "other_merges", "candidates": []}, "scenarios: other_merges: give candidates"),
+        ({"scenarios": "other_architecture"}, "scenarios: other_architecture: say which"),
+        ({"candidates": [{"method": "ties", "densty": 1}]}, "candidates[0]: "),
+        ({"ingredients": {"blobs": "nowhere.safetensors"}}, "ingredients.blobs: "),
+        ({"heads": {"from": "checkpoint"}}, "or heads: {from: linear_probe} and images with a training part"),
+        ({"heads": {"from": "zero_shot"}}, "zero-shot heads need a whole CLIP"),
+        (
+            {"images": {"task": "photos", "test_share": 1.0}},
+            "heads: from linear_probe, but the images of 'photos'",
+        ),
         ({"merge": "x"}, "merge: unknown field (did you mean 'merged'?)"),
-        ({"merged": "nowhere.safetensors"}, "targets: merged: "),
+        ({"merged": "nowhere.safetensors"}, "merged: "),
     ],
 )
 def test_mistakes_are_named_before_anything_runs(
@@ -138,3 +158,50 @@ def test_an_attacked_task_needs_no_expert_of_its_own(material: Path) -> None:
                 ).merging
             }
         ).to_study()
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({"heads": {"from": "checkpoint"}}, 1.0),
+        ({"heads": {"from": "zero_shot"}}, 1.0),
+        ({"heads": {"from": "linear_probe"}}, None),
+        ({"heads": {"from": "checkpoint"}, "candidates": ["fisher"], "ingredients": {"photos": "x"}}, None),
+        ({"heads": {"from": "checkpoint"}, "scenarios": ["outsider"]}, None),
+        ({"heads": {"from": "checkpoint"}, "scenarios": ["outsider"], "outsider": {"task": "digits"}}, 1.0),
+        ({"heads": {"from": "checkpoint"}, "images": {"task": "photos", "test_share": 0.3}}, 0.3),
+    ],
+)
+def test_all_images_are_attacked_unless_something_learns_from_them(
+    material: Path, changes: dict[str, Any], share: float | None
+) -> None:
+    file = material / "shares.yaml"
+    file.write_text(yaml.safe_dump(AUDIT | {"base": "starter-vit", "images": "photos"} | changes))
+    (task,) = load_audit(file).to_study().tasks
+    assert task.options.get("test_share") == share
+
+
+def test_an_older_verdict_does_not_outlive_the_start_of_another(material: Path, finished: Path) -> None:
+    """A pipeline that reads ``audit.json`` after a crash must not read somebody else's."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = material / "twice"
+    folder.mkdir()
+    for name in ("audit.json", "audit.md", "audit.html"):
+        (folder / name).write_bytes((finished / name).read_bytes())
+    with pytest.raises(KeyboardInterrupt):
+        audit(material / "audit.yaml", folder, limit=3, listener=stop)
+    assert not list(folder.glob("audit.*"))
+
+
+def test_an_outsiders_own_data_needs_no_checkpoint(material: Path, tiny_vit: Path) -> None:
+    """Checkpoints bring heads for the audited classes only; the attacker's head is a linear probe."""
+    file = material / "outsider.yaml"
+    changes = {"heads": {"from": "checkpoint"}, "scenarios": ["outsider"], "outsider": {"task": "digits"}}
+    file.write_text(yaml.safe_dump(AUDIT | {"base": str(tiny_vit)} | changes))
+    stages = make_plan(load_audit(file).to_study()).stages.values()
+    heads = {stage.label: stage.parameters for stage in stages if stage.kind == "head"}
+    assert "checkpoint" in heads["blobs"]
+    assert "regularization" in heads["digits"]

@@ -166,6 +166,43 @@ def test_gates(gate: str, failed: bool, detail: str) -> None:
     assert detail in result.detail
 
 
+def test_every_model_to_be_released_has_to_pass() -> None:
+    found = verdict("asr > 0.85", merged={"average": "x"}, candidates=["ties"])
+    assert [(result.model, result.failed) for result in found.gates] == [("average", True)]
+    both = verdict("asr > 0.85", merged={"ties": "x", "average": "y"}, candidates=[])
+    assert [(result.model, result.failed) for result in both.gates] == [("ties", False), ("average", True)]
+    assert both.failed
+
+
+def test_models_that_are_not_accurate_enough_are_not_compared() -> None:
+    """Only one of two is within the tolerance: nothing is said about how intervals overlap."""
+    found = verdict(ties=0.8, average=0.7)
+    assert found.compared == ("ties",)
+    assert "Of the 2 models, only ties is within 2 points" in to_text(found)
+    assert "overlap" not in to_text(found)
+
+
+def test_another_merge_attacks_only_where_a_scenario_says_so() -> None:
+    more = pd.concat([outcomes(), pd.DataFrame(rows("average", "ties", "strong", {EPSILONS[1]: 80}, wrong=20))])
+    shares = accuracy(ties=0.8, average=0.8)
+    alone = judge(audit(), more, shares).model("average")
+    assert {reading.surrogate for reading in alone.readings} == {"a", "pretrained"}
+    asked = audit(scenarios=["ingredients", "pretrained", "other_merges"])
+    attacked = judge(asked, more, shares).model("average")
+    assert attacked.worst is not None
+    assert (attacked.worst.surrogate, attacked.worst.white_box) == ("ties", False)
+    assert "ties" not in {reading.surrogate for reading in judge(asked, more, shares).model("ties").readings}
+
+
+def test_white_boxes_alone_are_called_so() -> None:
+    found = verdict(scenarios=["merged"])
+    only = judge(
+        audit(scenarios=["merged"]), outcomes().query("surrogate == 'ties'"), accuracy(ties=0.8, average=0.8)
+    )
+    assert found.subject.name == "ties"
+    assert "only the model itself was a surrogate" in to_text(only)
+
+
 def test_nothing_measured_fails_a_gate() -> None:
     """A pipeline must not pass because no image was classified correctly."""
     blind = outcomes().assign(target_clean=1)
@@ -181,12 +218,20 @@ def test_nothing_measured_fails_a_gate() -> None:
         ("asr > 0.5 at 3/255", "no such budget is measured; budgets.epsilon has 1/255, 2/255"),
         ("asr > 0.5 from b", "no surrogate 'b'"),
         ("asr > 0.5 on tie", "no model 'tie' (did you mean 'ties'?)"),
+        ("asr > 0.5 from ties on average", "belong to scenario other_merges, which is not asked for"),
+        ("epsilon50 < 2", "a budget is at most 1, as pixels are; write 2/255"),
     ],
 )
 def test_gates_on_what_is_not_measured_are_refused_before_anything_runs(gate: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        check_gates(audit(fail_if=[gate]), ["a", "pretrained"])
+        check_gates(audit(fail_if=[gate]), ["a", "pretrained", "ties", "average"])
     assert message in str(caught.value)
+
+
+def test_a_gate_on_black_boxes_needs_some() -> None:
+    with pytest.raises(UserError, match="every scenario is a white box; say which: from MODEL"):
+        check_gates(audit(scenarios=["merged"], fail_if=["asr > 0.5"]), ["ties", "average"])
+    check_gates(audit(scenarios=["merged"], fail_if=["asr > 0.5 from ties on ties"]), ["ties", "average"])
 
 
 def test_every_rendering_says_the_same() -> None:
@@ -209,6 +254,7 @@ def test_names_from_outside_stay_text() -> None:
     )
     page, card = to_html(found), to_markdown(found)
     assert "<img" not in page
+    assert "<img" not in card.replace("\\<img", "")
     assert "&lt;img src=x" in page
     table = [line for line in card.splitlines() if line.startswith("|")]
     assert all(line.replace("\\|", "").count("|") == len(EPSILONS) + 3 for line in table[:4])

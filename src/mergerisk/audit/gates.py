@@ -32,11 +32,14 @@ OF_A_CURVE = ("epsilon50",)
 OF_A_MODEL = ("clean_accuracy", "clean_accuracy_low", "clean_accuracy_high")
 """Measures of the audited model alone."""
 
+_SHARES = ("asr", "clean_accuracy")
+"""What measures begin with that lie in [0, 1]."""
+
 _GRAMMAR = "MEASURE > NUMBER [at EPSILON] [from SURROGATE] [on MODEL], such as 'relative_asr > 0.9 at 4/255'"
 
 _PATTERN = re.compile(
-    r"\s*(?P<measure>\w+)\s*(?P<comparison>>=|<=|>|<)\s*(?P<limit>[^\s%]+)(?P<percent>\s*%)?"
-    r"(?:\s+at\s+(?P<epsilon>\S+))?(?:\s+from\s+(?P<surrogate>\S+))?(?:\s+on\s+(?P<model>\S+))?\s*"
+    r"\s*(?P<measure>\w+)\s*(?P<comparison>>=|<=|>|<)\s*(?P<limit>[^\s%]+)(?:(?P<percent>\s*%)(?=\s|$|at\b|from\b|on\b))?"
+    r"(?:(?:\s+|(?<=%))at\s+(?P<epsilon>\S+))?(?:(?:\s+|(?<=%))from\s+(?P<surrogate>\S+))?(?:(?:\s+|(?<=%))on\s+(?P<model>\S+))?\s*"
 )
 
 
@@ -51,7 +54,7 @@ class Gate:
         limit: with what.
         epsilon: at which budget, in pixel units; None for any that was measured.
         surrogate: from which surrogate; None for any but the audited model itself.
-        model: on which model; None for the one to be released, or the one that is recommended.
+        model: on which model; None for every one to be released, or else the one that is recommended.
     """
 
     text: str
@@ -78,6 +81,7 @@ def parse_gate(text: str) -> Gate:
     Raises:
         UserError: it cannot be understood; the message says how a gate is written.
     """
+    text = " ".join(text.split())
     found = _PATTERN.fullmatch(text)
     if found is None:
         raise UserError(f"gate {text!r}: write {_GRAMMAR}")
@@ -90,8 +94,10 @@ def parse_gate(text: str) -> Gate:
         epsilon = None if found["epsilon"] is None else parse_fraction(found["epsilon"])
     except ValueError as error:
         raise UserError(f"gate {text!r}: {error}") from error
+    if measure.startswith(_SHARES) and not 0 <= limit <= 1:
+        raise UserError(f"gate {text!r}: {measure} is a share, from 0 to 1; write 0.9 or 90%")
     if epsilon is not None and measure not in AT_A_BUDGET:
         raise UserError(f"gate {text!r}: {measure} belongs to no single budget; leave out 'at {found['epsilon']}'")
     if found["surrogate"] is not None and measure in OF_A_MODEL:
         raise UserError(f"gate {text!r}: {measure} belongs to no surrogate; leave out 'from {found['surrogate']}'")
-    return Gate(text.strip(), measure, found["comparison"], limit, epsilon, found["surrogate"], found["model"])
+    return Gate(text, measure, found["comparison"], limit, epsilon, found["surrogate"], found["model"])

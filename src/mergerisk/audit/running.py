@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk import api
 from mergerisk.audit.page import to_html
-from mergerisk.audit.schema import Audit, load_audit
+from mergerisk.audit.schema import Audit, in_words_of_audits, load_audit
 from mergerisk.audit.verdict import Verdict, check_gates, judge
 from mergerisk.audit.writing import to_json, to_markdown
 from mergerisk.study.files import write_bytes
@@ -69,17 +69,25 @@ def audit(
     study = asked.to_study()
     check_gates(asked, [spec.label for spec in study.surrogates])
     folder = Path(out) if out is not None else Path("audits") / asked.name
-    result = api.run(
-        study,
-        folder,
-        limit=limit,
-        device=device,
-        workers=workers,
-        store=store,
-        offline=offline,
-        prepared=prepared,
-        listener=listener,
-    )
+
+    def begin(plan: Plan, kept: Store) -> None:
+        # What an earlier audit left here must not be taken for this one's verdict, should this one not end.
+        for name in (JSON, MARKDOWN, PAGE):
+            (folder / name).unlink(missing_ok=True)
+        prepared(plan, kept)
+
+    with in_words_of_audits():
+        result = api.run(
+            study,
+            folder,
+            limit=limit,
+            device=device,
+            workers=workers,
+            store=store,
+            offline=offline,
+            prepared=begin,
+            listener=listener,
+        )
     verdict = judge(asked, result.outcomes, result.summary.accuracy)
     write_bytes(folder / JSON, to_json(verdict).encode())
     write_bytes(folder / MARKDOWN, to_markdown(verdict).encode())

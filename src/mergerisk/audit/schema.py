@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +16,7 @@ from mergerisk.study.schema import Study
 from mergerisk.study.specs import (
     OTHER_ARCHITECTURE,
     OUTSIDER,
+    RESERVED_TARGETS,
     AttackSpec,
     Budgets,
     Heads,
@@ -27,7 +30,7 @@ from mergerisk.validation import first_finding
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -89,6 +92,18 @@ class Audit(Model):
     seed: Annotated[int, Field(ge=0)] = 0
     calibration: Literal["held_out", "test"] = "held_out"
 
+    @field_validator("candidates", "scenarios", "attacks", "fail_if", mode="before")
+    @classmethod
+    def _one_is_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_path(cls, name: str) -> str:
+        if not name.strip(" .") or set(name) & set("/\\\0"):
+            raise ValueError(f"the audit's folder is called so; give a name without slashes, got {name!r}")
+        return name
+
     @field_validator("merged", mode="before")
     @classmethod
     def _one_merged(cls, value: object) -> object:
@@ -114,6 +129,10 @@ class Audit(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Audit:
+        taken = (*RESERVED_TARGETS, OUTSIDER, OTHER_ARCHITECTURE, *self.models)
+        for name in self.ingredients:
+            if name in taken and name not in self.images:
+                raise ValueError(f"ingredients: {name!r} is what results call another model; give it another name")
         if not self.merged and not self.candidates:
             raise ValueError("merged, candidates: give the model to be released, or methods to choose from")
         for place, section in (("outsider", self.outsider), ("other_architecture", self.other_architecture)):
@@ -167,10 +186,11 @@ class Audit(Model):
             "seeds": (self.seed,),
             "calibration": self.calibration,
         }
-        try:
-            return Study(**content).resolved()
-        except ValidationError as error:
-            raise UserError(first_finding(error)) from error
+        with in_words_of_audits():
+            try:
+                return Study(**content).resolved()
+            except ValidationError as error:
+                raise UserError(first_finding(error)) from error
 
     def _tasks(self) -> tuple[TaskSpec, ...]:
         """The images; of a folder that does not tell test from training, all are attacked if nothing learns from
@@ -212,6 +232,28 @@ class Audit(Model):
                 return [scenario]
 
 
+@contextmanager
+def in_words_of_audits() -> Iterator[None]:
+    """User errors that name a study's fields, with the audit's own names for them."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for pattern, field in _FIELDS:
+            message = pattern.sub(field, message)
+        raise UserError(message) from error
+
+
+_FIELDS = (
+    (re.compile(rf"^targets: {_RELEASED}: "), "merged: "),
+    (re.compile(r"^targets: ([^:]+): "), r"merged.\1: "),
+    (re.compile(r"^experts\.files\."), "ingredients."),
+    (re.compile(r"^merging\["), "candidates["),
+    (re.compile(r"^surrogates: other_architecture"), "scenarios: other_architecture"),
+)
+"""How messages about a study's fields begin → how those about an audit's do."""
+
+
 def load_audit(path: str | Path, *, fail_if: Iterable[str] = ()) -> Audit:
     """An audit from a YAML file.
 
@@ -225,7 +267,7 @@ def load_audit(path: str | Path, *, fail_if: Iterable[str] = ()) -> Audit:
     path = Path(path)
     content = _with_paths(read_mapping(path, "an audit"), path.parent)
     gates = content.get("fail_if", [])
-    content["fail_if"] = [*([gates] if isinstance(gates, str) else gates), *fail_if]
+    content["fail_if"] = [*(gates if isinstance(gates, list) else [gates]), *fail_if]
     with located(str(path)):
         try:
             return Audit(**content)

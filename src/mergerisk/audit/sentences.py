@@ -17,6 +17,8 @@ WHITE_BOX = "the model itself, which nobody can hold before it is released: an u
 def headline(verdict: Verdict) -> str:
     """The verdict in one sentence."""
     subject, worst = verdict.subject, verdict.subject.worst
+    if worst is None and all(reading.white_box for reading in subject.readings) and subject.readings:
+        return f"{subject.name}: only the model itself was a surrogate; what it shows is an upper bound."
     if worst is None:
         return f"{subject.name}: surrogate and model classify no image correctly alike; nothing can be said."
     share = percent(worst.asr)
@@ -67,7 +69,12 @@ def _choice(verdict: Verdict) -> list[str]:
     if len(verdict.models) < 2 or verdict.recommended is None:
         return []
     within = f"within {100 * verdict.tolerance:g} points of the best clean accuracy"
-    said = f"Safest of the {len(verdict.models)} models {within}: {verdict.recommended}"
+    count = len(verdict.compared)
+    if count == 1:
+        return [
+            f"Of the {len(verdict.models)} models, only {verdict.recommended} is {within}: no other is compared."
+        ]
+    said = f"Safest of the {count} models {within}: {verdict.recommended}"
     if verdict.as_safe:
         alike = "its interval overlaps" if len(verdict.as_safe) == 1 else "their intervals overlap"
         return [f"{said}; {listing(list(verdict.as_safe))} cannot be told from it ({alike} with it)."]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mergerisk.audit.gates import AT_A_BUDGET, OF_A_CURVE, Gate
+from mergerisk.audit.gates import AT_A_BUDGET, OF_A_CURVE, OF_A_MODEL, Gate
 from mergerisk.audit.readings import Curve, Reading, read_outcomes
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.report.formatting import plural
 from mergerisk.report.risk import Mean, mean_over_tasks
 
 if TYPE_CHECKING:
@@ -122,6 +123,11 @@ class Verdict:
         return next(model for model in self.models if model.name == name)
 
     @property
+    def compared(self) -> tuple[str, ...]:
+        """The models within the accuracy tolerance of which an ASR is known: the safest is one of them."""
+        return tuple(model.name for model in _accurate_enough(self.models, self.tolerance))
+
+    @property
     def subject(self) -> ModelVerdict:
         """What the verdict is about: the model to be released, else the recommended, else the first."""
         return self.model(self.released or self.recommended or self.models[0].name)
@@ -163,7 +169,15 @@ def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame) -> Verdi
         gates=(),
         remarks=_remarks(audit, models, reference),
     )
-    return replace(verdict, gates=tuple(_tried(gate, verdict) for gate in audit.gates))
+    default = [*audit.merged] or [verdict.subject.name]
+    return replace(
+        verdict,
+        gates=tuple(
+            _tried(gate, verdict.model(name))
+            for gate in audit.gates
+            for name in ([gate.model] if gate.model else default)
+        ),
+    )
 
 
 def check_gates(audit: Audit, surrogates: Iterable[str]) -> None:
@@ -187,6 +201,10 @@ def check_gates(audit: Audit, surrogates: Iterable[str]) -> None:
                 f"gate {gate.text!r}: attacks on {model} from {gate.surrogate} belong to scenario "
                 f"{'merged' if gate.surrogate == model else 'other_merges'}, which is not asked for"
             )
+        if gate.surrogate is None and gate.measure not in OF_A_MODEL and set(audit.scenarios) == {"merged"}:
+            raise UserError(f"gate {gate.text!r}: every scenario is a white box; say which: from MODEL")
+        if gate.measure in OF_A_CURVE and audit.budgets.norm == "linf" and gate.limit > 1:
+            raise UserError(f"gate {gate.text!r}: a budget is at most 1, as pixels are; write {gate.limit:g}/255")
         measured = audit.budgets.epsilon
         if gate.epsilon is not None and not any(math.isclose(gate.epsilon, epsilon) for epsilon in measured):
             budgets = ", ".join(f"{255 * epsilon:g}/255" for epsilon in measured)
@@ -246,15 +264,15 @@ def _model(
     )
 
 
+def _accurate_enough(models: Sequence[ModelVerdict], tolerance: float) -> list[ModelVerdict]:
+    best = max(model.clean_accuracy.value for model in models)
+    return [m for m in models if m.worst is not None and m.clean_accuracy.value >= best - tolerance]
+
+
 def _safest(models: Sequence[ModelVerdict], tolerance: float) -> tuple[str | None, tuple[str, ...]]:
     """The model with the lowest ASR from its most dangerous surrogate, among those accurate enough, and those that
     the data does not tell from it."""
-    best = max(model.clean_accuracy.value for model in models)
-    enough = {
-        model.name: model.worst
-        for model in models
-        if model.worst is not None and model.clean_accuracy.value >= best - tolerance
-    }
+    enough = {model.name: model.worst for model in _accurate_enough(models, tolerance) if model.worst is not None}
     if not enough:
         return None, ()
     name = min(enough, key=lambda name: enough[name].asr)
@@ -272,11 +290,12 @@ def _remarks(audit: Audit, models: Sequence[ModelVerdict], reference: float) -> 
                 f"{model.name}: at {255 * reference:g}/255 nearly every image is fooled; ε50 tells models "
                 "apart, ASR does not"
             )
-        few = [r for r in model.readings if r.images_both_correct < _FEW]
-        if few:
+        few = min(model.readings, key=lambda reading: reading.images_both_correct, default=None)
+        if few is not None and few.images_both_correct < _FEW:
+            number = few.images_both_correct
+            whom = "it classifies" if few.white_box else f"it and {few.surrogate} both classify"
             found.append(
-                f"{model.name}: from {few[0].surrogate} only {few[0].images_both_correct} images are classified "
-                "correctly by both when clean; mind the intervals"
+                f"{model.name}: {whom} only {plural(number, 'image')} correctly when clean; mind the intervals"
             )
     if audit.calibration == "test" and audit.candidates:
         found.append("data-driven merging has read the images that are attacked, without their labels")
@@ -287,8 +306,7 @@ _FEW = 30
 """Images; below, an interval is wider than most differences."""
 
 
-def _tried(gate: Gate, verdict: Verdict) -> GateResult:
-    model = verdict.model(gate.model) if gate.model else verdict.subject
+def _tried(gate: Gate, model: ModelVerdict) -> GateResult:
     values = [(where, value) for where, value in _values(gate, model) if not math.isnan(value)]
     if not values:
         return GateResult(gate, model.name, failed=True, detail="nothing to compare was measured")
