@@ -108,7 +108,7 @@ def test_a_failed_gate_exits_with_3_and_a_passed_one_with_0(
         ({"candidates": ["adamerging"]}, "adamerging reads images of every ingredient's task"),
         ({"candidates": ["tie"]}, "unknown merging method 'tie' (did you mean 'ties'?)"),
         ({"budgets": {"epsilon": ["8/255"], "step": 3}}, "budgets.step: unknown field\n"),
-        ({"fail_if": {"asr": 0.5}}, "fail_if[0]: input should be a valid string"),
+        ({"fail_if": {"asr": 0.5}}, "fail_if[0]: must be a text"),
         ({"name": "../x"}, "name: the audit's folder is called so"),
         ({"ingredients": {"pretrained": "public.safetensors"}}, "ingredients: 'pretrained' is what results call"),
         ({"scenarios": "other_merges", "candidates": []}, "scenarios: other_merges: give candidates"),
@@ -119,7 +119,7 @@ def test_a_failed_gate_exits_with_3_and_a_passed_one_with_0(
         ({"heads": {"from": "zero_shot"}}, "zero-shot heads need a whole CLIP"),
         (
             {"images": {"task": "photos", "test_share": 1.0}},
-            "heads: from linear_probe, but the images of 'photos'",
+            "task 'photos' has no training images, and a linear probe needs some",
         ),
         ({"merge": "x"}, "merge: unknown field (did you mean 'merged'?)"),
         ({"merged": "nowhere.safetensors"}, "merged: "),

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from mergerisk.study.schema import Study
 
 
+_OTHERWISE = (
+    "bare encoders take heads: {from: zero_shot} (a CLIP), or heads: {from: linear_probe} and images with a "
+    "training part"
+)
+
+
 def classifier_of(study: Study, task: str) -> str:
     """Folder or hub id of the classifier whose head a task takes, where heads come from checkpoints."""
     return study.heads.files.get(task) or study.experts.files.get(task) or study.backbone
@@ -39,7 +45,10 @@ def fitting_head(spec: str, task: str, class_names: Sequence[str]) -> Head:
     """
     from mergerisk.models import Head, checkpoint_head  # PyTorch: a report makes no head
 
-    head, known = checkpoint_head(spec)
+    try:
+        head, known = checkpoint_head(spec)
+    except UserError as error:
+        raise UserError(f"{error}; {_OTHERWISE}") from error
     rows = len(head.weight)
     if known is None:
         if rows != len(class_names):

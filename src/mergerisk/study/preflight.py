@@ -157,7 +157,9 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
     elif fine_tuned or not mine:
         why = "fine-tuning"
     if why is not None and not outline.train:
-        raise UserError(f"task {task!r} has no training images, and {why} needs some; raise limit.train")
+        raise UserError(
+            f"task {task!r} has no training images, and {why} needs some; raise limit.train, or lower test_share"
+        )
     merged = task in study.with_expert if mine else OUTSIDER in study.merged_names
     if reading and merged and study.calibration == "held_out" and not outline.calibration:
         raise UserError(

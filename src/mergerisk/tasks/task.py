@@ -80,7 +80,10 @@ class Task:
             UserError: there are none.
         """
         if not len(self.train):
-            raise UserError(f"task {self.name!r} has no training images, and {what} needs some; raise limit.train")
+            raise UserError(
+                f"task {self.name!r} has no training images, and {what} needs some; raise limit.train, or lower "
+                "test_share"
+            )
         return self.train
 
 
