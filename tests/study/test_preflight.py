@@ -13,7 +13,7 @@ from mergerisk.study.preflight import check_material, check_space
 from mergerisk.study.running import needed_bytes
 from mergerisk.study.stages import make_artefact
 from mergerisk.study.workbench import Compute, Workbench
-from tests.models.material import save_classifier
+from tests.models.material import CLASSES, save_classifier
 from tests.tasks.material import write_folder
 from tests.tiny import write_tiny_study
 
@@ -58,3 +58,22 @@ def test_merges_with_batch_norm_read_images(tmp_path: Path) -> None:
         UserError, match=r"weight_averaging, for the backbone's BatchNorm, .* 'public' has no task"
     ):
         check_material(made)
+
+
+def test_an_outsider_without_data_needs_the_tasks_training_images(tmp_path: Path) -> None:
+    """Heads and experts come from files, so that nothing else trains."""
+    write_folder(tmp_path / "pictures", {"train": 4, "test": 4}, names=CLASSES)
+    backbone = save_classifier(tmp_path / "vit", "vit")
+    path = write_tiny_study(
+        tmp_path,
+        backbone,
+        tasks=[{"task": "pictures", "size": 32, "limit": {"train": 0}}],
+        heads={"from": "checkpoint"},
+        experts={"from": "files", "files": {"pictures": str(backbone)}},
+        merging=["weight_averaging"],
+    )
+    study = load_study(path)
+    check_material(study)
+    outsider = type(study.surrogates[0])(members=("outsider",), label="outsider")
+    with pytest.raises(UserError, match="'pictures' has no training images, and fine-tuning needs some"):
+        check_material(study.model_copy(update={"surrogates": (outsider,)}))

@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -14,12 +13,12 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import check_batch_norm, reestimate_batch_norm
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.threads import on_one_thread
 from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.checkpoints import tensor_specs
 from mergerisk.models.checks import check_finite, check_same_architecture
 from mergerisk.models.classifier import Classifier
 from mergerisk.randomness import generator
+from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import nn
@@ -281,7 +280,8 @@ def check_states(base: Tensors, states: Mapping[str, Tensors]) -> None:
                     "untie them in the base, or tie them in the expert"
                 )
     for where, state in {"base": base, **{f"expert {task!r}": state for task, state in states.items()}}.items():
-        on_one_thread(partial(check_finite, state, where))
+        with one_thread():
+            check_finite(state, where)
 
 
 def tied_names(state: Tensors) -> dict[str, str]:

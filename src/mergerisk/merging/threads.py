@@ -9,15 +9,9 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 T = TypeVar("T")
-
-
-def on_one_thread(work: Callable[[], T]) -> T:
-    """What ``work`` returns."""
-    with ThreadpoolController().limit(limits=1):
-        return work()
 
 
 def step_by_step(steps: Iterator[T]) -> Iterator[T]:

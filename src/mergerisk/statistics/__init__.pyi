@@ -15,6 +15,8 @@ from .curves import Epsilon50 as Epsilon50
 from .curves import Fall as Fall
 from .curves import epsilon50 as epsilon50
 from .curves import falls as falls
+from .differences import paired_difference as paired_difference
+from .differences import unpaired_difference as unpaired_difference
 from .intervals import mean_ratio_interval as mean_ratio_interval
 from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval

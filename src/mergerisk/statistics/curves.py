@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy.special import bdtrc
 
-from mergerisk.statistics.threads import one_thread
+from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -286,7 +286,7 @@ class Store:
         return self._folder(key) / _ARRAYS
 
     def verify(self, key: str) -> None:
-        """Compare an artefact with its checksums, in one pass that holds none of it.
+        """Compare an artefact with its checksums, in one pass that holds none of it; once, as for rows.
 
         Raises:
             DamagedArtefactError: it is not what was written; it has been moved aside.
@@ -294,6 +294,8 @@ class Store:
         """
         if not self.has(key):
             raise KeyError(key)
+        if key in self._verified:
+            return
         try:
             for name, expected in self.manifest(key)["files"].items():
                 with (self._folder(key) / name).open("rb") as file:
@@ -302,6 +304,7 @@ class Store:
         except (OSError, ValueError, KeyError) as error:
             self.set_aside(key)
             raise DamagedArtefactError(key) from error
+        self._verified.add(key)
 
     def manifest(self, key: str) -> dict[str, Any]:
         """The manifest alone, unverified.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Backbone:
     """
 
     identity: Json
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,18 @@ class TargetGroup:
         """What else their answers depend on."""
         return {"plain": None in self.variants}
 
+    def sources(self) -> dict[str, str]:
+        """Where to find what is not in the store."""
+        return {}
+
+    def backbone(self, usual: Backbone) -> Backbone:
+        """The pretrained encoder behind them, ``usual`` unless they are of another architecture."""
+        return usual
+
+    def head(self, usual: str) -> str:
+        """Key of the head they carry, likewise."""
+        return usual
+
 
 @dataclass(frozen=True)
 class EncoderGroup(TargetGroup):
@@ -80,6 +92,12 @@ class EncoderGroup(TargetGroup):
     def inputs(self) -> dict[str, str]:
         found = {"encoder": self.encoder, "correction": self.correction}
         return super().inputs() | {role: key for role, key in found.items() if key is not None}
+
+    def backbone(self, usual: Backbone) -> Backbone:
+        return usual if self.architecture is None else self.architecture.backbone
+
+    def head(self, usual: str) -> str:
+        return usual if self.architecture is None else self.architecture.head
 
 
 @dataclass(frozen=True)

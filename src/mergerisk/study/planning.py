@@ -442,7 +442,7 @@ class _Planner:
                 return models.outsiders[task]
 
     def _clean(self, task: str, material: _Material, group: TargetGroup) -> str:
-        inputs = {"head": _head_of(group, material.heads[task]), **group.inputs(), "task": material.tasks[task]}
+        inputs = {"head": group.head(material.heads[task]), **group.inputs(), "task": material.tasks[task]}
         parameters = self._group_parameters(task, group)
         work = {"forward": 400}
         if isinstance(group, BlackBoxGroup):  # each image is a query: no more than those attacked
@@ -452,17 +452,10 @@ class _Planner:
         return self._add(Stage("clean", label, parameters, inputs, self._group_sources(group), work))
 
     def _group_parameters(self, task: str, group: TargetGroup) -> dict[str, Json]:
-        return {"backbone": self._backbone_of(group).identity, "task": task, **group.parameters()}
+        return {"backbone": group.backbone(self.backbone).identity, "task": task, **group.parameters()}
 
     def _group_sources(self, group: TargetGroup) -> dict[str, str]:
-        return {
-            **self._backbone_of(group).sources,
-            **(group.sources() if isinstance(group, BlackBoxGroup) else {}),
-        }
-
-    def _backbone_of(self, group: TargetGroup) -> Backbone:
-        other = group.architecture if isinstance(group, EncoderGroup) else None
-        return self.backbone if other is None else other.backbone
+        return {**group.backbone(self.backbone).sources, **group.sources()}
 
     def _sweeps(
         self, run: TaskRun, surrogate: str, group: TargetGroup, shown: Iterable[TargetGroup]
@@ -490,7 +483,7 @@ class _Planner:
             "seed": run.seed,
         }
         label = f"{name}, ε = {epsilon * 255:g}/255, seed {run.seed}"
-        inputs = {"task": run.task_key, "head": _head_of(group, run.head_key), **group.inputs()}
+        inputs = {"task": run.task_key, "head": group.head(run.head_key), **group.inputs()}
         sources = self._group_sources(group) | attack.sources
         return self._add(
             Stage("craft", label, parameters, inputs, sources, {"gradient": count * attack.gradients})
@@ -499,7 +492,7 @@ class _Planner:
     def _evaluate(
         self, name: str, run: TaskRun, crafted: tuple[str, ...], group: TargetGroup, iterates: int
     ) -> str:
-        inputs = {"head": _head_of(group, run.head_key), **group.inputs()}
+        inputs = {"head": group.head(run.head_key), **group.inputs()}
         inputs |= {f"crafted/{position:03d}": key for position, key in enumerate(crafted)}
         how = "query" if isinstance(group, BlackBoxGroup) else "forward"
         return self._add(
@@ -521,12 +514,6 @@ def _backbone(name: str, image_size: int | None) -> Backbone:
         identity["image_size"] = image_size
         sources["image_size"] = str(image_size)
     return Backbone(identity, sources)
-
-
-def _head_of(group: TargetGroup, head: str) -> str:
-    """Key of the head that a group's models carry, ``head`` unless they are of another architecture."""
-    other = group.architecture if isinstance(group, EncoderGroup) else None
-    return head if other is None else other.head
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,9 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
     """
     task, why = source.name, None
     mine = task in study.task_names
-    fine_tuned = mine and task in study.with_expert and task not in study.experts.files
+    fine_tuned = mine and (
+        (task in study.with_expert and task not in study.experts.files) or _outsider_learns_from_all(study)
+    )
     if study.heads.source == "linear_probe" or study.other_architecture is not None:
         why = "a linear probe"
     elif fine_tuned or not mine:
@@ -166,6 +168,13 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
             f"task {task!r} has no calibration images, and {reading} reads some; raise limit.calibration, or say "
             "calibration: test"
         )
+
+
+def _outsider_learns_from_all(study: Study) -> bool:
+    """Whether the outsider, without data or weights of their own, fine-tunes on every attacked task."""
+    attacks = any(reference.kind == OUTSIDER for spec in study.surrogates for reference in spec.references)
+    own = study.outsider is not None and (study.outsider.task is not None or study.outsider.file is not None)
+    return attacks and not own
 
 
 def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Encoder | None) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mergerisk.report.comparison.differences import holm, mcnemar, paired_difference, unpaired_difference
 from mergerisk.report.comparison.matrices import SETTING, matrices
 from mergerisk.report.comparison.resampling import draws, ends, resampled
 from mergerisk.report.comparison.studies import differing_fields
+from mergerisk.statistics import holm, mcnemar, paired_difference, unpaired_difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

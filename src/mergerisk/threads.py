@@ -1,4 +1,4 @@
-"""Linear algebra with one thread: the matrices of a bootstrap are narrow, and threads that wait for one another
+"""Computing with one thread: where matrices are narrow, or memory is the limit, threads that wait for one another
 cost more time than they save, most of all on a machine that has other work."""
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """A context in which BLAS uses one thread; the caller's setting holds again afterwards."""
-    limited: AbstractContextManager[object] = ThreadpoolController().limit(limits=1, user_api="blas")
+    """A context in which numerical libraries use one thread; the caller's setting holds again afterwards."""
+    limited: AbstractContextManager[object] = ThreadpoolController().limit(limits=1)
     return limited

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import bdtr
 
-from mergerisk.statistics import wilson_interval
+from mergerisk.statistics.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,21 +59,3 @@ def unpaired_difference(k_a: Counts, n_a: Counts, k_b: Counts, n_b: Counts) -> t
     difference = p_b - p_a
     below = np.hypot(p_b - low_b, high_a - p_a)
     return difference, difference - below, difference + np.hypot(high_b - p_b, p_a - low_a)
-
-
-def mcnemar(only_a: Counts, only_b: Counts) -> Floats:
-    """Exact two-sided p-values of McNemar's test: is an image as likely to count in A alone as in B alone?"""
-    fewer = np.minimum(only_a, only_b).astype(np.float64)
-    changed = np.asarray(only_a) + np.asarray(only_b)  # whole: SciPy takes no other number of trials
-    p_values: Floats = np.minimum(1.0, 2 * bdtr(fewer, changed, 0.5))
-    return p_values
-
-
-def holm(p_values: Floats) -> Floats:
-    """Holm's (1979) adjusted p-values; NaN stays NaN and counts for nothing."""
-    adjusted = np.full(p_values.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p_values))
-    order = known[np.argsort(p_values[known], kind="stable")]
-    steps = p_values[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps)) if len(order) else steps
-    return adjusted
