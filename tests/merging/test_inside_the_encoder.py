@@ -158,6 +158,9 @@ def test_a_mixture_mixes_weights_anew_for_every_image() -> None:
     mlp = nn.Sequential(nn.Linear(6, 10), nn.GELU(), nn.Linear(10, 6)).double()
     vectors = {n: torch.randn(3, *p.shape, generator=draws).double() for n, p in mlp.named_parameters()}
     mixture = MixtureMlp(mlp, vectors).double()
+    with torch.no_grad():  # a router is made without values
+        for parameter in mixture.router.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draws))
     tokens = torch.randn(4, 5, 6, generator=draws).double()
     first, _, last = mixture.router
     for image, given in zip(tokens, mixture(tokens), strict=True):
