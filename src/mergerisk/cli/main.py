@@ -321,6 +321,70 @@ def attack(
 
 
 @cli.command()
+@click.argument("model")
+@click.argument("images", type=click.Path(path_type=Path))
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Table with the columns file,label.  [default: class folders, if there are any]",
+)
+@click.option("--image-size", type=int, metavar="S", help="Of a study's backbone, in pixels.  [default: its own]")
+@click.option("--size", type=int, metavar="S", help="Of a study's task, in pixels.  [default: as a task's]")
+@click.option(
+    "--limit", type=int, default=50, show_default=True, metavar="N", help="Images, evenly over the classes."
+)
+@click.option(
+    "--tolerance",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Difference that counts, as a share of the length of an image's logits.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of which images are looked at.")
+@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write all of it as JSON.")
+@_OFFLINE
+def check(
+    model: str,
+    images: Path,
+    labels: Path | None,
+    image_size: int | None,
+    size: int | None,
+    limit: int,
+    tolerance: float,
+    seed: int,
+    out: Path | None,
+    offline: bool,
+) -> None:
+    """Compare what MODEL says of the folder IMAGES in its own library's way with what it says here, and say why.
+
+    MODEL is a folder or org/name on the hub, timm:NAME, open_clip:NAME/WEIGHTS, or package.module:factory.
+    Exits with 3 if they differ beyond the tolerance.
+    """
+    from mergerisk.checking import check as run_check
+    from mergerisk.cli.check_words import check_to_json, describe_check
+
+    found = run_check(
+        model,
+        images,
+        labels=labels,
+        image_size=image_size,
+        size=size,
+        limit=limit,
+        tolerance=tolerance,
+        seed=seed,
+        offline=offline,
+    )
+    if out is not None:
+        from mergerisk.study.files import write_bytes
+
+        write_bytes(out, check_to_json(found).encode())
+    click.echo(describe_check(found))
+    if not found.agrees:
+        sys.exit(EXIT_GATE)
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--open", "show", is_flag=True, help="Open the report in a browser.")
 @click.option(

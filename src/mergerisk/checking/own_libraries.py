@@ -1,0 +1,103 @@
+"""Models of timm and OpenCLIP in those libraries' own way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from mergerisk.checking.own import PROMPT, OwnWay
+from mergerisk.errors import UserError, described
+from mergerisk.models.libraries import _import as import_library
+from mergerisk.models.libraries import _weights as known_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from PIL import Image
+
+
+def timm_way(name: str) -> OwnWay:
+    """A pretrained model of timm with its own head and its own evaluation transform.
+
+    Args:
+        name: a name that ``timm.create_model`` knows.
+
+    Raises:
+        UserError: timm cannot be imported, or does not have it.
+    """
+    timm = import_library("timm")
+    who = f"timm:{name}"
+    try:
+        model: Any = timm.create_model(name, pretrained=True).requires_grad_(False).eval()
+        config = timm.data.resolve_model_data_config(model)
+        transform = timm.data.create_transform(**config, is_training=False)
+    except Exception as error:  # the library's own code: an unknown name, no connection
+        raise UserError(f"{who}: timm itself cannot load it: {described(error)}") from error
+    return OwnWay(
+        "timm's create_model and create_transform",
+        True,
+        _through(transform),
+        model,
+        model,
+        resampling=str(config.get("interpolation", "not stated")),
+        side=max(config["input_size"][1:]),
+    )
+
+
+def open_clip_way(name: str, class_names: Sequence[str] | None) -> OwnWay:
+    """A CLIP of OpenCLIP with its own transform: zero-shot if there are class names, else its image embedding.
+
+    Args:
+        name: of the model and, behind a slash, of its weights.
+        class_names: in the order of the labels.
+
+    Raises:
+        UserError: OpenCLIP cannot be imported, or does not have it.
+    """
+    open_clip = import_library("open_clip")
+    who = f"open_clip:{name}"
+    architecture, weights = known_weights(open_clip, who, name)
+    try:
+        made: Any = open_clip.create_model_and_transforms(architecture, pretrained=weights)
+        model, transform = made[0].requires_grad_(False).eval(), made[2]
+        text = None if class_names is None else _text(open_clip, model, architecture, class_names)
+    except Exception as error:  # the library's own code
+        raise UserError(f"{who}: OpenCLIP itself cannot load it: {described(error)}") from error
+
+    def answer(pixels: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = model.encode_image(pixels).float()
+        return found if text is None else F.normalize(found, dim=-1) @ text.T
+
+    return OwnWay(
+        "OpenCLIP's create_model_and_transforms",
+        text is not None,
+        _through(transform),
+        answer,
+        model,
+        None if class_names is None else tuple(class_names),
+    )
+
+
+def zero_shot_weight(own: OwnWay, name: str, class_names: Sequence[str]) -> torch.Tensor:
+    """What image embeddings of length one are compared with, classes × width, exp(logit scale) in it."""
+    open_clip = import_library("open_clip")
+    architecture, _ = known_weights(open_clip, f"open_clip:{name}", name)
+    return _text(open_clip, own.module, architecture, class_names)
+
+
+def _text(open_clip: Any, model: Any, architecture: str, class_names: Sequence[str]) -> torch.Tensor:
+    tokenizer = open_clip.get_tokenizer(architecture)
+    with torch.no_grad():
+        embedded = model.encode_text(tokenizer([PROMPT.replace("{}", text) for text in class_names]))
+        weight: torch.Tensor = F.normalize(embedded.float(), dim=-1) * model.logit_scale.float().exp()
+    return weight
+
+
+def _through(transform: Any) -> Callable[[Image.Image], torch.Tensor]:
+    def prepare(picture: Image.Image) -> torch.Tensor:
+        pixels: torch.Tensor = transform(picture)
+        return pixels[None].float()
+
+    return prepare
