@@ -14,7 +14,7 @@ from mergerisk.report.formatting import listing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mergerisk.checking import Check, Compared
+    from mergerisk.checking import Check, Compared, StudyCheck
 
 _ROWS = 20
 """Images in the table; those that differ most come first."""
@@ -47,7 +47,29 @@ def describe_check(found: Check) -> str:
     return "\n\n".join([_images(found, names), _settings(found, names), "\n".join(wrapped)])
 
 
-def check_to_json(found: Check) -> str:
+def describe_study_check(found: StudyCheck) -> str:
+    """Clean accuracies, one row per task and one column per model, and what looks wrong."""
+    models = sorted(dict.fromkeys(found.accuracy["model"]), key=lambda model: model != "pretrained")
+    said: dict[tuple[str, str], list[str]] = {}
+    for row in found.accuracy.to_dict("records"):
+        text = f"{_percent(row['accuracy'])} ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+        said.setdefault((str(row["task"]), str(row["model"])), []).append(text)
+    counts = ("classes", "train", "calibration", "test")
+    rows = [
+        (
+            str(task["task"]),
+            *(str(task[name]) for name in counts),
+            *("\n".join(said.get((str(task["task"]), model), ["–"])) for model in models),
+        )
+        for task in found.tasks.to_dict("records")
+    ]
+    lines = [f"looks wrong: {warning}" for warning in found.warnings] or ["nothing looks wrong"]
+    lines.append(f"models and predictions are kept for a run: {found.store}")
+    wrapped = [fill(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in lines]
+    return "\n\n".join([_table(("task", *counts, *models), rows), "\n".join(wrapped)])
+
+
+def check_to_json(found: Check | StudyCheck) -> str:
     """The same as strict JSON, with every image."""
     document = {"mergerisk": __version__, **found.to_dict()}
     return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1) + "\n"

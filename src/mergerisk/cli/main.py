@@ -322,7 +322,7 @@ def attack(
 
 @cli.command()
 @click.argument("model")
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
@@ -346,7 +346,7 @@ def attack(
 @_OFFLINE
 def check(
     model: str,
-    images: Path,
+    images: Path | None,
     labels: Path | None,
     image_size: int | None,
     size: int | None,
@@ -360,10 +360,26 @@ def check(
 
     MODEL is a folder or org/name on the hub, timm:NAME, open_clip:NAME/WEIGHTS, or package.module:factory.
     Exits with 3 if they differ beyond the tolerance.
+
+    Without IMAGES, MODEL is a study: its pretrained encoder and experts are shown its clean test images. What that
+    makes is kept in runs/NAME, where a run finds it.
     """
     from mergerisk.checking import check as run_check
-    from mergerisk.cli.check_words import check_to_json, describe_check
+    from mergerisk.checking import check_study
+    from mergerisk.cli.check_words import check_to_json, describe_check, describe_study_check
+    from mergerisk.cli.progress import StudyProgress
+    from mergerisk.study.files import write_bytes
 
+    if images is None:
+        _needs_images(model)
+        with StudyProgress() as progress:
+            checked = check_study(
+                model, device="cpu", offline=offline, prepared=progress.prepare, listener=progress.listen
+            )
+        if out is not None:
+            write_bytes(out, check_to_json(checked).encode())
+        click.echo(describe_study_check(checked))
+        return
     found = run_check(
         model,
         images,
@@ -376,12 +392,24 @@ def check(
         offline=offline,
     )
     if out is not None:
-        from mergerisk.study.files import write_bytes
-
         write_bytes(out, check_to_json(found).encode())
     click.echo(describe_check(found))
     if not found.agrees:
         sys.exit(EXIT_GATE)
+
+
+def _needs_images(model: str) -> None:
+    """Raises:
+    UserError: what is checked is no study, or an option is given that only a model with images has.
+    """
+    context = click.get_current_context()
+    for name in ("labels", "image_size", "size", "limit", "tolerance", "seed"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UserError(f"--{name.replace('_', '-')} is of MODEL IMAGES; a study says such things itself")
+    if ":" in model or Path(model).is_dir():
+        raise UserError(
+            f"{model}: a model is checked on images; give their folder too: mergerisk check MODEL IMAGES"
+        )
 
 
 @cli.command()
