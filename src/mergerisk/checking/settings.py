@@ -9,6 +9,7 @@ import numpy as np
 
 from mergerisk.checking.probing import measure, seen_by
 from mergerisk.models.checks import dtype_name
+from mergerisk.models.encoder import Encoder
 
 if TYPE_CHECKING:
     import torch
@@ -102,14 +103,17 @@ def _classes(names: tuple[str, ...] | None, count: int, *, logits: bool) -> str:
 
 
 def _resampling(module: nn.Module) -> str:
-    """As mergerisk's own preprocessing states it; bilinear where there is no choice."""
+    """As mergerisk's own preprocessing states it; bilinear where there is no choice; none in a user's own module,
+    which resizes as it likes."""
+    resizes = False
     for part in module.modules():
         about = getattr(part, "preprocessing", None)
+        resizes = resizes or is_dataclass(about) or isinstance(part, Encoder)
         if is_dataclass(about):
             for field in fields(about):
                 if field.name.startswith(("resampl", "interpol")):
                     return str(getattr(about, field.name)).lower()
-    return "bilinear"
+    return "bilinear" if resizes else "none"
 
 
 def _by(size: tuple[int, int]) -> str:

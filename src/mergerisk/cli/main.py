@@ -361,11 +361,11 @@ def check(
     MODEL is a folder or org/name on the hub, timm:NAME, open_clip:NAME/WEIGHTS, or package.module:factory.
     Exits with 3 if they differ beyond the tolerance.
 
-    Without IMAGES, MODEL is a study: its pretrained encoder and experts are shown its clean test images. What that
-    makes is kept in runs/NAME, where a run finds it.
+    Without IMAGES, MODEL is the file of a study or an audit: its pretrained encoder, its experts and what was
+    merged elsewhere are shown its clean test images. What that makes is kept where a run or an audit finds it.
     """
+    from mergerisk.audit.checking import check_file
     from mergerisk.checking import check as run_check
-    from mergerisk.checking import check_study
     from mergerisk.cli.check_words import check_to_json, describe_check, describe_study_check
     from mergerisk.cli.progress import StudyProgress
     from mergerisk.study.files import write_bytes
@@ -373,7 +373,7 @@ def check(
     if images is None:
         _needs_images(model)
         with StudyProgress() as progress:
-            checked = check_study(
+            checked = check_file(
                 model, device="cpu", offline=offline, prepared=progress.prepare, listener=progress.listen
             )
         if out is not None:
