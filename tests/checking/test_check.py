@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import mergerisk as mr
+from mergerisk.checking.comparing import difference
 from mergerisk.checking.own import transformers_way
 from mergerisk.checking.probing import measure
 from mergerisk.errors import UserError
@@ -225,6 +226,17 @@ def test_pickles_are_refused_before_the_library_sees_them(folder: Path, tmp_path
         transformers_way("it", tmp_path / "model", None)
 
 
+def test_differences_are_shares_of_the_librarys_logits() -> None:
+    own = torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    ours = torch.tensor([[4.0, 2.0, 2.0], [5.0, 5.0, 5.0], [1.0, 1.0, 4.0]])
+    # Less their means: (1, −1, 0) and (4/3, −2/3, −2/3), which is √(1/9 + 1/9 + 4/9) from it, of √2.
+    expected = [(6 / 9) ** 0.5 / 2**0.5, 0.0, 1.0]
+    torch.testing.assert_close(difference(own, ours, logits=True), torch.tensor(expected, dtype=torch.float64))
+    whole = torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 4.5]])
+    assert float(difference(*whole, logits=False)) == pytest.approx(0.1)
+    assert float(difference(torch.ones(1, 1), torch.zeros(1, 1), logits=True)) == 1, "of one number"
+
+
 @pytest.mark.parametrize(
     ("model", "named", "message"),
     [
@@ -273,7 +285,9 @@ def transform(picture: Image.Image) -> torch.Tensor:
     return normalised(torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255, MEAN, STD)
 
 
-def test_timm_has_its_own_transform_and_head(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timm_has_its_own_transform_and_head(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def create_model(name: str, *, pretrained: bool, num_classes: int = 3) -> nn.Module:
         assert (name, pretrained) == ("net", True)
         made: Any = Tower(num_classes)
@@ -291,6 +305,14 @@ def test_timm_has_its_own_transform_and_head(folder: Path, monkeypatch: pytest.M
     assert found.logits
     assert found.agrees
     assert any("order" in remark for remark in found.remarks), "it names no classes"
+    few = mr.check("timm:net", save_pictures(tmp_path / "few", 1).parent, limit=3)
+    assert (few.logits, few.accuracy) == (True, None)
+    assert any("call them by the numbers of its classes" in remark for remark in few.remarks)
+    for number, name in enumerate(("cat", "Red_Fox", "2")):
+        (tmp_path / "few" / name).rename(tmp_path / "few" / f"{number}_")
+    for number in range(3):
+        (tmp_path / "few" / f"{number}_").rename(tmp_path / "few" / f"{number}")
+    assert mr.check("timm:net", tmp_path / "few").accuracy is not None, "the advice helps"
     settings = found.settings.set_index("setting")
     assert settings["own"]["resampling"] == "bicubic"
     assert settings["own"]["mean"] == settings["study"]["mean"] == "0.100, 0.200, 0.300"

@@ -43,13 +43,14 @@ class Steps:
 def difference(own: torch.Tensor, ours: torch.Tensor, *, logits: bool) -> torch.Tensor:
     """Length of the difference of outputs, as a share of the length of the library's, N; both N × K.
 
-    Of logits each image's mean is taken off first, since it changes no probability.
+    Of logits each image's mean is taken off first, since it changes no probability. Where the library's have no
+    length, any difference is 1.
     """
     own, ours = own.double(), ours.double()
-    if logits:
+    if logits and own.shape[1] > 1:
         own, ours = (values - values.mean(dim=1, keepdim=True) for values in (own, ours))
     apart, whole = (own - ours).norm(dim=1), own.norm(dim=1)
-    return torch.where(apart == 0, apart, apart / whole)
+    return torch.where(whole == 0, (apart > 0).double(), apart / whole)
 
 
 def own_outputs(name: str, own: OwnWay, paths: Sequence[Path]) -> torch.Tensor:

@@ -36,7 +36,7 @@ PROCESSORS = (PREPROCESSOR, "processor_config.json")
 PROMPT = "a photo of a {}."
 """What a class is called for a whole CLIP, on both sides."""
 
-_UNSTATED = "not stated"
+UNSTATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class OwnWay:
     answer: Callable[[torch.Tensor], torch.Tensor]
     module: nn.Module
     class_names: tuple[str, ...] | None = None
-    resampling: str = _UNSTATED
+    resampling: str = UNSTATED
     side: int | None = None
     remark: str = ""
 
@@ -247,7 +247,7 @@ def _resampling(processor: Any) -> str:
     value = getattr(processor, "resample", None)
     if not getattr(processor, "do_resize", True):
         return "none"
-    return _UNSTATED if value is None else Image.Resampling(int(value)).name.lower()
+    return UNSTATED if value is None else Image.Resampling(int(value)).name.lower()
 
 
 def _tokens(name: str, folder: Path, prompts: Sequence[str]) -> dict[str, torch.Tensor]:

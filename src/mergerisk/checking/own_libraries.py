@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from mergerisk.checking.own import PROMPT, OwnWay
+from mergerisk.checking.own import PROMPT, UNSTATED, OwnWay
 from mergerisk.errors import UserError, described
 from mergerisk.models.libraries import _import as import_library
 from mergerisk.models.libraries import _weights as known_weights
@@ -41,7 +41,7 @@ def timm_way(name: str) -> OwnWay:
         _through(transform),
         model,
         model,
-        resampling=str(config.get("interpolation", "not stated")),
+        resampling=str(config.get("interpolation", UNSTATED)),
         side=max(config["input_size"][1:]),
     )
 
@@ -77,6 +77,7 @@ def open_clip_way(name: str, class_names: Sequence[str] | None) -> OwnWay:
         answer,
         model,
         None if class_names is None else tuple(class_names),
+        str(getattr(model.visual, "preprocess_cfg", {}).get("interpolation", UNSTATED)),
     )
 
 

@@ -109,7 +109,7 @@ def open_readings(
             ways[STUDY] = lambda: _study(name, own, files, image_size, size, offline)
         else:
             remarks.append(f"in a study it cannot be a backbone: its model_type is {kind!r}")
-    elif is_factory(name) and not _of_library(name):
+    elif is_factory(name) and not of_library(name):
         if own.logits and "@" not in name:
             ways[ATTACK] = lambda: _attack(name, offline)
         if own.side is not None:
@@ -138,7 +138,8 @@ WORDS = {ATTACK: "in attack", STUDY: "in a study"}
 """How they are called in tables and sentences."""
 
 
-def _of_library(name: str) -> bool:
+def of_library(name: str) -> bool:
+    """Whether a name is that of a model of timm or OpenCLIP."""
     library, _, rest = name.partition(":")
     return library in LIBRARIES and bool(rest)
 
@@ -175,17 +176,17 @@ def _with_head(
 ) -> tuple[nn.Module, tuple[str, ...] | None]:
     """The encoder with the head that its model brings, whose logits the library's can be compared with."""
     library = name.partition(":")[0]
-    if is_factory(name) and not _of_library(name):
+    if is_factory(name) and not of_library(name):
         return encoder, own.class_names
-    if library == "timm" and _of_library(name):
+    if library == "timm" and of_library(name):
         head: Any = own.module.get_classifier()  # type: ignore[operator]
         if not isinstance(head, nn.Linear) or head.in_features != encoder.width:
             raise UserError(f"{name}: its head is no linear layer on its features, so it has none in a study")
         bias = torch.zeros(head.out_features) if head.bias is None else head.bias
         return Classifier(encoder, Head(head.weight, bias)), own.class_names
     if not own.logits:
-        return (encoder if _of_library(name) else HiddenState(encoder)), None
-    if library == "open_clip" and _of_library(name):
+        return (encoder if of_library(name) else HiddenState(encoder)), None
+    if library == "open_clip" and of_library(name):
         from mergerisk.checking.own_libraries import zero_shot_weight
 
         weight = zero_shot_weight(own, name.partition(":")[2], own.class_names or ())

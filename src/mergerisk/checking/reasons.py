@@ -108,10 +108,10 @@ def _pixels(
     if not _alike(own.part, ours.part, _CLOSE + 0.5 / min(*own.size, *ours.size)):
         said.append(
             f"crop: the model sees {settings['part of the picture'][1]} of a picture, with its library "
-            f"{settings['part of the picture'][0]}; or bring the images to squares of the model's size yourself"
+            f"{settings['part of the picture'][0]}"
         )
     theirs, here = settings["resampling"]
-    if not said:
+    if not said or theirs != here:
         said.append(f"resampling: {here}, where the library resizes by {theirs}")
     return said
 

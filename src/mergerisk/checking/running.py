@@ -11,7 +11,7 @@ import pandas as pd
 
 from mergerisk.checking.comparing import difference, our_outputs, own_outputs, take_steps
 from mergerisk.checking.own import factory_way, transformers_way
-from mergerisk.checking.readings import WORDS, open_readings
+from mergerisk.checking.readings import WORDS, of_library, open_readings
 from mergerisk.checking.reasons import order_of_classes, reasons_of
 from mergerisk.checking.result import TOLERANCE, Check, Compared
 from mergerisk.checking.settings import NAMES, our_settings, own_settings
@@ -21,7 +21,7 @@ from mergerisk.errors import UserError
 from mergerisk.models.factories import is_factory
 from mergerisk.models.files import CONFIG
 from mergerisk.models.hub import fetch
-from mergerisk.models.loading import BACKBONES, LIBRARIES
+from mergerisk.models.loading import BACKBONES
 from mergerisk.statistics import wilson_interval
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def check(
     if not first:
         raise UserError(f"{images}: no image can be read{examples(skipped)}")
     count = own_outputs(model, own, [first[0].path]).shape[1]
-    own, known, skipped, remarks = _labels(own, images, names, table, folders, count)
+    own, known, skipped, remarks = _labels(model, own, images, names, table, folders, count)
     if known is not None:
         names = list(known)
     files, unreadable = probe_images(images, balanced(names, known or {}, seed), limit)
@@ -221,7 +221,7 @@ def _own_way(
     """The library's way, and the folder of a model of transformers."""
     library, _, rest = model.partition(":")
     called = [name.replace("_", " ") for name in folders] or None
-    if library in LIBRARIES and rest:
+    if of_library(model):
         from mergerisk.checking import own_libraries
 
         return own_libraries.timm_way(rest) if library == "timm" else own_libraries.open_clip_way(
@@ -243,7 +243,13 @@ def _class_folders(names: Sequence[str]) -> list[str]:
 
 
 def _labels(
-    own: OwnWay, images: Path, names: Sequence[str], table: Path | None, folders: Sequence[str], count: int
+    model: str,
+    own: OwnWay,
+    images: Path,
+    names: Sequence[str],
+    table: Path | None,
+    folders: Sequence[str],
+    count: int,
 ) -> tuple[OwnWay, dict[str, int] | None, list[Skipped], list[str]]:
     """What images show, and what follows from it for the model: whether it classifies at all."""
     remarks = [own.remark] if own.remark else []
@@ -251,6 +257,12 @@ def _labels(
         remarks.append("the model classifies nothing (it has no head): its features are compared")
         return own, None, [], remarks
     if own.class_names is None and folders and not all(name.isascii() and name.isdigit() for name in folders):
+        if len(folders) != count and (of_library(model) or not is_factory(model)):
+            remarks.append(
+                "the model names no classes, so the class folders say nothing; call them by the numbers of its "
+                "classes to see what is right"
+            )
+            return own, None, [], remarks
         if len(folders) != count:
             remarks.append(
                 f"the model names no classes, and says {count} numbers where there are {len(folders)} class "

@@ -155,6 +155,7 @@ def unmerged(plan: Plan) -> Plan:
             found |= needed(other)
         return found
 
+    wanted = {PRETRAINED, EXPERT, *plan.study.target_labels}
     kept: set[str] = set()
     runs = []
     for run in plan.task_runs:
@@ -162,7 +163,8 @@ def unmerged(plan: Plan) -> Plan:
         for evaluation in run.clean:
             stages = needed(evaluation.key)
             made = any(plan.stages[key].kind in _MADE for key in stages)
-            if isinstance(evaluation.group, EncoderGroup) and not made:
+            group = evaluation.group
+            if isinstance(group, EncoderGroup) and not made and wanted & group.targets.keys():
                 evaluations.append(evaluation)
                 kept |= stages
         runs.append(replace(run, clean=tuple(evaluations)))
