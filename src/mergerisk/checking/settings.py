@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,15 +105,13 @@ def _classes(names: tuple[str, ...] | None, count: int, *, logits: bool) -> str:
 def _resampling(module: nn.Module) -> str:
     """As mergerisk's own preprocessing states it; bilinear where there is no choice; none in a user's own module,
     which resizes as it likes."""
-    resizes = False
     for part in module.modules():
-        about = getattr(part, "preprocessing", None)
-        resizes = resizes or is_dataclass(about) or isinstance(part, Encoder)
-        if is_dataclass(about):
-            for field in fields(about):
-                if field.name.startswith(("resampl", "interpol")):
-                    return str(getattr(about, field.name)).lower()
-    return "bilinear" if resizes else "none"
+        for name in ("resizing", "preprocessing"):
+            about: Any = getattr(part, name, None)
+            if is_dataclass(about):
+                sized = getattr(about, "size", None) is not None
+                return str(getattr(about, "resample", "bilinear")) if sized else "none"
+    return "bilinear" if any(isinstance(part, Encoder) for part in module.modules()) else "none"
 
 
 def _by(size: tuple[int, int]) -> str:
