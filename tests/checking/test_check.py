@@ -237,6 +237,12 @@ def test_differences_are_shares_of_the_librarys_logits() -> None:
     assert float(difference(torch.ones(1, 1), torch.zeros(1, 1), logits=True)) == 1, "of one number"
 
 
+def test_a_library_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"timm cannot be imported: .*pip install 'mergerisk\[timm\]'"):
+        mr.check("timm:net", folder / "fitting")
+
+
 @pytest.mark.parametrize(
     ("model", "named", "message"),
     [
@@ -348,5 +354,7 @@ def test_openclip_is_asked_for_the_folders_names(folder: Path, monkeypatch: pyte
     with torch.no_grad():
         image = tower(transform(Image.open(folder / "fitting" / "2" / "0.png"))[None])
         logits = np.exp(2) * F.cosine_similarity(image[:, None], texts[None], dim=2)
+    with pytest.raises(UserError, match="name one of its weights, open_clip:net/WEIGHTS: tag"):
+        mr.check("open_clip:net/gat", folder / "fitting")
     row = found.images.set_index("file").loc["2/0.png"]
     assert row["own_probability"] == pytest.approx(float(logits.softmax(1).max()), abs=1e-5)

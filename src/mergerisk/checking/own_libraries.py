@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,8 +10,6 @@ import torch.nn.functional as F
 
 from mergerisk.checking.own import PROMPT, UNSTATED, OwnWay
 from mergerisk.errors import UserError, described
-from mergerisk.models.libraries import _import as import_library
-from mergerisk.models.libraries import _weights as known_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ def timm_way(name: str) -> OwnWay:
     Raises:
         UserError: timm cannot be imported, or does not have it.
     """
-    timm = import_library("timm")
+    timm = _library("timm")
     who = f"timm:{name}"
     try:
         model: Any = timm.create_model(name, pretrained=True).requires_grad_(False).eval()
@@ -56,9 +55,9 @@ def open_clip_way(name: str, class_names: Sequence[str] | None) -> OwnWay:
     Raises:
         UserError: OpenCLIP cannot be imported, or does not have it.
     """
-    open_clip = import_library("open_clip")
+    open_clip = _library("open_clip")
     who = f"open_clip:{name}"
-    architecture, weights = known_weights(open_clip, who, name)
+    architecture, weights = _weights(open_clip, name)
     try:
         made: Any = open_clip.create_model_and_transforms(architecture, pretrained=weights)
         model, transform = made[0].requires_grad_(False).eval(), made[2]
@@ -83,9 +82,36 @@ def open_clip_way(name: str, class_names: Sequence[str] | None) -> OwnWay:
 
 def zero_shot_weight(own: OwnWay, name: str, class_names: Sequence[str]) -> torch.Tensor:
     """What image embeddings of length one are compared with, classes × width, exp(logit scale) in it."""
-    open_clip = import_library("open_clip")
-    architecture, _ = known_weights(open_clip, f"open_clip:{name}", name)
+    open_clip = _library("open_clip")
+    architecture, _ = _weights(open_clip, name)
     return _text(open_clip, own.module, architecture, class_names)
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # torchvision fails with whatever its compiled part does
+        extra = name.replace("_", "-")
+        raise UserError(
+            f"{name} cannot be imported: {described(error)}; pip install 'mergerisk[{extra}]', with a torchvision "
+            "that matches the installed torch"
+        ) from error
+
+
+def _weights(open_clip: Any, name: str) -> tuple[str, str | None]:
+    """OpenCLIP's name of the model, and of its weights."""
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return name, None
+    architecture, _, weights = name.partition("/")
+    known = list(open_clip.list_pretrained_tags_by_model(architecture))
+    if not weights and len(known) == 1:
+        return architecture, str(known[0])
+    if weights not in known:
+        raise UserError(
+            f"open_clip:{name}: name one of its weights, open_clip:{architecture}/WEIGHTS: "
+            f"{', '.join(known) or 'OpenCLIP has none of this name'}"
+        )
+    return architecture, weights
 
 
 def _text(open_clip: Any, model: Any, architecture: str, class_names: Sequence[str]) -> torch.Tensor:
