@@ -7,6 +7,8 @@ from ._version import __version__ as __version__
 from .api import StudyResult as StudyResult
 from .api import run as run
 from .api import write_report as write_report
+from .checking import Check as Check
+from .checking import check as check
 from .errors import UserError as UserError
 from .finetuning import FineTuning as FineTuning
 from .finetuning import fine_tune as fine_tune

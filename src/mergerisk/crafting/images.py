@@ -12,10 +12,18 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.randomness import derive_seed
 from mergerisk.tasks.arrays import Skipped
-from mergerisk.tasks.decoding import FORMATS, UnreadableError, is_16_bit, on_black, open_upright, quiet
+from mergerisk.tasks.decoding import (
+    FORMATS,
+    UnreadableError,
+    find_files,
+    is_16_bit,
+    on_black,
+    open_upright,
+    quiet,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _CHUNK_IMAGES = 256
@@ -36,6 +44,28 @@ class ImageFile:
     name: str
     path: Path
     size: tuple[int, int]
+
+
+def image_names(images: Path, table: Path | None) -> list[str]:
+    """The names of the files in a folder of images, but for a table of labels that lies there too.
+
+    Raises:
+        UserError: no such folder, or one without files.
+    """
+    names = find_files(images)
+    if table is not None:
+        names = [name for name in names if (images / name).resolve() != table.resolve()]
+    if not names:
+        raise UserError(f"{images}: the folder holds no files; give a folder of images")
+    return names
+
+
+def examples(skipped: Sequence[Skipped]) -> str:
+    """One of the files that were left out, why, and how many more; empty if there are none."""
+    if not skipped:
+        return ""
+    first = min(skipped)
+    return f"; {first.name}: {first.reason}" + (f"; and {len(skipped) - 1} others" if skipped[1:] else "")
 
 
 def probe_images(

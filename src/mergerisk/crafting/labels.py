@@ -107,3 +107,26 @@ def label_by_table(table: Path, names: Sequence[str], classes: Classes) -> tuple
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{table}: not a CSV table in UTF-8: {error}") from error
     return labels, [Skipped(name, f"not in {table.name}") for name in names if name not in labels]
+
+
+def read_labels(
+    images: Path, names: Sequence[str], table: Path | None, classes: Classes
+) -> tuple[dict[str, int] | None, list[Skipped]]:
+    """Labels by name of the file, from the table if there is one, else from class folders; and the files without.
+
+    Returns:
+        None for the labels where nothing tells them.
+
+    Raises:
+        UserError: see :func:`label_by_table` and :func:`label_by_folder`.
+    """
+    if table is not None:
+        return label_by_table(table, names, classes)
+    if has_class_folders(images):
+        return label_by_folder(names, classes)
+    return None, []
+
+
+def has_class_folders(images: Path) -> bool:
+    """Whether the folder of each image says what it shows."""
+    return any(path.is_dir() and not path.name.startswith(".") for path in images.iterdir())

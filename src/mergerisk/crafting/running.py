@@ -12,8 +12,8 @@ import torch
 
 from mergerisk.attacks import ball, describe
 from mergerisk.attacks.rounding import exact_pixels, round_to_bytes
-from mergerisk.crafting.images import balanced, chunks, probe_images, read_batch, read_image
-from mergerisk.crafting.labels import Classes, label_by_folder, label_by_table
+from mergerisk.crafting.images import balanced, chunks, examples, image_names, probe_images, read_batch, read_image
+from mergerisk.crafting.labels import read_labels
 from mergerisk.crafting.outcomes import AIM, CLEAN, FLOATING, SAVED, column, model_rates, saving
 from mergerisk.crafting.panel import load_panel
 from mergerisk.crafting.writing import SUMMARY, TABLE, check_output, png_names, write_png
@@ -22,7 +22,6 @@ from mergerisk.provenance import versions
 from mergerisk.randomness import derive_seed
 from mergerisk.recipe.writing import new_folder, write_text
 from mergerisk.tasks.arrays import Skipped
-from mergerisk.tasks.decoding import find_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,10 +98,10 @@ def craft_folder(
             raise UserError(f"--{name} must be {least} or more, got {value}")
     attack = crafting.create_attack()
     check_output(out, force=force, images=images, models=[Path(name) for name in (model, *targets)])
-    names = _names(images, table)
+    names = image_names(images, table)
     panel = load_panel([model, *targets], device=device, batch_size=batch_size, offline=offline)
     classes = panel.common_classes(_first_size(images, names))
-    known, skipped = _labels(images, names, table, classes)
+    known, skipped = read_labels(images, names, table, classes)
     aim = None if crafting.target_label is None else classes.index(crafting.target_label, "--target-label")
     if known is not None:
         skipped += [Skipped(name, _AIMED_AT) for name, label in known.items() if label == aim]
@@ -120,7 +119,7 @@ def craft_folder(
     with new_folder(out, room) as folder, panel.counting(passes, listener):
         frames = [frame for chunk in chunks(files) if (frame := bench.craft(chunk, folder)) is not None]
         if not frames:
-            raise UserError(f"{images}: no image to attack{_examples(skipped)}")
+            raise UserError(f"{images}: no image to attack{examples(skipped)}")
         outcomes = pd.concat(frames).sort_values("file", ignore_index=True)
         left = {file.name for file in files} - set(outcomes["file"])
         skipped += [Skipped(name, _AIMED_AT) for name in left]
@@ -236,35 +235,8 @@ class _Bench:
         return lengths
 
 
-def _names(images: Path, table: Path | None) -> list[str]:
-    names = find_files(images)
-    if table is not None:
-        names = [name for name in names if (images / name).resolve() != table.resolve()]
-    if not names:
-        raise UserError(f"{images}: the folder holds no files; give a folder of images")
-    return names
-
-
 def _first_size(images: Path, names: Sequence[str]) -> tuple[int, int]:
     found, skipped = probe_images(images, names, limit=1)
     if not found:
-        raise UserError(f"{images}: no image can be read{_examples(skipped)}")
+        raise UserError(f"{images}: no image can be read{examples(skipped)}")
     return found[0].size
-
-
-def _labels(
-    images: Path, names: Sequence[str], table: Path | None, classes: Classes
-) -> tuple[dict[str, int] | None, list[Skipped]]:
-    """Labels by name, None if nothing tells them; and the files that have none."""
-    if table is not None:
-        return label_by_table(table, names, classes)
-    if any(path.is_dir() and not path.name.startswith(".") for path in images.iterdir()):
-        return label_by_folder(names, classes)
-    return None, []
-
-
-def _examples(skipped: Sequence[Skipped]) -> str:
-    if not skipped:
-        return ""
-    first = min(skipped)
-    return f"; {first.name}: {first.reason}" + (f"; and {len(skipped) - 1} others" if skipped[1:] else "")

@@ -1,0 +1,51 @@
+"""The models of a study or of an audit, before anything is merged or attacked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergerisk.audit.schema import in_words_of_audits, load_audit
+from mergerisk.checking import check_study
+from mergerisk.yaml_files import read_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mergerisk.checking import StudyCheck
+    from mergerisk.store import Store
+    from mergerisk.study import Plan, Stage
+
+
+def check_file(
+    file: str,
+    *,
+    device: str = "auto",
+    offline: bool = False,
+    prepared: Callable[[Plan, Store], None] = lambda *_: None,
+    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+) -> StudyCheck:
+    """Check the models that a file names; see :func:`mergerisk.checking.check_study`.
+
+    Args:
+        file: a shipped study's name, or the path of a study's file or of an audit's, which has a ``base``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        offline: take what comes from a hub from its cache only.
+        prepared: called once everything is checked, before the first stage.
+        listener: told of every stage's start and end.
+
+    Raises:
+        UserError: the file, or one that it names, is at fault.
+    """
+    if not Path(file).is_file() or "base" not in read_mapping(Path(file), "a study or an audit"):
+        return check_study(file, device=device, offline=offline, prepared=prepared, listener=listener)
+    audit = load_audit(file)
+    with in_words_of_audits():
+        return check_study(
+            audit.to_study(),
+            Path("audits") / audit.name,
+            device=device,
+            offline=offline,
+            prepared=prepared,
+            listener=listener,
+        )

@@ -1,0 +1,89 @@
+"""The models of a study before anything is merged: their accuracy is that of the run that follows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import mergerisk as mr
+from mergerisk.checking import check_study
+from mergerisk.errors import UserError
+from tests.cli.test_cli import call
+from tests.tiny import write_tiny_study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+QUICK: dict[str, Any] = {
+    "merging": ["weight_averaging"],
+    "attacks": ["fgsm"],
+    "budgets": {"epsilon": ["8/255"]},
+    "images_per_task": 6,
+}
+
+
+def test_a_run_takes_up_what_a_check_made(tmp_path: Path, tiny_vit: Path) -> None:
+    study = write_tiny_study(tmp_path, tiny_vit, **QUICK)
+    found = check_study(study, tmp_path / "run", device="cpu")
+    assert set(found.accuracy["model"]) == {"pretrained", "expert"}
+    assert found.tasks.set_index("task").loc["stripes"].to_dict() == {
+        "classes": 3,
+        "train": 45,  # 60, a quarter of which is held out for calibration
+        "calibration": 15,
+        "test": 30,
+    }
+    made: list[tuple[str, str]] = []
+    mr.run(
+        study, tmp_path / "run", device="cpu", listener=lambda stage, event, _: made.append((stage.kind, event))
+    )
+    assert not {("expert", "done"), ("head", "done"), ("task", "done")} & set(made)
+    clean = pd.read_parquet(tmp_path / "run" / "clean.parquet")
+    for row in found.accuracy.to_dict("records"):
+        of = clean[(clean["task"] == row["task"]) & (clean["model"] == row["model"])]
+        assert row["correct"] == int((of["label"] == of["prediction"]).sum())
+        assert row["images"] == len(of)
+
+
+def test_an_expert_without_use_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A learning rate of nearly nothing leaves the expert where it was.
+    lazy = {"fine_tune": {"epochs": 1, "learning_rate": 1e-12, "batch_size": 16}}
+    write_tiny_study(tmp_path, tiny_vit, **QUICK, experts=lazy)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, "check", "study.yaml", "--json", tmp_path / "check.json")
+    assert code == 0, err
+    assert "stripes: the expert is no better than the pretrained encoder" in " ".join(out.split())
+    assert (tmp_path / "runs" / "tiny" / "store").is_dir()
+    assert yaml.safe_load((tmp_path / "check.json").read_text())["warnings"]
+
+
+def test_heads_whose_classes_are_in_another_order_are_named(tmp_path: Path, tiny_vit: Path) -> None:
+    study = write_tiny_study(tmp_path, tiny_vit, **QUICK)
+    file = tmp_path / "blobs.npz"
+    arrays = dict(np.load(file))
+    test = arrays["split"] == 1
+    arrays["labels"][test] = (arrays["labels"][test] + 1) % 3  # as where test labels start elsewhere
+    np.savez(file, **arrays)
+    found = check_study(study, tmp_path / "run", device="cpu")
+    assert any(warning.startswith("blobs, pretrained: order of classes: ") for warning in found.warnings), (
+        found.accuracy
+    )
+
+
+def test_mistakes(capsys: pytest.CaptureFixture[str], tiny_vit: Path, tiny_study: Path) -> None:
+    for arguments, message in (
+        ((tiny_vit,), "mergerisk check MODEL IMAGES"),
+        (("timm:net",), "mergerisk check MODEL IMAGES"),
+        ((tiny_study, "--limit", "3"), "--limit is of MODEL IMAGES"),
+        (("nowhere.yaml",), "nowhere.yaml"),
+    ):
+        code, _, err = call(capsys, "check", *arguments)
+        assert code == 2
+        assert message in err
+    with pytest.raises(UserError, match="nowhere"):
+        check_study("nowhere.yaml")
