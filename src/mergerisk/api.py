@@ -83,6 +83,7 @@ def run(
     store: str | Path | None = None,
     data: str | Path | None = None,
     offline: bool = False,
+    force: bool = False,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
     listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> StudyResult:
@@ -99,6 +100,7 @@ def run(
         store: folder of artefacts, to share between studies; ``OUT/store`` by default.
         data: what relative paths in the study are relative to; by default the study file's folder.
         offline: take what comes from a hub from the cache of downloads only.
+        force: replace the run of another study, if the folder holds one.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.
 
@@ -110,7 +112,7 @@ def run(
     resolved = study.resolved() if isinstance(study, Study) else load_study(study, data=data)
     adjusted = adjust(resolved, seed=seed, limit=limit)
     folder = _folder(adjusted, out)
-    options = Options(Path(store) if store is not None else None, device, workers, offline=offline)
+    options = Options(Path(store) if store is not None else None, device, workers, offline=offline, force=force)
     finished = run_study(adjusted, folder, options, prepared=prepared, listener=listener)
     return _write(finished, folder)
 

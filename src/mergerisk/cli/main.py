@@ -71,6 +71,7 @@ def cli(debug: bool) -> None:  # read by `main`
 @_OFFLINE
 @_DEVICE
 @_WORKERS
+@click.option("--force", is_flag=True, help="Replace the run of another study in DIR.")
 def run(
     study: str,
     out: Path | None,
@@ -81,6 +82,7 @@ def run(
     offline: bool,
     device: str,
     workers: int | None,
+    force: bool,
 ) -> None:
     """Run STUDY (a shipped one, such as "starter", or a YAML file), or what is left of it.
 
@@ -101,6 +103,7 @@ def run(
             store=store,
             data=data,
             offline=offline,
+            force=force,
             prepared=progress.prepare,
             listener=progress.listen,
         )
@@ -158,6 +161,7 @@ def validate(study: str, data: Path | None, offline: bool) -> None:
 @_OFFLINE
 @_DEVICE
 @_WORKERS
+@click.option("--force", is_flag=True, help="Replace what another audit left in DIR.")
 @click.option(
     "--fail-if",
     "gates",
@@ -173,6 +177,7 @@ def audit(
     offline: bool,
     device: str,
     workers: int | None,
+    force: bool,
     gates: tuple[str, ...],
 ) -> None:
     """Audit a merged model, or choose the safest way to merge, as the YAML file FILE says.
@@ -193,6 +198,7 @@ def audit(
             workers=workers,
             store=store,
             offline=offline,
+            force=force,
             prepared=progress.prepare,
             listener=progress.listen,
         )

@@ -96,6 +96,12 @@ class StudyProgress:
         elif event == "done":
             self._done[stage.kind] += 1
             self._work_done += _weight(stage)
+        elif event == "damaged":
+            self._stages[stage.kind] += 1
+            self._console.print(
+                f"what {stage.kind} {stage.label} left was damaged: moved aside in the store, and made again",
+                highlight=False,
+            )
         if self._live:
             self._draw(stage)
         elif time.monotonic() - self._said > LINE_EVERY or self._finished():
