@@ -46,6 +46,7 @@ def audit(
     store: str | Path | None = None,
     offline: bool = False,
     force: bool = False,
+    progress: bool = True,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
     listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> AuditResult:
@@ -61,6 +62,7 @@ def audit(
         store: folder of artefacts, to share between audits and studies; ``OUT/store`` by default.
         offline: take what comes from a hub from the cache of downloads only.
         force: replace what another audit left in the folder.
+        progress: show on standard error how far it is.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.
 
@@ -88,6 +90,7 @@ def audit(
             store=store,
             offline=offline,
             force=force,
+            progress=progress,
             prepared=begin,
             listener=listener,
         )
