@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
-from mergerisk.report.comparison import compare_runs, write_comparison
+from mergerisk.progress.stages import StudyProgress
 from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports import FORMATS, write_exports
-from mergerisk.report.judged import judged_summary
 from mergerisk.report.page import render_html
 from mergerisk.store import Store
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
@@ -83,6 +83,8 @@ def run(
     store: str | Path | None = None,
     data: str | Path | None = None,
     offline: bool = False,
+    force: bool = False,
+    progress: bool = True,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
     listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> StudyResult:
@@ -99,6 +101,8 @@ def run(
         store: folder of artefacts, to share between studies; ``OUT/store`` by default.
         data: what relative paths in the study are relative to; by default the study file's folder.
         offline: take what comes from a hub from the cache of downloads only.
+        force: replace the run of another study, if the folder holds one.
+        progress: show on standard error how far it is.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.
 
@@ -110,8 +114,20 @@ def run(
     resolved = study.resolved() if isinstance(study, Study) else load_study(study, data=data)
     adjusted = adjust(resolved, seed=seed, limit=limit)
     folder = _folder(adjusted, out)
-    options = Options(Path(store) if store is not None else None, device, workers, offline=offline)
-    finished = run_study(adjusted, folder, options, prepared=prepared, listener=listener)
+    options = Options(Path(store) if store is not None else None, device, workers, offline=offline, force=force)
+    with StudyProgress() if progress else nullcontext() as shown:
+
+        def begin(made: Plan, kept: Store) -> None:
+            if shown is not None:
+                shown.prepare(made, kept)
+            prepared(made, kept)
+
+        def listen(stage: Stage, event: str, seconds: float) -> None:
+            if shown is not None:
+                shown.listen(stage, event, seconds)
+            listener(stage, event, seconds)
+
+        finished = run_study(adjusted, folder, options, prepared=begin, listener=listen)
     return _write(finished, folder)
 
 
@@ -182,6 +198,8 @@ def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format]
     Raises:
         UserError: the folder holds no finished run, or cannot be written to.
     """
+    from mergerisk.report.judged import judged_summary
+
     return write_exports(judged_summary(load_run(Path(folder))), Path(out), formats)
 
 
@@ -196,6 +214,8 @@ def compare(a: str | Path, b: str | Path, out: str | Path | None = None) -> Comp
     Raises:
         UserError: a folder holds no finished run, or ``out`` cannot be written to.
     """
+    from mergerisk.report.comparison import compare_runs, write_comparison
+
     found = compare_runs(load_run(Path(a)), load_run(Path(b)), names=(str(a), str(b)))
     if out is not None:
         write_comparison(found, Path(out))
@@ -207,6 +227,8 @@ def _folder(study: Study, out: str | Path | None) -> Path:
 
 
 def _write(finished: FinishedRun, folder: Path) -> StudyResult:
+    from mergerisk.report.judged import judged_summary  # loads SciPy's statistics, which `run` begins without
+
     summary = judged_summary(finished)
     write_parquet(summary.results, folder / "results.parquet")
     write_csv(summary.results, folder / "results.csv")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -71,23 +71,29 @@ class RowFile:
         descriptor: of the open file; closed with this object.
         shape: of the array.
         dtype: of the array.
+        ended: makes what is raised where the file is shorter than it was.
     """
 
-    def __init__(self, descriptor: int, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(
+        self, descriptor: int, shape: tuple[int, ...], dtype: str, ended: Callable[[], Exception] | None = None
+    ) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self._descriptor = descriptor
+        self._ended = ended or _ended_early
         self._row_bytes = self.dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
         weakref.finalize(self, os.close, descriptor)
 
     @classmethod
-    def open(cls, path: Path, shape: tuple[int, ...], dtype: str) -> RowFile:
-        """The rows of the array in ``path``.
+    def open(
+        cls, path: Path, shape: tuple[int, ...], dtype: str, ended: Callable[[], Exception] | None = None
+    ) -> RowFile:
+        """The rows of the array in ``path``; for ``ended`` see :class:`RowFile`.
 
         Raises:
             OSError: the file cannot be opened.
         """
-        return cls(os.open(path, os.O_RDONLY), shape, dtype)
+        return cls(os.open(path, os.O_RDONLY), shape, dtype, ended)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -97,7 +103,7 @@ class RowFile:
 
         Raises:
             IndexError: a row that is not there.
-            OSError: the file is shorter than it was.
+            OSError: the file is shorter than it was, unless ``ended`` says otherwise.
         """
         positions = np.arange(len(self))[index]
         wanted = np.atleast_1d(positions)
@@ -115,5 +121,9 @@ class RowFile:
         while content:
             count = os.preadv(self._descriptor, [content], offset)
             if count == 0:
-                raise OSError("a file of rows ended early; it was changed while it was read")
+                raise self._ended()
             content, offset = content[count:], offset + count
+
+
+def _ended_early() -> OSError:
+    return OSError("a file of rows ended early; it was changed while it was read")

@@ -13,6 +13,7 @@ from PIL import Image
 import mergerisk as mr
 from mergerisk.audit import audit, load_audit
 from mergerisk.errors import UserError
+from mergerisk.progress.stages import CHECKING
 from mergerisk.study.planning import make_plan
 from tests.cli.test_cli import call
 from tests.tiny import arrays, save_tiny_models
@@ -136,7 +137,7 @@ def test_mistakes_are_named_before_anything_runs(
     code, _, err = call(capsys, "audit", file, "--out", material / "wrong")
     assert code == 2, err
     assert message in err
-    assert len(err.strip().splitlines()) == 1
+    assert len(err.removeprefix(f"{CHECKING}\n").strip().splitlines()) == 1
 
 
 def test_an_attacked_task_needs_no_expert_of_its_own(material: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from rich.progress import TaskProgressColumn
 
-from mergerisk.cli import bar
 from mergerisk.cli.words import describe_attack
+from mergerisk.progress import bar
 from tests.cli.test_cli import call
 from tests.crafting.material import picture, save_classifier, save_pictures
 
@@ -126,4 +126,4 @@ def test_progress_speaks_where_there_is_no_terminal(
     with bar.Bar("crafting", TaskProgressColumn()) as progress:
         for done in (1, 2, 4):
             progress.listen(done, 8)
-    assert capsys.readouterr().err == "[  20 s] crafting, 50%, about 20 s left\n"
+    assert capsys.readouterr().err == "[20 s] crafting, 50%, about 20 s left\n"

@@ -24,11 +24,11 @@ from transformers import ViTModel
 from transformers.utils import logging
 
 from mergerisk import merging
-from mergerisk.cli.bar import Bar
 from mergerisk.cli.main import main
 from mergerisk.errors import UserError
 from mergerisk.merging.emr import task_state
 from mergerisk.models.hub import fetch
+from mergerisk.progress.bar import Bar
 from mergerisk.recipe import load_recipe, merge_checkpoints, parse_recipe
 from mergerisk.recipe.writing import SafetensorsWriter
 from tests.models.hub_stand_in import COMMIT, hub

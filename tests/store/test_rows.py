@@ -118,11 +118,18 @@ def test_the_checksum_is_verified_once(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_file_that_ends_early_is_no_silent_zero(tmp_path: Path) -> None:
+    with (tmp_path / "rows").open("wb") as file:
+        written = write_rows(file, portions(23))
+    rows = RowFile.open(tmp_path / "rows", written.shape, written.dtype)
+    os.truncate(tmp_path / "rows", 40)
+    with pytest.raises(OSError, match="ended early"):
+        rows[20]
     put(Store(tmp_path), 23)
     rows = Store(tmp_path).get(KEY).rows["images"]
     os.truncate(tmp_path / "objects" / KEY[:2] / KEY / "images.rows", 40)
-    with pytest.raises(OSError, match="ended early"):
+    with pytest.raises(DamagedArtefactError):
         rows[20]
+    assert not Store(tmp_path).has(KEY)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,17 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from mergerisk.errors import UserError
-from mergerisk.store import DamagedArtefactError, Store, canonical_json, content_key
+from mergerisk.store import DamagedArtefactError, LostArtefactError, Store, canonical_json, content_key
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 RECIPE = {"stage": "test", "parameters": {"b": [1, 2.5], "a": None}}
 KEY = content_key(RECIPE)
@@ -86,6 +87,105 @@ def test_damage_is_found_moved_aside_and_can_be_made_again(tmp_path: Path, damag
     assert len(list((tmp_path / "damaged").iterdir())) == 1
     store.put(KEY, payload(), recipe=RECIPE)
     np.testing.assert_array_equal(store.get(KEY).arrays["counts"], np.arange(5))
+
+
+def _flip_in(word: bytes, content: bytes) -> bytes:
+    assert word in content
+    return content.replace(word, bytes([word[0] ^ 1]) + word[1:])
+
+
+MANIFESTS: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[: len(content) // 2],
+    "emptied": lambda _: b"",
+    "zeroed": lambda content: bytes(len(content)),
+    "noise": lambda content: bytes(byte ^ 0xA5 for byte in content),
+    "other JSON": lambda _: b"{}",
+    "a list": lambda _: b"[]",
+    "a number": lambda _: b"1",
+    "deeper JSON": lambda _: b'{"format": 2, "files": [], "info": null}',
+    "one bit of a fact": lambda content: _flip_in(b"names", content),
+    "one bit of the recipe": lambda content: _flip_in(b"recipe", content),
+}
+"""Ways to damage a manifest, each of which leaves a file."""
+
+
+@pytest.mark.parametrize("damage", MANIFESTS)
+def test_a_damaged_manifest_is_damage_like_any_other(tmp_path: Path, damage: str) -> None:
+    for read in (Store.get, Store.manifest, Store.verify):
+        store = Store(tmp_path / read.__name__)
+        store.put(KEY, payload(), recipe=RECIPE, info={"names": ["x"]})
+        file = store.root / "objects" / KEY[:2] / KEY / "manifest.json"
+        file.write_bytes(MANIFESTS[damage](file.read_bytes()))
+        with pytest.raises(DamagedArtefactError) as caught:
+            read(store, KEY)
+        assert caught.value.key == KEY
+        assert not store.has(KEY)
+        assert len(list((store.root / "damaged").iterdir())) == 1
+        store.put(KEY, payload(), recipe=RECIPE)
+        np.testing.assert_array_equal(store.get(KEY).arrays["counts"], np.arange(5))
+
+
+@pytest.mark.parametrize("left", ["payload alone", "nothing", "a file", "another manifest"])
+def test_what_stands_in_an_artefacts_place_is_moved_aside_when_it_is_made_again(tmp_path: Path, left: str) -> None:
+    store = Store(tmp_path)
+    store.put(KEY, payload(), recipe=RECIPE)
+    folder = tmp_path / "objects" / KEY[:2] / KEY
+    if left == "another manifest":
+        store.put(other := KEY[:2] + "0" * 62, payload(), recipe=RECIPE)
+        manifest = tmp_path / "objects" / other[:2] / other / "manifest.json"
+        (folder / "manifest.json").write_bytes(manifest.read_bytes())
+        with pytest.raises(DamagedArtefactError):
+            store.get(KEY)
+    else:
+        for file in folder.iterdir():
+            if left != "payload alone" or file.name == "manifest.json":
+                file.unlink()
+        if left == "a file":
+            folder.rmdir()
+            folder.write_bytes(b"in the way")
+        with pytest.raises(KeyError):
+            store.get(KEY)
+    store.put(KEY, payload(), recipe=RECIPE)
+    np.testing.assert_array_equal(store.get(KEY).arrays["counts"], np.arange(5))
+    assert len(list((tmp_path / "damaged").iterdir())) == (left != "nothing")
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_what_the_system_refuses_for_now_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.put(KEY, payload(), recipe=RECIPE)
+
+    def refused(_: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(UserError, match=r"cannot be read: Too many open files"):
+        store.get(KEY)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(store.get(KEY).arrays["counts"], np.arange(5))
+
+
+def test_two_who_find_the_same_damage_do_not_disturb_each_other(tmp_path: Path) -> None:
+    stores = [Store(tmp_path) for _ in range(8)]
+    stores[0].put(KEY, payload(), recipe=RECIPE)
+    file = tmp_path / "objects" / KEY[:2] / KEY / "arrays.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    barrier, met = threading.Barrier(len(stores)), []
+
+    def read(store: Store) -> None:
+        barrier.wait()
+        try:
+            store.get(KEY)
+        except LostArtefactError as error:
+            met.append(error.key)
+
+    threads = [threading.Thread(target=read, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met == [KEY] * len(stores)
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing_behind(

@@ -209,7 +209,8 @@ def test_killed_at_a_dozen_random_moments_nothing_is_lost(
     while kills < 12:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment())
         assert process.stderr is not None
-        process.stderr.readline()  # everything is checked, stages start now
+        for _ in range(2):
+            process.stderr.readline()  # everything is checked, stages start now
         time.sleep(moments.uniform(0.0, 4.0))
         killed = process.poll() is None
         process.kill()
@@ -235,7 +236,8 @@ def test_workers_end_with_the_process_that_feeds_them(tiny_study: Path, tmp_path
     command = [sys.executable, "-m", "mergerisk", "run", str(tiny_study), "--out", str(tmp_path), "--workers", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment())
     assert process.stderr is not None
-    process.stderr.readline()
+    for _ in range(2):
+        process.stderr.readline()
     deadline = time.monotonic() + 60
     while len(workers := children(process.pid)) < 2:
         assert time.monotonic() < deadline

@@ -45,6 +45,8 @@ def audit(
     workers: int | None = 1,
     store: str | Path | None = None,
     offline: bool = False,
+    force: bool = False,
+    progress: bool = True,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
     listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> AuditResult:
@@ -59,6 +61,8 @@ def audit(
         workers: processes; None chooses by the machine.
         store: folder of artefacts, to share between audits and studies; ``OUT/store`` by default.
         offline: take what comes from a hub from the cache of downloads only.
+        force: replace what another audit left in the folder.
+        progress: show on standard error how far it is.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.
 
@@ -85,6 +89,8 @@ def audit(
             workers=workers,
             store=store,
             offline=offline,
+            force=force,
+            progress=progress,
             prepared=begin,
             listener=listener,
         )

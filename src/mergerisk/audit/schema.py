@@ -49,7 +49,8 @@ class Audit(Model):
 
     Attributes:
         schema_version: of this format.
-        name: what the verdict is titled with.
+        name: what the verdict is titled with, and the audit's folder is called; the audit file's, without its
+            ending, by default.
         base: the pretrained backbone; see :func:`mergerisk.load_encoder`.
         image_size: side of the images it sees; that of its pretraining by default.
         ingredients: name → folder, file or hub id of every model that was merged, or is going to be. One with the
@@ -266,6 +267,7 @@ def load_audit(path: str | Path, *, fail_if: Iterable[str] = ()) -> Audit:
     """
     path = Path(path)
     content = _with_paths(read_mapping(path, "an audit"), path.parent)
+    content.setdefault("name", path.stem)
     gates = content.get("fail_if", [])
     content["fail_if"] = [*(gates if isinstance(gates, list) else [gates]), *fail_if]
     with located(str(path)):

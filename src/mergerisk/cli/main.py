@@ -71,6 +71,7 @@ def cli(debug: bool) -> None:  # read by `main`
 @_OFFLINE
 @_DEVICE
 @_WORKERS
+@click.option("--force", is_flag=True, help="Replace the run of another study in DIR.")
 def run(
     study: str,
     out: Path | None,
@@ -81,29 +82,27 @@ def run(
     offline: bool,
     device: str,
     workers: int | None,
+    force: bool,
 ) -> None:
     """Run STUDY (a shipped one, such as "starter", or a YAML file), or what is left of it.
 
     Running into the same folder resumes: everything finished is kept, whatever stopped the run.
     """
     from mergerisk import api
-    from mergerisk.cli.progress import StudyProgress
     from mergerisk.cli.words import describe_result
 
-    with StudyProgress() as progress:
-        result = api.run(
-            study,
-            out,
-            seed=seed,
-            limit=limit,
-            device=device,
-            workers=workers,
-            store=store,
-            data=data,
-            offline=offline,
-            prepared=progress.prepare,
-            listener=progress.listen,
-        )
+    result = api.run(
+        study,
+        out,
+        seed=seed,
+        limit=limit,
+        device=device,
+        workers=workers,
+        store=store,
+        data=data,
+        offline=offline,
+        force=force,
+    )
     click.echo(describe_result(result))
 
 
@@ -158,6 +157,7 @@ def validate(study: str, data: Path | None, offline: bool) -> None:
 @_OFFLINE
 @_DEVICE
 @_WORKERS
+@click.option("--force", is_flag=True, help="Replace what another audit left in DIR.")
 @click.option(
     "--fail-if",
     "gates",
@@ -173,6 +173,7 @@ def audit(
     offline: bool,
     device: str,
     workers: int | None,
+    force: bool,
     gates: tuple[str, ...],
 ) -> None:
     """Audit a merged model, or choose the safest way to merge, as the YAML file FILE says.
@@ -180,22 +181,19 @@ def audit(
     Exits with 3 if a gate fails, so that it can stand in a release pipeline.
     """
     from mergerisk.audit import audit as run_audit
-    from mergerisk.cli.progress import StudyProgress
     from mergerisk.cli.words import describe_audit
 
-    with StudyProgress() as progress:
-        result = run_audit(
-            file,
-            out,
-            fail_if=gates,
-            limit=limit,
-            device=device,
-            workers=workers,
-            store=store,
-            offline=offline,
-            prepared=progress.prepare,
-            listener=progress.listen,
-        )
+    result = run_audit(
+        file,
+        out,
+        fail_if=gates,
+        limit=limit,
+        device=device,
+        workers=workers,
+        store=store,
+        offline=offline,
+        force=force,
+    )
     click.echo(describe_audit(result))
     if result.verdict.failed:
         sys.exit(EXIT_GATE)
@@ -215,7 +213,7 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
     """
     from rich.progress import DownloadColumn
 
-    from mergerisk.cli.bar import Bar
+    from mergerisk.progress.bar import Bar
     from mergerisk.recipe import load_recipe, merge_checkpoints
 
     with Bar("merging", DownloadColumn(binary_units=True)) as progress:
@@ -288,9 +286,9 @@ def attack(
     """
     from rich.progress import TaskProgressColumn
 
-    from mergerisk.cli.bar import Bar
     from mergerisk.cli.words import describe_attack
     from mergerisk.crafting import Crafting, craft_folder, parse_epsilon, parse_settings
+    from mergerisk.progress.bar import Bar
     from mergerisk.study.preflight import resolve_device
 
     crafting = Crafting(

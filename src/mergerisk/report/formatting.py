@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
     """A time in words, to two units: ``1 h 12 min``, ``3 min 20 s``, ``0.4 s``."""
     if not math.isfinite(seconds):
         return MISSING
-    if seconds < 10:
+    if seconds < 10 and seconds != round(seconds):
         return f"{seconds:.1f} s"
     whole = round(seconds)
     hours, rest = divmod(whole, 3600)

@@ -11,6 +11,12 @@ from .store import (
     DamagedArtefactError as DamagedArtefactError,
 )
 from .store import (
+    LostArtefactError as LostArtefactError,
+)
+from .store import (
+    MissingArtefactError as MissingArtefactError,
+)
+from .store import (
     Spooled as Spooled,
 )
 from .store import (

@@ -6,7 +6,7 @@ Layout::
     objects/ab/abcd…/*.safetensors   the payload (or *.parquet, compressed; *.rows, read by rows)
     locks/                           who is making what
     temporary/                       unfinished artefacts
-    damaged/                         artefacts whose checksums failed, moved aside
+    damaged/                         artefacts that were not what was written, moved aside
 
 An artefact is written to ``temporary``, flushed to disk, and renamed to its place: it exists whole or not at all.
 """
@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from mergerisk.disk import flush
@@ -50,18 +51,38 @@ Arrays = dict[str, "NDArray[Any]"]
 Pieces = Sequence[bytes | memoryview]
 """A file's content, one part after another."""
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "manifest.json"
+_SEAL = "sha256"
+_NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _ROWS = ".rows"
 _ARRAYS = "arrays.safetensors"
 
 
-class DamagedArtefactError(Exception):
-    """An artefact's payload does not match its manifest; it was moved aside and can be made again."""
+class LostArtefactError(Exception):
+    """An artefact cannot be read, and can be made again.
+
+    Attributes:
+        key: the artefact's.
+    """
+
+    def __init__(self, key: str, what: str) -> None:
+        super().__init__(f"artefact {key} {what}")
+        self.key = key
+
+
+class DamagedArtefactError(LostArtefactError):
+    """An artefact is not what was written; it was moved aside."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"artefact {key} is damaged and was moved aside")
-        self.key = key
+        super().__init__(key, "is damaged and was moved aside")
+
+
+class MissingArtefactError(LostArtefactError, KeyError):
+    """There is no such artefact: it was never made, or another process has moved it aside."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "is not in the store")
 
 
 @dataclass(frozen=True)
@@ -170,8 +191,9 @@ class Store:
         plain = {name: array for name, array in arrays.items() if name not in compressed}
         files: dict[str, Pieces] = {_ARRAYS: safetensors_pieces(plain)} if plain else {}
         files |= {f"{name}.parquet": [_to_parquet(arrays[name])] for name in compressed}
-        manifest = {
+        manifest: dict[str, Any] = {
             "format": _FORMAT,
+            "key": key,
             "recipe": recipe,
             "info": info or {},
             "provenance": provenance or {},
@@ -182,7 +204,7 @@ class Store:
         }
         if spooled:
             manifest["rows"] = {name: asdict(waiting.written) for name, waiting in spooled.items()}
-        files[_MANIFEST] = [json.dumps(manifest, indent=1, sort_keys=True).encode()]
+        files[_MANIFEST] = [_sealed(manifest)]
         try:
             self._publish(key, files, spooled)
         except OSError as error:
@@ -235,11 +257,12 @@ class Store:
             try:
                 temporary.rename(target)
             except OSError as error:
-                if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                if error.errno not in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
                     raise
-                # Another process published the same result in the meantime.
-            else:
-                flush(target.parent)
+                if self._is_sound(key):
+                    return  # another process published the same result in the meantime
+                temporary.rename(target)
+            flush(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -248,18 +271,17 @@ class Store:
 
         Raises:
             DamagedArtefactError: it is not what was written; it has been moved aside.
-            KeyError: there is none.
+            MissingArtefactError: there is none.
+            UserError: the system does not let it be read.
         """
         folder = self._folder(key)
-        if not self.has(key):
-            raise KeyError(key)
-        try:
-            manifest = self.manifest(key)
+        manifest = self.manifest(key)
+        with self._reading(key):
             arrays: Arrays = {}
             for name, expected in manifest["files"].items():
                 content = (folder / name).read_bytes()
                 if hashlib.sha256(content).hexdigest() != expected["sha256"]:
-                    raise ValueError(name)  # noqa: TRY301  # handled as any other damage
+                    raise ValueError(name)
                 if name.endswith(".parquet"):
                     array = name.removesuffix(".parquet")
                     arrays[array] = _from_parquet(content).reshape(manifest["shapes"][array])
@@ -267,9 +289,27 @@ class Store:
                     arrays |= load_safetensors(content)
             rows = {name: self._open(key, name, about) for name, about in manifest.get("rows", {}).items()}
             return Artefact(arrays, manifest["info"], manifest["provenance"], rows)
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        """Whatever reading an artefact meets, as one of the store's errors.
+
+        Raises:
+            DamagedArtefactError: it is not what was written; it has been moved aside.
+            UserError: the system does not let it be read, which is no damage.
+        """
+        try:
+            yield
+        except (*_NOT_THERE, ValueError, KeyError, SafetensorError, pa.ArrowException) as error:
             self.set_aside(key)
             raise DamagedArtefactError(key) from error
+        except OSError as error:
+            if error.errno == errno.EIO:  # the disk cannot read it any more
+                self.set_aside(key)
+                raise DamagedArtefactError(key) from error
+            raise UserError(
+                f"{self._folder(key)}: cannot be read: {error.strerror}; run again, finished stages are kept"
+            ) from error
 
     def _open(self, key: str, name: str, about: Mapping[str, Any]) -> RowFile:
         path = self._folder(key) / f"{name}{_ROWS}"
@@ -278,7 +318,14 @@ class Store:
                 if hashlib.file_digest(file, "sha256").hexdigest() != about["sha256"]:
                     raise ValueError(path.name)
             self._verified.add(f"{key}/{name}")
-        return RowFile.open(path, tuple(about["shape"]), about["dtype"])
+
+        def ended() -> DamagedArtefactError:
+            # Unless it was made again since this file was opened.
+            if not path.is_file() or path.stat().st_size != about["bytes"]:
+                self.set_aside(key)
+            return DamagedArtefactError(key)
+
+        return RowFile.open(path, tuple(about["shape"]), about["dtype"], ended)
 
     def tensors(self, key: str) -> Path:
         """The safetensors file of an artefact's uncompressed arrays, for those who read it piece by piece: after
@@ -290,37 +337,51 @@ class Store:
 
         Raises:
             DamagedArtefactError: it is not what was written; it has been moved aside.
-            KeyError: there is none.
+            MissingArtefactError: there is none.
+            UserError: the system does not let it be read.
         """
-        if not self.has(key):
-            raise KeyError(key)
+        manifest = self.manifest(key)
         if key in self._verified:
             return
-        try:
-            for name, expected in self.manifest(key)["files"].items():
+        with self._reading(key):
+            for name, expected in manifest["files"].items():
                 with (self._folder(key) / name).open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                        raise ValueError(name)  # noqa: TRY301  # handled as any other damage
-        except (OSError, ValueError, KeyError) as error:
-            self.set_aside(key)
-            raise DamagedArtefactError(key) from error
+                        raise ValueError(name)
         self._verified.add(key)
 
     def manifest(self, key: str) -> dict[str, Any]:
-        """The manifest alone, unverified.
+        """The manifest alone, whose own checksum is verified; nothing of the payload is.
 
         Raises:
-            ValueError: it is not JSON.
+            DamagedArtefactError: it is not what was written; the artefact has been moved aside.
+            MissingArtefactError: there is none.
+            UserError: the system does not let it be read.
         """
-        content: dict[str, Any] = json.loads((self._folder(key) / _MANIFEST).read_bytes())
-        return content
+        if not self.has(key):
+            raise MissingArtefactError(key)
+        with self._reading(key):
+            return _unsealed((self._folder(key) / _MANIFEST).read_bytes(), key)
 
     def set_aside(self, key: str) -> None:
-        """Move an artefact to ``damaged``, so that it is made again."""
-        self._verified = {known for known in self._verified if not known.startswith(key)}
+        """Move an artefact to ``damaged``, so that it is made again; nothing happens if there is none."""
+        self._verified = {known for known in self._verified if known.partition("/")[0] != key}
         place = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
-        if self._folder(key).exists():
+        try:
             self._folder(key).rename(place / "artefact")
+        except FileNotFoundError:  # another process was quicker
+            place.rmdir()
+
+    def _is_sound(self, key: str) -> bool:
+        """Whether there is an artefact with a sound manifest; what stands in its place is moved aside if not."""
+        try:
+            self.manifest(key)
+        except MissingArtefactError:
+            self.set_aside(key)  # a folder without a manifest
+            return False
+        except DamagedArtefactError:
+            return False
+        return True
 
     @contextmanager
     def making(self, key: str, *, wait: bool = True) -> Iterator[bool]:
@@ -343,6 +404,31 @@ class Store:
             yield True
         finally:
             lock.release()
+
+
+def _sealed(manifest: dict[str, Any]) -> bytes:
+    """A manifest as the bytes of its file, with a checksum of its own."""
+    return json.dumps(manifest | {_SEAL: _seal(manifest)}, indent=1, sort_keys=True).encode()
+
+
+def _unsealed(content: bytes, key: str) -> dict[str, Any]:
+    """The manifest in a file's bytes.
+
+    Raises:
+        ValueError: it is not the one that was written for ``key``.
+    """
+    manifest = json.loads(content)
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT or manifest.get("key") != key:
+        raise ValueError(_MANIFEST)
+    if manifest.pop(_SEAL, None) != _seal(manifest):
+        raise ValueError(_MANIFEST)
+    return manifest
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    # Through JSON and back: what is read has lists and text where what is written may have had others.
+    plain = json.loads(json.dumps(manifest))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(pieces: Pieces) -> str:

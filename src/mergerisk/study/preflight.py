@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError, located
@@ -15,7 +16,6 @@ from mergerisk.study.specs import OUTSIDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from mergerisk.models import Encoder
     from mergerisk.study.schema import Study
@@ -38,6 +38,39 @@ def check_output(out: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{out}: cannot be written to: {error.strerror}; choose another --out") from error
+
+
+def check_same_study(study: Study, out: Path, kept: Path) -> None:
+    """See that a folder does not hold the run of another study: one of another name, on another backbone, or
+    without a task in common. A study that was changed otherwise resumes.
+
+    Args:
+        study: what is to be run.
+        out: the run's folder.
+        kept: the study that was run there last, if one was.
+
+    Raises:
+        UserError: it does.
+    """
+    from mergerisk.study.schema import load_study
+
+    try:
+        other = load_study(kept, resolve=False)
+    except UserError:
+        return  # none, or none that can be told
+    differs = (
+        f"called {other.name!r}"
+        if other.name != study.name
+        else f"on {other.backbone}"
+        if Path(other.backbone).name != Path(study.backbone).name
+        else f"of {', '.join(other.task_names)}"
+        if not {*other.task_names} & {*study.task_names}
+        else None
+    )
+    if differs is not None:
+        raise UserError(
+            f"{out}: holds the run of another study, {differs}; choose another --out, or replace it with --force"
+        )
 
 
 def check_space(folder: Path, needed: int) -> None:

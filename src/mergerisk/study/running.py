@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,20 @@ from safetensors import SafetensorError
 
 from mergerisk.errors import UserError
 from mergerisk.provenance import git_revision, versions
-from mergerisk.store import DamagedArtefactError, Store
+from mergerisk.store import LostArtefactError, Store
 from mergerisk.study.examples import pick_pictures, pictures_to_bytes, read_pictures
 from mergerisk.study.executors.local import run_stages
 from mergerisk.study.files import write_bytes, write_parquet
 from mergerisk.study.locating import locate
 from mergerisk.study.planning import make_plan, single_step_attacks
-from mergerisk.study.preflight import check_material, check_output, check_queries, check_space, resolve_device
+from mergerisk.study.preflight import (
+    check_material,
+    check_output,
+    check_queries,
+    check_same_study,
+    check_space,
+    resolve_device,
+)
 from mergerisk.study.stage import image_counts
 from mergerisk.tasks.loading import TaskSource
 
@@ -42,6 +50,9 @@ CLEAN = "clean.parquet"
 PICTURES = "examples.safetensors"
 STUDY = "study.yaml"
 
+_MOST_REMADE = 3
+"""Times that one damaged artefact is made again in a run."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -53,6 +64,7 @@ class Options:
         workers: processes; None for one per core, four at most, or one on a GPU.
         batch_size: images at a time.
         offline: take what comes from a hub from the cache only.
+        force: replace the run of another study.
     """
 
     store: Path | None = None
@@ -60,6 +72,7 @@ class Options:
     workers: int | None = None
     batch_size: int = 128
     offline: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,8 @@ def run_study(
         UserError: the study, a file or an option is at fault; raised before any training where it can be known.
     """
     check_output(out)
+    if not options.force:
+        check_same_study(study, out, out / STUDY)
     device = resolve_device(options.device)
     workers = options.workers or (1 if device != "cpu" else min(os.cpu_count() or 1, 4))
     placed, commits = locate(study, offline=options.offline)
@@ -124,12 +139,27 @@ def run_study(
     started, clock = datetime.now(UTC), time.perf_counter()
     cached = plan.stages.keys() - {stage.key for stage in missing}
 
+    remade: Counter[str] = Counter()
+    """How often each artefact that was found damaged was made again; several workers may find the same damage."""
+
+    def watch(stage: Stage, event: str, seconds: float) -> None:
+        if event == "damaged":
+            remade[stage.key] += 0
+            if remade[stage.key] >= _MOST_REMADE:
+                raise UserError(
+                    f"{store.root}: what stage {stage.kind} ({stage.label}) left was found damaged again after it "
+                    f"was made again {_MOST_REMADE} times; the disk is not sound, choose another --store"
+                )
+        elif event == "done" and seconds and stage.key in remade:
+            remade[stage.key] += 1
+        listener(stage, event, seconds)
+
     from mergerisk.study.collecting import collect_clean, collect_outcomes
     from mergerisk.study.workbench import Compute
     from mergerisk.transfer import final_iterates
 
     while True:
-        run_stages(plan, store, Compute(device, options.batch_size), workers=workers, listener=listener)
+        run_stages(plan, store, Compute(device, options.batch_size), workers=workers, listener=watch)
         try:
             collected, clean = collect_outcomes(plan, store), collect_clean(plan, store)
             final = final_iterates(collected)
@@ -137,18 +167,19 @@ def run_study(
             kept = collected["attack"].isin(collected.loc[~final, "attack"].unique())
             by_step = collected[kept].reset_index(drop=True)
             pictures = list(pick_pictures(plan, store, outcomes))
+            record = _record(plan, store, out, cached, device, workers) | {"skipped": _skipped(plan, store)}
             break
-        except DamagedArtefactError:
-            continue  # it was moved aside: the next round makes it again
+        except LostArtefactError as error:
+            watch(plan.stages[error.key], "damaged", 0.0)  # the next round makes it again
     write_parquet(outcomes, out / OUTCOMES)
     write_parquet(by_step, out / BY_STEP)
     write_parquet(clean, out / CLEAN)
     write_bytes(out / PICTURES, pictures_to_bytes(pictures))
-    record = _record(plan, store, out, cached, device, workers) | {
+    record |= {
         "started": started.isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - clock,
         "commits": commits | _dataset_commits(plan),
-        "skipped": _skipped(plan, store),
+        "damaged": sorted(plan.stages[key].label for key in remade),
     }
     write_bytes(out / RECORD, json.dumps(record, indent=1).encode())
     return FinishedRun(study, outcomes, by_step, clean, pictures, record)

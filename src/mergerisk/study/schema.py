@@ -50,7 +50,8 @@ class Study(Model):
 
     Attributes:
         schema_version: of this format.
-        name: what the report is titled with.
+        name: what the report is titled with, and the run's folder is called; the study file's, without its
+            ending, by default.
         description: a sentence for the report.
         backbone: of base, experts and merges; see :func:`mergerisk.load_encoder`.
         image_size: side of the images the backbone sees, in pixels; that of its pretraining by default.
@@ -342,6 +343,7 @@ def load_study(name: str | Path, *, resolve: bool = True, data: str | Path | Non
     """
     path = _find(name)
     content = read_mapping(path, "a study")
+    content.setdefault("name", path.stem)
     if data is not None and not Path(data).is_dir():
         raise UserError(f"--data {data}: no such folder")
     try:

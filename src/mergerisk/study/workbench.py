@@ -83,6 +83,13 @@ class Workbench:
             del sizes[oldest]
         return self._artefacts[key]
 
+    def forget(self) -> None:
+        """Keep nothing in memory any more, since what it was read from was damaged."""
+        self._artefacts.clear()
+        self._base.cache_clear()
+        self._task.cache_clear()
+        self._merged = Recent(_MODEL_CACHE_BYTES)
+
     def arrays(self, key: str) -> dict[str, torch.Tensor]:
         """An artefact's payload as CPU tensors."""
         return {name: torch.from_numpy(array) for name, array in self.artefact(key).arrays.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mergerisk.store import DamagedArtefactError
+from mergerisk.store import LostArtefactError
 
 if TYPE_CHECKING:
     from mergerisk.study.stage import Stage
@@ -17,9 +17,9 @@ class Outcome:
     """How an attempt ended.
 
     Attributes:
-        status: ``done``; ``busy``, another run is making it; ``damaged``, the input ``detail`` failed its
-            checksum and was moved aside; ``mistake``, the user's, ``detail`` says which; ``fault``, ours,
-            ``detail`` is the traceback.
+        status: ``done``; ``busy``, another run is making it; ``damaged``, the input ``detail`` was not what was
+            written and was moved aside, by this attempt or another; ``mistake``, the user's, ``detail`` says
+            which; ``fault``, ours, ``detail`` is the traceback.
         seconds: spent computing.
         detail: see ``status``.
     """
@@ -40,5 +40,6 @@ def attempt(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:
             return Outcome("done")
         try:
             return Outcome("done", make_artefact(stage, bench))
-        except DamagedArtefactError as error:
+        except LostArtefactError as error:
+            bench.forget()
             return Outcome("damaged", detail=error.key)

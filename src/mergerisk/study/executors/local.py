@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     Attempt = Callable[[Stage, bool], Outcome]
     Listener = Callable[[Stage, str, float], None]
-    """Called with a stage, ``started`` or how the attempt ended, and its seconds."""
+    """Called with a stage, ``started`` or how the attempt ended, and its seconds; for ``damaged``, with the stage
+    whose artefact was found so."""
 
 
 class StageFailedError(RuntimeError):
@@ -41,7 +42,8 @@ def run_stages(
         store: where artefacts go.
         compute: device and batch size of every worker.
         workers: processes; 1 runs in this one. Each computes with one thread.
-        listener: told of every start and end; called from one thread at a time.
+        listener: told of every start and end, and of artefacts that were found damaged; called from one thread at
+            a time. What it raises ends the run.
 
     Raises:
         UserError: a stage's material is at fault, the disk is full, or a worker was killed.
@@ -52,7 +54,7 @@ def run_stages(
         return
     scheduler = Scheduler(plan.stages, plan.stages.keys() - missing)
     workers = min(workers, len(missing))
-    shift = _Shift(scheduler, listener)
+    shift = _Shift(plan, scheduler, listener)
     if workers == 1:
         with _in_process(store, compute) as try_stage:
             shift.work(try_stage)
@@ -79,7 +81,8 @@ def run_stages(
 class _Shift:
     """What the threads that feed workers share."""
 
-    def __init__(self, scheduler: Scheduler, listener: Listener) -> None:
+    def __init__(self, plan: Plan, scheduler: Scheduler, listener: Listener) -> None:
+        self._plan = plan
         self._scheduler = scheduler
         self._listener = listener
         self._telling = threading.Lock()
@@ -93,7 +96,8 @@ class _Shift:
                 self._tell(stage, "started", 0.0)
                 outcome = try_stage(stage, wait)
                 self._settle(stage, outcome)
-                self._tell(stage, outcome.status, outcome.seconds)
+                about = self._plan.stages[outcome.detail] if outcome.status == "damaged" else stage
+                self._tell(about, outcome.status, outcome.seconds)
             except Exception as error:  # raised again by `raise_failure`
                 self._fail(error)
                 return

@@ -72,11 +72,14 @@ class Scheduler:
             self._changed.notify_all()
 
     def remake(self, stage: Stage, damaged: str) -> None:
-        """An input of the stage was found damaged: make it again, then the stage."""
+        """An input of the stage was found damaged: make it again, unless that is under way, then the stage."""
         with self._changed:
             self._running.discard(stage.key)
             self._done.discard(damaged)
-            self._waiting = {damaged: self._stages[damaged], stage.key: stage} | self._waiting
+            again = (
+                {damaged: self._stages[damaged]} if damaged not in self._running | self._elsewhere.keys() else {}
+            )
+            self._waiting = again | {stage.key: stage} | self._waiting
             self._changed.notify_all()
 
     def stop(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mergerisk.report.formatting import duration
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,11 +31,13 @@ class Bar:
     def __init__(self, what: str, amount: ProgressColumn, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
         self._what = what
-        self._live = console.is_terminal
+        self._console = console
+        self._live = console.is_terminal and not console.is_jupyter
         self._progress = Progress(
             TextColumn(what),
             BarColumn(bar_width=30),
             amount,
+            TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -65,6 +68,10 @@ class Bar:
         elif now - self._said > LINE_EVERY:
             self._said = now
             left = (now - self._begun) / done * (total - done)
-            click.echo(
-                f"[{now - self._begun:4.0f} s] {self._what}, {done / total:.0%}, about {left:.0f} s left", err=True
+            self._console.print(
+                f"[{duration(round(now - self._begun))}] {self._what}, {done / total:.0%}, "
+                f"about {duration(round(left))} left",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )

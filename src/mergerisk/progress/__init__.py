@@ -1,0 +1,1 @@
+"""What a person sees while long work runs: in a terminal, a notebook, a pipe."""

@@ -1,0 +1,105 @@
+"""How much is done and how long what is left takes, from stages timed by a clock that the test moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from mergerisk.progress.pace import Pace, weight
+from mergerisk.study.stage import Stage
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def stages(kind: str, count: int, images: int) -> list[Stage]:
+    return [Stage(kind, f"{kind} {i}", {"i": i}, images={"forward": images}) for i in range(count)]
+
+
+def do(pace: Pace, clock: Clock, stage: Stage, seconds: float) -> None:
+    pace.start(stage)
+    clock.now += seconds
+    pace.finish(stage, seconds)
+
+
+def test_the_time_left_is_that_of_each_kinds_own_measured_seconds() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    crafts, reads = stages("craft", 10, 950), stages("task", 5, 0)
+    pace.plan([*crafts, *reads], [*crafts, *reads])
+    assert pace.remaining is None
+    for read in reads[:4]:
+        do(pace, clock, read, 2.0)
+    assert pace.remaining is None  # nearly all that is left is crafting, of which nothing is known
+    do(pace, clock, crafts[0], 10.0)
+    # Nine of ten seconds each, and one of two.
+    assert pace.remaining == pytest.approx(9 * 10.0 + 1 * 2.0)
+    assert pace.elapsed == pytest.approx(4 * 2.0 + 10.0)
+
+
+def test_the_first_seconds_name_no_time() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    crafts = stages("craft", 100, 50)
+    pace.plan(crafts, crafts)
+    do(pace, clock, crafts[0], 4.0)
+    assert pace.remaining is None
+    do(pace, clock, crafts[1], 4.0)
+    assert pace.remaining == pytest.approx(98 * 4.0)
+
+
+def test_workers_share_what_is_left_and_what_runs_is_partly_done() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    crafts = stages("craft", 6, 50)
+    pace.plan(crafts, crafts)
+    for stage in crafts[:2]:
+        pace.start(stage)
+    clock.now += 10.0
+    for stage in crafts[:2]:
+        pace.finish(stage, 10.0)
+    assert pace.remaining == pytest.approx(4 * 10.0 / 2)
+    for stage in crafts[2:4]:
+        pace.start(stage)
+    clock.now += 3.0
+    assert pace.remaining == pytest.approx((4 * 10.0 - 2 * 3.0) / 2)
+    clock.now += 1000.0
+    assert pace.remaining == 0.0
+
+
+def test_a_resumed_run_starts_where_it_is() -> None:
+    pace = Pace(Clock())
+    crafts = stages("craft", 4, 50)
+    pace.plan(crafts, crafts[3:])
+    assert (pace.done["craft"], pace.stages["craft"]) == (3, 4)
+    assert pace.share == pytest.approx(0.75)
+    pace.finish(crafts[3], 0.0)
+    assert pace.share == 1.0
+    assert pace.finished
+    assert pace.remaining == 0.0
+
+
+def test_what_was_damaged_is_to_be_done_again_once() -> None:
+    pace = Pace(Clock())
+    crafts = stages("craft", 2, 50)
+    pace.plan(crafts, [])
+    assert pace.finished
+    for _ in range(3):  # three workers find it
+        pace.add(crafts[0])
+    assert pace.share == pytest.approx(0.5)
+    assert not pace.finished
+    pace.finish(crafts[0], 1.0)
+    pace.finish(crafts[0], 0.0)  # asked for once more
+    assert (pace.done["craft"], pace.share) == (2, 1.0)
+
+
+def test_no_stage_is_free() -> None:
+    (read,) = stages("task", 1, 0)
+    assert weight(read) > 0
+    assert weight(replace(read, images={"gradient": 4})) > weight(read)

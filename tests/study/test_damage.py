@@ -1,0 +1,157 @@
+"""Damage of any file of the store, found at any moment: moved aside, said, and made again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+import mergerisk as mr
+from mergerisk.errors import UserError
+from mergerisk.store import Store
+from mergerisk.study import load_study, make_plan
+from mergerisk.study.executors.scheduler import Scheduler
+from tests.store.test_store import MANIFESTS
+from tests.tiny import arrays, write_tiny_study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mergerisk.study import Plan, Stage
+
+OUTCOMES = ("outcomes.parquet", "clean.parquet")
+
+SMALL: dict[str, Any] = {
+    "attacks": ["fgsm"],
+    "budgets": {"epsilon": ["8/255"], "steps": 1},
+    "images_per_task": 6,
+    "experts": {"fine_tune": {"epochs": 1}},
+}
+
+
+@pytest.fixture(scope="module")
+def study(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that has every kind of stage."""
+    merging: list[Any] = ["weight_averaging", {"method": "weight_averaging+surgery", "surgery": {"steps": 2}}]
+    return write_tiny_study(tmp_path_factory.mktemp("study"), tiny_vit, **SMALL, merging=merging)
+
+
+@pytest.fixture(scope="module")
+def sound(study: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("sound") / "run"
+    mr.run(study, folder)
+    return contents(folder)
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in OUTCOMES]
+
+
+def artefact(store: Store, key: str) -> Path:
+    return store.root / "objects" / key[:2] / key
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_manifest_of_a_run_may_be_damaged(
+    study: Path, sound: list[bytes], tmp_path: Path, workers: int
+) -> None:
+    """Each kind of artefact, in another way each; those at the plan's end are gone, so that all are needed."""
+    out = tmp_path / "run"
+    mr.run(study, out)
+    store, plan = Store(out / "store"), make_plan(load_study(study))
+    ways = [*MANIFESTS.values()]
+    damaged = 0
+    for number, (key, stage) in enumerate(plan.stages.items()):
+        file = artefact(store, key) / "manifest.json"
+        if stage.kind in {"clean", "evaluate"}:
+            file.unlink()
+            continue
+        content = file.read_bytes()
+        way = ways[number % len(ways)]
+        try:
+            file.write_bytes(way(content))
+        except AssertionError:  # a word to flip that this manifest lacks
+            file.write_bytes(b"")
+        damaged += 1
+    events: list[tuple[str, str]] = []
+    mr.run(study, out, workers=workers, listener=lambda stage, event, _: events.append((event, stage.kind)))
+    assert contents(out) == sound
+    said = [kind for event, kind in events if event == "damaged"]
+    assert set(said) == {stage.kind for stage in plan.stages.values()} - {"clean", "evaluate"}
+    assert len(list((store.root / "damaged").iterdir())) == len(plan.stages)
+    assert len(json.loads((out / "run.json").read_text())["damaged"]) == damaged
+
+
+def test_flipped_payloads_with_two_workers(study: Path, sound: list[bytes], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    mr.run(study, out)
+    store, plan = Store(out / "store"), make_plan(load_study(study))
+    for key, stage in plan.stages.items():
+        if stage.kind in {"merge", "correct", "clean", "evaluate"}:
+            store.set_aside(key)
+            continue
+        for file in artefact(store, key).iterdir():
+            if file.name != "manifest.json":
+                content = bytearray(file.read_bytes())
+                content[-1] ^= 1
+                file.write_bytes(content)
+    mr.run(study, out, workers=2)
+    assert contents(out) == sound
+
+
+def test_a_file_of_images_that_becomes_shorter_while_a_run_reads_it(tiny_vit: Path, tmp_path: Path) -> None:
+    made = arrays("stripes")
+    for index, (image, label, split) in enumerate(zip(made["images"], made["labels"], made["split"], strict=True)):
+        folder = tmp_path / "photos" / ("train", "test")[split] / f"class {label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    path = write_tiny_study(tmp_path, tiny_vit, **SMALL, tasks=["photos"], merging=["weight_averaging"])
+    mr.run(path, tmp_path / "sound")
+    out = tmp_path / "run"
+    store = Store(out / "store")
+    events: list[str] = []
+
+    def listen(stage: Stage, event: str, _: float) -> None:
+        # Every checksum was right when the head was trained.
+        if stage.kind == "head" and event == "done" and not events:
+            with (artefact(store, stage.inputs["task"]) / "images.rows").open("r+b") as rows:
+                rows.truncate(100)
+            events.append("cut")
+        if event == "damaged":
+            events.append(f"{stage.kind} damaged")
+
+    mr.run(path, out, listener=listen)
+    assert contents(out) == contents(tmp_path / "sound")
+    assert events == ["cut", "task damaged"]
+
+
+def test_a_disk_that_damages_again_and_again_ends_the_run(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    store = Store(out / "store")
+
+    def listen(stage: Stage, event: str, _: float) -> None:
+        if stage.kind == "task" and event == "done":
+            (artefact(store, stage.key) / "manifest.json").write_bytes(b"")
+
+    with pytest.raises(UserError, match=r"again 3 times; the disk is not sound, choose another --store"):
+        mr.run(study, out, listener=listen)
+
+
+def test_what_is_being_made_again_is_not_handed_out_twice(study: Path) -> None:
+    plan: Plan = make_plan(load_study(study))
+    task = next(stage for stage in plan.stages.values() if stage.kind == "task")
+    cleans = [stage for stage in plan.stages.values() if stage.kind == "clean"]
+    needy = [stage for stage in cleans if task.key in stage.inputs.values()][:2]
+    done = plan.stages.keys() - {stage.key for stage in needy}
+    scheduler = Scheduler(plan.stages, done)
+    assert [scheduler.take(), scheduler.take()] == [(needy[0], False), (needy[1], False)]
+    scheduler.remake(needy[0], task.key)
+    assert scheduler.take() == (task, False)
+    scheduler.remake(needy[1], task.key)
+    scheduler.finish(task)
+    assert [scheduler.take(), scheduler.take()] == [(needy[1], False), (needy[0], False)]
+    for stage in needy:
+        scheduler.finish(stage)
+    assert scheduler.take() is None
