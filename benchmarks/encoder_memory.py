@@ -74,7 +74,7 @@ def clip(state: dict[str, torch.Tensor] | None = None) -> Encoder:
 class ClipBench(Workbench):
     """A workbench whose backbone is the random CLIP in its store."""
 
-    def _load_base(self, backbone: str, image_size: str | None) -> Encoder:  # noqa: ARG002
+    def _load_base(self, *_: str | None) -> Encoder:
         return clip({name: torch.from_numpy(array) for name, array in self.store.get(BASE.key).arrays.items()})
 
 

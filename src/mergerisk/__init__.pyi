@@ -17,6 +17,7 @@ from .models import Classifier as Classifier
 from .models import checkpoint_head as checkpoint_head
 from .models import load_encoder as load_encoder
 from .models import load_expert as load_expert
+from .models import load_sibling as load_sibling
 from .models import zero_shot as zero_shot
 from .study import Study as Study
 from .study import load_study as load_study

@@ -80,18 +80,6 @@ def poisoned() -> nn.Module:
     return made
 
 
-def narrow() -> nn.Module:
-    made = small()
-    made.mean = (0.5,)
-    return made
-
-
-def flat() -> nn.Module:
-    made = small()
-    made.std = (0.5, 0.0, 0.5)
-    return made
-
-
 def broken() -> nn.Module:
     raise KeyError("weights")
 

@@ -208,7 +208,7 @@ def own_hub(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
     """A hub that :func:`fetch` asks unless it is told otherwise."""
     files = {path.name: path.read_bytes() for path in tuned.iterdir()}
     with hub({"org/expert": files}) as (address, requests):
-        for module in ("experts", "loading", "hub"):
+        for module in ("experts", "siblings", "loading", "hub"):
             monkeypatch.setattr(f"mergerisk.models.{module}.fetch", at(address, tmp_path / "cache"))
         yield requests
 

@@ -55,7 +55,7 @@ def test_every_example_is_a_study(folder: Path, position: int) -> None:
 
 
 def test_all_names_are_documented() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     for kind in SURROGATES:
         assert f"`{kind}" in PAGE
     for kind in FAMILIES:

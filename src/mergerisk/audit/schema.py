@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 
 from mergerisk.audit.gates import Gate, parse_gate
 from mergerisk.errors import UserError, located
+from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
 from mergerisk.study.paths import placed, with_paths
 from mergerisk.study.schema import Study
 from mergerisk.study.specs import (
@@ -53,6 +54,7 @@ class Audit(Model):
             ending, by default.
         base: the pretrained backbone; see :func:`mergerisk.load_encoder`.
         image_size: side of the images it sees; that of its pretraining by default.
+        preprocessing: see :class:`mergerisk.study.Study`.
         ingredients: name → folder, file or hub id of every model that was merged, or is going to be. One with the
             name of a task is that task's expert.
         merged: the model to be released: folder, file or hub id, or several by name.
@@ -77,6 +79,7 @@ class Audit(Model):
     name: str = "audit"
     base: str
     image_size: PositiveInt | None = None
+    preprocessing: StatedOrBase = None
     ingredients: Annotated[dict[str, str], Field(min_length=1)]
     merged: dict[str, str] = Field(default_factory=dict)
     candidates: tuple[MethodSpec, ...] = ()
@@ -170,6 +173,7 @@ class Audit(Model):
             "description": f"The study behind the audit {self.name!r}.",
             "backbone": self.base,
             "image_size": self.image_size,
+            "preprocessing": self.preprocessing,
             "tasks": self._tasks(),
             "heads": self.heads,
             "experts": {"from": "files", "files": experts},

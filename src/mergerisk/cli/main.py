@@ -254,6 +254,18 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
 )
 @click.option("--target-label", metavar="CLASS", help="The label to aim at, by name or index.")
 @click.option("--target", "targets", multiple=True, metavar="MODEL", help="Measure transfer on MODEL; repeatable.")
+@click.option(
+    "--preprocessing",
+    multiple=True,
+    metavar="[MODEL=]{mean: …, std: …}",
+    help="What is done to pixels in [0, 1] instead of what comes with a model; repeatable.",
+)
+@click.option(
+    "--samples",
+    type=int,
+    metavar="N",
+    help="Average the logits of a model that draws at random over N fixed draws.  [default: refuse it]",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random.")
 @_DEVICE
 @click.option("--batch-size", type=int, default=32, show_default=True, metavar="N", help="Images at a time.")
@@ -272,6 +284,8 @@ def attack(
     targeted: bool,
     target_label: str | None,
     targets: tuple[str, ...],
+    preprocessing: tuple[str, ...],
+    samples: int | None,
     seed: int,
     device: str,
     batch_size: int,
@@ -287,7 +301,13 @@ def attack(
     from rich.progress import TaskProgressColumn
 
     from mergerisk.cli.words import describe_attack
-    from mergerisk.crafting import Crafting, craft_folder, parse_epsilon, parse_settings
+    from mergerisk.crafting import (
+        Crafting,
+        craft_folder,
+        parse_epsilon,
+        parse_preprocessing,
+        parse_settings,
+    )
     from mergerisk.progress.bar import Bar
     from mergerisk.study.preflight import resolve_device
 
@@ -308,6 +328,8 @@ def attack(
             crafting,
             labels=labels,
             targets=targets,
+            preprocessing=parse_preprocessing(preprocessing),
+            samples=samples,
             limit=limit,
             device=resolve_device(device),
             batch_size=batch_size,
@@ -365,7 +387,7 @@ def check(
     from mergerisk.audit.checking import check_file
     from mergerisk.checking import check as run_check
     from mergerisk.cli.check_words import check_to_json, describe_check, describe_study_check
-    from mergerisk.cli.progress import StudyProgress
+    from mergerisk.progress.stages import StudyProgress
     from mergerisk.study.files import write_bytes
 
     if images is None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mergerisk.signatures import Signature
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
+    from mergerisk.study.schema import Study
     from mergerisk.study.timing import Speeds
     from mergerisk.tasks.hub_datasets import HubDataset
 
@@ -197,11 +198,26 @@ def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None)
         f"{len(study.attacks)} attacks = {study.settings} settings,\n"
         f"each from {len(study.surrogates)} surrogates at {len(study.budgets.epsilon)} budgets "
         f"with {len(study.seeds)} seed(s) and up to {study.images_per_task} images a task\n"
+        f"{_preprocessing(study)}"
     )
     total = sum(plan.stages[key].work for key in missing)
     table = _table(("stage", "count", "cached", "needs", "images left: passes through a model"), rows)
     left_over = f"{len(missing)} stages, about {total / 1e6:.2f} million forward passes of one image"
     return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}"
+
+
+def _preprocessing(study: Study) -> str:
+    """What the study says of its models' pixels, a line each; nothing where it leaves that to the models."""
+    other = study.other_architecture
+    said = {
+        study.backbone: study.preprocessing,
+        **({} if other is None else {other.backbone: other.preprocessing}),
+    }
+    return "".join(
+        f"pixels of {name} and of what is made from it: {'as its own' if given == 'base' else given}\n"
+        for name, given in said.items()
+        if given is not None
+    )
 
 
 def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str:

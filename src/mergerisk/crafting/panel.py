@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mergerisk.crafting.labels import Classes
-from mergerisk.errors import UserError, first_line
+from mergerisk.errors import UserError, did_you_mean, first_line
+from mergerisk.models.behaviour import Averaged, DrawsError, check_behaviour
 from mergerisk.models.checks import count_classes
 from mergerisk.models.classifiers import load_classifier
 from mergerisk.transfer import predict
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mergerisk.models.classifiers import LoadedClassifier
+    from mergerisk.models.stated import StatedPreprocessing
 
 
 @dataclass(frozen=True)
@@ -113,16 +116,51 @@ class Panel:
             yield
 
 
-def load_panel(names: Sequence[str], *, device: str, batch_size: int, offline: bool) -> Panel:
-    """Load classifiers, the attacked one first.
+def load_panel(
+    names: Sequence[str],
+    size: tuple[int, int],
+    *,
+    device: str,
+    batch_size: int,
+    preprocessing: Mapping[str, StatedPreprocessing] = MappingProxyType({}),
+    samples: int | None = None,
+    seed: int = 0,
+    offline: bool = False,
+) -> Panel:
+    """Load classifiers, the attacked one first, and see that each says the same of the same image.
+
+    Args:
+        names: of the classifiers.
+        size: height and width of an image that they are going to see.
+        device: where they compute.
+        batch_size: images at a time.
+        preprocessing: by name, what is done to pixels instead of the model's own; under an empty name for all.
+        samples: over how many draws a model that draws at random is averaged; None to refuse such models.
+        seed: of these draws.
+        offline: take models of the hub from the cache only.
 
     Raises:
-        UserError: one cannot be loaded, or is named twice.
+        UserError: one cannot be loaded, is named twice, or is no function of the image.
     """
+    for name in preprocessing:
+        if name and name not in names:
+            raise UserError(f"--preprocessing {name}: no such model{did_you_mean(name, names)}")
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
         raise UserError(f"--target {twins[0]}: given twice, or the attacked model itself")
-    loaded = {name: load_classifier(name, offline=offline) for name in names}
-    for classifier in loaded.values():
-        classifier.module.to(device)
+    loaded = {}
+    for name in names:
+        stated = preprocessing.get(name, preprocessing.get(""))
+        found = load_classifier(name, preprocessing=stated, offline=offline)
+        found.module.to(device)
+        attacked = name == names[0]
+        try:
+            check_behaviour(found.module, size, name, gradient=attacked, device=device)
+        except DrawsError as error:
+            if samples is None:
+                raise UserError(f"{error}, or have its draws averaged: --samples 16") from error
+            remark = f"{name}: draws at random; its logits are the mean of {samples} fixed draws"
+            found = replace(found, module=Averaged(found.module, samples, seed), remark=remark)
+            check_behaviour(found.module, size, name, gradient=attacked, device=device)
+        loaded[name] = found
     return Panel(loaded, device, batch_size)

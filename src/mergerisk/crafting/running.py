@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mergerisk.crafting.images import ImageFile
     from mergerisk.crafting.panel import Panel
     from mergerisk.crafting.settings import Crafting
+    from mergerisk.models.stated import StatedPreprocessing
 
 SCHEMA_VERSION = 1
 """Of ``attack.json``."""
@@ -60,6 +61,8 @@ def craft_folder(
     *,
     labels: str | Path | None = None,
     targets: Sequence[str] = (),
+    preprocessing: Mapping[str, StatedPreprocessing] | None = None,
+    samples: int | None = None,
     limit: int | None = None,
     device: str = "cpu",
     batch_size: int = 32,
@@ -80,6 +83,10 @@ def craft_folder(
         labels: a CSV table ``file,label``. Without it, class folders say what images show; where there are none
             either, the model's own clean predictions do.
         targets: other models with the same classes, on which transfer is measured.
+        preprocessing: by model, what is done to its pixels instead of what comes with it; under an empty name for
+            all models.
+        samples: over how many fixed draws the logits of a model that draws at random are averaged; such a model is
+            refused without.
         limit: attack at most so many images, as evenly over the classes as they allow.
         device: where models compute.
         batch_size: images at a time.
@@ -93,14 +100,29 @@ def craft_folder(
             up.
     """
     images, out, table = Path(images), Path(out), None if labels is None else Path(labels)
-    for name, value, least in (("limit", limit, 1), ("batch-size", batch_size, 1), ("seed", crafting.seed, 0)):
+    for name, value, least in (
+        ("limit", limit, 1),
+        ("batch-size", batch_size, 1),
+        ("seed", crafting.seed, 0),
+        ("samples", samples, 1),
+    ):
         if value is not None and value < least:
             raise UserError(f"--{name} must be {least} or more, got {value}")
     attack = crafting.create_attack()
     check_output(out, force=force, images=images, models=[Path(name) for name in (model, *targets)])
     names = image_names(images, table)
-    panel = load_panel([model, *targets], device=device, batch_size=batch_size, offline=offline)
-    classes = panel.common_classes(_first_size(images, names))
+    size = _first_size(images, names)
+    panel = load_panel(
+        [model, *targets],
+        size,
+        device=device,
+        batch_size=batch_size,
+        preprocessing=preprocessing or {},
+        samples=samples,
+        seed=crafting.seed,
+        offline=offline,
+    )
+    classes = panel.common_classes(size)
     known, skipped = read_labels(images, names, table, classes)
     aim = None if crafting.target_label is None else classes.index(crafting.target_label, "--target-label")
     if known is not None:
@@ -137,6 +159,8 @@ def craft_folder(
             "target_label": aim,
             "seed": crafting.seed,
             "limit": limit,
+            "preprocessing": {name: stated.fields() for name, stated in (preprocessing or {}).items()},
+            "samples": samples,
             "class_names": classes.names,
             "attacked": len(outcomes),
             "skipped": [{"file": item.name, "reason": item.reason} for item in sorted(skipped)],

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mergerisk.errors import UserError
+from mergerisk.models.stated import stated_preprocessing
 from mergerisk.validation import parse_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mergerisk.attacks import Attack, Norm
+    from mergerisk.models.stated import StatedPreprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,34 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             parsed[key] = _with_fractions(yaml.safe_load(text))
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"--set {setting!r}: the value is not valid YAML") from error
+    return parsed
+
+
+def parse_preprocessing(settings: Sequence[str]) -> dict[str, StatedPreprocessing]:
+    """What is done to pixels, by model, from ``MODEL={mean: […], std: […]}``; under an empty name for all models,
+    from the mapping alone.
+
+    Raises:
+        UserError: no mapping, a field that is wrong, or a model that is given twice.
+    """
+    parsed: dict[str, StatedPreprocessing] = {}
+    for setting in settings:
+        name, brace, text = setting.partition("{")
+        model, where = name.rstrip().removesuffix("="), f"--preprocessing {setting!r}"
+        try:
+            given = yaml.safe_load(brace + text)
+        except yaml.YAMLError:
+            given = None
+        if not isinstance(given, dict):
+            raise UserError(
+                f"{where}: write {{mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}, with MODEL= before it for one "
+                "of the models"
+            )
+        if model in parsed:
+            raise UserError(f"{where}: given twice")
+        stated = stated_preprocessing(given, where)
+        assert stated is not None, "a mapping was given"
+        parsed[model] = stated
     return parsed
 
 

@@ -79,7 +79,7 @@ def reestimate_batch_norm(
                 for owner, place in zip(owners[batch], places[batch], strict=True)
             ]
             try:
-                twin(torch.cat(images).to(encoder.mean.device))
+                twin.encode(torch.cat(images).to(encoder.mean.device))
             except ValueError as error:  # a single value per channel has no variance
                 raise UserError(f"BatchNorm statistics need more calibration images: {error}") from error
     return {

@@ -8,7 +8,6 @@ from .classifier import Head as Head
 from .encoder import Encoder as Encoder
 from .encoder import State as State
 from .experts import expert_identity as expert_identity
-from .experts import load_expert as load_expert
 from .features import extract_features as extract_features
 from .heads import checkpoint_head as checkpoint_head
 from .heads import zero_shot as zero_shot
@@ -29,6 +28,8 @@ from .loading import (
     text_identity as text_identity,
 )
 from .lora import LoraCheckpoint as LoraCheckpoint
+from .siblings import load_expert as load_expert
+from .siblings import load_sibling as load_sibling
 from .templates import (
     class_names_for as class_names_for,
 )

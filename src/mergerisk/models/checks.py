@@ -12,6 +12,8 @@ from mergerisk.models.checkpoints import tensor_specs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch import nn
+
 
 def check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
     """Raises:
@@ -25,6 +27,16 @@ def check_finite(state: Mapping[str, torch.Tensor], where: str) -> None:
             and not bool(torch.isfinite(tensor).all())
         ):
             raise UserError(f"{where}: tensor {name!r} holds NaN or infinity; the checkpoint is unusable")
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """The module in evaluation mode, with parameters that take no gradient.
+
+    They are frozen one by one: a script module refuses to have it done to the whole.
+    """
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module.eval()
 
 
 def check_same_architecture(

@@ -10,16 +10,20 @@ from torch import nn
 
 from mergerisk.errors import UserError, described
 from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.checks import check_finite
-from mergerisk.models.factories import build, is_factory
-from mergerisk.models.families import named_classes
-from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json
+from mergerisk.models.checks import check_finite, freeze
+from mergerisk.models.factories import UNTOUCHED, build, is_factory
+from mergerisk.models.families import named_classes, native_side, read_preprocessing
+from mergerisk.models.files import CONFIG, read_json
 from mergerisk.models.hub import commit_of, fetch
 from mergerisk.models.loading import quiet_transformers
-from mergerisk.models.preprocessing import Preprocessing, parse_preprocessing
+from mergerisk.models.preprocessing import Preprocessing, Resizing
+from mergerisk.models.stated import stated_preprocessing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from mergerisk.models.stated import StatedPreprocessing
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,14 @@ class LoadedClassifier:
     remark: str = ""
 
 
-class TransformersClassifier(nn.Module):
-    """A transformers image classifier behind the pixels it expects.
+class PreparedClassifier(nn.Module):
+    """A classifier behind the pixels it expects.
 
     Resizing and normalising live in here, so that a budget of 8/255 means 8/255 of the image that is attacked.
+
+    Args:
+        model: from its own pixels to logits.
+        preprocessing: how its pixels are made.
     """
 
     mean: torch.Tensor
@@ -51,26 +59,45 @@ class TransformersClassifier(nn.Module):
     def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.model = model
-        self.preprocessing = preprocessing
-        self.register_buffer(
-            "mean", torch.tensor(preprocessing.normalization.mean).view(3, 1, 1), persistent=False
-        )
-        self.register_buffer("std", torch.tensor(preprocessing.normalization.std).view(3, 1, 1), persistent=False)
+        self.resizing = preprocessing.resizing
+        normalization = preprocessing.normalization
+        self.register_buffer("mean", torch.tensor(normalization.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(normalization.std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Pixels in [0, 1], N × 3 × H × W → logits, N × classes."""
-        pixels = (self.preprocessing.resized(images) - self.mean) / self.std
-        logits: torch.Tensor = self.model(pixel_values=pixels).logits
-        return logits
+        pixels = (self.resizing(images) - self.mean) / self.std
+        return self.logits(pixels)
+
+    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the model says of its own pixels."""
+        found: torch.Tensor = self.model(pixels)
+        return found
 
 
-def load_classifier(name: str, *, offline: bool = False) -> LoadedClassifier:
+class TransformersClassifier(PreparedClassifier):
+    """A transformers image classifier behind the pixels it expects."""
+
+    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.model(pixel_values=pixels).logits
+        return found
+
+
+def load_classifier(
+    name: str,
+    *,
+    preprocessing: StatedPreprocessing | Mapping[str, Any] | None = None,
+    offline: bool = False,
+) -> LoadedClassifier:
     """The classifier called ``name``.
 
     Args:
         name: a folder in the layout that transformers saves, ``org/name[@revision]`` on the hub, or
             ``package.module:factory``, a callable without arguments that returns a module from pixels in [0, 1] to
-            logits. Class names are the module's or the factory's ``class_names``, if it has any.
+            logits. Class names are the module's or the factory's ``class_names``, if it has any. Weights in half
+            precision are widened to float32.
+        preprocessing: ``{"mean": …, "std": …, "resample": …}`` instead of what comes with the model; a factory's
+            module comes with nothing.
         offline: take models of the hub from the cache only.
 
     Raises:
@@ -78,19 +105,23 @@ def load_classifier(name: str, *, offline: bool = False) -> LoadedClassifier:
             one whose images are prepared in a way that is not supported here; weights with NaN; a factory that
             fails.
     """
-    loaded = _from_factory(name) if is_factory(name) else _from_folder(name, fetch(name, offline=offline))
+    stated = stated_preprocessing(preprocessing)
+    if is_factory(name):
+        loaded = _from_factory(name, stated)
+    else:
+        loaded = _from_folder(name, fetch(name, offline=offline), stated)
     check_finite(loaded.module.state_dict(), name)
-    loaded.module.requires_grad_(False).eval()
+    freeze(loaded.module)
     return loaded
 
 
-def _from_folder(name: str, folder: Path) -> LoadedClassifier:
+def _from_folder(name: str, folder: Path, stated: StatedPreprocessing | None) -> LoadedClassifier:
     from transformers import AutoModelForImageClassification
 
     if not folder.is_dir():
         raise UserError(f"{name}: a file; give the folder that save_pretrained made")
     Checkpoint(folder)  # refuses pickles, and files that are cut short
-    config = read_json(folder / CONFIG)
+    read_json(folder / CONFIG)  # says what is wrong with it, if it is that
     try:
         with quiet_transformers():
             loaded: Any = AutoModelForImageClassification.from_pretrained(
@@ -110,22 +141,23 @@ def _from_folder(name: str, folder: Path) -> LoadedClassifier:
         )
     if getattr(model.config, "num_channels", 3) != 3:
         raise UserError(f"{name}: expects {model.config.num_channels} channels; images have three here")
-    processor = folder / PREPROCESSOR
-    if processor.is_file():
-        preprocessing, remark = parse_preprocessing(processor, read_json(processor)), ""
-    else:
-        side = config.get("image_size")
-        preprocessing = parse_preprocessing(folder / CONFIG, {} if side is None else {"size": side})
-        remark = f"{name}: no {PREPROCESSOR}; mean and standard deviation taken to be 0.5"
+    own, assumed = read_preprocessing(folder, model.config.model_type, native_side(name, model.config))
     return LoadedClassifier(
-        TransformersClassifier(model, preprocessing),
+        TransformersClassifier(model, own.stated(stated)),
         named_classes(model.config.id2label, model.config.num_labels),
         commit_of(folder),
-        remark,
+        f"{name}: {assumed}" if assumed and stated is None else "",
     )
 
 
-def _from_factory(name: str) -> LoadedClassifier:
+def _from_factory(name: str, stated: StatedPreprocessing | None) -> LoadedClassifier:
     made, factory = build(name)
     names = getattr(made, "class_names", getattr(factory, "class_names", None))
+    if any(tensor.dtype in _HALF for tensor in made.state_dict().values()):
+        made = made.float()
+    if stated is not None or isinstance(made, torch.jit.ScriptModule):  # which takes no hooks itself
+        made = PreparedClassifier(made, Preprocessing(Resizing(None), UNTOUCHED).stated(stated))
     return LoadedClassifier(made, None if names is None else tuple(str(text) for text in names))
+
+
+_HALF = frozenset({torch.float16, torch.bfloat16})

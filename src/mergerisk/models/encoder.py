@@ -6,8 +6,9 @@ import copy
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from mergerisk.models.preprocessing import Resizing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +28,10 @@ class Encoder(nn.Module):
             by default the backbone's own output. A module may hold tensors of its own, such as CLIP's projection:
             they go where the encoder goes, but are no part of its state.
         width: number of features.
-        image_size: side of the images the backbone expects, in pixels; others are resized (bilinear).
+        image_size: side of the images the backbone expects, in pixels.
         mean: per channel, subtracted from pixels in [0, 1].
         std: per channel, divides what is left.
+        resizing: how other images come to that size; squeezed into it (bilinear) by default.
     """
 
     mean: torch.Tensor
@@ -44,29 +46,36 @@ class Encoder(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         features: Callable[[nn.Module, torch.Tensor], torch.Tensor] = nn.Module.__call__,
+        resizing: Resizing | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.features = features
         self.width = width
         self.image_size = image_size
+        self.resizing = resizing or Resizing((image_size, image_size))
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Pixels in [0, 1], N × 3 × H × W → features, N × ``width``."""
-        return self.features(self.backbone, self.prepare(images))
+        return self.encode(self.resized(images))
+
+    def encode(self, resized: torch.Tensor) -> torch.Tensor:
+        """What :meth:`resized` gave → features, N × ``width``."""
+        return self.features(self.backbone, self.normalized(resized))
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """Pixels in [0, 1], N × 3 × H × W → what the backbone expects: resized and normalised."""
-        return (self.resized(images) - self.mean) / self.std
+        return self.normalized(self.resized(images))
+
+    def normalized(self, resized: torch.Tensor) -> torch.Tensor:
+        """What :meth:`resized` gave, less the mean and divided by the standard deviation."""
+        return (resized - self.mean) / self.std
 
     def resized(self, images: torch.Tensor) -> torch.Tensor:
         """Images, N × 3 × H × W, at the size the backbone expects."""
-        size = (self.image_size, self.image_size)
-        if images.shape[-2:] == size:
-            return images
-        return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        return self.resizing(images)
 
     def state(self) -> State:
         """The backbone's parameters and buffers by the backbone's own names: a view, not a copy."""
@@ -95,6 +104,7 @@ class Encoder(nn.Module):
             mean=self.mean.flatten().tolist(),
             std=self.std.flatten().tolist(),
             features=features,
+            resizing=self.resizing,
         )
         twin.mean, twin.std = self.mean, self.std
         return twin.to(self.mean.device).eval()

@@ -19,22 +19,17 @@ if TYPE_CHECKING:
     from mergerisk.models.encoder import Encoder, State
 
 
-def load_expert(base: Encoder, spec: str | Path, *, offline: bool = False) -> State:
-    """An expert's parameters under the names of ``base.state()`` and in its dtypes, checked against the base.
+def read_expert(base: Encoder, path: Path, where: str) -> State:
+    """An expert's parameters, whatever its configuration; see :func:`mergerisk.load_expert`.
 
     Args:
         base: the encoder it was fine-tuned from.
-        spec: a ``.safetensors`` file, a folder as transformers saves it, ``org/name[@revision]`` on the hub, or a
-            folder or repository with a LoRA adapter as PEFT saves it. A whole model around the encoder will do:
-            its other parts are not read.
-        offline: take what comes from the hub from the cache only.
+        path: of its file or folder.
+        where: how messages begin.
 
     Raises:
-        UserError: no such file or repository; pickles, whose loading runs their code; a file that is cut short;
-            another architecture; weights with NaN; or whatever :class:`LoraCheckpoint` raises.
+        UserError: see there.
     """
-    path = fetch(str(spec), offline=offline)
-    where = str(spec)
     on_disk = names_on_disk(base.backbone)
     if not is_adapter(path):
         return read_state(base.state(), on_disk, Checkpoint(path), where)
@@ -43,7 +38,7 @@ def load_expert(base: Encoder, spec: str | Path, *, offline: bool = False) -> St
 
 
 def expert_identity(spec: str | Path, *, offline: bool = False) -> dict[str, str]:
-    """SHA-256 of each file that decides an expert's parameters, by its name; see :func:`load_expert`."""
+    """SHA-256 of each file that decides an expert's parameters, by its name; see :func:`mergerisk.load_expert`."""
     return path_identity(fetch(str(spec), offline=offline))
 
 

@@ -14,13 +14,19 @@ from torch import nn
 from mergerisk.errors import UserError, described
 from mergerisk.importing import load_callable
 from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.checks import check_finite, dtype_name
+from mergerisk.models.checks import check_finite, dtype_name, freeze
 from mergerisk.models.encoder import Encoder
+from mergerisk.models.preprocessing import Normalization, Preprocessing, Resizing
 from mergerisk.models.reading import read_state
 from mergerisk.tasks.loading import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from mergerisk.models.stated import StatedPreprocessing
+
+UNTOUCHED = Normalization((0.0,) * 3, (1.0,) * 3)
+"""Pixels in [0, 1] as they are."""
 
 _FACTORY = re.compile(r"[\w.]+:[\w.]+(@.+)?")
 
@@ -50,15 +56,16 @@ def build(name: str) -> tuple[nn.Module, Callable[..., Any]]:
     return made, factory
 
 
-def load(name: str, *, image_size: int | None = None) -> Encoder:
+def load(name: str, *, image_size: int | None = None, preprocessing: StatedPreprocessing | None = None) -> Encoder:
     """The encoder around what a factory makes.
 
     Args:
         name: ``package.module:factory``, a callable without arguments that returns a module from pixels in [0, 1],
-            N × 3 × S × S, to features, N × width. The module's attribute ``image_size`` is S; its ``mean`` and
-            ``std``, if it has them, scale the pixels it is given. ``@weights.safetensors`` behind the name is a
-            file with all of the module's tensors, by the module's own names.
+            N × 3 × S × S, to features, N × width. The module's attribute ``image_size`` is S. Whatever else it
+            calls its own, ``mean`` and ``std`` say, is its own business. ``@weights.safetensors`` behind the name
+            is a file with all of the module's tensors, by the module's own names.
         image_size: S, instead of the module's own.
+        preprocessing: what is done to pixels before the module sees them; nothing by default.
 
     Raises:
         UserError: see :func:`build`; weights that are not the module's; no S; or an output that is no features.
@@ -73,22 +80,31 @@ def load(name: str, *, image_size: int | None = None) -> Encoder:
             f"{name}: image_size is {size!r}; set it, or give the module an attribute image_size, the side of its "
             "images in pixels"
         )
-    scales = {key: _channels(name, key, getattr(module, key, usual)) for key, usual in _NO_SCALING.items()}
-    if min(scales["std"]) <= 0:
-        raise UserError(f"{name}: std must be above 0, got {scales['std']}")
-    return around(name, module, image_size=size, **scales)
+    return around(name, module, size, UNTOUCHED, preprocessing)
 
 
 def around(
-    name: str, module: nn.Module, *, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    name: str,
+    module: nn.Module,
+    image_size: int,
+    usual: Normalization,
+    given: StatedPreprocessing | None = None,
 ) -> Encoder:
     """An encoder around a module from normalised pixels to features, whose width is seen on one grey image.
+
+    Args:
+        name: how messages begin.
+        module: the backbone.
+        image_size: side of the images it expects; others are squeezed into it.
+        usual: how it wants its pixels scaled.
+        given: what the user says instead.
 
     Raises:
         UserError: the module fails on that image, or what it returns is not 1 × width; weights with NaN.
     """
-    module.requires_grad_(False).eval()
+    freeze(module)
     check_finite(module.state_dict(), name)
+    prepared = Preprocessing(Resizing((image_size, image_size)), usual).stated(given)
     try:
         with torch.no_grad():
             output = module(torch.full((1, 3, image_size, image_size), 0.5))
@@ -99,8 +115,14 @@ def around(
         raise UserError(f"{name}: must return features, images × width, got {shape} for one image")
     if not output.is_floating_point():
         raise UserError(f"{name}: must return features as floats, got {dtype_name(output.dtype)}")
-    encoder = Encoder(module, width=output.shape[1], image_size=image_size, mean=mean, std=std)
-    return encoder.requires_grad_(False).eval()
+    return Encoder(
+        module,
+        width=output.shape[1],
+        image_size=image_size,
+        mean=prepared.normalization.mean,
+        std=prepared.normalization.std,
+        resizing=prepared.resizing,
+    ).eval()
 
 
 def identity(name: str) -> dict[str, str]:
@@ -127,20 +149,6 @@ def state_digest(state: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-_NO_SCALING = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-
-
-def _channels(name: str, key: str, values: Any) -> tuple[float, ...]:
-    """One number per channel, from a list, an array or a tensor."""
-    try:
-        found = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        found = ()
-    if len(found) != 3:
-        raise UserError(f"{name}: {key} must be three numbers, one per channel, got {values!r}")
-    return found
 
 
 def _load_weights(module: nn.Module, file: Path) -> None:

@@ -6,7 +6,7 @@ takes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,14 +15,15 @@ from torch import nn
 
 from mergerisk.errors import UserError, described
 from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.checks import check_finite
+from mergerisk.models.checks import check_finite, freeze
 from mergerisk.models.encoder import Encoder
 from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json
 from mergerisk.models.loading import quiet_transformers
 from mergerisk.models.preprocessing import (
     Normalization,
-    parse_normalization,
-    pretrained_side,
+    Preprocessing,
+    Resizing,
+    parse_preprocessing,
     read_preprocessor,
 )
 from mergerisk.models.vit import class_token, class_token_resized
@@ -30,6 +31,8 @@ from mergerisk.models.vit import class_token, class_token_resized
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from mergerisk.models.stated import Resample, StatedPreprocessing
 
     Features = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
@@ -55,6 +58,7 @@ class Family:
             from the model (see :class:`Encoder`), and its width.
         options: further arguments of the class.
         normalization: of pixels, where no ``preprocessor_config.json`` says.
+        resample: how images are resized, likewise.
         patches: whether images are cut into patches, which must divide them.
         any_size: whether all image sizes are alike to it, so that its preprocessor says which it was used with.
         classifier: name of the linear layer that classifies its features in a checkpoint for image classification;
@@ -65,6 +69,7 @@ class Family:
     features: Callable[[Any, Checkpoint, bool], tuple[Features, int]]
     options: Mapping[str, Any] = field(default_factory=dict)
     normalization: Normalization = _IMAGENET
+    resample: Resample = "bilinear"
     patches: bool = True
     any_size: bool = False
     classifier: str = "classifier"
@@ -134,18 +139,25 @@ def _clip(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features,
     return ClipFeatures(projection, resized=resized), len(projection)
 
 
-_CLIP_VISION = Family("CLIPVisionModel", _clip, normalization=_CLIP, classifier="")
+_CLIP_VISION = Family("CLIPVisionModel", _clip, normalization=_CLIP, resample="bicubic", classifier="")
 
 FAMILIES: Mapping[str, Family] = {
     "clip": _CLIP_VISION,
     "clip_vision_model": _CLIP_VISION,
     "vit": Family("ViTModel", _vit, {"add_pooling_layer": False}, Normalization()),
-    "deit": Family("DeiTModel", _vit, {"add_pooling_layer": False}),
-    "dinov2": Family("Dinov2Model", _dinov2, any_size=True),
-    "dinov2_with_registers": Family("Dinov2WithRegistersModel", _dinov2, any_size=True),
-    "convnext": Family("ConvNextModel", _convolutional, patches=False, any_size=True),
-    "convnextv2": Family("ConvNextV2Model", _convolutional, patches=False, any_size=True),
-    "resnet": Family("ResNetModel", _convolutional, patches=False, any_size=True, classifier="classifier.1"),
+    "deit": Family("DeiTModel", _vit, {"add_pooling_layer": False}, resample="bicubic"),
+    "dinov2": Family("Dinov2Model", _dinov2, resample="bicubic", any_size=True),
+    "dinov2_with_registers": Family("Dinov2WithRegistersModel", _dinov2, resample="bicubic", any_size=True),
+    "convnext": Family("ConvNextModel", _convolutional, resample="bicubic", patches=False, any_size=True),
+    "convnextv2": Family("ConvNextV2Model", _convolutional, resample="bicubic", patches=False, any_size=True),
+    "resnet": Family(
+        "ResNetModel",
+        _convolutional,
+        resample="bicubic",
+        patches=False,
+        any_size=True,
+        classifier="classifier.1",
+    ),
 }
 """By ``model_type`` in ``config.json``."""
 
@@ -165,13 +177,104 @@ def family_of(who: str, config: Mapping[str, Any]) -> Family:
     return FAMILIES[kind]
 
 
-def load(who: str, folder: Path, *, image_size: int | None = None) -> Encoder:
+def read_preprocessing(folder: Path, model_type: object, native: int | None) -> tuple[Preprocessing, str]:
+    """What a folder says of its model's pixels, with what is usual for its family where it does not say.
+
+    Every command asks here, so that a folder is the same model in all of them.
+
+    Args:
+        folder: of a model.
+        model_type: in its ``config.json``.
+        native: side of the images that its configuration names, in pixels; None if it names none.
+
+    Returns:
+        The preprocessing, and in words what had to be assumed; empty if nothing had.
+
+    Raises:
+        UserError: see :func:`mergerisk.models.preprocessing.parse_preprocessing`.
+    """
+    family = FAMILIES.get(str(model_type))
+    side = native or (None if family is None else _USUAL)
+    usual = Preprocessing(
+        Resizing(None if side is None else (side, side), resample=family.resample if family else "bilinear"),
+        family.normalization if family else Normalization(),
+    )
+    found = read_preprocessor(folder)
+    if found is None:
+        return usual, f"no {PREPROCESSOR}; taken to be {_in_words(usual)}"
+    file, content = found
+    own = parse_preprocessing(file, content, usual.normalization, usual.resizing.resample)
+    if content.get("do_resize", True) and own.resizing.size is None and own.resizing.crop is None:
+        own = replace(own, resizing=replace(own.resizing, size=usual.resizing.size))
+    return own, ""
+
+
+def _in_words(preprocessing: Preprocessing) -> str:
+    size = preprocessing.resizing.result
+    return ", ".join(
+        [
+            f"mean {list(preprocessing.normalization.mean)}",
+            f"std {list(preprocessing.normalization.std)}",
+            *([] if size is None else [f"images of {size[0]} × {size[1]} pixels"]),
+        ]
+    )
+
+
+def native_side(who: str, config: Any) -> int | None:
+    """Side of the images that a configuration names; None if it names none.
+
+    Raises:
+        UserError: they are not square.
+    """
+    return _square(who, getattr(getattr(config, "vision_config", config), "image_size", None))
+
+
+def fitted(
+    who: str, own: Preprocessing, model_type: str, native: int | None, image_size: int | None
+) -> tuple[Preprocessing, int]:
+    """A preprocessing that gives an encoder the images it takes, and their side.
+
+    Args:
+        who: how messages begin.
+        own: what comes with the model.
+        model_type: one of :data:`FAMILIES`.
+        native: see :func:`native_side`.
+        image_size: the side that is asked for instead of the model's own.
+
+    Raises:
+        UserError: the two differ where they must not, or nothing says what the side is.
+    """
+    resizing, family = own.resizing, FAMILIES[model_type]
+    if image_size is not None:
+        return replace(own, resizing=Resizing((image_size, image_size), None, resizing.resample)), image_size
+    side = _square(who, resizing.result)
+    if side is None and family.any_size:
+        raise UserError(f"{who}: its preprocessor says do_resize: false, and so no size; set image_size")
+    side = side or native or _USUAL
+    if not family.any_size and side != native:
+        raise UserError(
+            f"{who}: its preprocessor makes images of {side} × {side} pixels, {CONFIG} says image_size {native}; "
+            f"correct one of the files, or set image_size to {native}"
+        )
+    if resizing.crop is None:  # whatever their shape, images become squares
+        own = replace(own, resizing=replace(resizing, size=(side, side)))
+    return own, side
+
+
+def load(
+    who: str,
+    folder: Path,
+    *,
+    image_size: int | None = None,
+    preprocessing: StatedPreprocessing | None = None,
+) -> Encoder:
     """The encoder in a folder that transformers saved.
 
     Args:
         who: how messages begin.
         folder: with ``config.json`` and weights.
         image_size: see :func:`mergerisk.load_encoder`.
+        preprocessing: likewise.
 
     Raises:
         UserError: see :func:`mergerisk.load_encoder`.
@@ -181,24 +284,24 @@ def load(who: str, folder: Path, *, image_size: int | None = None) -> Encoder:
         checkpoint = Checkpoint(folder)  # refuses pickles, and files that are cut short
     except UserError as error:
         raise UserError(f"{who}: cannot be loaded: {error}") from error
-    file, pixels = folder / PREPROCESSOR, read_preprocessor(folder)
-    normalization = parse_normalization(file, pixels, family.normalization)
     model = from_folder(who, folder, family.model, **family.options)
-    native = getattr(model.config, "image_size", None)
-    usual = (pretrained_side(file, pixels) if family.any_size else None) or _square(who, native) or _USUAL
-    size = usual if image_size is None else image_size
+    kind, native = model.config.model_type, native_side(who, model.config)
+    own, _ = read_preprocessing(folder, kind, native)
+    prepared, size = fitted(who, own.stated(preprocessing), kind, native, image_size)
     _check_size(who, size, family, model.config)
     features, width = family.features(model.config, checkpoint, size != native)
     encoder = Encoder(
         model,
         width=width,
         image_size=size,
-        mean=normalization.mean,
-        std=normalization.std,
+        mean=prepared.normalization.mean,
+        std=prepared.normalization.std,
         features=features,
+        resizing=prepared.resizing,
     )
     check_finite(encoder.state(), who)
-    return encoder.requires_grad_(False).eval()
+    freeze(encoder)
+    return encoder
 
 
 def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> Any:

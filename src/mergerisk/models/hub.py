@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.hub_downloads import COMMIT, HUB_ID, download, find_commit
-from mergerisk.models.files import ADAPTER_CONFIG, CONFIG, INDEX, PICKLES, PREPROCESSOR, TOKENIZER, WEIGHTS
+from mergerisk.models.files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    INDEX,
+    PICKLES,
+    PREPROCESSOR,
+    PROCESSOR,
+    TOKENIZER,
+    WEIGHTS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +24,7 @@ if TYPE_CHECKING:
 _INSTEAD = "no such folder, and "
 """Where a spec is taken for a model of the hub, it was looked for on this machine."""
 
-_CONFIGS = (CONFIG, PREPROCESSOR, ADAPTER_CONFIG, *TOKENIZER)
+_CONFIGS = (CONFIG, PREPROCESSOR, PROCESSOR, ADAPTER_CONFIG, *TOKENIZER)
 
 
 def fetch(spec: str, *, offline: bool = False, endpoint: str | None = None, cache: Path | None = None) -> Path:

@@ -9,17 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, described, did_you_mean, first_line
 from mergerisk.models.factories import around, state_digest
+from mergerisk.models.preprocessing import Normalization
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mergerisk.models.encoder import Encoder
+    from mergerisk.models.stated import StatedPreprocessing
 
 _EXTRAS = {"timm": ("timm", "timm"), "open_clip": ("open-clip", "open_clip_torch")}
 """Our extra, and the distribution, by library."""
 
 
-def load(library: str, name: str, *, image_size: int | None = None, offline: bool = False) -> Encoder:
+def load(
+    library: str,
+    name: str,
+    *,
+    image_size: int | None = None,
+    preprocessing: StatedPreprocessing | None = None,
+    offline: bool = False,
+) -> Encoder:
     """A pretrained encoder of another library.
 
     Args:
@@ -28,6 +37,7 @@ def load(library: str, name: str, *, image_size: int | None = None, offline: boo
             weights, which may be left out where there is no choice. Of OpenCLIP what is merged is the image tower
             with its projection.
         image_size: side of the images it sees, in pixels; the pretrained size by default, and of OpenCLIP always.
+        preprocessing: instead of the mean and standard deviation that the library knows.
         offline: nothing may be downloaded.
 
     Raises:
@@ -41,8 +51,8 @@ def load(library: str, name: str, *, image_size: int | None = None, offline: boo
         )
     module = _import(library)
     if library == "timm":
-        return _load_timm(module, who, name, image_size)
-    return _load_open_clip(module, who, name, image_size)
+        return _load_timm(module, who, name, image_size, preprocessing)
+    return _load_open_clip(module, who, name, image_size, preprocessing)
 
 
 def identity(library: str, name: str, *, offline: bool = False) -> dict[str, str]:
@@ -70,7 +80,9 @@ def _import(library: str) -> Any:
         ) from error
 
 
-def _load_timm(timm: Any, who: str, name: str, image_size: int | None) -> Encoder:
+def _load_timm(
+    timm: Any, who: str, name: str, image_size: int | None, given: StatedPreprocessing | None
+) -> Encoder:
     model: Any = _create(who, lambda: timm.create_model(name, pretrained=True, num_classes=0))
     about: dict[str, Any] = dict(model.pretrained_cfg)
     _, height, width = about["input_size"]
@@ -81,10 +93,13 @@ def _load_timm(timm: Any, who: str, name: str, image_size: int | None) -> Encode
             f"{who}: image_size {image_size}",
             lambda: timm.create_model(name, pretrained=True, num_classes=0, dynamic_img_size=True),
         )
-    return around(who, model.float(), image_size=image_size or native, mean=about["mean"], std=about["std"])
+    usual = Normalization(tuple(about["mean"]), tuple(about["std"]))
+    return around(who, model.float(), image_size or native, usual, given)
 
 
-def _load_open_clip(open_clip: Any, who: str, name: str, image_size: int | None) -> Encoder:
+def _load_open_clip(
+    open_clip: Any, who: str, name: str, image_size: int | None, given: StatedPreprocessing | None
+) -> Encoder:
     architecture, weights = _weights(open_clip, who, name)
     model: Any = _create(who, lambda: open_clip.create_model(architecture, pretrained=weights))
     tower = model.visual
@@ -95,7 +110,8 @@ def _load_open_clip(open_clip: Any, who: str, name: str, image_size: int | None)
             f"{who}: image_size {image_size}: OpenCLIP's models take their own {native} only; give a CLIP in "
             "transformers' layout for other sizes"
         )
-    return around(who, tower.float(), image_size=native, mean=tower.image_mean, std=tower.image_std)
+    usual = Normalization(tuple(tower.image_mean), tuple(tower.image_std))
+    return around(who, tower.float(), native, usual, given)
 
 
 def _weights(open_clip: Any, who: str, name: str) -> tuple[str, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, did_you_mean, located
 from mergerisk.models.files import (
@@ -13,6 +13,7 @@ from mergerisk.models.files import (
     CONFIG,
     INDEX,
     PREPROCESSOR,
+    PROCESSOR,
     TOKENIZER,
     WEIGHTS,
     read_json,
@@ -22,9 +23,10 @@ from mergerisk.registry import Entry
 from mergerisk.tasks.loading import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mergerisk.models.encoder import Encoder
+    from mergerisk.models.stated import StatedPreprocessing
 
 BACKBONES = {
     entry.name: entry
@@ -125,7 +127,7 @@ def folder_identity(folder: Path) -> dict[str, str]:
     Raises:
         UserError: a file cannot be read.
     """
-    files = [CONFIG, PREPROCESSOR, ADAPTER_CONFIG, ADAPTER_WEIGHTS]
+    files = [CONFIG, PREPROCESSOR, PROCESSOR, ADAPTER_CONFIG, ADAPTER_WEIGHTS]
     if (folder / WEIGHTS).is_file():
         files.append(WEIGHTS)
     elif (folder / INDEX).is_file():
@@ -169,7 +171,13 @@ def has_batch_norm(name: str, *, offline: bool = False) -> bool:
     return any(tensor.rpartition(".")[2] == "running_mean" for tensor in names)
 
 
-def load_encoder(name: str, *, image_size: int | None = None, offline: bool = False) -> Encoder:
+def load_encoder(
+    name: str,
+    *,
+    image_size: int | None = None,
+    preprocessing: StatedPreprocessing | Mapping[str, Any] | None = None,
+    offline: bool = False,
+) -> Encoder:
     """The pretrained encoder called ``name``, float32, frozen, in evaluation mode.
 
     Of transformers' models CLIP's vision towers, ViT, DeiT, DINOv2, ConvNeXt and ResNet are known
@@ -184,22 +192,29 @@ def load_encoder(name: str, *, image_size: int | None = None, offline: bool = Fa
         image_size: side of the images it sees, in pixels; the pretrained size by default. A multiple of the patch,
             where there are patches: position embeddings are interpolated on the way, so that weights keep their
             pretrained shapes. At least 32 for convolutional networks.
+        preprocessing: ``{"mean": …, "std": …, "resample": …}``, of pixels in [0, 1], instead of what comes with
+            the model; see :class:`mergerisk.models.stated.StatedPreprocessing`. A factory's module comes with
+            nothing: it is given pixels in [0, 1] unless it is said here.
         offline: take what comes from the hub from the cache only.
 
     Raises:
         UserError: unknown name, or nothing under it; another kind of model; pickled weights; a file that is cut
             short; an image size that does not fit; weights with NaN; a library that is not installed.
     """
+    from mergerisk.models.stated import stated_preprocessing
+
+    stated = stated_preprocessing(preprocessing)
     kind, _, rest = name.partition(":")
     if kind in LIBRARIES and rest:
         from mergerisk.models import libraries
 
-        return libraries.load(kind, rest, image_size=image_size, offline=offline)
+        return libraries.load(kind, rest, image_size=image_size, preprocessing=stated, offline=offline)
     from mergerisk.models import factories, families
 
     if name not in BACKBONES and factories.is_factory(name):
-        return factories.load(name, image_size=image_size)
-    return families.load(f"backbone {name!r}", backbone_folder(name, offline=offline), image_size=image_size)
+        return factories.load(name, image_size=image_size, preprocessing=stated)
+    folder = backbone_folder(name, offline=offline)
+    return families.load(f"backbone {name!r}", folder, image_size=image_size, preprocessing=stated)
 
 
 @contextmanager

@@ -65,6 +65,8 @@ def _remarks(ingredients: Ingredients) -> Iterable[str]:
         yield f"## Not merged\n\nTaken from the base as they are: {_listed(ingredients.copied)}.\n"
     remarks: defaultdict[str, list[str]] = defaultdict(list)
     for name, expert in ingredients.experts.items():
+        for remark in expert.remarks or ("Configuration and preprocessing compared, and the same as the base's",):
+            remarks[remark].append(name)
         if expert.left_out:
             remarks[f"Left out, since the base has none: {_listed(expert.left_out)}"].append(name)
         if expert.alignment.theirs:

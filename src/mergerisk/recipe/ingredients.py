@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from mergerisk.models.checkpoints import Alignment, Checkpoint, StoredTensors, T
 from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.hub import commit_of, fetch
 from mergerisk.models.lora import LoraCheckpoint
+from mergerisk.recipe.forms import form_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -32,6 +33,7 @@ class Ingredient:
         files: its own files.
         alignment: from the base's names to its own.
         left_out: its floating tensors that the base does not have.
+        remarks: what a reader of the model card has to know of its configuration and preprocessing.
     """
 
     spec: str
@@ -40,6 +42,7 @@ class Ingredient:
     files: tuple[Path, ...]
     alignment: Alignment = field(default_factory=Alignment)
     left_out: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def commit(self) -> str | None:
@@ -173,7 +176,7 @@ def _open_expert(spec: str, path: Path, base: Ingredient, merged: tuple[str, ...
         raise UserError(f"{path}: has none of the tensors to merge; is it a model of the base's architecture?")
     for name in merged:
         _check_tensor(name, base, expert, recipe)
-    return expert
+    return replace(expert, remarks=form_of(base.path, path, recipe.preprocessing))
 
 
 def _chosen(name: str, recipe: Recipe) -> bool:

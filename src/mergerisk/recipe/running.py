@@ -18,8 +18,10 @@ from mergerisk.errors import UserError
 from mergerisk.merging import StateMerging
 from mergerisk.merging.emr import Emr, task_state
 from mergerisk.merging.method import check_range
-from mergerisk.models.files import WEIGHTS, read_json
+from mergerisk.models.files import CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, read_json
+from mergerisk.models.stated import StatedPreprocessing
 from mergerisk.recipe.card import describe_merge
+from mergerisk.recipe.forms import stated_in
 from mergerisk.recipe.ingredients import Part, gather
 from mergerisk.recipe.writing import SafetensorsWriter, check_output, new_folder, write_text
 
@@ -80,7 +82,7 @@ def merge_checkpoints(
                 for name, tensor in tensors:
                     writer.write(name, _rounded(tensor, name, specs[name].dtype))
                     meter.add(specs[name].nbytes)
-            _copy_configs(ingredients.base.path, inside, recipe.dtype)
+            _copy_configs(ingredients.base.path, inside, recipe)
         resolved = _resolved(recipe, method, ingredients, out)
         write_text(folder / "recipe.yaml", resolved.to_yaml())
         write_text(folder / "README.md", describe_merge(resolved, ingredients, digests()))
@@ -148,14 +150,26 @@ def _dtype(recipe: Recipe) -> torch.dtype | None:
     return None if recipe.dtype is None else getattr(torch, recipe.dtype)
 
 
-def _copy_configs(base: Path, folder: Path, dtype: str | None) -> None:
+def _copy_configs(base: Path, folder: Path, recipe: Recipe) -> None:
     """What transformers needs beside the weights: the merge has the base's architecture."""
-    if (base / "config.json").is_file():
-        config = read_json(base / "config.json")
-        text = json.dumps(config if dtype is None else _with_dtype(config, dtype), indent=2, ensure_ascii=False)
-        write_text(folder / "config.json", f"{text}\n")
-    if (base / "preprocessor_config.json").is_file():
-        write_text(folder / "preprocessor_config.json", (base / "preprocessor_config.json").read_text("utf-8"))
+    dtype = recipe.dtype
+    found = {name: read_json(base / name) for name in _CONFIGS if (base / name).is_file()}
+    if dtype is not None and CONFIG in found:
+        found[CONFIG] = _with_dtype(found[CONFIG], dtype)
+    if isinstance(recipe.preprocessing, StatedPreprocessing):
+        processor = found.get(PROCESSOR, {})
+        if isinstance(processor.get("image_processor"), dict):  # which comes before the other file
+            inside = stated_in(processor["image_processor"], recipe.preprocessing)
+            found[PROCESSOR] = processor | {"image_processor": inside}
+        if PREPROCESSOR in found or "image_processor" not in processor:
+            found[PREPROCESSOR] = stated_in(found.get(PREPROCESSOR, {}), recipe.preprocessing)
+    for name, content in found.items():
+        as_it_was = name != CONFIG and (base / name).is_file() and content == read_json(base / name)
+        text = f"{json.dumps(content, indent=2, ensure_ascii=False)}\n"
+        write_text(folder / name, (base / name).read_text("utf-8") if as_it_was else text)
+
+
+_CONFIGS = (CONFIG, PREPROCESSOR, PROCESSOR)
 
 
 def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:

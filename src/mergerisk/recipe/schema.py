@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.models.hub import is_path
+from mergerisk.models.stated import StatedOrBase
 from mergerisk.recipe.writing import WRITTEN
 from mergerisk.validation import first_finding
 from mergerisk.yaml_files import read_mapping
@@ -36,6 +37,8 @@ class Recipe(BaseModel):
         experts: name → fine-tuned checkpoint, or a folder with a LoRA adapter of the base.
         method: a merging method that reads no data.
         parameters: its hyper-parameters.
+        preprocessing: mean, std and resampling of the pixels that the result is given, where ingredients differ;
+            or ``base``: the base's.
         dtype: of the result's floating tensors; None for the base's. If it is given, ingredients may differ in
             theirs: all are merged in float32 (float64 for a result in float64) and rounded once.
         include: patterns of the base's tensors to merge.
@@ -49,6 +52,7 @@ class Recipe(BaseModel):
     experts: Annotated[dict[str, str], Field(min_length=1)]
     method: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+    preprocessing: StatedOrBase = None
     dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
     include: tuple[Pattern, ...] = ("*",)
     exclude: tuple[Pattern, ...] = ()

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
-WRITTEN = frozenset({"model.safetensors", "config.json", "preprocessor_config.json", "README.md", "recipe.yaml"})
+WRITTEN = frozenset(
+    {
+        "model.safetensors",
+        "config.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "README.md",
+        "recipe.yaml",
+    }
+)
 """What a merge writes into its folder, or into one folder per task."""
 
 _SPARE_BYTES = 2**20

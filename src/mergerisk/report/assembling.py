@@ -98,8 +98,17 @@ def _record(run: FinishedRun) -> RunRecord:
             *(_CAVEATS[reason] for reason in (study.backbone, study.calibration) if reason in _CAVEATS),
             *_zero_gradient_caveat(run.outcomes),
             *_skipped_caveats(record.get("skipped", {})),
+            *_form_caveats(record.get("own_forms", {})),
         ),
         study_yaml=study.to_yaml(),
+    )
+
+
+def _form_caveats(forms: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """Which models do not compute as the base does."""
+    return tuple(
+        f"{label} is measured in its own configuration and with its own preprocessing: {'; '.join(differences)}."
+        for label, differences in forms.items()
     )
 
 

@@ -6,9 +6,10 @@ them once, and an ``evaluate`` stage per encoder shows the whole sweep of budget
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.attacks.parts import FILTERS, INPUTS
@@ -24,6 +25,7 @@ from mergerisk.tasks.loading import file_digest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from mergerisk.models.stated import StatedPreprocessing
     from mergerisk.store.keys import Json
     from mergerisk.store.store import Store
     from mergerisk.study.groups import TargetGroup
@@ -145,7 +147,7 @@ class _Planner:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.stages: dict[str, Stage] = {}
-        self.backbone = _backbone(study.backbone, study.image_size)
+        self.backbone = _backbone(study.backbone, study.image_size, study.preprocessing)
         self.tasks = {spec.source.name: spec.source for spec in study.tasks}
         self.batch_norm = has_batch_norm(study.backbone)
         self.attacks = [_plan_attack(spec, study.budgets.after) for spec in study.attacks]
@@ -188,7 +190,7 @@ class _Planner:
         other = self.study.other_architecture
         others = {}
         if other is not None:
-            backbone = _backbone(other.backbone, other.image_size)
+            backbone = _backbone(other.backbone, other.image_size, other.preprocessing)
             others = {
                 task: Architecture(backbone, self._probe(task, key, backbone)) for task, key in tasks.items()
             }
@@ -507,12 +509,18 @@ class _Planner:
         )
 
 
-def _backbone(name: str, image_size: int | None) -> Backbone:
+def _backbone(
+    name: str, image_size: int | None, preprocessing: StatedPreprocessing | Literal["base"] | None
+) -> Backbone:
     identity: dict[str, Json] = {**backbone_identity(name)}
     sources = {"backbone": name}
     if image_size is not None:
         identity["image_size"] = image_size
         sources["image_size"] = str(image_size)
+    if preprocessing is not None:
+        stated: Json = preprocessing if isinstance(preprocessing, str) else preprocessing.fields()
+        identity["preprocessing"] = stated
+        sources["preprocessing"] = json.dumps(stated)
     return Backbone(identity, sources)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError, located
 from mergerisk.models.loading import BACKBONES, has_batch_norm
+from mergerisk.models.stated import of_base
 from mergerisk.study.query_budget import shared_queries
 from mergerisk.study.specs import OUTSIDER
 
@@ -267,14 +268,43 @@ def _check_models(study: Study) -> Encoder | None:
         from mergerisk.models import load_encoder
 
         with located("other_architecture"):
-            load_encoder(other.backbone, image_size=other.image_size)
+            stated = of_base(other.preprocessing)
+            _check_encoder(
+                other.backbone, load_encoder(other.backbone, image_size=other.image_size, preprocessing=stated)
+            )
     if study.backbone in BACKBONES and not given:
         return None
 
-    from mergerisk.models import load_encoder, load_expert
+    from mergerisk.models import load_encoder
+    from mergerisk.models.siblings import check_one_form, check_projection, read_sibling
 
-    base = load_encoder(study.backbone, image_size=study.image_size)
+    base = load_encoder(study.backbone, image_size=study.image_size, preprocessing=of_base(study.preprocessing))
+    _check_encoder(study.backbone, base)
     for field, file in given.items():
         with located(field):
-            load_expert(base, file)
+            form = read_sibling(base, file, image_size=study.image_size, preprocessing=study.preprocessing).form
+            if _is_merged(study, field):
+                check_one_form(form)
+            check_projection(base, file)
     return base
+
+
+def _check_encoder(name: str, encoder: Encoder) -> None:
+    """See that an encoder that other code makes says the same of the same image; transformers' own all do.
+
+    Raises:
+        UserError: it does not; see :func:`mergerisk.models.behaviour.check_behaviour`.
+    """
+    if ":" not in name:
+        return
+    from mergerisk.models.behaviour import check_behaviour
+
+    check_behaviour(encoder, (encoder.image_size, encoder.image_size), name, what="features")
+
+
+def _is_merged(study: Study, field: str) -> bool:
+    """Whether the model that a field names is an ingredient of every merge."""
+    offered = study.outsider is not None and study.outsider.offered
+    return bool(study.merging) and (
+        field.startswith(("experts.", "ingredients.")) or (field == "outsider.file" and offered)
+    )

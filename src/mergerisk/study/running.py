@@ -180,6 +180,7 @@ def run_study(
         "seconds": time.perf_counter() - clock,
         "commits": commits | _dataset_commits(plan),
         "damaged": sorted(plan.stages[key].label for key in remade),
+        "own_forms": _own_forms(plan, store),
     }
     write_bytes(out / RECORD, json.dumps(record, indent=1).encode())
     return FinishedRun(study, outcomes, by_step, clean, pictures, record)
@@ -232,6 +233,17 @@ def _skipped(plan: Plan, store: Store) -> dict[str, list[dict[str, str]]]:
     """Task → files of it that could not be read, and why."""
     found = {run.task: store.manifest(run.task_key)["info"].get("skipped", []) for run in plan.task_runs}
     return {task: files for task, files in found.items() if files}
+
+
+def _own_forms(plan: Plan, store: Store) -> dict[str, list[str]]:
+    """Model made elsewhere → where its own configuration or preprocessing, which it keeps, is not the base's."""
+    loaded = {
+        stage.label: key
+        for key, stage in plan.stages.items()
+        if stage.kind == "expert" and "file" in stage.sources
+    }
+    forms = {label: store.manifest(key)["info"].get("form") for label, key in loaded.items()}
+    return {label: form["differences"] for label, form in forms.items() if form}
 
 
 def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, workers: int) -> dict[str, Any]:

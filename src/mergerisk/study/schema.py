@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from mergerisk.errors import UserError, did_you_mean, located
+from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
 from mergerisk.study.hub_experts import hub_experts
 from mergerisk.study.paths import with_paths
 from mergerisk.study.shipped import shipped_studies
@@ -55,6 +56,8 @@ class Study(Model):
         description: a sentence for the report.
         backbone: of base, experts and merges; see :func:`mergerisk.load_encoder`.
         image_size: side of the images the backbone sees, in pixels; that of its pretraining by default.
+        preprocessing: mean, std and resampling of the pixels that the backbone and every model made from it see,
+            instead of their own; or ``base``: the backbone's own for all of them.
         tasks: suites, starter tasks, paths, tasks of the hub.
         heads: how heads are made.
         experts: where experts come from.
@@ -79,6 +82,7 @@ class Study(Model):
     description: str = ""
     backbone: Source
     image_size: PositiveInt | None = None
+    preprocessing: StatedOrBase = None
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     heads: Heads = Heads()
     experts: Experts = Experts()

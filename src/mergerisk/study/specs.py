@@ -18,6 +18,7 @@ from pydantic import (
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.errors import did_you_mean
 from mergerisk.merging.catalogue import split_name
+from mergerisk.models.stated import StatedOrBase
 from mergerisk.tasks.loading import TaskSource, task_source
 from mergerisk.validation import parse_fraction
 
@@ -222,12 +223,14 @@ class OtherArchitecture(Model):
     Attributes:
         backbone: see :func:`mergerisk.load_encoder`.
         image_size: side of the images it sees; that of its pretraining by default.
+        preprocessing: of its pixels, instead of its own.
         fine_tuned: whether the attacker fine-tunes it on every attacked task, as the experts are.
         fine_tune: changes of the experts' hyper-parameters.
     """
 
     backbone: Source
     image_size: PositiveInt | None = None
+    preprocessing: StatedOrBase = None
     fine_tuned: bool = True
     fine_tune: dict[str, Any] = Field(default_factory=dict)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 STAGE_VERSIONS = {
     "task": 1,
-    "head": 1,
-    "expert": 1,
+    "head": 2,
+    "expert": 2,
     "merge": 2,
     "correct": 2,
     "clean": 2,

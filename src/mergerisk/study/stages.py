@@ -12,7 +12,9 @@ import torch
 from mergerisk import attacks, merging
 from mergerisk.finetuning import FineTuning, fine_tune, linear_probe
 from mergerisk.merging.catalogue import CORRECTIONS
-from mergerisk.models import load_expert, zero_shot
+from mergerisk.models import zero_shot
+from mergerisk.models.siblings import read_sibling
+from mergerisk.models.stated import stated_from
 from mergerisk.provenance import provenance
 from mergerisk.randomness import generator
 from mergerisk.study.heads import fitting_head, prompt_names
@@ -113,7 +115,14 @@ def make_expert(stage: Stage, bench: Workbench) -> Result:
     parameters: Any = stage.parameters
     base = bench.base(stage)
     if "file" in stage.sources:
-        return Result(to_arrays(load_expert(base, stage.sources["file"])))
+        size = stage.sources.get("image_size")
+        found = read_sibling(
+            base,
+            stage.sources["file"],
+            image_size=int(size) if size else None,
+            preprocessing=stated_from(stage.sources.get("preprocessing")),
+        )
+        return Result(to_arrays(found.state), {"form": found.form.to_plain()} if found.form else {})
     expert = fine_tune(
         base,
         bench.head(stage),

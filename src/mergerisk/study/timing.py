@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from mergerisk.memory import fitting, graph_bytes
 from mergerisk.models import Classifier, Head, load_encoder
+from mergerisk.models.stated import of_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -57,7 +58,9 @@ def measure_speeds(study: Study, device: str, *, batch_size: int = 128, least: f
     Raises:
         UserError: the backbone cannot be loaded.
     """
-    encoder = load_encoder(study.backbone, image_size=study.image_size).to(device)
+    encoder = load_encoder(
+        study.backbone, image_size=study.image_size, preprocessing=of_base(study.preprocessing)
+    ).to(device)
     head = Head(
         torch.randn(_CLASSES, encoder.width, generator=torch.Generator().manual_seed(0)), torch.zeros(_CLASSES)
     )

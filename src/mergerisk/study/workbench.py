@@ -16,6 +16,8 @@ from mergerisk.merging import Calibration, LazyExperts, Merged, create
 from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import Classifier, Head, load_encoder
 from mergerisk.models.checkpoints import Checkpoint
+from mergerisk.models.siblings import in_form
+from mergerisk.models.stated import of_base, stated_from
 from mergerisk.study.black_boxes import make_black_box
 from mergerisk.study.query_budget import shared_queries
 from mergerisk.study.recent import Recent
@@ -96,14 +98,14 @@ class Workbench:
 
     def base(self, stage: Stage) -> Encoder:
         """The pretrained encoder."""
-        return self._base(stage.sources["backbone"], stage.sources.get("image_size"))
+        return self._base(*_loading(stage))
 
     def merged(self, stage: Stage, role: str = "encoder") -> Merged:
         """The model of an input, with its correction if the stage has one; the base if it has no such input."""
         if role not in stage.inputs:
             return _alone(self.base(stage))
         base, key, correction = self.base(stage), stage.inputs[role], stage.inputs.get("correction")
-        place = (stage.sources["backbone"], stage.sources.get("image_size"), key, correction)
+        place = (*_loading(stage), key, correction)
         return self._merged.get(place, self._size(key), lambda: self._load_merged(base, key, correction))
 
     def encoder(self, stage: Stage) -> Encoder:
@@ -174,16 +176,21 @@ class Workbench:
             found[task] = Calibration(split.images, self.head(stage, f"head/{task}"))
         return found
 
-    def _load_base(self, backbone: str, image_size: str | None) -> Encoder:
-        return load_encoder(backbone, image_size=int(image_size) if image_size else None).to(self.compute.device)
+    def _load_base(self, backbone: str, image_size: str | None, preprocessing: str | None) -> Encoder:
+        encoder = load_encoder(
+            backbone,
+            image_size=int(image_size) if image_size else None,
+            preprocessing=of_base(stated_from(preprocessing)),
+        )
+        return encoder.to(self.compute.device)
 
     def _load_merged(self, base: Encoder, key: str, correction: str | None = None) -> Merged:
         parts = {name: tensor.to(self.compute.device) for name, tensor in self._parts(key).items()}
         info = self.store.manifest(key)["info"]
         if "method" in info:
             merged = create(info["method"], **info["parameters"]).restore(base, parts)
-        else:  # an expert
-            merged = _alone(base.with_state(parts))
+        else:  # an expert, or a model made elsewhere
+            merged = _alone((in_form(base, info["form"]) if "form" in info else base).with_state(parts))
         return merged if correction is None else self._correct(merged, correction)
 
     def _size(self, key: str) -> int:
@@ -218,6 +225,11 @@ class Workbench:
                 skipped=tuple(Skipped(item["file"], item["reason"]) for item in info.get("skipped", ())),
             ),
         )
+
+
+def _loading(stage: Stage) -> tuple[str, str | None, str | None]:
+    """How a stage's base is loaded, in the words of its sources."""
+    return stage.sources["backbone"], stage.sources.get("image_size"), stage.sources.get("preprocessing")
 
 
 def _alone(encoder: Encoder) -> Merged:
