@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mergerisk.store.keys import Json
 
 STAGE_VERSIONS = {
-    "task": 1,
-    "head": 1,
+    "task": 2,
+    "head": 2,
     "expert": 1,
     "merge": 2,
     "correct": 2,
