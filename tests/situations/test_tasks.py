@@ -298,6 +298,8 @@ SITUATIONS = (
     Situation("a label for images that nobody labelled",
               lambda p: refusal(lambda: load_task(str(write_parquet(p / "a.parquet", table([0, -1, 1, 2]))))),
               re.compile("row 1: label -1 is out of range; .* say another test_split")),
+    Situation("attack: a folder of splits", lambda p: refusal(lambda: attack(p, THREE, lambda row: f"test/{row}")),
+              re.compile("^folder 'test': a split by its name, and no class; give that folder instead")),
     # Who was trained on what
     Situation("an expert from a file, and train/ only", noted(),
               re.compile("task 'photos': there is no test split: test images are drawn from 'train'; task "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.tasks.arrays import Skipped
 from mergerisk.tasks.class_names import one_form
+from mergerisk.tasks.splits import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,10 +25,12 @@ class Written:
     Attributes:
         text: the class, as it is written.
         where: where it is written, to begin an error with.
+        folder: whether it is the name of a folder.
     """
 
     text: str
     where: str
+    folder: bool = False
 
 
 def read_folders(names: Sequence[str]) -> tuple[dict[str, Written], list[Skipped]]:
@@ -36,7 +39,7 @@ def read_folders(names: Sequence[str]) -> tuple[dict[str, Written], list[Skipped
     for name in names:
         folder, inside, _ = name.partition("/")
         if inside:
-            said[name] = Written(folder, f"folder {folder!r}")
+            said[name] = Written(folder, f"folder {folder!r}", folder=True)
         else:
             skipped.append(Skipped(name, "beside the class folders"))
     return said, skipped
@@ -79,7 +82,11 @@ def to_labels(said: Mapping[str, Written], classes: Classes) -> dict[str, int]:
     Raises:
         UserError: there is no such class, or there are several.
     """
-    rows = {what: classes.index(what.text, what.where) for what in dict.fromkeys(said.values())}
+    different = dict.fromkeys(said.values())
+    for what in different:
+        if what.folder and is_plain(what.text) and not classes.find(what.text):
+            raise UserError(f"{what.where}: a split by its name, and no class; give that folder instead")
+    rows = {what: classes.index(what.text, what.where) for what in different}
     return {name: rows[what] for name, what in said.items()}
 
 
