@@ -15,6 +15,7 @@ from mergerisk.report.page import render_html
 from mergerisk.store import Store
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
 from mergerisk.study.locating import locate
+from mergerisk.study.notes import notes_of
 from mergerisk.study.planning import make_plan
 from mergerisk.study.preflight import check_material, resolve_device
 from mergerisk.study.running import Options, load_run, run_study, store_folder
@@ -149,7 +150,7 @@ def plan(
     adjusted = adjust(load_study(study, data=data), seed=seed, limit=limit)
     placed, _ = locate(adjusted, offline=offline)
     folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
-    return make_plan(placed), Store(folder) if folder.is_dir() else None
+    return make_plan(placed, notes_of(placed)), Store(folder) if folder.is_dir() else None
 
 
 def measure(made: Plan, device: str = "auto") -> Speeds:
@@ -174,8 +175,7 @@ def validate(study: str | Path, *, data: str | Path | None = None, offline: bool
         UserError: the study or a file it names is at fault.
     """
     placed, _ = locate(load_study(study, data=data), offline=offline)
-    check_material(placed)
-    return make_plan(placed)
+    return make_plan(placed, notes_of(placed, check_material(placed)))
 
 
 def write_report(folder: str | Path) -> StudyResult:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mergerisk.crafting.labels import Classes, label_by_folder, label_by_table
+from mergerisk.crafting.labels import read_folders, read_table, to_labels
 from mergerisk.errors import UserError
+from mergerisk.tasks.class_names import Classes
 from tests.crafting.material import NAMES
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def test_names_come_before_numbers_and_shared_aliases_are_none() -> None:
     assert Classes(["3", "1", "0"], 3).index("0", "here") == 2
     birds = Classes(["crane, bird", "crane, machine"], 2)
     assert birds.index("Bird", "here") == 0
-    with pytest.raises(UserError, match="no class 'crane'"):
+    with pytest.raises(UserError, match="2 classes called 'crane', 0 and 1; write the number"):
         birds.index("crane", "here")
 
 
@@ -47,18 +48,18 @@ def test_without_names_only_numbers_do() -> None:
 
 
 def test_folders() -> None:
-    labels, skipped = label_by_folder(["cat/a.png", "2/b/c.png", "readme.txt"], CLASSES)
-    assert labels == {"cat/a.png": 0, "2/b/c.png": 2}
+    said, skipped = read_folders(["cat/a.png", "2/b/c.png", "readme.txt"])
+    assert to_labels(said, CLASSES) == {"cat/a.png": 0, "2/b/c.png": 2}
     assert [item.name for item in skipped] == ["readme.txt"]
     with pytest.raises(UserError, match=r"^folder 'dog': the model has no class"):
-        label_by_folder(["dog/a.png"], CLASSES)
+        to_labels(read_folders(["dog/a.png"])[0], CLASSES)
 
 
 def test_tables(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("\ufefflabel,file\ncat,a.png\n1,./b/c.png\n", encoding="utf-8")
-    labels, skipped = label_by_table(table, ["a.png", "b/c.png", "d.png"], CLASSES)
-    assert labels == {"a.png": 0, "b/c.png": 1}
+    said, skipped = read_table(table, ["a.png", "b/c.png", "d.png"])
+    assert to_labels(said, CLASSES) == {"a.png": 0, "b/c.png": 1}
     assert [item.name for item in skipped] == ["d.png"]
 
 
@@ -78,9 +79,9 @@ def test_tables_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
     table = tmp_path / "labels.csv"
     table.write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=message):
-        label_by_table(table, ["a.png"], CLASSES)
+        to_labels(read_table(table, ["a.png"])[0], CLASSES)
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
-        label_by_table(tmp_path / "labels.csv", [], CLASSES)
+        read_table(tmp_path / "labels.csv", [])

@@ -150,7 +150,9 @@ def test_offline_the_message_says_what_is_missing(there: Any, tmp_path: Path) ->
             load_task("hub:org/name", offline=True)
         for file in snapshot.parent.glob("test*"):
             file.unlink()
-        with pytest.raises(UserError, match="org/name: split test: not in the cache"):
+        with pytest.raises(
+            UserError, match=r"org/name: split test \(if there is none, say train_split: train\): not in"
+        ):
             load_task("hub:org/name", offline=True)
         assert len(requests) == asked
         assert len(load_task("hub:org/name").test) == 3

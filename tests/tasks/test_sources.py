@@ -139,6 +139,18 @@ def test_images_of_several_sizes_become_squares(tmp_path: Path) -> None:
     assert load_task(str(tmp_path)).test.images.shape == (7, 3, 8, 12)
 
 
+def test_the_size_of_what_cannot_be_read_or_is_not_taken_is_of_no_concern(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"test": 2})
+    whole = encoded(7, 64, 48)
+    (tmp_path / "test" / "bear" / "cut.png").write_bytes(whole[: len(whole) // 2])  # its header says 64 × 48
+    task = load_task(str(tmp_path))
+    assert task.test.images.shape == (6, 3, 8, 8)
+    assert [item.name for item in task.skipped] == ["test/bear/cut.png"]
+    (tmp_path / "test" / "cloud" / "large.png").write_bytes(whole)
+    assert load_task(str(tmp_path)).test.images.shape == (7, 3, 224, 224)
+    assert load_task(str(tmp_path), classes=["apple", "bear"]).test.images.shape == (4, 3, 8, 8)
+
+
 def test_what_cannot_be_read_is_skipped_by_name(tmp_path: Path) -> None:
     write_folder(tmp_path, {"train": 4, "test": 2})
     (tmp_path / "test" / "bear" / "notes.txt").write_text("no image")
@@ -176,7 +188,7 @@ def test_neither_threads_nor_memory_change_a_task(
     [
         (lambda p: (p / ".hidden").touch(), {}, "the folder holds no files; make one folder of images per class"),
         (lambda p: (p / "a.png").write_bytes(encoded(0)), {}, "images, but no class folders"),
-        (lambda p: write_folder(p, {"train": 2}), {}, "no test/ beside train/"),
+        (lambda p: write_folder(p, {"train": 2, "fog": 2}), {}, "fog, train all hold folders 'apple' and 'bear'"),
         (lambda p: write_folder(p, {"": 2}, ("cat",)), {}, "one class only, cat"),
         (lambda p: (write_folder(p, {"": 2}), (p / "empty").mkdir()), {}, "class 'empty' has no images"),
         (
@@ -190,7 +202,7 @@ def test_neither_threads_nor_memory_change_a_task(
             "class 'dog' is in val/, not in train/",
         ),
         (lambda p: write_folder(p, {"train": 1, "test": 1, "extra": 1}), {}, "folder 'extra' stands beside"),
-        (lambda p: write_folder(p, {"test": 1, "val": 1, "calibration": 1}), {}, "two folders of one split"),
+        (lambda p: write_folder(p, {"test": 1, "val": 1, "calibration": 1}), {}, "several splits could be meant: calibration, val; say calibration_split"),
         (lambda p: write_folder(p, {"": 2}), {"classes": ["appel", "bear"]}, "no class 'appel' (did you mean 'apple'?)"),
         (
             lambda p: (write_folder(p, {"test": 1}), (p / "test/bear/000.png").write_bytes(b"?")),

@@ -94,7 +94,7 @@ def audit(
             prepared=begin,
             listener=listener,
         )
-    verdict = judge(asked, result.outcomes, result.summary.accuracy)
+    verdict = judge(asked, result.outcomes, result.summary.accuracy, result.summary.run.notes)
     write_bytes(folder / JSON, to_json(verdict).encode())
     write_bytes(folder / MARKDOWN, to_markdown(verdict).encode())
     write_bytes(folder / PAGE, to_html(verdict).encode())

@@ -133,13 +133,14 @@ class Verdict:
         return self.model(self.released or self.recommended or self.models[0].name)
 
 
-def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame) -> Verdict:
+def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, notes: Sequence[str] = ()) -> Verdict:
     """The verdict on an audit whose study has run.
 
     Args:
         audit: what was asked.
         outcomes: per image; see :mod:`mergerisk.transfer.rates`.
         accuracy: see :attr:`mergerisk.report.Summary.accuracy`.
+        notes: what one must know of the models and images, in sentences.
 
     Raises:
         UserError: a gate names a surrogate, a budget or a model that was not measured.
@@ -167,7 +168,7 @@ def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame) -> Verdi
         as_safe=as_safe,
         tolerance=audit.accuracy_tolerance,
         gates=(),
-        remarks=_remarks(audit, models, reference),
+        remarks=(*_remarks(audit, models, reference), *notes),
     )
     default = [*audit.merged] or [verdict.subject.name]
     return replace(

@@ -23,6 +23,7 @@ from mergerisk.models.factories import build
 from mergerisk.models.families import named_classes
 from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json
 from mergerisk.models.loading import quiet_transformers
+from mergerisk.tasks.class_names import in_words
 from mergerisk.tasks.decoding import FORMATS, open_upright
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def transformers_way(name: str, folder: Path, class_names: Sequence[str] | None)
         return OwnWay(library, True, prepare, classify, model, names, **shared)
     model = _load(name, folder, "AutoModel")
     if config.get("model_type") == "clip" and class_names is not None:
-        tokens = _tokens(name, folder, [PROMPT.replace("{}", text) for text in class_names])
+        tokens = _tokens(name, folder, [PROMPT.replace("{}", in_words(text)) for text in class_names])
 
         def compare(pixels: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = model(pixel_values=pixels.to(model.dtype), **tokens).logits_per_image

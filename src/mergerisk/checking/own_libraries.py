@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from mergerisk.checking.own import PROMPT, UNSTATED, OwnWay
 from mergerisk.errors import UserError, described
+from mergerisk.tasks.class_names import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,7 +118,7 @@ def _weights(open_clip: Any, name: str) -> tuple[str, str | None]:
 def _text(open_clip: Any, model: Any, architecture: str, class_names: Sequence[str]) -> torch.Tensor:
     tokenizer = open_clip.get_tokenizer(architecture)
     with torch.no_grad():
-        embedded = model.encode_text(tokenizer([PROMPT.replace("{}", text) for text in class_names]))
+        embedded = model.encode_text(tokenizer([PROMPT.replace("{}", in_words(text)) for text in class_names]))
         weight: torch.Tensor = F.normalize(embedded.float(), dim=-1) * model.logit_scale.float().exp()
     return weight
 

@@ -16,13 +16,14 @@ from mergerisk.checking.reasons import order_of_classes, reasons_of
 from mergerisk.checking.result import TOLERANCE, Check, Compared
 from mergerisk.checking.settings import NAMES, our_settings, own_settings
 from mergerisk.crafting.images import balanced, examples, image_names, probe_images
-from mergerisk.crafting.labels import Classes, has_class_folders, read_labels
+from mergerisk.crafting.labels import has_class_folders, read_labels
 from mergerisk.errors import UserError
 from mergerisk.models.factories import is_factory
 from mergerisk.models.files import CONFIG
 from mergerisk.models.hub import fetch
 from mergerisk.models.loading import BACKBONES
 from mergerisk.statistics import wilson_interval
+from mergerisk.tasks.class_names import Classes, is_number, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -239,7 +240,7 @@ def _own_way(
 
 
 def _class_folders(names: Sequence[str]) -> list[str]:
-    return sorted({name.partition("/")[0] for name in names if "/" in name})
+    return [*ordered(name.partition("/")[0] for name in names if "/" in name)]
 
 
 def _labels(
@@ -256,7 +257,7 @@ def _labels(
     if not own.logits:
         remarks.append("the model classifies nothing (it has no head): its features are compared")
         return own, None, [], remarks
-    if own.class_names is None and folders and not all(name.isascii() and name.isdigit() for name in folders):
+    if own.class_names is None and folders and not all(map(is_number, folders)):
         if len(folders) != count and (of_library(model) or not is_factory(model)):
             remarks.append(
                 "the model names no classes, so the class folders say nothing; call them by the numbers of its "

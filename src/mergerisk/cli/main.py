@@ -142,9 +142,12 @@ def plan(
 def validate(study: str, data: Path | None, offline: bool) -> None:
     """Check STUDY and every file it names, without running anything."""
     from mergerisk import api
+    from mergerisk.cli.words import note_lines
 
     checked = api.validate(study, data=data, offline=offline)
     click.echo(f"{study}: valid; {checked.study.settings} settings in {len(checked.stages)} stages")
+    for line in note_lines(checked.notes):
+        click.echo(line)
 
 
 @cli.command()

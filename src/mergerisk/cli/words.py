@@ -11,7 +11,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mergerisk.api import StudyResult
@@ -203,7 +203,13 @@ def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None)
     total = sum(plan.stages[key].work for key in missing)
     table = _table(("stage", "count", "cached", "needs", "images left: passes through a model"), rows)
     left_over = f"{len(missing)} stages, about {total / 1e6:.2f} million forward passes of one image"
-    return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}"
+    notes = "".join(f"\n{line}" for line in note_lines(plan.notes))
+    return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}{notes}"
+
+
+def note_lines(notes: Iterable[str]) -> list[str]:
+    """A line per note on the user's own models and images."""
+    return [f"note: {note}" for note in notes]
 
 
 def _preprocessing(study: Study) -> str:
@@ -258,7 +264,7 @@ def describe_result(result: StudyResult) -> str:
         for name in methods
     ]
     title = ("model", "clean accuracy", *(f"from {name}" for name in surrogates))
-    remarks = "".join(f"\nnote: {remark}" for remark in summary.run.caveats if "could not be read" in remark)
+    remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
     said = (
         f"from …: relative ASR at {epsilon * 255:g}/255 of attacks made on that surrogate: mean ASR over the "
         "surrogate's mean ASR"

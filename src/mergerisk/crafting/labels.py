@@ -3,91 +3,57 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.tasks.arrays import Skipped
+from mergerisk.tasks.class_names import one_form
+from mergerisk.tasks.splits import is_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from mergerisk.tasks.class_names import Classes
 
-class Classes:
-    """A classifier's classes by name or number.
+
+@dataclass(frozen=True)
+class Written:
+    """What somebody says that an image shows.
 
     Attributes:
-        names: one per class; None if it names none.
-        count: number of classes.
+        text: the class, as it is written.
+        where: where it is written, to begin an error with.
+        folder: whether it is the name of a folder.
     """
 
-    def __init__(self, names: Sequence[str] | None, count: int) -> None:
-        self.names = None if names is None else list(names)
-        self.count = count
-        known: dict[str, set[int]] = defaultdict(set)
-        for index, name in enumerate(self.names or ()):
-            # ImageNet's have several: "tench, Tinca tinca".
-            for alias in {_plain(name), *map(_plain, name.split(","))}:
-                known[alias].add(index)
-        self._indices = {alias: found.pop() for alias, found in known.items() if len(found) == 1}
-
-    def index(self, text: str, where: str) -> int:
-        """The class called ``text``: exactly so, in letters of either case, by one of its aliases, or by number.
-
-        Args:
-            text: what a person calls it.
-            where: what to begin an error with.
-
-        Raises:
-            UserError: there is none, or the number is out of range.
-        """
-        text = text.strip()
-        names = self.names or []
-        if text in names:
-            return names.index(text)
-        if _plain(text) in self._indices:
-            return self._indices[_plain(text)]
-        if text.isascii() and text.isdigit():
-            if int(text) < self.count:
-                return int(text)
-            raise UserError(f"{where}: class {text} is out of range; the model has classes 0 to {self.count - 1}")
-        if not names:
-            last = self.count - 1
-            raise UserError(f"{where}: no class {text!r}; the model names none, so write numbers, 0 to {last}")
-        raise UserError(f"{where}: the model has no class {text!r}{did_you_mean(text, names)}")
+    text: str
+    where: str
+    folder: bool = False
 
 
-def _plain(name: str) -> str:
-    return name.replace("_", " ").strip().casefold()
-
-
-def label_by_folder(names: Sequence[str], classes: Classes) -> tuple[dict[str, int], list[Skipped]]:
-    """Labels by name of the file, from the outermost folder it is in.
-
-    Raises:
-        UserError: a folder is called like no class.
-    """
-    labels, skipped = {}, []
+def read_folders(names: Sequence[str]) -> tuple[dict[str, Written], list[Skipped]]:
+    """By name of the file, the outermost folder it is in; and the files that are in none."""
+    said, skipped = {}, []
     for name in names:
         folder, inside, _ = name.partition("/")
         if inside:
-            labels[name] = folder
+            said[name] = Written(folder, f"folder {folder!r}", folder=True)
         else:
             skipped.append(Skipped(name, "beside the class folders"))
-    indices = {folder: classes.index(folder, f"folder {folder!r}") for folder in sorted(set(labels.values()))}
-    return {name: indices[folder] for name, folder in labels.items()}, skipped
+    return said, skipped
 
 
-def label_by_table(table: Path, names: Sequence[str], classes: Classes) -> tuple[dict[str, int], list[Skipped]]:
-    """Labels by name of the file, from a CSV table with the columns ``file`` and ``label``.
+def read_table(table: Path, names: Sequence[str]) -> tuple[dict[str, Written], list[Skipped]]:
+    """By name of the file, what a CSV table with the columns ``file`` and ``label`` says; and all other files.
 
     Raises:
-        UserError: the table cannot be read, lacks a column, or names a file twice, one that is not there, or a
-            class that is none.
+        UserError: the table cannot be read, lacks a column, or names a file twice or one that is not there.
     """
-    labels: dict[str, int] = {}
-    there = set(names)
+    said: dict[str, Written] = {}
+    # A table may compose accents otherwise than the file system.
+    there = {one_form(name): name for name in names} | {name: name for name in names}
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -96,37 +62,68 @@ def label_by_table(table: Path, names: Sequence[str], classes: Classes) -> tuple
                 raise UserError(f"{table}: no column {min(missing)!r}; its first line must be: file,label")
             for row in rows:
                 where = f"{table}, line {rows.line_num}"
-                name = (row["file"] or "").strip().removeprefix("./")
-                if name not in there:
-                    raise UserError(f"{where}: no file {name!r} among the images{did_you_mean(name, names)}")
-                if name in labels:
-                    raise UserError(f"{where}: {name!r} is given twice")
-                labels[name] = classes.index(row["label"] or "", where)
+                called = (row["file"] or "").strip().removeprefix("./")
+                name = there.get(called) or there.get(one_form(called))
+                if name is None:
+                    raise UserError(f"{where}: no file {called!r} among the images{did_you_mean(called, names)}")
+                if name in said:
+                    raise UserError(f"{where}: {called!r} is given twice")
+                said[name] = Written(row["label"] or "", where)
     except OSError as error:
         raise UserError(f"{table}: cannot be read: {error.strerror}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{table}: not a CSV table in UTF-8: {error}") from error
-    return labels, [Skipped(name, f"not in {table.name}") for name in names if name not in labels]
+    return said, [Skipped(name, f"not in {table.name}") for name in names if name not in said]
 
 
-def read_labels(
-    images: Path, names: Sequence[str], table: Path | None, classes: Classes
-) -> tuple[dict[str, int] | None, list[Skipped]]:
-    """Labels by name of the file, from the table if there is one, else from class folders; and the files without.
-
-    Returns:
-        None for the labels where nothing tells them.
+def to_labels(said: Mapping[str, Written], classes: Classes) -> dict[str, int]:
+    """By name of the file, the row of the class that it is said to show.
 
     Raises:
-        UserError: see :func:`label_by_table` and :func:`label_by_folder`.
+        UserError: there is no such class, or there are several.
     """
-    if table is not None:
-        return label_by_table(table, names, classes)
-    if has_class_folders(images):
-        return label_by_folder(names, classes)
-    return None, []
+    different = dict.fromkeys(said.values())
+    for what in different:
+        if what.folder and is_plain(what.text) and not classes.find(what.text):
+            raise UserError(f"{what.where}: a split by its name, and no class; give that folder instead")
+    rows = {what: classes.index(what.text, what.where) for what in different}
+    return {name: rows[what] for name, what in said.items()}
 
 
 def has_class_folders(images: Path) -> bool:
     """Whether the folder of each image says what it shows."""
     return any(path.is_dir() and not path.name.startswith(".") for path in images.iterdir())
+
+
+def read_said(
+    images: Path, names: Sequence[str], table: Path | None
+) -> tuple[dict[str, Written] | None, list[Skipped]]:
+    """What images are said to show, by the table if there is one, else by class folders; and the files without.
+
+    Returns:
+        None for the former where nothing tells.
+
+    Raises:
+        UserError: see :func:`read_table`.
+    """
+    if table is not None:
+        return read_table(table, names)
+    if has_class_folders(images):
+        return read_folders(names)
+    return None, []
+
+
+def read_labels(
+    images: Path, names: Sequence[str], table: Path | None, classes: Classes
+) -> tuple[dict[str, int] | None, list[Skipped]]:
+    """Labels by name of the file, and the files without; see :func:`read_said` and :func:`to_labels`."""
+    said, skipped = read_said(images, names, table)
+    return None if said is None else to_labels(said, classes), skipped
+
+
+def counting_remark(labels: Mapping[str, int], classes: Classes) -> tuple[str, ...]:
+    """What must be said where labels may have been meant to count from 1, and nothing tells."""
+    if classes.names is not None or not labels or min(labels.values()) != 1:
+        return ()
+    remark = "no image is labelled 0: labels are the model's rows, counted from 0"
+    return (f"{remark}; if yours count from 1, all are off by one",)

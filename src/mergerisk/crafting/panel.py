@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mergerisk.crafting.labels import Classes
 from mergerisk.errors import UserError, did_you_mean, first_line
 from mergerisk.models.behaviour import Averaged, DrawsError, check_behaviour
 from mergerisk.models.checks import count_classes
 from mergerisk.models.classifiers import load_classifier
+from mergerisk.tasks.class_names import Classes, same_names
 from mergerisk.transfer import predict
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Panel:
             if own != count:
                 raise UserError(f"--target {name}: has {own} classes, {first} has {count}; they must be the same")
             for index, (ours, theirs) in enumerate(zip(names or (), loaded.class_names or (), strict=False)):
-                if ours != theirs:
+                if not same_names([ours], [theirs]):
                     raise UserError(
                         f"--target {name}: calls class {index} {theirs!r}, {first} calls it {ours!r}; "
                         "their classes must be the same"

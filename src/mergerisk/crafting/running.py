@@ -13,7 +13,7 @@ import torch
 from mergerisk.attacks import ball, describe
 from mergerisk.attacks.rounding import exact_pixels, round_to_bytes
 from mergerisk.crafting.images import balanced, chunks, examples, image_names, probe_images, read_batch, read_image
-from mergerisk.crafting.labels import read_labels
+from mergerisk.crafting.labels import counting_remark, read_said, to_labels
 from mergerisk.crafting.outcomes import AIM, CLEAN, FLOATING, SAVED, column, model_rates, saving
 from mergerisk.crafting.panel import load_panel
 from mergerisk.crafting.writing import SUMMARY, TABLE, check_output, png_names, write_png
@@ -111,7 +111,9 @@ def craft_folder(
     attack = crafting.create_attack()
     check_output(out, force=force, images=images, models=[Path(name) for name in (model, *targets)])
     names = image_names(images, table)
-    size = _first_size(images, names)
+    said, skipped = read_said(images, names, table)
+    # Models are asked with an image that is going to be attacked: files that are left out count for nothing.
+    size = _first_size(images, names if said is None else [*said])
     panel = load_panel(
         [model, *targets],
         size,
@@ -123,7 +125,7 @@ def craft_folder(
         offline=offline,
     )
     classes = panel.common_classes(size)
-    known, skipped = read_labels(images, names, table, classes)
+    known = None if said is None else to_labels(said, classes)
     aim = None if crafting.target_label is None else classes.index(crafting.target_label, "--target-label")
     if known is not None:
         skipped += [Skipped(name, _AIMED_AT) for name, label in known.items() if label == aim]
@@ -150,7 +152,10 @@ def craft_folder(
             "model": model,
             "targets": list(targets),
             "commits": {name: loaded.commit for name, loaded in panel.loaded.items() if loaded.commit},
-            "remarks": [loaded.remark for loaded in panel.loaded.values() if loaded.remark],
+            "remarks": [
+                *(loaded.remark for loaded in panel.loaded.values() if loaded.remark),
+                *counting_remark(known or {}, classes),
+            ],
             "images": str(images),
             "labels": str(table) if table else "folders" if known is not None else "clean predictions",
             "attack": {"name": crafting.attack, **describe(attack)},

@@ -14,6 +14,7 @@ from mergerisk.models.classifier import Head
 from mergerisk.models.families import family_of, from_folder, named_classes
 from mergerisk.models.files import CONFIG, read_json
 from mergerisk.models.loading import LIBRARIES, backbone_folder, quiet_transformers
+from mergerisk.tasks.class_names import in_words, same_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,14 +42,15 @@ def zero_shot(
 
     Args:
         name: a folder or hub repository with a whole CLIP and its tokenizer.
-        class_names: in the order of the labels.
+        class_names: in the order of the labels; underscores become spaces.
         templates: prompts with ``{}`` where the class's name belongs; see :mod:`mergerisk.models.templates`.
             Prompts longer than the text tower's context are cut.
         offline: take what comes from the hub from the cache only.
         device: that the text tower runs on; the head is on the CPU.
 
     Raises:
-        UserError: no class or template, or one without ``{}``; a backbone without a text tower or tokenizer.
+        UserError: no class or template, one without ``{}``, or two classes of one name; a backbone without a text
+            tower or tokenizer.
     """
     if not class_names:
         raise UserError("zero-shot head: there are no class names")
@@ -56,6 +58,8 @@ def zero_shot(
         raise UserError("zero-shot head: there are no templates")
     if bad := [template for template in templates if "{}" not in template]:
         raise UserError(f"zero-shot head: template {bad[0]!r} has no {{}} for the class's name")
+    if twins := same_in_words(class_names):
+        raise UserError(f"zero-shot head: classes {twins[0]} and {twins[1]} have one name; give names that differ")
     folder = _transformers_folder(name, offline=offline)
     checkpoint = Checkpoint(folder)
     lacking = [tensor for tensor in (_TEXT_PROJECTION, _SCALE) if tensor not in checkpoint]
@@ -67,7 +71,9 @@ def zero_shot(
     tower = _text_tower(name, folder).to(device)
     projection, scale = checkpoint[_TEXT_PROJECTION].float(), checkpoint[_SCALE].float().exp()
     check_finite({_TEXT_PROJECTION: projection, _SCALE: scale}, name)
-    prompts = [template.replace("{}", class_name) for class_name in class_names for template in templates]
+    prompts = [
+        template.replace("{}", class_name) for class_name in map(in_words, class_names) for template in templates
+    ]
     embeddings = F.normalize(_encode(name, folder, tower, prompts) @ projection.T, dim=-1)
     directions = embeddings.unflatten(0, (len(class_names), len(templates))).mean(dim=1)
     weight = F.normalize(directions, dim=-1) * scale

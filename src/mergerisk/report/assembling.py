@@ -69,6 +69,7 @@ def summarize(
 
 def _record(run: FinishedRun) -> RunRecord:
     study, record = run.study, run.record
+    notes = (*map(_sentence, record.get("notes", ())), *_skipped_caveats(record.get("skipped", {})))
     return RunRecord(
         study=study.name,
         description=study.description,
@@ -97,10 +98,11 @@ def _record(run: FinishedRun) -> RunRecord:
         caveats=(
             *(_CAVEATS[reason] for reason in (study.backbone, study.calibration) if reason in _CAVEATS),
             *_zero_gradient_caveat(run.outcomes),
-            *_skipped_caveats(record.get("skipped", {})),
             *_form_caveats(record.get("own_forms", {})),
+            *notes,
         ),
         study_yaml=study.to_yaml(),
+        notes=notes,
     )
 
 
@@ -110,6 +112,10 @@ def _form_caveats(forms: Mapping[str, list[str]]) -> tuple[str, ...]:
         f"{label} is measured in its own configuration and with its own preprocessing: {'; '.join(differences)}."
         for label, differences in forms.items()
     )
+
+
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}."
 
 
 def _skipped_caveats(skipped: Mapping[str, list[dict[str, str]]]) -> tuple[str, ...]:

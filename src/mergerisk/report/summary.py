@@ -100,7 +100,11 @@ class StageTime:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What was run, on what, and how long it took: ``epsilons`` in [0,1] pixel units, times in seconds."""
+    """What was run, on what, and how long it took: ``epsilons`` in [0,1] pixel units, times in seconds.
+
+    ``caveats`` are what one must know to read the figures, in sentences; ``notes`` those of them that the user's
+    own models and images give rise to.
+    """
 
     study: str
     description: str
@@ -125,6 +129,7 @@ class RunRecord:
     counts: Mapping[str, int]
     caveats: tuple[str, ...]
     study_yaml: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.models.templates import CLASS_NAMES
+from mergerisk.tasks.class_names import Classes, in_words, same_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,8 @@ def names_for_prompts(study: Study, task: str, spec: str) -> tuple[str, ...] | N
 def fitting_head(spec: str, task: str, class_names: Sequence[str]) -> Head:
     """The head of a classifier for a task with these classes, its rows in the order of the task's labels.
 
-    A classifier that names its classes must name the task's; one that does not must have as many.
+    A classifier that names its classes must name the task's; one that does not must have as many, in the order of
+    the task's labels. What is one name says :class:`mergerisk.tasks.class_names.Classes`.
 
     Args:
         spec: folder or hub id of the classifier.
@@ -49,29 +51,55 @@ def fitting_head(spec: str, task: str, class_names: Sequence[str]) -> Head:
         head, known = checkpoint_head(spec)
     except UserError as error:
         raise UserError(f"{error}; {_OTHERWISE}") from error
-    rows = len(head.weight)
-    if known is None:
-        if rows != len(class_names):
+    rows = _rows(Classes(known, len(head.weight), "the classifier"), spec, task, class_names)
+    return Head(head.weight[rows], head.bias[rows], normalize=head.normalize)
+
+
+def _rows(classes: Classes, spec: str, task: str, class_names: Sequence[str]) -> list[int]:
+    """The classifier's row of every class of a task.
+
+    Raises:
+        UserError: the classes are not the same, or it cannot be told which is which.
+    """
+    if classes.names is None and classes.count != len(class_names):
+        raise UserError(
+            f"head of {spec}: {classes.count} classes, task {task!r} has {len(class_names)}; give the classifier "
+            "of this task under heads.files, or take heads from: linear_probe"
+        )
+    names, found = classes.names or [], classes.rows(class_names)
+    for name, rows in zip(class_names, found, strict=True):
+        if not rows:
+            examples = ", ".join(map(repr, names[:3]))
             raise UserError(
-                f"head of {spec}: {rows} classes, task {task!r} has {len(class_names)}; give the classifier of "
-                "this task under heads.files, or take heads from: linear_probe"
+                f"head of {spec}: no class {name!r}, which task {task!r} has; its {classes.count} classes are "
+                f"called {examples}, …; rename the task's classes, or take heads from: linear_probe"
             )
-        return head
-    missing = [name for name in class_names if name not in known]
-    if missing:
-        examples = ", ".join(repr(name) for name in known[:3])
+    several = next(((name, rows) for name, rows in zip(class_names, found, strict=True) if rows[1:]), None)
+    alike = several and f"rows {' and '.join(map(str, several[1]))} are called {several[0]!r}"
+    if classes.count != len(class_names):
+        extra = sorted(set(range(classes.count)) - {row for rows in found for row in rows})
+        what = f"{names[extra[0]]!r} (row {extra[0]}) among them" if extra else alike
+        by_row = ", called by the numbers of their rows" if alike else ""
         raise UserError(
-            f"head of {spec}: no class {missing[0]!r}, which task {task!r} has; its {rows} classes are called "
-            f"{examples}, …; rename the task's classes, or take heads from: linear_probe"
+            f"head of {spec}: {classes.count} classes, {what}; task {task!r} has {len(class_names)}: attacks "
+            "would be counted against classes that the task does not have; give images of every class"
+            f"{by_row}, or take heads from: linear_probe"
         )
-    if rows != len(class_names):
-        extra = next(name for name in known if name not in set(class_names))
+    if alike:
         raise UserError(
-            f"head of {spec}: {rows} classes, {extra!r} among them; task {task!r} has {len(class_names)}: attacks "
-            "would be counted against classes that the task does not have"
+            f"head of {spec}: {alike}, and the task's classes are in another order; call the task's classes by "
+            "the numbers of their rows, or list them in the classifier's order"
         )
-    order = [known.index(name) for name in class_names]
-    return Head(head.weight[order], head.bias[order], normalize=head.normalize)
+    chosen = [row for rows in found for row in rows]
+    first: dict[int, str] = {}
+    for name, row in zip(class_names, chosen, strict=True):
+        if row in first:
+            raise UserError(
+                f"head of {spec}: classes {first[row]!r} and {name!r} of task {task!r} are both its row {row}, "
+                f"{names[row]!r}; make them one class, or take heads from: linear_probe"
+            )
+        first[row] = name
+    return chosen
 
 
 def prompt_names(task: str, class_names: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
@@ -82,14 +110,22 @@ def prompt_names(task: str, class_names: Sequence[str], given: Sequence[str] | N
         class_names: the task's own.
         given: others, in the order of the labels; None for the task's own.
 
+    Returns:
+        One name per class, with spaces for underscores.
+
     Raises:
-        UserError: there are not as many.
+        UserError: there are not as many, or two are the same.
     """
-    if given is None:
-        return tuple(class_names)
-    if len(given) != len(class_names):
+    names = tuple(map(in_words, class_names if given is None else given))
+    if len(names) != len(class_names):
         raise UserError(
-            f"heads.class_names.{task}: {len(given)} names for prompts, the task has {len(class_names)} classes; "
+            f"heads.class_names.{task}: {len(names)} names for prompts, the task has {len(class_names)} classes; "
             "give one name per class, in the order of the labels"
         )
-    return tuple(given)
+    if twins := same_in_words(names):
+        first, second = twins
+        raise UserError(
+            f"task {task!r}: prompts cannot tell classes {first} and {second} apart, both {names[first]!r}; give "
+            f"names that differ under heads.class_names.{task}"
+        )
+    return names

@@ -7,7 +7,7 @@ them once, and an ``evaluate`` stage per encoder shows the whole sweep of budget
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,25 +79,31 @@ class Plan:
         stages: by key; inputs come before what needs them.
         task_runs: every task under every seed.
         sweeps: every curve's crafting and evaluations.
+        notes: what one must know to read the results, in sentences.
     """
 
     study: Study
     stages: Mapping[str, Stage]
     task_runs: tuple[TaskRun, ...]
     sweeps: tuple[Sweep, ...]
+    notes: tuple[str, ...] = ()
 
     def missing(self, store: Store) -> list[Stage]:
         """Stages whose results are not in the store."""
         return [stage for key, stage in self.stages.items() if not store.has(key)]
 
 
-def make_plan(study: Study) -> Plan:
+def make_plan(study: Study, notes: tuple[str, ...] = ()) -> Plan:
     """The plan of a resolved study.
+
+    Args:
+        study: what is planned.
+        notes: what one must know to read its results; see :mod:`mergerisk.study.notes`.
 
     Raises:
         UserError: a file that the study names cannot be read.
     """
-    return _Planner(study).plan()
+    return replace(_Planner(study).plan(), notes=notes)
 
 
 def single_step_attacks(study: Study) -> frozenset[str]:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import UserError, located
 from mergerisk.models.loading import BACKBONES, has_batch_norm
 from mergerisk.models.stated import of_base
+from mergerisk.study.notes import task_sources
 from mergerisk.study.query_budget import shared_queries
 from mergerisk.study.specs import OUTSIDER
+from mergerisk.tasks.outline import MORE_TRAINING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from mergerisk.models import Encoder
     from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
-    from mergerisk.tasks.loading import Outline, TaskSource
+    from mergerisk.tasks.loading import TaskSource
+    from mergerisk.tasks.outline import Outline
 
 _SPARE_BYTES = 64 * 2**20
 """Kept free besides what the adversarial images need."""
@@ -133,9 +136,7 @@ def check_material(study: Study) -> dict[TaskSource, Outline]:
     Raises:
         UserError: it is not; the message names the file and what is wrong.
     """
-    outsider = study.outsider.task if study.outsider is not None else None
-    sources = [spec.source for spec in (*study.tasks, *([outsider] if outsider is not None else []))]
-    outlines = {source: source.check() for source in sources}
+    outlines = {source: source.check() for source in task_sources(study)}
     reading = _reading(study)
     for source, outline in outlines.items():
         _check_splits(study, source, outline, reading)
@@ -193,9 +194,7 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
     elif fine_tuned or not mine:
         why = "fine-tuning"
     if why is not None and not outline.train:
-        raise UserError(
-            f"task {task!r} has no training images, and {why} needs some; raise limit.train, or lower test_share"
-        )
+        raise UserError(f"task {task!r} has no training images, and {why} needs some; {MORE_TRAINING}")
     merged = task in study.with_expert if mine else OUTSIDER in study.merged_names
     if reading and merged and study.calibration == "held_out" and not outline.calibration:
         raise UserError(

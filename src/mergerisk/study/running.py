@@ -19,6 +19,7 @@ from mergerisk.study.examples import pick_pictures, pictures_to_bytes, read_pict
 from mergerisk.study.executors.local import run_stages
 from mergerisk.study.files import write_bytes, write_parquet
 from mergerisk.study.locating import locate
+from mergerisk.study.notes import notes_of
 from mergerisk.study.planning import make_plan, single_step_attacks
 from mergerisk.study.preflight import (
     check_material,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from mergerisk.study.planning import Plan
     from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
-    from mergerisk.tasks.loading import Outline
+    from mergerisk.tasks.outline import Outline
 
 RECORD = "run.json"
 OUTCOMES = "outcomes.parquet"
@@ -129,7 +130,7 @@ def run_study(
     workers = options.workers or (1 if device != "cpu" else min(os.cpu_count() or 1, 4))
     placed, commits = locate(study, offline=options.offline)
     outlines = check_material(placed)
-    plan = make_plan(placed)
+    plan = make_plan(placed, notes_of(placed, outlines))
     store = Store(store_folder(out, options.store))
     missing = plan.missing(store)
     check_queries(missing, store.root)
@@ -181,6 +182,7 @@ def run_study(
         "commits": commits | _dataset_commits(plan),
         "damaged": sorted(plan.stages[key].label for key in remade),
         "own_forms": _own_forms(plan, store),
+        "notes": list(plan.notes),
     }
     write_bytes(out / RECORD, json.dumps(record, indent=1).encode())
     return FinishedRun(study, outcomes, by_step, clean, pictures, record)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mergerisk.store.keys import Json
 
 STAGE_VERSIONS = {
-    "task": 1,
+    "task": 2,
     "head": 2,
     "expert": 2,
     "merge": 2,

@@ -46,6 +46,7 @@ class TaskArrays:
         class_names: one name per label.
         held_out: whether the calibration images, if there are to be any, are told by ``split`` already.
         skipped: files that could not be read.
+        remarks: what must be said of classes and splits, in sentences.
     """
 
     images: NDArray[Any] | Rows
@@ -54,3 +55,4 @@ class TaskArrays:
     class_names: tuple[str, ...]
     held_out: bool = False
     skipped: tuple[Skipped, ...] = ()
+    remarks: tuple[str, ...] = ()

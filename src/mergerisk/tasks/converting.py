@@ -11,6 +11,7 @@ from mergerisk.errors import UserError
 from mergerisk.randomness import generator
 from mergerisk.tasks.arrays import CALIBRATION, TEST, TRAIN
 from mergerisk.tasks.images import LazyImages
+from mergerisk.tasks.numbering import empty_remarks
 from mergerisk.tasks.task import Split, Task, select_balanced
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def to_task(name: str, arrays: TaskArrays) -> Task:
         held_out, kept = hold_out(labels[positions[TRAIN]], 0, HELD_OUT)
         positions[CALIBRATION] = positions[TRAIN][held_out]
         positions[TRAIN] = positions[TRAIN][kept]
+    remarks = arrays.remarks
+    if not arrays.held_out:  # of others it was said when they were chosen
+        remarks += empty_remarks(arrays.class_names, labels.numpy(), np.asarray(arrays.split).astype(np.int64))
     return Task(
         name,
         arrays.class_names,
@@ -63,6 +67,7 @@ def to_task(name: str, arrays: TaskArrays) -> Task:
         test=everything.subset(positions[TEST]),
         calibration=everything.subset(positions[CALIBRATION]),
         skipped=arrays.skipped,
+        remarks=remarks,
     )
 
 

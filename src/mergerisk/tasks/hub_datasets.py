@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import UserError
 from mergerisk.hub_downloads import COMMIT, HUB_ID, cached_folder, download, find_commit
+from mergerisk.tasks.layout import lacking_shards, of_config, split_of
+from mergerisk.tasks.splits import divide, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -98,13 +100,11 @@ def fetch_dataset(
         UserError: no such dataset, revision, configuration or split; no Parquet files; no connection and not
             in the cache.
     """
-    from mergerisk.tasks.parquet import lacking_shards, split_of, splits_by_code
-
     where = f"{dataset.name}@{dataset.revision}" if dataset.revision else dataset.name
 
     def choose(files: Iterable[str]) -> list[str]:
         inside = _of_config(files, dataset.config, where)
-        codes = splits_by_code(map(split_of, inside), options, where)
+        codes = divide(map(split_of, inside), options, where).codes
         return [file for file in inside if split_of(file) in codes]
 
     def lacking(folder: Path | None) -> str | None:
@@ -118,9 +118,12 @@ def fetch_dataset(
             return f"{about}splits {wanted}"
         missing = lacking_shards(there)
         # Offline nothing tells which splits there are besides those asked for.
-        absent = [split for split in ("train", "test") if split not in map(split_of, there)]
+        kinds = kinds_of(set(map(split_of, there)))
+        absent = [kind for kind in ("train", "test") if kind not in kinds.values()]
         if options.test_split is None and options.train_split is None and absent:
-            return f"{about}split {absent[0]}"
+            others = sorted(name for name, kind in kinds.items() if kind != "train")
+            instead = f"test_split: {others[0]}" if others else f"train_split: {min(kinds)}"
+            return f"{about}split {absent[0]} (if there is none, say {instead})"
         return ", ".join(missing) or None
 
     if dataset.revision is not None and COMMIT.fullmatch(dataset.revision):
@@ -149,16 +152,7 @@ def _inside(folder: Path) -> list[str]:
 
 
 def _of_config(files: Iterable[str], config: str | None, where: str) -> list[str]:
-    """The Parquet files of one configuration: those in its folder; ``data/`` or the top where there is one."""
-    parquet = sorted(file for file in files if file.endswith(".parquet"))
+    parquet = [file for file in files if file.endswith(".parquet")]
     if not parquet:
         raise UserError(f"{where}: no Parquet files; mergerisk reads no other dataset of the hub")
-    folders = sorted({file.rpartition("/")[0].partition("/")[0] for file in parquet})
-    if config is not None:
-        if config not in folders:
-            raise UserError(f"{where}: no config {config!r}{did_you_mean(config, [f for f in folders if f])}")
-        return [file for file in parquet if file.startswith(f"{config}/")]
-    usual = [folder for folder in ("data", "default", "") if folder in folders] or folders
-    if len(usual) > 1 and len(folders) > 1 and usual == folders:
-        raise UserError(f"{where}: several configurations; say config, one of: {', '.join(folders)}")
-    return [file for file in parquet if file.rpartition("/")[0].partition("/")[0] == usual[0]]
+    return of_config(parquet, config, where)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import UserError
 from mergerisk.randomness import derive_seed
 from mergerisk.tasks.arrays import CALIBRATION, TEST, TRAIN
+from mergerisk.tasks.class_names import Classes
+from mergerisk.tasks.numbering import empty_remarks
+from mergerisk.tasks.splits import UNSPLIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +23,6 @@ if TYPE_CHECKING:
     from mergerisk.tasks.arrays import Skipped
     from mergerisk.tasks.decoding import Encoded
     from mergerisk.tasks.options import FileOptions
-
-UNSPLIT = -1
-"""Split code of images of which nobody said what they are for."""
 
 SPLITS = {"train": TRAIN, "test": TEST, "calibration": CALIBRATION}
 
@@ -39,6 +39,8 @@ class Listing:
         name: position → what the image is called.
         read: rising positions → the encoded images, in that order; None where there is none.
         skipped: files that belong to no class.
+        remarks: what must be said of classes and splits, in sentences.
+        trained_on: a split that others train on, and that test images are drawn from; empty for none.
     """
 
     where: str
@@ -48,6 +50,8 @@ class Listing:
     name: Callable[[int], str]
     read: Callable[[NDArray[np.int64]], Iterator[Encoded | None]]
     skipped: tuple[Skipped, ...] = ()
+    remarks: tuple[str, ...] = ()
+    trained_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Chosen:
         labels: one per position.
         split: one code per position: 0 train, 1 test, 2 calibration.
         whole: labels of which every image is taken.
+        remarks: what must be said of classes and splits, in sentences.
     """
 
     listing: Listing
@@ -69,6 +74,7 @@ class Chosen:
     labels: NDArray[np.int64]
     split: NDArray[np.int64]
     whole: frozenset[int] = field(default_factory=frozenset)
+    remarks: tuple[str, ...] = ()
 
     def read(self) -> Iterator[tuple[str, Encoded | None]]:
         """Names and encoded images, in order."""
@@ -93,9 +99,14 @@ def choose(listing: Listing, options: FileOptions, test_share: float | None = No
     labels, kept = listing.labels, np.arange(len(listing.labels))
     names = listing.class_names
     if options.classes is not None:
-        names = options.classes
-        new = {known_class(name, listing.class_names, listing.where): place for place, name in enumerate(names)}
-        table = np.array([new.get(label, -1) for label in range(len(listing.class_names))], dtype=np.int64)
+        known = Classes(names, len(names), "the task")
+        wanted = [known.index(name, listing.where) for name in options.classes]
+        if len(set(wanted)) < len(wanted):
+            twice = next(names[label] for label in wanted if wanted.count(label) > 1)
+            raise UserError(f"{listing.where}: classes: {twice!r} is named twice; name each class once")
+        names = tuple(names[label] for label in wanted)
+        new = {label: place for place, label in enumerate(wanted)}
+        table = np.array([new.get(label, -1) for label in range(known.count)], dtype=np.int64)
         labels = table[labels]
         kept = np.flatnonzero(labels >= 0)
         empty = set(range(len(names))) - set(np.unique(labels).tolist())
@@ -110,24 +121,14 @@ def choose(listing: Listing, options: FileOptions, test_share: float | None = No
         split[unsplit] = TRAIN
         called = [listing.name(position) for position in kept[unsplit].tolist()]
         split[unsplit[_test_share(called, labels[unsplit], test_share, options.seed)]] = TEST
+    remarks = (*listing.remarks, *empty_remarks(names, labels, split))
     _hold_out(labels, split, options)
     taken = _limited(labels, split, options)
     counts = np.bincount(labels, minlength=len(names)), np.bincount(labels[taken], minlength=len(names))
     whole = frozenset(np.flatnonzero((counts[0] == counts[1]) & (counts[0] > 0)).tolist())
     if not (split[taken] == TEST).any():
         raise UserError(f"{listing.where}: there are no test images")
-    return Chosen(listing, names, kept[taken], labels[taken], split[taken], whole)
-
-
-def known_class(name: str, names: Sequence[str], where: str) -> int:
-    """The label of a class.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if name not in names:
-        raise UserError(f"{where}: no class {name!r}{did_you_mean(name, names)}")
-    return list(names).index(name)
+    return Chosen(listing, names, kept[taken], labels[taken], split[taken], whole, remarks)
 
 
 def _test_share(names: Sequence[str], labels: NDArray[np.int64], share: float, seed: int) -> list[int]:

@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.hub_downloads import UnavailableError
+from mergerisk.tasks.class_names import one_form
 from mergerisk.tasks.hub_datasets import HUB_TASKS, fetch_dataset, hub_dataset, pinned
+from mergerisk.tasks.layout import parquet_files, split_of
 from mergerisk.tasks.options import FileOptions, FolderOptions, HubOptions, Limits, NamedOptions, ParquetOptions
+from mergerisk.tasks.outline import Outline, Remarks
+from mergerisk.tasks.splits import divide
 from mergerisk.tasks.starter import STARTER_TASKS, STARTER_VERSION
 from mergerisk.validation import construct
 
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
     from mergerisk.tasks.arrays import TaskArrays
     from mergerisk.tasks.listing import Chosen, Listing
+    from mergerisk.tasks.splits import Division
     from mergerisk.tasks.streaming import ImageStream
     from mergerisk.tasks.task import Task
 
@@ -33,27 +39,6 @@ _DECODED_WITH = "pillow"
 """The distribution whose version can change a decoded one."""
 
 _ACCEPTED = "a folder of class folders, a .parquet or .npz file, or hub:org/name"
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What is known of a task before its images are decoded.
-
-    Attributes:
-        class_names: one per label.
-        train: training images, if all can be read.
-        calibration: calibration images.
-        test: test images.
-        image_bytes: of one image as float32.
-        stored_bytes: of all images as they are kept.
-    """
-
-    class_names: tuple[str, ...]
-    train: int
-    calibration: int
-    test: int
-    image_bytes: int
-    stored_bytes: int
 
 
 @dataclass(frozen=True)
@@ -169,9 +154,9 @@ class TaskSource:
             arrays = self.arrays()
             task = to_task(self.name, arrays)
             sizes = len(task.train), len(task.calibration), len(task.test)
-            return Outline(
-                task.class_names, *sizes, int(task.test.images[0].nbytes), int(np.asarray(arrays.images).nbytes)
-            )
+            stored = int(np.asarray(arrays.images).nbytes)
+            image = int(task.test.images[0].nbytes)
+            return Outline(task.class_names, *sizes, image, stored, Remarks(task.remarks))
         from mergerisk.tasks.arrays import CALIBRATION, TEST, TRAIN
         from mergerisk.tasks.streaming import ImageStream
 
@@ -180,7 +165,23 @@ class TaskSource:
         stream = ImageStream(chosen, options.size)
         height, width = stream.size
         train, calibration, test = (int((chosen.split == code).sum()) for code in (TRAIN, CALIBRATION, TEST))
-        return Outline(chosen.class_names, train, calibration, test, height * width * 3 * 4, stream.bytes)
+        image = height * width * 3 * 4
+        return Outline(chosen.class_names, train, calibration, test, image, stream.bytes, _remarks_of(chosen))
+
+    def remarks(self) -> Remarks:
+        """What must be said of the task, as far as that is known without a download.
+
+        Raises:
+            UserError: the source is not there, or its files, classes or splits are at fault.
+        """
+        if self.kind == "starter":
+            return Remarks()
+        if self._is_whole():
+            return Remarks(self.load().remarks)
+        try:
+            return _remarks_of((self.offline() if self.kind == "hub" else self)._choose())
+        except UnavailableError:
+            return Remarks()
 
     def arrays(self) -> TaskArrays:
         """Render, read or decode the task's arrays.
@@ -254,32 +255,34 @@ class TaskSource:
         if self.kind == "folder":
             from mergerisk.tasks.folders import list_folder
 
-            return list_folder(Path(self.spec), options.classes)
-        from mergerisk.tasks.parquet import list_parquet, split_of, splits_by_code
+            assert isinstance(options, FolderOptions)
+            return list_folder(Path(self.spec), options)
+        from mergerisk.tasks.parquet import list_parquet
 
         assert isinstance(options, ParquetOptions)
-        files = self._parquet_files(options)
-        codes = splits_by_code(map(split_of, files), options, self.spec)
-        return list_parquet(files, codes, options, self.spec)
+        return list_parquet(*self._parquet(options), options, self.spec)
 
-    def _parquet_files(self, options: ParquetOptions) -> dict[str, Path]:
+    def _parquet(self, options: ParquetOptions) -> tuple[dict[str, Path], Division]:
+        """The files of the data set, by name, and what their splits are used for."""
         if isinstance(options, HubOptions):
-            return fetch_dataset(hub_dataset(self.spec, options), options)
-        from mergerisk.tasks.parquet import parquet_files
-
-        return parquet_files(Path(self.spec))
+            files, called = fetch_dataset(hub_dataset(self.spec, options), options), ""
+        else:
+            files, called = parquet_files(Path(self.spec), options.config), Path(self.spec).resolve().stem
+        return files, divide(map(split_of, files), options, self.spec, called=called)
 
     def _parquet_digests(self) -> list[list[Any]]:
         from mergerisk.tasks.decoding import in_threads
-        from mergerisk.tasks.parquet import split_of, splits_by_code
 
         assert isinstance(self.options, ParquetOptions)
-        files = self._parquet_files(self.options)
-        codes = splits_by_code(map(split_of, files), self.options, self.spec)
-        used = {name: path for name, path in files.items() if split_of(name) in codes}
+        files, division = self._parquet(self.options)
+        used = {name: path for name, path in files.items() if split_of(name) in division.codes}
         self._choose()  # what is at fault shows before anything is hashed
         digests = [digest for portion in in_threads(file_digest, used.values()) for digest in portion]
         return [[name, used[name].stat().st_size, digest] for name, digest in zip(used, digests, strict=True)]
+
+
+def _remarks_of(chosen: Chosen) -> Remarks:
+    return Remarks(chosen.remarks, chosen.listing.trained_on)
 
 
 def _chosen_digest(chosen: Chosen, folder: Path) -> str:
@@ -361,7 +364,7 @@ def task_source(spec: str, **options: Any) -> TaskSource:
         name = spec if spec in HUB_TASKS else hub_dataset(spec, checked).name.partition("/")[2]
     else:
         name = spec if kind == "starter" else path.name if path.is_dir() else path.stem
-    return TaskSource(checked.name or name or path.resolve().name, spec, checked)
+    return TaskSource(one_form(checked.name or name or path.resolve().name), spec, checked)
 
 
 def load_task(spec: str, **options: Any) -> Task:

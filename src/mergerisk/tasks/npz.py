@@ -10,6 +10,8 @@ from PIL import Image
 
 from mergerisk.errors import UserError
 from mergerisk.tasks.arrays import TaskArrays
+from mergerisk.tasks.class_names import one_form
+from mergerisk.tasks.numbering import numbered, numbered_remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,16 +45,16 @@ def read_npz(path: Path) -> TaskArrays:
                 raise UserError(
                     f"{path}: labels must be integers, one per image, got {labels.dtype}, {labels.shape}"
                 )
-            if "class_names" not in archive and labels.max() >= labels.size:
+            if "class_names" not in archive and labels.max() - (labels.min() == 1) >= labels.size:
                 raise UserError(
                     f"{path}: label {labels.max()} among {labels.size} images; labels are 0, 1, …, one per class"
                 )
-            names = (
-                tuple(str(name) for name in archive["class_names"])
-                if "class_names" in archive
-                else tuple(str(label) for label in range(int(labels.max()) + 1))
-            )
-            return TaskArrays(archive["images"], labels, archive["split"], names)
+            if "class_names" in archive:
+                named = tuple(one_form(str(name)) for name in archive["class_names"])
+                return TaskArrays(archive["images"], labels, archive["split"], named)
+            names, first = numbered(labels.astype(np.int64))
+            remarks = numbered_remark(names, first)
+            return TaskArrays(archive["images"], labels - first, archive["split"], names, remarks=remarks)
     except (OSError, zipfile.BadZipFile, ValueError, EOFError) as error:
         if isinstance(error, UserError):
             raise
@@ -88,4 +90,7 @@ def list_npz(path: Path) -> Listing:
             image = images[position]
             yield Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
 
-    return Listing(str(path), arrays.class_names, labels, split, lambda position: f"image {position}", read)
+    return Listing(
+        str(path), arrays.class_names, labels, split, lambda position: f"image {position}", read,
+        remarks=arrays.remarks,
+    )  # fmt: skip

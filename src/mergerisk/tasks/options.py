@@ -74,9 +74,16 @@ class FolderOptions(FileOptions):
 
     Attributes:
         test_share: of each class's images, where the folder does not tell test from training images; 1 for all.
+        train_split: by default the one that is called so; see :mod:`mergerisk.tasks.splits`.
+        test_split: by default the one that is called so, else the validation split.
+        calibration_split: by default a folder's validation split beside its test split; else none: calibration
+            images are held out of the training split.
     """
 
     test_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    train_split: str | None = None
+    test_split: str | None = None
+    calibration_split: str | None = None
 
 
 @hyperparameters
@@ -86,16 +93,12 @@ class ParquetOptions(FolderOptions):
     Attributes:
         image_column: by default the one column that holds images.
         label_column: by default the one column of class labels, or that called ``label``.
-        train_split: by default ``train``, if there is one.
-        test_split: by default ``test``.
-        calibration_split: by default none: calibration images are held out of the training split.
+        config: which of the data set's configurations, where there are several.
     """
 
     image_column: str | None = None
     label_column: str | None = None
-    train_split: str | None = None
-    test_split: str | None = None
-    calibration_split: str | None = None
+    config: str | None = None
 
 
 @hyperparameters
@@ -103,11 +106,9 @@ class HubOptions(ParquetOptions):
     """Options of a dataset of the hub.
 
     Attributes:
-        config: which of the dataset's configurations.
         offline: use what is downloaded only.
     """
 
-    config: str | None = None
     offline: bool = False
 
 

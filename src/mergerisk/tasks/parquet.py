@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,18 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mergerisk.errors import UserError, did_you_mean, first_line, shown_text
-from mergerisk.tasks.arrays import CALIBRATION, TEST, TRAIN
-from mergerisk.tasks.listing import UNSPLIT, Listing
+from mergerisk.tasks.arrays import TEST, TRAIN
+from mergerisk.tasks.class_names import Classes, one_form, ordered
+from mergerisk.tasks.layout import split_of
+from mergerisk.tasks.listing import Listing
+from mergerisk.tasks.numbering import numbered, numbered_remark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from mergerisk.tasks.options import ParquetOptions
-
-_SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-(?P<count>\d{5})(-[0-9a-f]+)?", re.ASCII)
-"""``train-00000-of-00002.parquet``, sometimes with a hash."""
+    from mergerisk.tasks.splits import Division
 
 _ROWS = 64
 """Encoded images in memory at once."""
@@ -33,99 +33,24 @@ _BUFFER = 2**20
 """Bytes read at once; without one, all images of a row group are."""
 
 
-def split_of(file: str) -> str:
-    """The split that a file of a dataset belongs to, by its path in the repository.
-
-    ``train`` for ``data/train-00000-of-00002.parquet``, ``train.parquet`` and ``default/train/0000.parquet``.
-    """
-    path = PurePosixPath(file)
-    shard = _SHARD.fullmatch(path.stem)
-    if shard:
-        return shard["split"]
-    return path.parent.name if path.stem.isdigit() and path.parent.name else path.stem
-
-
-def lacking_shards(files: Iterable[str]) -> list[str]:
-    """Files that must be there, since others say so: those missing of ``…-of-00002``."""
-    known = set(files)
-    lacking = set()
-    for file in known:
-        shard = _SHARD.fullmatch(PurePosixPath(file).stem)
-        if shard and not shard[3]:
-            folder = PurePosixPath(file).parent
-            for number in range(int(shard["count"])):
-                lacking.add((folder / f"{shard['split']}-{number:05d}-of-{shard['count']}.parquet").as_posix())
-    return sorted(lacking - known)
-
-
-def parquet_files(path: Path) -> dict[str, Path]:
-    """Name → file, sorted: the file itself, or those below a folder.
-
-    Raises:
-        UserError: a folder has none.
-    """
-    if path.is_file():
-        return {path.name: path}
-    found = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*.parquet"))}
-    visible = {name: file for name, file in found.items() if not any(p.startswith(".") for p in name.split("/"))}
-    if not visible:
-        raise UserError(f"{path}: no Parquet files")
-    return visible
-
-
-def splits_by_code(splits: Iterable[str], options: ParquetOptions, where: str) -> dict[str, int]:
-    """Which of the splits that there are a task uses, and what for.
-
-    Raises:
-        UserError: one that is asked for is missing, or nothing tells which is the test split.
-    """
-    there = sorted(set(splits))
-    asked = {
-        "train_split": (options.train_split, TRAIN),
-        "test_split": (options.test_split, TEST),
-        "calibration_split": (options.calibration_split, CALIBRATION),
-    }
-    found: dict[str, int] = {}
-    for option, (name, code) in asked.items():
-        if name is None:
-            continue
-        if name not in there:
-            raise UserError(f"{where}: {option}: no split {name!r}{did_you_mean(name, there)}")
-        if name in found:
-            raise UserError(f"{where}: {option}: split {name!r} is used twice")
-        found[name] = code
-    for name, code in (("train", TRAIN), ("test", TEST)):
-        if code not in found.values() and name in there and name not in found:
-            found[name] = code
-    if TEST in found.values():
-        return found
-    if len(there) == 1:
-        return {there[0]: UNSPLIT}
-    if list(found.values()) == [TRAIN]:
-        return dict.fromkeys(found, UNSPLIT)
-    raise UserError(f"{where}: no split 'test' among {', '.join(there)}; say test_split")
-
-
-def list_parquet(
-    files: Mapping[str, Path], codes: Mapping[str, int], options: ParquetOptions, where: str
-) -> Listing:
+def list_parquet(files: Mapping[str, Path], division: Division, options: ParquetOptions, where: str) -> Listing:
     """The images and labels in Parquet files; images are read later, a few rows at a time.
 
     Args:
         files: name in the dataset → file.
-        codes: split → its code; files of other splits are left out.
-        options: which columns.
+        division: the splits to use; files of others are left out.
+        options: which columns, and which classes.
         where: what messages begin with.
 
     Raises:
         UserError: a file cannot be read, a column is missing, or a label is out of range.
     """
-    used = {name: path for name, path in files.items() if split_of(name) in codes}
-    tables = [_open(name, path, options) for name, path in used.items()]
-    names = _class_names(tables, [codes[split_of(table.name)] for table in tables], where)
-    labels = [_numbers(table, names) for table in tables]
+    codes = {name: division.codes[split_of(name)] for name in files if split_of(name) in division.codes}
+    tables = [_open(name, files[name], options) for name in codes]
+    names, numbers, remarks = _classes(tables, codes, options, where)
+    labels = [_labels(table, numbers, len(names)) for table in tables]
     counts = [len(part) for part in labels]
-    split = [np.full(count, codes[split_of(table.name)]) for table, count in zip(tables, counts, strict=True)]
+    split = [np.full(count, codes[table.name]) for table, count in zip(tables, counts, strict=True)]
     ends = np.cumsum(counts)
 
     def name(position: int) -> str:
@@ -137,7 +62,10 @@ def list_parquet(
             within = positions[(positions >= end - count) & (positions < end)] - (end - count)
             yield from _images(table, within)
 
-    return Listing(where, names, np.concatenate(labels), np.concatenate(split).astype(np.int64), name, read)
+    return Listing(
+        where, names, np.concatenate(labels), np.concatenate(split).astype(np.int64), name, read,
+        remarks=(*division.remarks, *remarks), trained_on=division.trained_on,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -199,7 +127,7 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
 
 def _names_of(feature: Any) -> tuple[str, ...] | None:
     names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
-    return tuple(map(str, names)) if isinstance(names, list) and names else None
+    return tuple(one_form(str(name)) for name in names) if isinstance(names, list) and names else None
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -251,7 +179,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _class_names(tables: Sequence[_Table], codes: Sequence[int], where: str) -> tuple[str, ...]:
+def _classes(
+    tables: Sequence[_Table], codes: Mapping[str, int], options: ParquetOptions, where: str
+) -> tuple[tuple[str, ...], dict[Any, int], tuple[str, ...]]:
+    """The classes' names, the label of every value that is one, and what must be said of it."""
     for table in tables:
         if not (_is_text(table.kind) or pa.types.is_integer(table.kind)):
             raise UserError(
@@ -264,35 +195,45 @@ def _class_names(tables: Sequence[_Table], codes: Sequence[int], where: str) -> 
         if table.class_names != first.class_names or _is_text(table.kind) != _is_text(first.kind):
             raise UserError(f"{where}: {table.name} has other classes than {first.name}")
     if first.class_names is not None and not _is_text(first.kind):
-        return first.class_names
+        return first.class_names, {label: label for label in range(len(first.class_names))}, ()
     found: dict[int, set[Any]] = {}
-    for table, code in zip(tables, codes, strict=True):
-        found.setdefault(code, set()).update(table.values.unique().to_pylist())
+    for table in tables:
+        found.setdefault(codes[table.name], set()).update(table.values.unique().to_pylist())
     every = set().union(*found.values())
     if _is_text(first.kind):
+        names = ordered(every)
+        label = {name: number for number, name in enumerate(names)}
+        numbers = {value: label[one_form(value)] for value in every}
+        known = Classes(names, len(names), "the data set")
+        kept = {known.index(name, where) for name in options.classes or names}
         for code, name in ((TRAIN, "training"), (TEST, "test")):
-            stray = sorted(every - found.get(code, every))
+            stray = sorted(kept - {numbers[value] for value in found.get(code, every)})
             if stray:
-                raise UserError(f"{where}: class {stray[0]!r} has no {name} images; every split needs all classes")
-        return tuple(sorted(every))
+                raise UserError(
+                    f"{where}: class {names[stray[0]]!r} has no {name} images; every split needs all classes"
+                )
+        return names, numbers, ()
     most, images = max(every, default=-1), sum(len(table.values) for table in tables)
-    if most >= images:
+    if options.classes is not None:  # other values, such as 255 for none, are of no concern
+        values = sorted(every)
+        return tuple(map(str, values)), {value: number for number, value in enumerate(values)}, ()
+    if most - (min(every, default=0) == 1) >= images:
         raise UserError(f"{where}: label {most} among {images} images; labels are 0, 1, …, one per class")
-    return tuple(str(number) for number in range(most + 1))
+    names, start = numbered(np.array(sorted(every), np.int64))
+    return names, {start + label: label for label in range(len(names))}, numbered_remark(names, start)
 
 
-def _numbers(table: _Table, names: Sequence[str]) -> NDArray[np.int64]:
-    if _is_text(table.kind):
-        numbers = {name: label for label, name in enumerate(names)}
-        return np.array([numbers[value] for value in table.values.to_pylist()], dtype=np.int64)
-    labels: NDArray[np.int64] = table.values.to_numpy().astype(np.int64)
-    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
-    if len(outside):
-        row = int(outside[0])
+def _labels(table: _Table, numbers: Mapping[Any, int], classes: int) -> NDArray[np.int64]:
+    """One label per row."""
+    labels = [numbers.get(value, -1) for value in table.values.to_pylist()]
+    if -1 in labels:
+        row = labels.index(-1)
+        value = table.values[row].as_py()
+        hint = "; where -1 stands for an unknown label, say another test_split" if value == -1 else ""
         raise UserError(
-            f"{table.path}: row {row}: label {labels[row]} is out of range; labels are 0 to {len(names) - 1}"
+            f"{table.path}: row {row}: label {value} is out of range; labels are 0 to {classes - 1}{hint}"
         )
-    return labels
+    return np.array(labels, dtype=np.int64)
 
 
 def _images(table: _Table, rows: NDArray[np.int64]) -> Iterator[bytes | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +19,12 @@ from mergerisk.tasks.decoding import (
     cores,
     decode,
     in_threads,
+    quiet,
     upright_size,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -92,6 +94,7 @@ class ImageStream:
             chosen.class_names,
             held_out=True,
             skipped=(*chosen.listing.skipped, *self._skipped),
+            remarks=chosen.remarks,
         )
 
     def collect(self) -> TaskArrays:
@@ -116,13 +119,37 @@ class ImageStream:
             return Skipped(name, str(error))
 
     def _common_size(self) -> tuple[int, int] | None:
-        found = None
+        """The one size of all images that can be read; None if they have several."""
+        sizes: list[tuple[int, int] | None] = []
         for portion in in_threads(self._size, self._chosen.read(), self._threads):
-            for size in portion:
-                if size is not None and found is not None and size != found:
-                    return None
-                found = found or size
-        return found
+            sizes += portion
+        members = defaultdict(list)
+        for place, size in enumerate(sizes):
+            if size is not None:
+                members[size].append(place)
+        if len(members) < 2:
+            return next(iter(members), None)
+        # A header tells the size of an image that cannot be read too, and such a one counts for nothing.
+        readable = (
+            size for size in sorted(members, key=lambda size: len(members[size])) if self._any(members[size])
+        )
+        found = next(readable, None)
+        return found if next(readable, None) is None else None
+
+    def _any(self, places: Sequence[int]) -> bool:
+        """Whether one of the images can be read."""
+        positions = self._chosen.positions[places]
+        names = map(self._chosen.listing.name, positions.tolist())
+        items = zip(names, self._chosen.listing.read(positions), strict=True)
+        with quiet():  # one after the other: as a rule the first will do
+            return any(map(self._readable_at_all, items))
+
+    def _readable_at_all(self, item: tuple[str, Encoded | None]) -> bool:
+        name, encoded = item
+        try:
+            return encoded is not None and decode(encoded, self._called(name), size=None, side=1).size > 0
+        except UnreadableError:
+            return False
 
     def _size(self, item: tuple[str, Encoded | None]) -> tuple[int, int] | None:
         name, encoded = item

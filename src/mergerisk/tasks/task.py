@@ -9,6 +9,7 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.tasks.images import LazyImages
+from mergerisk.tasks.outline import MORE_TRAINING
 
 if TYPE_CHECKING:
     from mergerisk.tasks.arrays import Skipped
@@ -53,6 +54,7 @@ class Task:
         calibration: what data-driven merging methods read, without its labels. By default it shares no image
             with ``test``, so that a merge never sees what is attacked. May be empty.
         skipped: files that could not be read as images, and why.
+        remarks: what its user must know of classes and splits, in sentences.
 
     Raises:
         UserError: fewer than two classes, no test images, a label or a pixel out of range.
@@ -64,6 +66,7 @@ class Task:
     test: Split
     calibration: Split
     skipped: tuple[Skipped, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -80,10 +83,7 @@ class Task:
             UserError: there are none.
         """
         if not len(self.train):
-            raise UserError(
-                f"task {self.name!r} has no training images, and {what} needs some; raise limit.train, or lower "
-                "test_share"
-            )
+            raise UserError(f"task {self.name!r} has no training images, and {what} needs some; {MORE_TRAINING}")
         return self.train
 
 

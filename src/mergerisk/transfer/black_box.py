@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from mergerisk.errors import UserError, described, did_you_mean, shown_text
+from mergerisk.tasks.class_names import Classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,16 +75,17 @@ class BlackBox(ABC):
     def _from_labels(self, labels: Sequence[object], count: int) -> torch.Tensor:
         """Labels from numbers or class names."""
         self._check_count(len(labels), count)
-        return torch.tensor([self._from_label(label) for label in labels], dtype=torch.int64)
+        classes = Classes(self.class_names, len(self.class_names))
+        return torch.tensor([self._from_label(label, classes) for label in labels], dtype=torch.int64)
 
-    def _from_label(self, label: object) -> int:
+    def _from_label(self, label: object, classes: Classes) -> int:
         match label:
             case bool():
                 pass
             case int() if 0 <= label < len(self.class_names):
                 return label
-            case str() if self.class_names.count(label) == 1:
-                return self.class_names.index(label)
+            case str() if len(found := classes.find(label)) == 1:
+                return found[0]
         hint = did_you_mean(label, self.class_names) if isinstance(label, str) else ""
         raise UserError(
             f"{self.name}: label {reprlib.repr(label)} is neither the name of one class nor a number from 0 to "
