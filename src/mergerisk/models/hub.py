@@ -119,4 +119,6 @@ def _wanted(where: str, files: Iterable[str]) -> list[str]:
         hint = f"only {pickles[0]}, and loading a pickle can run code; " if pickles else ""
         raise UserError(f"{where}: the repository has no safetensors; {hint}convert it, or use another revision")
     whole = [file for file in weights if file == WEIGHTS]
-    return [file for file in top if file in _CONFIGS or file == INDEX] + (whole or weights)
+    # Beside a whole model an adapter was merged into it, and is not read.
+    configs = [name for name in _CONFIGS if name != ADAPTER_CONFIG or not (whole or INDEX in top)]
+    return [file for file in top if file in configs or file == INDEX] + (whole or weights)
