@@ -18,7 +18,6 @@ from mergerisk.checking.settings import NAMES, our_settings, own_settings
 from mergerisk.crafting.images import balanced, examples, image_names, probe_images
 from mergerisk.crafting.labels import has_class_folders, read_labels
 from mergerisk.errors import UserError
-from mergerisk.models.factories import is_factory
 from mergerisk.models.files import CONFIG
 from mergerisk.models.hub import fetch
 from mergerisk.models.loading import BACKBONES

@@ -11,11 +11,11 @@ from torch import nn
 from mergerisk.errors import UserError, described
 from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.models.checks import check_finite, freeze
-from mergerisk.models.factories import UNTOUCHED, build, is_factory
+from mergerisk.models.factories import UNTOUCHED, build
 from mergerisk.models.families import named_classes, native_side, read_preprocessing
 from mergerisk.models.files import CONFIG, read_json
 from mergerisk.models.hub import commit_of, fetch
-from mergerisk.models.loading import quiet_transformers
+from mergerisk.models.loading import is_factory, quiet_transformers
 from mergerisk.models.preprocessing import Preprocessing, Resizing
 from mergerisk.models.stated import stated_preprocessing
 
