@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mergerisk.audit import audit
 from mergerisk.cli.words import describe_plan
 from mergerisk.finetuning import FineTuning, fine_tune
 from mergerisk.models import Classifier, Encoder, Head, load_encoder, load_expert
+from mergerisk.models.classifiers import load_classifier
 from mergerisk.models.hub import _wanted
 from mergerisk.models.reading import names_on_disk
 from mergerisk.recipe import load_recipe, merge_checkpoints
@@ -33,7 +35,6 @@ from tests.tiny import tiny_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SIDE = 24
 NETWORK = "tests.situations.own_network:network"
@@ -248,6 +249,33 @@ def leftovers(folder: Path) -> list[bool]:
     ]
 
 
+def not_merged(folder: Path) -> list[str]:
+    """What transformers and PEFT take for a base with an adapter to be put on top."""
+    whole = save_classifier(folder / "base", "vit")
+    (whole / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    save_file({"base_model.model.x.lora_A.weight": torch.zeros(4, 4)}, whole / "adapter_model.safetensors")
+    return [
+        re.sub(r".*base: |;.*", "", refusal(call))
+        for call in (lambda: load_expert(load_encoder(str(whole)), whole), lambda: merge(folder, ["base"]))
+    ]
+
+
+def seen_by_peft(folder: Path) -> list[bool]:
+    """Whether transformers, which would put it on top, is shown the adapter beside a backbone or a classifier."""
+    whole, shown = save_classifier(folder / "whole", "vit"), []
+    (whole / "adapter_config.json").write_text("{}")
+
+    def look(place: Path, download: Any, **rest: Any) -> tuple[None, Path, dict[str, Any]]:  # noqa: ARG001
+        shown.append((Path(place) / "adapter_config.json").exists())
+        return None, place, rest
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transformers.modeling_utils.maybe_load_adapters", look)
+        load_encoder(str(whole))
+        load_classifier(str(whole))
+    return shown
+
+
 REPOSITORY = ["config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors"]
 
 
@@ -323,9 +351,16 @@ SITUATIONS = (
     Situation("one of two names is enough of a tied tensor", one_of_two_names, True),
     Situation("a merged model beside its adapter's files is the merged model", leftovers, [True] * 3),
     Situation(
-        "of a repository with both, the merged model is downloaded",
-        lambda _: _wanted("org/name", REPOSITORY),
-        REPOSITORY[:2],
+        "a base beside an adapter that was never merged into it is refused as an expert",
+        not_merged,
+        ["its model is the base itself, and the adapter beside it (adapter_config.json) is not merged into it"]
+        * 2,
+    ),
+    Situation("transformers never puts an adapter on top of a whole model", seen_by_peft, [False, False]),
+    Situation(
+        "of a repository with both, both are downloaded",
+        lambda _: sorted(_wanted("org/name", REPOSITORY)),
+        sorted(REPOSITORY),
     ),
     Situation(
         "of a repository with an adapter, the adapter is",

@@ -213,7 +213,7 @@ def note_lines(notes: Iterable[str]) -> list[str]:
 
 
 def _preprocessing(study: Study) -> str:
-    """What is done to pixels before a model sees them, a line each, where that is not left to the model's files."""
+    """What is done to pixels before a model sees them, a line each, where no file of the model says it."""
     from mergerisk.models.loading import is_factory
 
     other = study.other_architecture

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.files import ADAPTER_CONFIG, INDEX, PICKLES, WEIGHTS, read_json
+from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, PICKLES, WEIGHTS, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 DTYPES = {
     "F64": torch.float64,
@@ -234,6 +234,24 @@ def is_adapter(path: Path) -> bool:
     A whole model beside an adapter's files is what the adapter was merged into: it is read, not the adapter.
     """
     return (path / ADAPTER_CONFIG).is_file() and not any((path / name).is_file() for name in (WEIGHTS, INDEX))
+
+
+def check_merged(path: Path, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """See that a whole model beside an adapter's files is what the adapter was merged into.
+
+    Args:
+        path: of the model.
+        pairs: the base's tensors and the model's.
+
+    Raises:
+        UserError: it is the base itself: which of the two is meant must be said.
+    """
+    beside = all((path / name).is_file() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
+    if beside and all(torch.equal(one, other.to(one.dtype)) for one, other in pairs):
+        raise UserError(
+            f"{path}: its model is the base itself, and the adapter beside it ({ADAPTER_CONFIG}) is not merged "
+            f"into it; give a folder with the adapter alone: {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"
+        )
 
 
 def _read_folder(folder: Path) -> dict[str, _Place]:

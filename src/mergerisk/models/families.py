@@ -17,7 +17,7 @@ from mergerisk.errors import UserError, described
 from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.models.checks import check_finite, freeze
 from mergerisk.models.encoder import Encoder
-from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json
+from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json, without_adapter
 from mergerisk.models.loading import quiet_transformers
 from mergerisk.models.preprocessing import (
     Normalization,
@@ -403,10 +403,10 @@ def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> An
 
     kind: Any = getattr(transformers, architecture)
     try:
-        with quiet_transformers():
+        with quiet_transformers(), without_adapter(folder) as place:
             loaded: Any = kind.from_pretrained(
-                folder,
-                config=kind.config_class.from_pretrained(folder, local_files_only=True),
+                place,
+                config=kind.config_class.from_pretrained(place, local_files_only=True),
                 dtype=torch.float32,
                 local_files_only=True,
                 use_safetensors=True,
@@ -417,6 +417,7 @@ def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> An
     except Exception as error:  # whatever a configuration makes its model's code do
         raise UserError(f"{who}: cannot be loaded: {described(error)}") from error
     model, findings = loaded
+    model.config._name_or_path = str(folder)  # whatever it was read from
     if findings["mismatched_keys"]:
         name, found, wanted = min(findings["mismatched_keys"])
         raise UserError(

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Alignment, Checkpoint, StoredTensors, TensorSpec, align, is_adapter
+from mergerisk.models.checkpoints import (
+    Alignment,
+    Checkpoint,
+    StoredTensors,
+    TensorSpec,
+    align,
+    check_merged,
+    is_adapter,
+)
 from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.hub import commit_of, fetch
 from mergerisk.models.lora import LoraCheckpoint
@@ -183,6 +191,7 @@ def _open_expert(spec: str, path: Path, base: Ingredient, merged: tuple[str, ...
     for name in merged:
         _check_tensor(name, base, expert, recipe)
     _check_ties(base, expert, merged)
+    check_merged(path, ((base.tensors[name], expert.tensors[expert.alignment(name)]) for name in merged))
     return replace(expert, remarks=form_of(base.path, path, recipe.preprocessing))
 
 
