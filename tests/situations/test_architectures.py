@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
@@ -28,7 +29,15 @@ from mergerisk.models.classifiers import load_classifier
 from mergerisk.models.hub import _wanted
 from mergerisk.models.reading import names_on_disk
 from mergerisk.recipe import load_recipe, merge_checkpoints
-from tests.models.material import classifier, drawn, images, save_classifier, scaled
+from tests.models.material import (
+    classifier,
+    drawn,
+    images,
+    save_bare,
+    save_classifier,
+    scaled,
+    write_preprocessor,
+)
 from tests.situations.own_network import Network
 from tests.situations.situation import Situation, refusal
 from tests.tiny import tiny_task
@@ -276,6 +285,15 @@ def seen_by_peft(folder: Path) -> list[bool]:
     return shown
 
 
+def masks_checked(folder: Path) -> list[bool]:
+    model = save_bare(folder / "mae", "vit_mae")
+    write_preprocessor(model, image_processor_type="ViTImageProcessor")
+    for number in range(2):
+        picture = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    return [reading.agreeing == reading.images for reading in mr.check(str(model), folder).readings]
+
+
 REPOSITORY = ["config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors"]
 
 
@@ -357,6 +375,7 @@ SITUATIONS = (
         * 2,
     ),
     Situation("transformers never puts an adapter on top of a whole model", seen_by_peft, [False, False]),
+    Situation("a masked autoencoder is checked with every patch shown", masks_checked, [True]),
     Situation(
         "of a repository with both, both are downloaded",
         lambda _: sorted(_wanted("org/name", REPOSITORY)),
