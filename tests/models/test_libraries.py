@@ -250,7 +250,7 @@ class TestOpenClip:
         expected = open_clip.build_zero_shot_classifier(
             model, tokens, names, [lambda name, t=t: t.format(name) for t in templates], num_classes_per_batch=None
         )
-        several = mr.zero_shot(spec, names, templates)
+        several = mr.zero_shot(spec, [name.replace(" ", "_") for name in names], templates)
         scale = float(model.logit_scale.detach().exp())
         torch.testing.assert_close(several.weight / scale, expected.T, rtol=1e-5, atol=1e-6)
         assert has_batch_norm(spec) == (kind == "resnet")

@@ -64,7 +64,8 @@ def zero_shot(
         raise UserError(f"zero-shot head: classes {twins[0]} and {twins[1]} have one name; give names that differ")
     library, _, rest = name.partition(":")
     if library == "open_clip" and rest:
-        return open_clip_head(rest, class_names, templates, offline=offline, device=device)
+        names = [in_words(class_name) for class_name in class_names]
+        return open_clip_head(rest, names, templates, offline=offline, device=device)
     folder = _transformers_folder(name, offline=offline)
     checkpoint = Checkpoint(folder)
     lacking = [tensor for tensor in (_TEXT_PROJECTION, _SCALE) if tensor not in checkpoint]

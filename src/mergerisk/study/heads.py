@@ -48,7 +48,7 @@ def head_of_file(spec: str, task: str, class_names: Sequence[str]) -> Head:
     return head
 
 
-def fitting_head(spec: str, task: str, class_names: Sequence[str], backbone: str) -> Head:
+def fitting_head(spec: str, task: str, class_names: Sequence[str], backbone: str = "") -> Head:
     """The head of a classifier for a task with these classes, its rows in the order of the task's labels.
 
     A classifier that names its classes must name the task's; one that does not must have as many, in the order of
@@ -58,7 +58,7 @@ def fitting_head(spec: str, task: str, class_names: Sequence[str], backbone: str
         spec: folder or hub id of the classifier.
         task: the task's name, for messages.
         class_names: one per label.
-        backbone: of the study.
+        backbone: of the study; needed where it is one of timm.
 
     Raises:
         UserError: it has no head, or other classes.
