@@ -116,7 +116,7 @@ def test_a_failed_gate_exits_with_3_and_a_passed_one_with_0(
         ({"scenarios": "other_architecture"}, "scenarios: other_architecture: say which"),
         ({"candidates": [{"method": "ties", "densty": 1}]}, "candidates[0]: "),
         ({"ingredients": {"blobs": "nowhere.safetensors"}}, "ingredients.blobs: "),
-        ({"heads": {"from": "checkpoint"}}, "or heads: {from: linear_probe} and images with a training part"),
+        ({"heads": {"from": "checkpoint"}}, "or {from: linear_probe} and images with a training part"),
         ({"heads": {"from": "zero_shot"}}, "zero-shot heads need a whole CLIP"),
         (
             {"images": {"task": "photos", "test_share": 1.0}},

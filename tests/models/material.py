@@ -18,6 +18,29 @@ _VIT = _TRANSFORMER | {"intermediate_size": 64, "image_size": 32, "patch_size": 
 _DINOV2 = _TRANSFORMER | {"mlp_ratio": 2, "image_size": 32, "patch_size": 8}
 _CONVNEXT = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2, "image_size": 32}
 _RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+_REGNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "groups_width": 8, "layer_type": "y"}
+_EFFICIENTNET = {
+    "image_size": 32,
+    "width_coefficient": 0.0125,
+    "hidden_dim": 16,
+    "kernel_sizes": [3, 5],
+    "in_channels": [32, 16],
+    "out_channels": [16, 24],
+    "depthwise_padding": [],
+    "strides": [1, 2],
+    "num_block_repeats": [1, 1],
+    "expand_ratios": [1, 2],
+}
+_MOBILENET = {"image_size": 32, "depth_multiplier": 0.1, "finegrained_output": False}
+_SWIN = {
+    "image_size": 32,
+    "patch_size": 4,
+    "embed_dim": 8,
+    "depths": [2, 1],
+    "num_heads": [2, 2],
+    "window_size": 4,
+}
+SIGLIP_TEXT = _TRANSFORMER | {"intermediate_size": 48, "vocab_size": 300, "max_position_embeddings": 20}
 
 CLASSIFIERS: dict[str, tuple[str, dict[str, Any]]] = {
     "vit": ("ViT", _VIT),
@@ -27,6 +50,12 @@ CLASSIFIERS: dict[str, tuple[str, dict[str, Any]]] = {
     "convnext": ("ConvNext", _CONVNEXT),
     "convnextv2": ("ConvNextV2", _CONVNEXT),
     "resnet": ("ResNet", _RESNET),
+    "regnet": ("RegNet", _REGNET),
+    "efficientnet": ("EfficientNet", _EFFICIENTNET),
+    "mobilenet_v2": ("MobileNetV2", _MOBILENET),
+    "swin": ("Swin", _SWIN),
+    "beit": ("Beit", _VIT | {"use_relative_position_bias": True, "use_absolute_position_embeddings": True}),
+    "siglip": ("Siglip", {"vision_config": _VIT, "text_config": SIGLIP_TEXT}),
 }
 """``model_type`` → the start of its classes' names, and a small configuration."""
 
@@ -61,6 +90,20 @@ def save_classifier(folder: Path, family: str, seed: int = 0, **changes: Any) ->
 def classifier(folder: Path, family: str) -> Any:
     """The same, loaded by transformers."""
     return getattr(transformers, f"{CLASSIFIERS[family][0]}ForImageClassification").from_pretrained(folder).eval()
+
+
+def save_bare(folder: Path, family: str, seed: int = 0) -> Path:
+    """A model without a classifier: SigLIP's vision tower, or a masked autoencoder with its decoder."""
+    if family == "vit_mae":
+        decoder = {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_intermediate_size": 16}
+        model: Any = transformers.ViTMAEForPreTraining(
+            transformers.ViTMAEConfig(**_VIT | decoder, decoder_num_attention_heads=2)
+        )
+    else:
+        model = transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**_VIT))
+    drawn(model, seed).save_pretrained(folder)
+    write_preprocessor(folder)
+    return folder
 
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)

@@ -18,9 +18,12 @@ from mergerisk.models.families import FAMILIES
 from tests.models.material import (
     CLASSES,
     CLASSIFIERS,
+    MEAN,
+    STD,
     classifier,
     drawn,
     images,
+    save_bare,
     save_classifier,
     save_clip,
     scaled,
@@ -30,7 +33,9 @@ from tests.models.material import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-EVERY = ["clip", "clip_vision_model", *CLASSIFIERS]
+BARE = ["siglip_vision_model", "vit_mae"]
+EVERY = ["clip", "clip_vision_model", *BARE, *CLASSIFIERS]
+WITH_STATISTICS = ("resnet", "regnet", "efficientnet", "mobilenet_v2")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder per family; the bare CLIP tower and the whole CLIP hold the same weights."""
     root = tmp_path_factory.mktemp("families")
     found = {family: save_classifier(root / family, family) for family in CLASSIFIERS}
+    found |= {family: save_bare(root / family, family) for family in BARE}
     found["clip"] = save_clip(root / "clip")
     found["clip_vision_model"] = root / "tower"
     transformers.CLIPVisionModel.from_pretrained(found["clip"]).save_pretrained(root / "tower")
@@ -70,14 +76,14 @@ def test_encoder_and_head_are_the_checkpoints_own_classifier(family: str, folder
     assert Classifier(encoder, head)(images(47)).shape == (3, 3)
 
 
-@pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "dinov2_with_registers", "convnext", "resnet"])
+@pytest.mark.parametrize("family", CLASSIFIERS)
 def test_other_image_sizes_keep_the_pretrained_weights(family: str, folders: dict[str, Path]) -> None:
     usual, larger = load_encoder(str(folders[family])), load_encoder(str(folders[family]), image_size=48)
     head, _ = mr.checkpoint_head(str(folders[family]))
     assert larger.image_size == 48
     for name, tensor in usual.state().items():
         assert torch.equal(larger.state()[name], tensor)
-    argument = {"interpolate_pos_encoding": True} if family in {"vit", "deit"} else {}
+    argument = {"interpolate_pos_encoding": True} if family in {"vit", "deit", "siglip"} else {}
     with torch.no_grad():
         expected = classifier(folders[family], family)(pixel_values=scaled(images(48)), **argument).logits
     torch.testing.assert_close(Classifier(larger, head)(images(48)), expected)
@@ -134,7 +140,13 @@ def test_other_features_on_the_same_backbone_keep_the_projection(folders: dict[s
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-PUBLISHED = {"clip": OPENAI, "clip_vision_model": OPENAI, "vit": ((0.5,) * 3, (0.5,) * 3)}
+HALVES = ((0.5,) * 3, (0.5,) * 3)
+PUBLISHED = {
+    "clip": OPENAI,
+    "clip_vision_model": OPENAI,
+    "efficientnet": (IMAGENET[0], tuple(std**2 for std in (0.47853944, 0.4732864, 0.47434163))),
+    **dict.fromkeys(("beit", "mobilenet_v2", "siglip", "siglip_vision_model", "vit"), HALVES),
+}
 """What the preprocessors of the published checkpoints say; the others were trained with ImageNet's own."""
 
 
@@ -249,7 +261,7 @@ def test_every_family_merges(family: str, folders: dict[str, Path]) -> None:
     averaged = mr.merging.create("weight_averaging").merge(base, experts, calibration=calibration, seed=0)
     for name, tensor in averaged.encoder.state().items():
         mean = (experts["one"].state()[name] + experts["two"].state()[name]) / 2
-        if family == "resnet" and ".running_" in name:  # seen on images anew
+        if family in WITH_STATISTICS and ".running_" in name:  # seen on images anew
             assert not torch.allclose(tensor, mean)
         elif tensor.is_floating_point():
             torch.testing.assert_close(tensor, mean)
@@ -281,6 +293,52 @@ def test_attacks_on_transformers_reach_inside(attack: str, family: str, folders:
     assert bool(((inside - images()).abs().amax(dim=(1, 2, 3)) > 0).all())
 
 
+def test_siglips_tower_gives_its_image_embedding(folders: dict[str, Path]) -> None:
+    reference = transformers.SiglipVisionModel.from_pretrained(folders["siglip_vision_model"]).eval()
+    for side in (32, 48):
+        encoder = load_encoder(str(folders["siglip_vision_model"]), image_size=side)
+        with torch.no_grad():
+            expected = reference(scaled(images(side)), interpolate_pos_encoding=side != 32).pooler_output
+        torch.testing.assert_close(encoder(images(side)), expected)
+
+
+def test_a_masked_autoencoder_sees_every_patch_and_draws_nothing(folders: dict[str, Path]) -> None:
+    """Its own weights in a plain ViT, which has the same blocks and no masks."""
+    encoder = load_encoder(str(folders["vit_mae"]))
+    whole = transformers.ViTMAEModel.from_pretrained(folders["vit_mae"])
+    shared = {name: whole.config.to_dict()[name] for name in transformers.ViTConfig().to_dict() if name != "model_type"
+              and name in whole.config.to_dict()}  # fmt: skip
+    reference = transformers.ViTModel(transformers.ViTConfig(**shared), add_pooling_layer=False).eval()
+    reference.load_state_dict(whole.state_dict())
+    with torch.no_grad():
+        expected = reference(pixel_values=scaled(images())).last_hidden_state[:, 0]
+    torch.testing.assert_close(encoder(images()), expected)
+    before = torch.random.get_rng_state()
+    assert torch.equal(encoder(images()), encoder(images()))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_efficientnets_processor_divides_twice(folders: dict[str, Path], tmp_path: Path) -> None:
+    from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
+
+    folder = tmp_path / "efficientnet"
+    shutil.copytree(folders["efficientnet"], folder)
+    pixels = (images(32, 1) * 255).round() / 255
+    for top in (True, False):
+        processor = EfficientNetImageProcessorPil(
+            size={"height": 32, "width": 32}, do_center_crop=False, image_mean=MEAN, image_std=STD, include_top=top
+        )
+        processor.save_pretrained(folder)
+        expected = processor((pixels[0] * 255).byte(), return_tensors="pt", do_resize=False).pixel_values
+        torch.testing.assert_close(load_encoder(str(folder)).prepare(pixels), expected)
+
+
+def test_windows_that_do_not_fit_an_image_are_said_in_one_line(folders: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="image_size 8: fails on such an image") as raised:
+        load_encoder(str(folders["swin"]), image_size=8)
+    assert "\n" not in str(raised.value)
+
+
 def altered(folders: dict[str, Path], to: Path, family: str = "vit", **config: Any) -> Path:
     shutil.copytree(folders[family], to)
     content = json.loads((to / "config.json").read_text())
@@ -302,8 +360,8 @@ def test_what_is_no_backbone_is_refused_in_one_line(folders: dict[str, Path], tm
     file = folders["vit"] / "model.safetensors"
     cases = {
         str(
-            altered(folders, tmp_path / "kind", model_type="siglip")
-        ): "model_type is 'siglip'; supported here: 'clip'",
+            altered(folders, tmp_path / "kind", model_type="bert")
+        ): "model_type is 'bert'; supported here: 'beit'",
         str(altered(folders, tmp_path / "list", model_type=["vit"])): "model_type is",
         str(altered(folders, tmp_path / "deep", num_hidden_layers=3)): "lacks tensor",
         str(altered(folders, tmp_path / "wide", hidden_size=48)): "has shape .*, but config.json makes it .*48",
@@ -329,10 +387,12 @@ def test_heads_that_a_checkpoint_does_not_have(folders: dict[str, Path], tmp_pat
     transformers.DeiTForImageClassificationWithTeacher.from_pretrained(folders["deit"]).save_pretrained(distilled)
     cases = {
         str(folders["clip"]): "no classification head of its own; make a zero-shot head",
+        str(folders["vit_mae"]): "a vit_mae has no classification head",
         str(tiny_vit): "has no 'classifier.weight'",
         str(distilled): "has no 'classifier.weight'",
         "starter-vit": "has no 'classifier.weight'",
-        "timm:resnet18": "from transformers' checkpoints only",
+        "open_clip:ViT-B-32/openai": r"brings no such head.*heads: \{from: files\}",
+        "tests.models.factory_modules:small": "brings no such head",
     }
     for name, message in cases.items():
         with pytest.raises(UserError, match=message):

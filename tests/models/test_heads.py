@@ -154,7 +154,7 @@ def test_what_has_no_text_is_refused_in_one_line(clip: Path, tmp_path: Path) -> 
         str(tower): "has no text tower",
         str(save_classifier(tmp_path / "vit", "vit")): "has no text tower",
         "starter-vit": "has no text tower",
-        "timm:resnet18": "from transformers' checkpoints only",
+        "timm:resnet18": "brings no such head",
         str(altered(clip, tmp_path / "scale", "logit_scale")): "has no text tower, no 'logit_scale'",
         str(altered(clip, tmp_path / "layer", "text_model.encoder.layers.1.")): "text tower: the checkpoint lacks",
         str(mute): "has no tokenizer: neither tokenizer.json nor vocab.json",

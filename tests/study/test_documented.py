@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import save_file
 
@@ -15,16 +16,21 @@ from mergerisk.models.families import FAMILIES
 from mergerisk.study import make_plan, parse_study
 from mergerisk.study.preflight import check_material
 from mergerisk.study.specs import SURROGATES
+from tests.models.factory_modules import sizeless
 from tests.models.material import save_classifier, save_clip
 from tests.tasks.material import table, write_folder, write_parquet
 from tests.tiny import STUDY, write_tiny_study
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models_and_tasks.md").read_text(encoding="utf-8")
 EXAMPLES: list[dict[str, Any]] = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.S)]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    monkeypatch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("documented")
     models = folder / "models"
     write_folder(folder / "photos", {"": 6}, names=("cat", "dog"))
@@ -39,7 +45,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_file({key: tensor.contiguous() for key, tensor in state.items()}, models / f"{name}.safetensors")
     save_clip(models / "clip", context=77)
     save_classifier(models / "resnet", "resnet")
-    return folder
+    monkeypatch.syspath_prepend(folder)
+    (folder / "heads").mkdir()
+    (folder / "my_models.py").write_text("from tests.models.factory_modules import sizeless as network\n")
+    for name, classes in (("photos", 2), ("signs", 3)):
+        save_file({"weight": torch.zeros(classes, 5)}, folder / "heads" / f"{name}.safetensors")
+        save_file(sizeless().state_dict(), models / f"{name}.safetensors")
+    save_file(sizeless().state_dict(), models / "network.safetensors")
+    yield folder
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("position", range(len(EXAMPLES)))
@@ -55,7 +69,7 @@ def test_every_example_is_a_study(folder: Path, position: int) -> None:
 
 
 def test_all_names_are_documented() -> None:
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 8
     for kind in SURROGATES:
         assert f"`{kind}" in PAGE
     for kind in FAMILIES:

@@ -211,12 +211,19 @@ class Audit(Model):
     def _learns(self) -> bool:
         """Whether heads, an attacker or a candidate learn from the audited tasks' other images."""
         from mergerisk.merging import create
+        from mergerisk.models.hub import is_hub_id
+        from mergerisk.models.loading import has_batch_norm
 
         own = self.outsider is None or (self.outsider.task is None and self.outsider.file is None)
-        reading = False
+        reading = estimated = False
         for position, spec in enumerate(self.candidates):
             with located(f"candidates[{position}]"):
-                reading |= create(spec.name, **spec.parameters).needs_calibration
+                method = create(spec.name, **spec.parameters)
+            reading |= method.needs_calibration
+            estimated |= not method.encoder_per_task
+        if estimated and not reading and self.calibration == "held_out" and not is_hub_id(self.base):
+            with located("base"):
+                reading = has_batch_norm(self.base, image_size=self.image_size)
         return (
             self.heads.source == "linear_probe"
             or (OUTSIDER in self.scenarios and own)

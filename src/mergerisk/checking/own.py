@@ -118,6 +118,8 @@ def transformers_way(name: str, folder: Path, class_names: Sequence[str] | None)
 
         return OwnWay(f"transformers' CLIPModel {by}", True, prepare, compare, model, tuple(class_names), **shared)
     tower: Any = getattr(model, "vision_model", model)
+    if hasattr(tower.config, "mask_ratio"):
+        tower.config.mask_ratio = 0.0  # what a masked autoencoder hides is drawn at random
 
     def describe(pixels: torch.Tensor) -> torch.Tensor:
         return pooled(tower(pixel_values=pixels.to(model.dtype)).last_hidden_state)

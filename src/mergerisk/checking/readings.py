@@ -14,10 +14,9 @@ from mergerisk.crafting.images import read_image
 from mergerisk.errors import UserError
 from mergerisk.models.classifier import Classifier, Head
 from mergerisk.models.classifiers import load_classifier
-from mergerisk.models.factories import is_factory
 from mergerisk.models.files import CONFIG, read_json
 from mergerisk.models.heads import checkpoint_head, zero_shot
-from mergerisk.models.loading import LIBRARIES, MODEL_TYPES, load_encoder
+from mergerisk.models.loading import LIBRARIES, MODEL_TYPES, is_factory, load_encoder
 from mergerisk.tasks.decoding import decode
 
 if TYPE_CHECKING:

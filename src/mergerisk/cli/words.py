@@ -213,17 +213,22 @@ def note_lines(notes: Iterable[str]) -> list[str]:
 
 
 def _preprocessing(study: Study) -> str:
-    """What the study says of its models' pixels, a line each; nothing where it leaves that to the models."""
+    """What is done to pixels before a model sees them, a line each, where no file of the model says it."""
+    from mergerisk.models.loading import is_factory
+
     other = study.other_architecture
     said = {
         study.backbone: study.preprocessing,
         **({} if other is None else {other.backbone: other.preprocessing}),
     }
-    return "".join(
-        f"pixels of {name} and of what is made from it: {'as its own' if given == 'base' else given}\n"
-        for name, given in said.items()
-        if given is not None
-    )
+    lines = []
+    for name, given in said.items():
+        if given is not None:
+            words = "as its own" if given == "base" else str(given)
+            lines.append(f"pixels of {name} and of what is made from it: {words}\n")
+        elif is_factory(name):
+            lines.append(f"pixels of {name} and of what is made from it: in [0, 1] as they are, only resized\n")
+    return "".join(lines)
 
 
 def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str:

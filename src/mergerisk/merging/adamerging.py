@@ -15,8 +15,9 @@ from mergerisk.memory import free_bytes, graph_bytes
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.batch_norm import is_statistic
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged
 from mergerisk.merging.vectors import common_dtype, magnitude_threshold, new_memory
+from mergerisk.models.ties import tied_names
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 

@@ -11,9 +11,10 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged
 from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.encoder import Encoder
+from mergerisk.models.ties import tied_names
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged, evaluated, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged, evaluated
 from mergerisk.models.classifier import Classifier
+from mergerisk.models.ties import tied_names
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 

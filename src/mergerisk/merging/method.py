@@ -17,6 +17,7 @@ from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.checkpoints import tensor_specs
 from mergerisk.models.checks import check_finite, check_same_architecture
 from mergerisk.models.classifier import Classifier
+from mergerisk.models.ties import tied_names
 from mergerisk.randomness import generator
 from mergerisk.threads import one_thread
 
@@ -282,23 +283,6 @@ def check_states(base: Tensors, states: Mapping[str, Tensors]) -> None:
     for where, state in {"base": base, **{f"expert {task!r}": state for task, state in states.items()}}.items():
         with one_thread():
             check_finite(state, where)
-
-
-def tied_names(state: Tensors) -> dict[str, str]:
-    """Further names of tensors that are one and the same in memory → the first name of each.
-
-    A checkpoint on disk has none: it holds every tensor once, and reads it to another place each time.
-    """
-    if not isinstance(state, dict):
-        return {}
-    firsts: dict[tuple[object, ...], str] = {}
-    found = {}
-    for name, tensor in state.items():
-        place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        first = firsts.setdefault(place if tensor.numel() else (name,), name)
-        if first != name:
-            found[name] = first
-    return found
 
 
 def below(prefix: str, parts: Tensors) -> State:

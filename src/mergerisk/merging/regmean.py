@@ -12,7 +12,8 @@ from torch import nn
 
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged
+from mergerisk.models.ties import tied_names
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 

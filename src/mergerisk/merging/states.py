@@ -16,10 +16,11 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged, tied_names
+from mergerisk.merging.method import EncoderMerging, Merged
 from mergerisk.merging.threads import step_by_step
 from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.checkpoints import TensorSpec, tensor_specs
+from mergerisk.models.ties import tied_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,6 +10,8 @@ from .encoder import State as State
 from .experts import expert_identity as expert_identity
 from .features import extract_features as extract_features
 from .heads import checkpoint_head as checkpoint_head
+from .heads import head_from_file as head_from_file
+from .heads import head_identity as head_identity
 from .heads import zero_shot as zero_shot
 from .hub import fetch as fetch
 from .loading import (

@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.files import ADAPTER_CONFIG, INDEX, PICKLES, WEIGHTS, read_json
+from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, PICKLES, WEIGHTS, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 DTYPES = {
     "F64": torch.float64,
@@ -78,6 +78,11 @@ class StoredTensors(Mapping[str, torch.Tensor]):
     def file(self, name: str) -> Path:
         """The file that decides a tensor's values, for messages."""
 
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Further names of tensors that are kept once → the name they are kept under."""
+        return {}
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.specs)
 
@@ -101,7 +106,8 @@ class Checkpoint(StoredTensors):
     """The tensors of a safetensors checkpoint.
 
     A tensor is read from its file into memory of its own, never mapped: resident memory is what the caller keeps,
-    however much was read before.
+    however much was read before. Tied tensors that ``safetensors.torch.save_model`` kept once are found under all
+    of their names, the further ones last.
 
     Args:
         path: a ``.safetensors`` file, or a folder with ``model.safetensors`` or its index and shards.
@@ -118,10 +124,18 @@ class Checkpoint(StoredTensors):
         elif self.path.suffix in PICKLES:
             raise UserError(f"{self.path}: {_why_no_pickles()}")
         elif self.path.is_file():
-            self._places = _read_header(self.path)
+            self._places = _read_whole(self.path)
         else:
             raise UserError(f"{self.path}: no such file or folder")
         self._specs = {name: place.spec for name, place in self._places.items()}
+        firsts: dict[_Place, str] = {}
+        for name, place in self._places.items():
+            firsts.setdefault(place, name)
+        self._aliases = {
+            name: firsts[place]
+            for name, place in self._places.items()
+            if place.spec.nbytes and firsts[place] != name
+        }
 
     @property
     def specs(self) -> Mapping[str, TensorSpec]:
@@ -134,6 +148,10 @@ class Checkpoint(StoredTensors):
 
     def file(self, name: str) -> Path:
         return self._places[name].file
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        return self._aliases
 
     def __getitem__(self, name: str) -> torch.Tensor:
         place = self._places[name]
@@ -211,13 +229,34 @@ def _ours(prefix: str) -> Alignment:
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether a folder holds a PEFT adapter instead of a model."""
-    return (path / ADAPTER_CONFIG).is_file()
+    """Whether a folder holds a PEFT adapter instead of a model.
+
+    A whole model beside an adapter's files is what the adapter was merged into: it is read, not the adapter.
+    """
+    return (path / ADAPTER_CONFIG).is_file() and not any((path / name).is_file() for name in (WEIGHTS, INDEX))
+
+
+def check_merged(path: Path, pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """See that a whole model beside an adapter's files is what the adapter was merged into.
+
+    Args:
+        path: of the model.
+        pairs: the base's tensors and the model's.
+
+    Raises:
+        UserError: it is the base itself: which of the two is meant must be said.
+    """
+    beside = all((path / name).is_file() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS))
+    if beside and all(torch.equal(one, other.to(one.dtype)) for one, other in pairs):
+        raise UserError(
+            f"{path}: its model is the base itself, and the adapter beside it ({ADAPTER_CONFIG}) is not merged "
+            f"into it; give a folder with the adapter alone: {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}"
+        )
 
 
 def _read_folder(folder: Path) -> dict[str, _Place]:
     if (folder / WEIGHTS).is_file():
-        return _read_header(folder / WEIGHTS)
+        return _read_whole(folder / WEIGHTS)
     if (folder / INDEX).is_file():
         return _read_shards(folder / INDEX)
     if is_adapter(folder):
@@ -248,7 +287,7 @@ def _read_shards(index: Path) -> dict[str, _Place]:
         file = index.parent / shard
         if not file.is_file():
             raise UserError(f"{file}: missing, but {index.name} names it; download it again")
-        found = _read_header(file)
+        found, _ = _read_header(file)
         for name in found:
             if owners.get(name) != shard:
                 raise UserError(f"{file}: holds tensor {name!r}, which {index.name} does not place there")
@@ -259,8 +298,18 @@ def _read_shards(index: Path) -> dict[str, _Place]:
     return places
 
 
-def _read_header(file: Path) -> dict[str, _Place]:
-    """The tensors of one file in the order of their values.
+def _read_whole(file: Path) -> dict[str, _Place]:
+    """The tensors of a file that holds all of a model's, by all of their names.
+
+    Of tied tensors ``save_model`` keeps one, and writes the others' names into the file's metadata.
+    """
+    places, metadata = _read_header(file)
+    twins = {name: places[kept] for name, kept in metadata.items() if isinstance(kept, str) and kept in places}
+    return places | {name: place for name, place in twins.items() if name not in places}
+
+
+def _read_header(file: Path) -> tuple[dict[str, _Place], dict[str, Any]]:
+    """The tensors of one file in the order of their values, and the file's metadata.
 
     Nothing in the header is trusted: the tensors must tile the file exactly.
     """
@@ -284,7 +333,7 @@ def _read_header(file: Path) -> dict[str, _Place]:
         broken("its header is not JSON")
     if not isinstance(header, dict):
         broken("its header is not a JSON object")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", None)
 
     found: list[tuple[int, int, str, TensorSpec]] = []
     for name, entry in header.items():
@@ -307,4 +356,5 @@ def _read_header(file: Path) -> dict[str, _Place]:
     starts = [*(start for start, *_ in found), size - 8 - length]
     if starts != ends:
         broken("cut short, or its tensors overlap or leave gaps")
-    return {name: _Place(file, 8 + length + start, spec) for start, _, name, spec in found}
+    places = {name: _Place(file, 8 + length + start, spec) for start, _, name, spec in found}
+    return places, metadata if isinstance(metadata, dict) else {}

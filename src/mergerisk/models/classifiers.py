@@ -11,11 +11,11 @@ from torch import nn
 from mergerisk.errors import UserError, described
 from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.models.checks import check_finite, freeze
-from mergerisk.models.factories import UNTOUCHED, build, is_factory
+from mergerisk.models.factories import UNTOUCHED, build
 from mergerisk.models.families import named_classes, native_side, read_preprocessing
-from mergerisk.models.files import CONFIG, read_json
+from mergerisk.models.files import CONFIG, read_json, without_adapter
 from mergerisk.models.hub import commit_of, fetch
-from mergerisk.models.loading import quiet_transformers
+from mergerisk.models.loading import is_factory, quiet_transformers
 from mergerisk.models.preprocessing import Preprocessing, Resizing
 from mergerisk.models.stated import stated_preprocessing
 
@@ -123,9 +123,9 @@ def _from_folder(name: str, folder: Path, stated: StatedPreprocessing | None) ->
     Checkpoint(folder)  # refuses pickles, and files that are cut short
     read_json(folder / CONFIG)  # says what is wrong with it, if it is that
     try:
-        with quiet_transformers():
+        with quiet_transformers(), without_adapter(folder) as place:
             loaded: Any = AutoModelForImageClassification.from_pretrained(
-                folder,
+                place,
                 dtype=torch.float32,
                 local_files_only=True,
                 use_safetensors=True,

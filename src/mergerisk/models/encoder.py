@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mergerisk.models.preprocessing import Resizing
+from mergerisk.models.ties import retie
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -84,6 +85,8 @@ class Encoder(nn.Module):
     def with_state(self, state: Mapping[str, torch.Tensor]) -> Encoder:
         """A new encoder of the same architecture that holds (without copying) ``state``.
 
+        Parameters that are tied in this one and equal in ``state`` are tied in the new one.
+
         Raises:
             RuntimeError: names or shapes differ.
         """
@@ -93,6 +96,7 @@ class Encoder(nn.Module):
         with torch.inference_mode(False):  # the twin may be attacked later
             twin = copy.deepcopy(self, dict(kept))
         twin.backbone.load_state_dict(dict(state), strict=True, assign=True)
+        retie(twin.backbone, self.backbone)
         return twin.requires_grad_(False).eval()
 
     def with_features(self, features: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> Encoder:

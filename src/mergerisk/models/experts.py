@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Checkpoint, is_adapter
+from mergerisk.models.checkpoints import Checkpoint, check_merged, is_adapter
 from mergerisk.models.hub import fetch
 from mergerisk.models.loading import path_identity
 from mergerisk.models.lora import LoraCheckpoint
@@ -32,7 +32,10 @@ def read_expert(base: Encoder, path: Path, where: str) -> State:
     """
     on_disk = names_on_disk(base.backbone)
     if not is_adapter(path):
-        return read_state(base.state(), on_disk, Checkpoint(path), where)
+        pretrained = base.state()
+        state = read_state(pretrained, on_disk, Checkpoint(path), where)
+        check_merged(path, ((pretrained[name], tensor.to(base.mean.device)) for name, tensor in state.items()))
+        return state
     adapted = _adapted(base, on_disk, path, where)
     return read_state(base.state(), on_disk, adapted, where)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,17 +22,10 @@ from mergerisk.tasks.loading import file_digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mergerisk.models.stated import StatedPreprocessing
+    from mergerisk.models.stated import Resample, StatedPreprocessing
 
 UNTOUCHED = Normalization((0.0,) * 3, (1.0,) * 3)
 """Pixels in [0, 1] as they are."""
-
-_FACTORY = re.compile(r"[\w.]+:[\w.]+(@.+)?")
-
-
-def is_factory(name: str) -> bool:
-    """Whether a name is that of a factory, with or without ``@`` and a file of weights."""
-    return _FACTORY.fullmatch(name) is not None and not Path(name).exists()
 
 
 def build(name: str) -> tuple[nn.Module, Callable[..., Any]]:
@@ -89,6 +81,7 @@ def around(
     image_size: int,
     usual: Normalization,
     given: StatedPreprocessing | None = None,
+    resample: Resample = "bilinear",
 ) -> Encoder:
     """An encoder around a module from normalised pixels to features, whose width is seen on one grey image.
 
@@ -98,13 +91,14 @@ def around(
         image_size: side of the images it expects; others are squeezed into it.
         usual: how it wants its pixels scaled.
         given: what the user says instead.
+        resample: how images of another size are resized.
 
     Raises:
         UserError: the module fails on that image, or what it returns is not 1 × width; weights with NaN.
     """
     freeze(module)
     check_finite(module.state_dict(), name)
-    prepared = Preprocessing(Resizing((image_size, image_size)), usual).stated(given)
+    prepared = Preprocessing(Resizing((image_size, image_size), resample=resample), usual).stated(given)
     try:
         with torch.no_grad():
             output = module(torch.full((1, 3, image_size, image_size), 0.5))

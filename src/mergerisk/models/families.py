@@ -17,7 +17,7 @@ from mergerisk.errors import UserError, described
 from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.models.checks import check_finite, freeze
 from mergerisk.models.encoder import Encoder
-from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json
+from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json, without_adapter
 from mergerisk.models.loading import quiet_transformers
 from mergerisk.models.preprocessing import (
     Normalization,
@@ -26,7 +26,13 @@ from mergerisk.models.preprocessing import (
     parse_preprocessing,
     read_preprocessor,
 )
-from mergerisk.models.vit import class_token, class_token_resized
+from mergerisk.models.vit import (
+    class_token,
+    class_token_resized,
+    class_token_unmasked,
+    mean_token,
+    mean_token_resized,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,6 +45,8 @@ if TYPE_CHECKING:
 VISUAL_PROJECTION = "visual_projection.weight"
 
 _IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_EFFICIENTNET = Normalization(_IMAGENET.mean, (0.47853944**2, 0.4732864**2, 0.47434163**2))
+"""Its processor divides by the standard deviation twice."""
 _CLIP = Normalization((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 _SMALLEST = 32
@@ -94,8 +102,8 @@ class ClipFeatures(nn.Module):
 
     def forward(self, backbone: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels, N × 3 × S × S → features, N × embedding."""
-        pooled: torch.Tensor = backbone(pixel_values=pixels, interpolate_pos_encoding=self.resized).pooler_output
-        return pooled if self.projection is None else F.linear(pooled, self.projection)
+        token: torch.Tensor = backbone(pixel_values=pixels, interpolate_pos_encoding=self.resized).pooler_output
+        return token if self.projection is None else F.linear(token, self.projection)
 
 
 def class_and_mean_token(backbone: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
@@ -108,10 +116,16 @@ def class_and_mean_token(backbone: nn.Module, pixels: torch.Tensor) -> torch.Ten
     return torch.cat([tokens[:, 0], tokens[:, first:].mean(dim=1)], dim=1)
 
 
-def pooled_map(backbone: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """The mean over positions of the last feature map, as the model pools it, N × width."""
-    pooled: torch.Tensor = backbone(pixel_values=pixels).pooler_output
-    return pooled.flatten(1)
+def pooled(backbone: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """The last feature map or tokens, as the model pools them, N × width."""
+    found: torch.Tensor = backbone(pixel_values=pixels).pooler_output
+    return found.flatten(1)
+
+
+def pooled_resized(backbone: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """The same, with position embeddings interpolated to another grid of patches."""
+    found: torch.Tensor = backbone(pixel_values=pixels, interpolate_pos_encoding=True).pooler_output
+    return found
 
 
 def _vit(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
@@ -123,7 +137,38 @@ def _dinov2(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Feature
 
 
 def _convolutional(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
-    return pooled_map, int(config.hidden_sizes[-1])
+    return pooled, int(config.hidden_sizes[-1])
+
+
+def _pooled_tokens(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
+    return pooled, int(config.hidden_size)
+
+
+def _swin(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
+    # Without absolute position embeddings there is nothing to interpolate.
+    return pooled_resized if resized and config.use_absolute_embeddings else pooled, int(config.hidden_size)
+
+
+def _efficientnet(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
+    return pooled, int(config.hidden_dim)
+
+
+def _mobilenet_v2(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
+    from transformers.models.mobilenet_v2.modeling_mobilenet_v2 import apply_depth_multiplier
+
+    fixed = config.finegrained_output and config.depth_multiplier < 1
+    return pooled, _MOBILENET_WIDTH if fixed else int(apply_depth_multiplier(config, _MOBILENET_WIDTH))
+
+
+def _siglip(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:
+    """The image embedding; of an image classifier what its head reads, the mean of the patches' tokens."""
+    if "classifier.weight" in checkpoint or not config.vision_use_head:
+        return mean_token_resized if resized else mean_token, int(config.hidden_size)
+    return pooled_resized if resized else pooled, int(config.hidden_size)
+
+
+def _vit_mae(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:  # noqa: ARG001
+    return class_token_unmasked, int(config.hidden_size)
 
 
 def _clip(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features, int]:
@@ -139,9 +184,14 @@ def _clip(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features,
     return ClipFeatures(projection, resized=resized), len(projection)
 
 
+_MOBILENET_WIDTH = 1280
+"""Features of MobileNetV2 at a depth multiplier of 1."""
+
 _CLIP_VISION = Family("CLIPVisionModel", _clip, normalization=_CLIP, resample="bicubic", classifier="")
+_SIGLIP_VISION = Family("SiglipVisionModel", _siglip, normalization=Normalization(), resample="bicubic")
 
 FAMILIES: Mapping[str, Family] = {
+    "beit": Family("BeitModel", _pooled_tokens, normalization=Normalization()),
     "clip": _CLIP_VISION,
     "clip_vision_model": _CLIP_VISION,
     "vit": Family("ViTModel", _vit, {"add_pooling_layer": False}, Normalization()),
@@ -158,6 +208,29 @@ FAMILIES: Mapping[str, Family] = {
         any_size=True,
         classifier="classifier.1",
     ),
+    "regnet": Family(
+        "RegNetModel",
+        _convolutional,
+        resample="bicubic",
+        patches=False,
+        any_size=True,
+        classifier="classifier.1",
+    ),
+    "efficientnet": Family(
+        "EfficientNetModel",
+        _efficientnet,
+        normalization=_EFFICIENTNET,
+        resample="nearest",
+        patches=False,
+        any_size=True,
+    ),
+    "mobilenet_v2": Family(
+        "MobileNetV2Model", _mobilenet_v2, normalization=Normalization(), patches=False, any_size=True
+    ),
+    "siglip": _SIGLIP_VISION,
+    "siglip_vision_model": _SIGLIP_VISION,
+    "swin": Family("SwinModel", _swin, resample="bicubic"),
+    "vit_mae": Family("ViTMAEModel", _vit_mae, classifier=""),
 }
 """By ``model_type`` in ``config.json``."""
 
@@ -301,7 +374,23 @@ def load(
     )
     check_finite(encoder.state(), who)
     freeze(encoder)
+    if image_size is not None and size != native:
+        _try(who, encoder)
     return encoder
+
+
+def _try(who: str, encoder: Encoder) -> None:
+    """See that a backbone takes images of another size than it was pretrained on: Swin's windows must fit.
+
+    Raises:
+        UserError: it does not.
+    """
+    size = encoder.image_size
+    try:
+        with torch.no_grad():
+            encoder(torch.full((1, 3, size, size), 0.5))
+    except Exception as error:  # the library's own code
+        raise UserError(f"{who}: image_size {size}: fails on such an image: {described(error)}") from error
 
 
 def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> Any:
@@ -314,10 +403,10 @@ def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> An
 
     kind: Any = getattr(transformers, architecture)
     try:
-        with quiet_transformers():
+        with quiet_transformers(), without_adapter(folder) as place:
             loaded: Any = kind.from_pretrained(
-                folder,
-                config=kind.config_class.from_pretrained(folder, local_files_only=True),
+                place,
+                config=kind.config_class.from_pretrained(place, local_files_only=True),
                 dtype=torch.float32,
                 local_files_only=True,
                 use_safetensors=True,
@@ -328,6 +417,7 @@ def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> An
     except Exception as error:  # whatever a configuration makes its model's code do
         raise UserError(f"{who}: cannot be loaded: {described(error)}") from error
     model, findings = loaded
+    model.config._name_or_path = str(folder)  # whatever it was read from
     if findings["mismatched_keys"]:
         name, found, wanted = min(findings["mismatched_keys"])
         raise UserError(

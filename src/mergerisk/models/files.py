@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -41,3 +44,16 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold a JSON object")
     return content
+
+
+@contextmanager
+def without_adapter(folder: Path) -> Iterator[Path]:
+    """A folder with a model's files but those of an adapter, which transformers, with PEFT, would put on top."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        for file in folder.iterdir():
+            if file.name not in {ADAPTER_CONFIG, ADAPTER_WEIGHTS}:
+                Path(place, file.name).symlink_to(file.resolve())
+        yield Path(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,16 +10,17 @@ import torch.nn.functional as F
 
 from mergerisk.errors import UserError, described
 from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.checks import check_finite
+from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.classifier import Head
+from mergerisk.models.experts import expert_identity
 from mergerisk.models.families import family_of, from_folder, named_classes
 from mergerisk.models.files import CONFIG, read_json
-from mergerisk.models.loading import LIBRARIES, backbone_folder, quiet_transformers
+from mergerisk.models.library_heads import identity, open_clip_head, timm_head, timm_head_in
+from mergerisk.models.loading import LIBRARIES, backbone_folder, is_factory, quiet_transformers
 from mergerisk.tasks.class_names import in_words, same_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 _TEXT_PROJECTION = "text_projection.weight"
 _SCALE = "logit_scale"
@@ -41,7 +43,7 @@ def zero_shot(
     (Radford et al. 2021, arXiv 2103.00020, section 3.1.4); the head normalises features, and has no bias.
 
     Args:
-        name: a folder or hub repository with a whole CLIP and its tokenizer.
+        name: a folder or hub repository with a whole CLIP and its tokenizer, or ``open_clip:NAME[/WEIGHTS]``.
         class_names: in the order of the labels; underscores become spaces.
         templates: prompts with ``{}`` where the class's name belongs; see :mod:`mergerisk.models.templates`.
             Prompts longer than the text tower's context are cut.
@@ -60,6 +62,10 @@ def zero_shot(
         raise UserError(f"zero-shot head: template {bad[0]!r} has no {{}} for the class's name")
     if twins := same_in_words(class_names):
         raise UserError(f"zero-shot head: classes {twins[0]} and {twins[1]} have one name; give names that differ")
+    library, _, rest = name.partition(":")
+    if library == "open_clip" and rest:
+        names = [in_words(class_name) for class_name in class_names]
+        return open_clip_head(rest, names, templates, offline=offline, device=device)
     folder = _transformers_folder(name, offline=offline)
     checkpoint = Checkpoint(folder)
     lacking = [tensor for tensor in (_TEXT_PROJECTION, _SCALE) if tensor not in checkpoint]
@@ -80,11 +86,15 @@ def zero_shot(
     return Head(weight, torch.zeros(len(weight)), normalize=True)
 
 
-def checkpoint_head(name: str, *, offline: bool = False) -> tuple[Head, tuple[str, ...] | None]:
-    """The linear classifier inside a transformers checkpoint for image classification, on its encoder's features.
+def checkpoint_head(
+    name: str, *, backbone: str = "", offline: bool = False
+) -> tuple[Head, tuple[str, ...] | None]:
+    """The linear classifier inside a checkpoint for image classification, on its encoder's features.
 
     Args:
-        name: a folder or hub repository.
+        name: a folder or hub repository as transformers saves it; ``timm:NAME``; or, of a backbone of timm, a
+            file, folder or repository with timm's names of tensors.
+        backbone: that the checkpoint is one of.
         offline: take what comes from the hub from the cache only.
 
     Returns:
@@ -93,11 +103,20 @@ def checkpoint_head(name: str, *, offline: bool = False) -> tuple[Head, tuple[st
     Raises:
         UserError: a backbone without such a classifier.
     """
+    library, _, rest = name.partition(":")
+    if library == "timm" and rest:
+        return timm_head(rest, offline=offline)
+    of, _, model = backbone.partition(":")
+    if of == "timm" and model:
+        return timm_head_in(name, model, offline=offline)
     folder = _transformers_folder(name, offline=offline)
     config = read_json(folder / CONFIG)
     family = family_of(name, config)
     if not family.classifier:
-        raise UserError(f"{name}: a CLIP has no classification head of its own; make a zero-shot head")
+        raise UserError(
+            f"{name}: a {config['model_type']} has no classification head of its own; make a zero-shot head of a "
+            "CLIP, or train a linear probe"
+        )
     checkpoint = Checkpoint(folder)
     names = [f"{family.classifier}.{part}" for part in ("weight", "bias")]
     if lacking := [tensor for tensor in names if tensor not in checkpoint]:
@@ -113,11 +132,49 @@ def checkpoint_head(name: str, *, offline: bool = False) -> tuple[Head, tuple[st
     return Head(weight, bias), named_classes(labels if isinstance(labels, dict) else None, len(weight))
 
 
+def head_identity(name: str, *, offline: bool = False) -> dict[str, str]:
+    """What decides the head of :func:`checkpoint_head`: SHA-256 of each file, or of a library's weights."""
+    library, _, rest = name.partition(":")
+    return identity(library, rest, offline=offline) if library == "timm" and rest else expert_identity(name)
+
+
+def head_from_file(path: str | Path) -> Head:
+    """A linear layer from a safetensors file: ``weight``, classes × width, and ``bias``, classes, which may lack.
+
+    Both may have a prefix, as a layer within a model has; the file holds nothing else.
+
+    Raises:
+        UserError: no such file; pickles; other tensors, other shapes, or NaN.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise UserError(f"{path}: a folder; give the safetensors file with weight and bias")
+    checkpoint = Checkpoint(file)
+    prefixes = [name.removesuffix("weight") for name in checkpoint if name.split(".")[-1] == "weight"]
+    names = {part: f"{prefixes[0]}{part}" for part in ("weight", "bias")} if prefixes else {}
+    if len(prefixes) != 1 or set(checkpoint) - set(names.values()):
+        held = ", ".join(repr(name) for name in sorted(checkpoint)[:4])
+        raise UserError(
+            f"{path}: must hold a linear layer, 'weight' (classes × features) and perhaps 'bias' (classes), and "
+            f"nothing else; holds {held or 'nothing'}{', …' if len(checkpoint) > 4 else ''}"
+        )
+    weight = checkpoint[names["weight"]]
+    bias = checkpoint[names["bias"]] if names["bias"] in checkpoint else torch.zeros(len(weight))
+    for name, tensor, wanted in (("weight", weight, 2), ("bias", bias, 1)):
+        if tensor.ndim != wanted or not tensor.is_floating_point() or len(tensor) != len(weight):
+            raise UserError(
+                f"{path}: {names[name]!r} is {dtype_name(tensor.dtype)} of shape {tuple(tensor.shape)}; a head's "
+                "weight is classes × features, its bias has an entry per class, both are floats"
+            )
+    check_finite({names["weight"]: weight, names["bias"]: bias}, str(path))
+    return Head(weight.float(), bias.float())
+
+
 def _transformers_folder(name: str, *, offline: bool) -> Path:
     library = name.partition(":")[0]
-    if library in LIBRARIES:
+    if library in LIBRARIES or is_factory(name):
         raise UserError(
-            f"{name}: heads are read from transformers' checkpoints only; train a linear probe instead"
+            f"{name}: brings no such head; give its weights under heads: {{from: files}}, or train a linear probe"
         )
     return backbone_folder(name, offline=offline)
 

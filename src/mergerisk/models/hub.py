@@ -9,6 +9,7 @@ from mergerisk.errors import UserError
 from mergerisk.hub_downloads import COMMIT, HUB_ID, download, find_commit
 from mergerisk.models.files import (
     ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     CONFIG,
     INDEX,
     PICKLES,
@@ -119,4 +120,6 @@ def _wanted(where: str, files: Iterable[str]) -> list[str]:
         hint = f"only {pickles[0]}, and loading a pickle can run code; " if pickles else ""
         raise UserError(f"{where}: the repository has no safetensors; {hint}convert it, or use another revision")
     whole = [file for file in weights if file == WEIGHTS]
-    return [file for file in top if file in _CONFIGS or file == INDEX] + (whole or weights)
+    # An adapter beside a whole model is not read, but tells what to make sure of: that it was merged into it.
+    adapter = [file for file in weights if file == ADAPTER_WEIGHTS and ADAPTER_CONFIG in top]
+    return [file for file in top if file in _CONFIGS or file == INDEX] + (whole + adapter if whole else weights)

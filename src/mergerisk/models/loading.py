@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ BACKBONES = {
 """Backbones known by name."""
 
 MODEL_TYPES = (
+    "beit",
     "clip",
     "clip_vision_model",
     "convnext",
@@ -48,8 +50,15 @@ MODEL_TYPES = (
     "deit",
     "dinov2",
     "dinov2_with_registers",
+    "efficientnet",
+    "mobilenet_v2",
+    "regnet",
     "resnet",
+    "siglip",
+    "siglip_vision_model",
+    "swin",
     "vit",
+    "vit_mae",
 )
 """The ``model_type`` of transformers' models that can be backbones; see :mod:`mergerisk.models.families`."""
 
@@ -65,6 +74,19 @@ FORMS = {
 
 LIBRARIES = ("timm", "open_clip")
 """Other libraries whose models are written ``library:name``."""
+
+
+_FACTORY = re.compile(r"[\w.]+:[\w.]+(@.+)?")
+
+
+def is_factory(name: str) -> bool:
+    """Whether a backbone's name is that of a factory, with or without ``@`` and a file of weights."""
+    return (
+        name not in BACKBONES
+        and name.partition(":")[0] not in LIBRARIES
+        and _FACTORY.fullmatch(name) is not None
+        and not Path(name).exists()
+    )
 
 
 def backbone_folder(name: str, *, offline: bool = False) -> Path:
@@ -113,11 +135,10 @@ def backbone_identity(name: str, *, offline: bool = False) -> dict[str, str]:
         from mergerisk.models import libraries
 
         return libraries.identity(kind, rest, offline=offline)
-    if name not in BACKBONES and ":" in name:
+    if is_factory(name):
         from mergerisk.models import factories
 
-        if factories.is_factory(name):
-            return factories.identity(name)
+        return factories.identity(name)
     return folder_identity(backbone_folder(name, offline=offline))
 
 
@@ -142,26 +163,33 @@ def path_identity(path: Path) -> dict[str, str]:
 
 
 def text_identity(name: str, *, offline: bool = False) -> dict[str, str]:
-    """SHA-256 of each file that decides a zero-shot head: of the whole CLIP, and of its tokenizer."""
+    """SHA-256 of each file that decides a zero-shot head: of the whole CLIP, and of its tokenizer; of another
+    library's model, its name, the library's version and SHA-256 of all weights."""
+    kind, _, rest = name.partition(":")
+    if kind in LIBRARIES and rest:
+        from mergerisk.models import library_heads
+
+        return library_heads.identity(kind, rest, offline=offline)
     folder = backbone_folder(name, offline=offline)
     tokenizer = {file: file_digest(folder / file) for file in TOKENIZER if (folder / file).is_file()}
     return folder_identity(folder) | tokenizer
 
 
-def has_batch_norm(name: str, *, offline: bool = False) -> bool:
+def has_batch_norm(name: str, *, image_size: int | None = None, offline: bool = False) -> bool:
     """Whether a backbone normalises with running statistics, which no merge of weights preserves.
 
     Of a folder the names of its tensors tell; anything else is loaded.
 
     Args:
         name: see :func:`load_encoder`.
+        image_size: see there; a factory may have none of its own.
         offline: take what comes from the hub from the cache only.
 
     Raises:
         UserError: see :func:`load_encoder`.
     """
     if name not in BACKBONES and ":" in name:
-        names = [*load_encoder(name, offline=offline).state()]
+        names = [*load_encoder(name, image_size=image_size, offline=offline).state()]
     else:
         from mergerisk.models.checkpoints import Checkpoint
 
@@ -180,9 +208,9 @@ def load_encoder(
 ) -> Encoder:
     """The pretrained encoder called ``name``, float32, frozen, in evaluation mode.
 
-    Of transformers' models CLIP's vision towers, ViT, DeiT, DINOv2, ConvNeXt and ResNet are known
-    (:data:`mergerisk.models.families.FAMILIES`). What is merged is the model without heads and projections. The
-    features of a CLIP with a projection are its image embedding, not normalised; the projection is frozen.
+    Which of transformers' models are known: :data:`mergerisk.models.families.FAMILIES`. What is merged is the
+    model without heads and projections. The features of a CLIP with a projection are its image embedding, not
+    normalised; the projection is frozen.
 
     Args:
         name: ``"starter-vit"``; a folder in the layout that transformers saves; ``org/name[@revision]`` on the
@@ -211,7 +239,7 @@ def load_encoder(
         return libraries.load(kind, rest, image_size=image_size, preprocessing=stated, offline=offline)
     from mergerisk.models import factories, families
 
-    if name not in BACKBONES and factories.is_factory(name):
+    if is_factory(name):
         return factories.load(name, image_size=image_size, preprocessing=stated)
     folder = backbone_folder(name, offline=offline)
     return families.load(f"backbone {name!r}", folder, image_size=image_size, preprocessing=stated)

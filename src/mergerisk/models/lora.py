@@ -17,8 +17,7 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Checkpoint, StoredTensors, TensorSpec, align
 from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLES, read_json
-from mergerisk.models.loading import quiet_transformers
-from mergerisk.models.reading import names_on_disk
+from mergerisk.models.reading import names_of_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -151,7 +150,7 @@ class LoraCheckpoint(StoredTensors):
         found = self._aligned({name: name for name in changes})
         if config is None or self._matching(found) == len(found):
             return found
-        on_disk = _names_of(config, _mapping(settings, "auto_mapping").get("base_model_class"))
+        on_disk = names_of_folder(config, _mapping(settings, "auto_mapping").get("base_model_class"))
         renamed = self._aligned({name: on_disk.get(name, name) for name in changes})
         return max(found, renamed, key=self._matching)
 
@@ -273,20 +272,3 @@ def _own(module: str, patterns: Mapping[str, Any], usual: Any) -> Any:
 def _mapping(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = settings.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def _names_of(config: Path, class_name: str | None) -> dict[str, str]:
-    """:func:`names_on_disk` of the model that a configuration describes."""
-    import transformers
-
-    try:
-        with quiet_transformers():
-            settings = transformers.AutoConfig.from_pretrained(
-                config, local_files_only=True, trust_remote_code=False
-            )
-            architecture = getattr(transformers, class_name or (settings.architectures or [""])[0])
-            with torch.device("meta"):
-                model = architecture(settings)
-    except Exception:  # an architecture that is not transformers'
-        return {}
-    return names_on_disk(model)

@@ -26,6 +26,9 @@ _UNSUPPORTED = ("do_flip_channel_order", "do_grayscale", "do_pad", "rescale_offs
 _RESAMPLES: Mapping[object, Resample] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, which image processors write."""
 
+_DIVIDES_TWICE = "EfficientNetImageProcessor"
+"""Divides by the standard deviation once more, unless ``include_top`` is false."""
+
 
 @dataclass(frozen=True)
 class Normalization:
@@ -197,6 +200,9 @@ def _normalization(file: Path, content: Mapping[str, Any], usual: Normalization)
         normalised = content.get("do_normalize", True)
         mean = content.get("image_mean", usual.mean) if normalised else [0.0] * 3
         std = content.get("image_std", usual.std) if normalised else [1.0] * 3
+        twice = content.get("include_top", content.get("image_processor_type") == _DIVIDES_TWICE)
+        if twice and "image_std" in content:
+            std = [float(one) * float(other) for one, other in zip(std, content["image_std"], strict=True)]
         mean, std = ([float(value) / factor for value in values] for values in (mean, std))
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{file}: cannot be understood: {error}") from error

@@ -11,10 +11,12 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import StoredTensors, TensorSpec, align, tensor_specs
 from mergerisk.models.checks import check_finite, dtype_name
+from mergerisk.models.files import CONFIG
 from mergerisk.models.loading import quiet_transformers
+from mergerisk.models.ties import tied_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from mergerisk.models.checkpoints import Alignment
     from mergerisk.models.encoder import State
@@ -69,6 +71,97 @@ def names_on_disk(model: Any) -> dict[str, str]:
         return {}
 
 
+def names_of_folder(folder: Path, class_name: str | None = None) -> dict[str, str]:
+    """:func:`names_on_disk` of the model that the configuration in a folder describes; none if it is not
+    transformers'.
+
+    Args:
+        folder: with ``config.json``.
+        class_name: transformers' class; by default what the configuration names.
+    """
+    import transformers
+
+    try:
+        with quiet_transformers():
+            settings = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            architecture = getattr(transformers, class_name or (settings.architectures or [""])[0])
+            with torch.device("meta"):
+                model = architecture(settings)
+    except Exception:  # an architecture that is not transformers'
+        return {}
+    return names_on_disk(model)
+
+
+def called_alike(names: Collection[str], stored: StoredTensors, places: Iterable[Path]) -> StoredTensors:
+    """A checkpoint under the names that another of its architecture has, as far as transformers renames tensors.
+
+    Up to a prefix on either side; a checkpoint that has them all already is returned as it is.
+
+    Args:
+        names: the other's.
+        stored: the checkpoint, by its names in memory or on disk.
+        places: folders, or files beside a ``config.json``, whose configurations may describe the two.
+    """
+
+    def fit(found: StoredTensors) -> int:
+        alignment = align(names, found.specs.keys())
+        return sum(alignment(name) in found for name in names)
+
+    best = fit(stored)
+    for place in dict.fromkeys(path if path.is_dir() else path.parent for path in places):
+        if best == len(names):
+            break
+        if not (place / CONFIG).is_file():
+            continue
+        on_disk = names_of_folder(place)
+        in_memory = {disk: memory for memory, disk in on_disk.items()}
+        for naming in (on_disk, in_memory):
+            other = Called(stored, _renaming(naming, stored))
+            if (found := fit(other)) > best:
+                best, stored = found, other
+    return stored
+
+
+def _renaming(naming: Mapping[str, str], stored: StoredTensors) -> dict[str, str]:
+    """A checkpoint's names → what a naming makes of them, whatever prefix one of the two has."""
+    alignment = align(naming.keys(), stored.specs.keys())
+    known = {own: alignment.back(own) for own in stored}
+    return {
+        own: alignment.theirs + naming[name] for own, name in known.items() if name is not None and name in naming
+    }
+
+
+class Called(StoredTensors):
+    """A checkpoint under other names.
+
+    Args:
+        stored: the checkpoint.
+        names: its names → others; those that are not there stay.
+    """
+
+    def __init__(self, stored: StoredTensors, names: Mapping[str, str]) -> None:
+        self._stored = stored
+        self._own = {names.get(name, name): name for name in stored}
+        self._specs = {name: stored.specs[own] for name, own in self._own.items()}
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        return self._specs
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        called = {own: name for name, own in self._own.items()}
+        return {called[own]: called[first] for own, first in self._stored.aliases.items()}
+
+    def file(self, name: str) -> Path:
+        return self._stored.file(self._own[name])
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._stored[self._own[name]]
+
+
 def read_state(
     reference: Mapping[str, torch.Tensor], on_disk: Mapping[str, str], stored: StoredTensors, where: str
 ) -> State:
@@ -76,7 +169,7 @@ def read_state(
 
     The checkpoint may use the names on disk or those in memory, and have a prefix more or less, as a model within
     a larger one has. What it holds beside the reference's tensors, such as a text tower or a classifier, is not
-    read. Tensors are read one by one.
+    read. Tensors are read one by one. Of those that are tied in the reference, the checkpoint may hold one.
 
     Args:
         reference: what is wanted.
@@ -86,19 +179,45 @@ def read_state(
 
     Raises:
         UserError: a tensor is missing, has another shape, is no floating tensor where the reference's is one, or
-            holds NaN or infinity; or one belongs to a layer that the reference does not have.
+            holds NaN or infinity; one belongs to a layer that the reference does not have; or two differ that
+            are one in the reference.
     """
     names, alignment = _correspondence(reference, on_disk, stored)
+    tied = tied_names(reference)
+    names = _with_twins(names, tied, stored)
     _check_nothing_left(names, alignment, stored, where)
     specs = tensor_specs(reference)
     for name, own in names.items():
         _check_spec(own, specs[name], stored.specs.get(own), where)
-    state = {}
+    state: State = {}
     for name, own in names.items():
+        first = tied.get(name, name)
+        if first in state and names[first] == own:
+            state[name] = state[first]
+            continue
         tensor = stored[own]
         check_finite({own: tensor}, where)
         state[name] = tensor.to(specs[name].dtype)
+        if first != name:
+            if not torch.equal(state[name], state[first]):
+                raise UserError(
+                    f"{where}: {own!r} is not {names[first]!r}, though they are one tensor in the base; untie "
+                    "them in the base, or tie them in the checkpoint"
+                )
+            state[name] = state[first]
     return state
+
+
+def _with_twins(names: Mapping[str, str], tied: Mapping[str, str], stored: StoredTensors) -> dict[str, str]:
+    """The checkpoint's names by the reference's, those of tied tensors that it lacks by a twin's that it has."""
+    found = dict(names)
+    for name, first in tied.items():
+        if found[first] not in stored:
+            found[first] = found[name]
+    for name, first in tied.items():
+        if found[name] not in stored:
+            found[name] = found[first]
+    return found
 
 
 def _correspondence(

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+import torch
+
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Alignment, Checkpoint, StoredTensors, TensorSpec, align, is_adapter
+from mergerisk.models.checkpoints import (
+    Alignment,
+    Checkpoint,
+    StoredTensors,
+    TensorSpec,
+    align,
+    check_merged,
+    is_adapter,
+)
 from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.hub import commit_of, fetch
 from mergerisk.models.lora import LoraCheckpoint
+from mergerisk.models.reading import called_alike
 from mergerisk.recipe.forms import form_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
-
-    import torch
 
     from mergerisk.recipe.schema import Recipe
 
@@ -72,8 +82,8 @@ class Ingredients:
     @property
     def copied(self) -> tuple[str, ...]:
         """The base's names of the tensors that are taken from it as they are."""
-        merged = set(self.merged)
-        return tuple(name for name in self.base.tensors if name not in merged)
+        others = {*self.merged, *self.base.tensors.aliases}
+        return tuple(name for name in self.base.tensors if name not in others)
 
     @property
     def bytes_to_read(self) -> int:
@@ -139,7 +149,9 @@ def gather(recipe: Recipe, *, offline: bool = False) -> Ingredients:
     base = Ingredient(recipe.base, path, opened, opened.files)
     _check_patterns("include", recipe.include, opened)
     merged = tuple(
-        name for name, spec in opened.specs.items() if spec.dtype.is_floating_point and _chosen(name, recipe)
+        name
+        for name, spec in opened.specs.items()
+        if spec.dtype.is_floating_point and _chosen(name, recipe) and name not in opened.aliases
     )
     experts = {}
     for name, spec in recipe.experts.items():
@@ -169,14 +181,34 @@ def _open_expert(spec: str, path: Path, base: Ingredient, merged: tuple[str, ...
         expert = Ingredient(spec, path, adapted, adapted.files, left_out=adapted.left_out)
     else:
         opened = Checkpoint(path)
-        alignment = align(merged, opened.specs.keys())
-        left_out = _extra(base, opened, alignment, recipe)
-        expert = Ingredient(spec, path, opened, opened.files, alignment, left_out)
+        tensors = called_alike(merged, opened, (base.path, path))
+        alignment = align(merged, tensors.specs.keys())
+        _check_names(merged, base, tensors, alignment, path)
+        left_out = _extra(base, tensors, alignment, recipe)
+        expert = Ingredient(spec, path, tensors, opened.files, alignment, left_out)
     if merged and not any(expert.alignment(name) in expert.tensors for name in merged):
         raise UserError(f"{path}: has none of the tensors to merge; is it a model of the base's architecture?")
     for name in merged:
         _check_tensor(name, base, expert, recipe)
+    _check_ties(base, expert, merged)
+    check_merged(path, ((base.tensors[name], expert.tensors[expert.alignment(name)]) for name in merged))
     return replace(expert, remarks=form_of(base.path, path, recipe.preprocessing))
+
+
+def _check_ties(base: Ingredient, expert: Ingredient, merged: Collection[str]) -> None:
+    """Raises:
+    UserError: two tensors of the expert differ that are one in the base.
+    """
+    for name, first in base.tensors.aliases.items():
+        own, twin = expert.alignment(name), expert.alignment(first)
+        if first not in merged or own not in expert.tensors:
+            continue
+        one = expert.tensors.aliases.get(own, own) == expert.tensors.aliases.get(twin, twin)
+        if not one and not torch.equal(expert.tensors[own], expert.tensors[twin]):
+            raise UserError(
+                f"{expert.path}: {own!r} is not {twin!r}, though they are one tensor in the base; untie them in "
+                "the base, or tie them in the expert"
+            )
 
 
 def _chosen(name: str, recipe: Recipe) -> bool:
@@ -186,7 +218,26 @@ def _chosen(name: str, recipe: Recipe) -> bool:
     )
 
 
-def _extra(base: Ingredient, expert: Checkpoint, alignment: Alignment, recipe: Recipe) -> tuple[str, ...]:
+def _check_names(
+    merged: Collection[str], base: Ingredient, expert: StoredTensors, alignment: Alignment, path: Path
+) -> None:
+    """Raises:
+    UserError: most of the expert's tensors have other names, though they are as large as the base's.
+    """
+    missing = [name for name in merged if alignment(name) not in expert]
+    ours = Counter(base.tensors.specs[name] for name in missing)
+    known = {alignment(name) for name in base.tensors}
+    others = {own: spec for own, spec in expert.specs.items() if own not in known}
+    if len(missing) > len(merged) / 2 and not ours - Counter(others.values()):
+        example = next(own for own, spec in others.items() if spec == base.tensors.specs[missing[0]])
+        raise UserError(
+            f"{path}: has the base's tensors under other names, such as {example!r}, where the base has "
+            f"{missing[0]!r}; transformers calls many tensors otherwise in memory than on disk: give the base as "
+            "the folder with its config.json, or save the expert with save_pretrained"
+        )
+
+
+def _extra(base: Ingredient, expert: StoredTensors, alignment: Alignment, recipe: Recipe) -> tuple[str, ...]:
     """An expert's floating tensors that the base does not have.
 
     Those outside a common prefix are no part of the base's model. Others are a mistake, unless they are excluded.

@@ -78,7 +78,7 @@ def merge_checkpoints(
         for task, tensors in _models(recipe, method, ingredients, meter):
             inside = folder / task
             inside.mkdir(exist_ok=True)
-            with SafetensorsWriter(inside / WEIGHTS, specs) as writer:
+            with SafetensorsWriter(inside / WEIGHTS, specs, ingredients.base.tensors.aliases) as writer:
                 for name, tensor in tensors:
                     writer.write(name, _rounded(tensor, name, specs[name].dtype))
                     meter.add(specs[name].nbytes)
@@ -143,7 +143,7 @@ def _rounded(tensor: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tenso
 
 def _output_specs(recipe: Recipe, ingredients: Ingredients) -> dict[str, TensorSpec]:
     base = ingredients.base.tensors
-    return dict(Part(base, {name: name for name in base}, _dtype(recipe)).specs)
+    return dict(Part(base, {name: name for name in base if name not in base.aliases}, _dtype(recipe)).specs)
 
 
 def _dtype(recipe: Recipe) -> torch.dtype | None:

@@ -47,12 +47,13 @@ class SafetensorsWriter:
     Args:
         path: the file.
         specs: name → dtype and shape of everything that is going to be written.
+        aliases: further names of some → those they are written under, noted as ``save_model`` does.
     """
 
-    def __init__(self, path: Path, specs: Mapping[str, TensorSpec]) -> None:
+    def __init__(self, path: Path, specs: Mapping[str, TensorSpec], aliases: Mapping[str, str]) -> None:
         self._specs = dict(specs)
         self._starts: dict[str, int] = {}
-        header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        header: dict[str, object] = {"__metadata__": {**aliases, "format": "pt"}}
         end = 0
         # Wide dtypes first keeps every tensor aligned.
         for name, spec in sorted(specs.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):

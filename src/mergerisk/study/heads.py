@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 _OTHERWISE = (
-    "bare encoders take heads: {from: zero_shot} (a CLIP), or heads: {from: linear_probe} and images with a "
-    "training part"
+    "bare encoders take heads: {from: zero_shot} (a CLIP), {from: files}, or {from: linear_probe} and images with "
+    "a training part"
 )
 
 
@@ -31,7 +31,24 @@ def names_for_prompts(study: Study, task: str, spec: str) -> tuple[str, ...] | N
     return study.heads.class_names.get(task) or CLASS_NAMES.get(spec)
 
 
-def fitting_head(spec: str, task: str, class_names: Sequence[str]) -> Head:
+def head_of_file(spec: str, task: str, class_names: Sequence[str]) -> Head:
+    """The head in a file, whose rows are in the order of the task's labels.
+
+    Raises:
+        UserError: there is none, or it has not as many rows as the task has classes.
+    """
+    from mergerisk.models import head_from_file
+
+    head = head_from_file(spec)
+    if len(head.weight) != len(class_names):
+        raise UserError(
+            f"head of {spec}: {len(head.weight)} classes, task {task!r} has {len(class_names)}; give the head of "
+            "this task, its rows in the order of the labels"
+        )
+    return head
+
+
+def fitting_head(spec: str, task: str, class_names: Sequence[str], backbone: str = "") -> Head:
     """The head of a classifier for a task with these classes, its rows in the order of the task's labels.
 
     A classifier that names its classes must name the task's; one that does not must have as many, in the order of
@@ -41,6 +58,7 @@ def fitting_head(spec: str, task: str, class_names: Sequence[str]) -> Head:
         spec: folder or hub id of the classifier.
         task: the task's name, for messages.
         class_names: one per label.
+        backbone: of the study; needed where it is one of timm.
 
     Raises:
         UserError: it has no head, or other classes.
@@ -48,7 +66,7 @@ def fitting_head(spec: str, task: str, class_names: Sequence[str]) -> Head:
     from mergerisk.models import Head, checkpoint_head  # PyTorch: a report makes no head
 
     try:
-        head, known = checkpoint_head(spec)
+        head, known = checkpoint_head(spec, backbone=backbone)
     except UserError as error:
         raise UserError(f"{error}; {_OTHERWISE}") from error
     rows = _rows(Classes(known, len(head.weight), "the classifier"), spec, task, class_names)

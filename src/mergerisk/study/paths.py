@@ -56,6 +56,9 @@ def placed(folder: Path, spec: Any) -> Any:
     if not isinstance(spec, str) or not spec:
         return spec
     path = folder / Path(spec).expanduser()
+    name, at, file = spec.partition("@")
+    if at and ":" in name and not path.exists():  # a factory, and its weights
+        return f"{name}@{placed(folder, file)}"
     if path.exists() or (":" not in spec and (is_path(spec) or path.suffix in _SUFFIXES)):
         return str(path.resolve())
     return spec

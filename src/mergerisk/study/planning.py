@@ -155,7 +155,7 @@ class _Planner:
         self.stages: dict[str, Stage] = {}
         self.backbone = _backbone(study.backbone, study.image_size, study.preprocessing)
         self.tasks = {spec.source.name: spec.source for spec in study.tasks}
-        self.batch_norm = has_batch_norm(study.backbone)
+        self.batch_norm = has_batch_norm(study.backbone, image_size=study.image_size)
         self.attacks = [_plan_attack(spec, study.budgets.after) for spec in study.attacks]
 
     def plan(self) -> Plan:
@@ -228,18 +228,24 @@ class _Planner:
 
     def _head(self, source: TaskSource, task_key: str) -> str:
         """The head that every encoder carries for a task."""
-        heads, task = self.study.heads.source, source.name
+        heads, task, inputs = self.study.heads.source, source.name, {"task": task_key}
         if heads == "linear_probe":
             return self._probe(task, task_key, self.backbone)
         if heads == "zero_shot":
             text = text_identity(self.study.backbone)
             parameters: dict[str, Json] = {"zero_shot": self._prompts(task, source.spec), "text": {**text}}
-            return self._add(Stage("head", task, parameters, {"task": task_key}, self.backbone.sources))
-        spec = classifier_of(self.study, task)
-        from mergerisk.models.experts import expert_identity  # PyTorch: a report plans nothing
+            return self._add(Stage("head", task, parameters, inputs, self.backbone.sources))
+        if heads == "files":
+            spec = self.study.heads.files[task]
+            return self._add(Stage("head", task, {"file": file_digest(Path(spec))}, inputs, {"file": spec}))
+        from mergerisk.models.heads import head_identity  # PyTorch: a report plans nothing
 
-        parameters = {"checkpoint": {**expert_identity(spec)}}
-        return self._add(Stage("head", task, parameters, {"task": task_key}, {"file": spec}))
+        spec = classifier_of(self.study, task)
+        parameters = {"checkpoint": {**head_identity(spec)}}
+        sources = {"file": spec, "backbone": self.study.backbone}
+        if spec != self.study.backbone and self.study.backbone.startswith("timm:"):
+            parameters["of"] = self.study.backbone  # which tells what its classifier is called
+        return self._add(Stage("head", task, parameters, inputs, sources))
 
     def _prompts(self, task: str, spec: str) -> dict[str, Json]:
         """What a zero-shot head is made of; no class names for the task's own."""
@@ -303,8 +309,8 @@ class _Planner:
             }, {}
         source = outsider.task.source
         task_key = self._task(source)
-        # Checkpoints bring heads for the attacked tasks only.
-        probed = self.study.heads.source == "checkpoint"
+        # Checkpoints and files bring heads for the attacked tasks only.
+        probed = self.study.heads.source in {"checkpoint", "files"}
         head = self._probe(source.name, task_key, self.backbone) if probed else self._head(source, task_key)
         made = self._fine_tune(
             source.name, task_key, head, self.backbone, outsider.fine_tune, seed, "outsider on "

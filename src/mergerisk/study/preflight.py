@@ -169,7 +169,7 @@ def _reading(study: Study) -> str | None:
         if correction is not None or METHODS.load(method).needs_calibration:
             return label
     estimated = [label for label, (method, _) in methods.items() if not METHODS.load(method).encoder_per_task]
-    if not estimated or not has_batch_norm(study.backbone):
+    if not estimated or not has_batch_norm(study.backbone, image_size=study.image_size):
         return None
     who = f"{estimated[0]}, for the backbone's BatchNorm,"
     file = study.outsider is not None and study.outsider.offered and study.outsider.task is None
@@ -198,8 +198,8 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
     merged = task in study.with_expert if mine else OUTSIDER in study.merged_names
     if reading and merged and study.calibration == "held_out" and not outline.calibration:
         raise UserError(
-            f"task {task!r} has no calibration images, and {reading} reads some; raise limit.calibration, or say "
-            "calibration: test"
+            f"task {task!r} has no calibration images, and {reading} reads some; lower test_share, raise "
+            "limit.calibration, or say calibration: test"
         )
 
 
@@ -221,7 +221,7 @@ def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Enc
     Raises:
         UserError: they do not, or there are none.
     """
-    from mergerisk.study.heads import classifier_of, fitting_head, names_for_prompts, prompt_names
+    from mergerisk.study.heads import classifier_of, fitting_head, head_of_file, names_for_prompts, prompt_names
 
     if study.heads.source == "zero_shot":
         from mergerisk.models import zero_shot
@@ -234,13 +234,18 @@ def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Enc
         }
         with located("heads"):
             zero_shot(study.backbone, next(iter(names.values()))[:1], ["{}"])
-    elif study.heads.source == "checkpoint":
+    elif study.heads.source != "linear_probe":
         for source, outline in outlines.items():
-            if source.name not in study.task_names:
+            task = source.name
+            if task not in study.task_names:
                 continue  # the outsider's own data get a linear probe
-            spec = classifier_of(study, source.name)
+            files = study.heads.source == "files"
+            spec = study.heads.files[task] if files else classifier_of(study, task)
             with located("heads"):
-                head = fitting_head(spec, source.name, outline.class_names)
+                if files:
+                    head = head_of_file(spec, task, outline.class_names)
+                else:
+                    head = fitting_head(spec, task, outline.class_names, study.backbone)
                 if base is not None and head.weight.shape[1] != base.width:
                     raise UserError(
                         f"head of {spec}: for {head.weight.shape[1]} features, the backbone gives {base.width}; "

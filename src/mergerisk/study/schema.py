@@ -165,6 +165,10 @@ class Study(Model):
             for task in named:
                 if task not in self.task_names:
                     raise ValueError(f"{place}: unknown task {task!r}{did_you_mean(task, self.task_names)}")
+        if self.heads.source == "files":
+            for task in self.task_names:
+                if task not in self.heads.files:
+                    raise ValueError(f"heads.files: task {task!r} has none; give the file with its head")
         for name in self.ingredients:
             if name in (*self.task_names, OUTSIDER, *RESERVED_TARGETS):
                 raise ValueError(f"ingredients: {name!r} is taken; a task's own expert belongs into experts.files")

@@ -148,17 +148,20 @@ class Heads(Model):
 
     Attributes:
         source: ``linear_probe`` on the pretrained encoder; ``zero_shot`` from class names, through the backbone's
-            text tower; or ``checkpoint``, the head that comes with a classifier.
+            text tower; ``checkpoint``, the head that comes with a classifier; or ``files``, a linear layer each.
         regularization: of the linear probe: scikit-learn's C.
         templates: of zero-shot heads, task → prompts with ``{}`` for the class; by default those of the eight
             tasks of FusionBench by the task's name, else ``a photo of a {}.``
         class_names: of zero-shot heads, task → what prompts call the classes, in the order of the labels; by
             default as for ``templates``, else the task's own.
         files: of ``checkpoint``, task → folder or hub id of the classifier; by default the task's expert, else the
-            backbone.
+            backbone. Of ``files``, task → safetensors file with ``weight`` and perhaps ``bias``; every task needs
+            one.
     """
 
-    source: Literal["linear_probe", "zero_shot", "checkpoint"] = Field(default="linear_probe", alias="from")
+    source: Literal["linear_probe", "zero_shot", "checkpoint", "files"] = Field(
+        default="linear_probe", alias="from"
+    )
     regularization: PositiveFloat = 1.0
     templates: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     class_names: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
@@ -166,9 +169,14 @@ class Heads(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Heads:
-        for field, needed in (("templates", "zero_shot"), ("class_names", "zero_shot"), ("files", "checkpoint")):
-            if getattr(self, field) and self.source != needed:
-                raise ValueError(f"{field} belongs to heads from {needed}; these come from {self.source}")
+        for field, *needed in (
+            ("templates", "zero_shot"),
+            ("class_names", "zero_shot"),
+            ("files", "checkpoint", "files"),
+        ):
+            if getattr(self, field) and self.source not in needed:
+                wanted = " or from ".join(needed)
+                raise ValueError(f"{field} belongs to heads from {wanted}; these come from {self.source}")
         for task, templates in self.templates.items():
             for template in templates:
                 if template.count("{}") != 1:

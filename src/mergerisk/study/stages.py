@@ -17,7 +17,7 @@ from mergerisk.models.siblings import read_sibling
 from mergerisk.models.stated import stated_from
 from mergerisk.provenance import provenance
 from mergerisk.randomness import generator
-from mergerisk.study.heads import fitting_head, prompt_names
+from mergerisk.study.heads import fitting_head, head_of_file, prompt_names
 from mergerisk.study.workbench import to_arrays
 from mergerisk.tasks import TaskSource, select_balanced
 from mergerisk.tasks.converting import stays_bytes
@@ -94,7 +94,7 @@ def make_task(stage: Stage, bench: Workbench) -> Result:
 
 
 def make_head(stage: Stage, bench: Workbench) -> Result:
-    """A linear probe on the pretrained encoder, a head from class names, or one that comes with a classifier."""
+    """A linear probe on the pretrained encoder, a head from class names, or one from a file or a classifier."""
     parameters: Any = stage.parameters
     task = bench.task(stage)
     if "zero_shot" in parameters:
@@ -102,7 +102,9 @@ def make_head(stage: Stage, bench: Workbench) -> Result:
         names = prompt_names(task.name, task.class_names, prompts["class_names"])
         head = zero_shot(stage.sources["backbone"], names, prompts["templates"], device=bench.compute.device)
     elif "checkpoint" in parameters:
-        head = fitting_head(stage.sources["file"], task.name, task.class_names)
+        head = fitting_head(stage.sources["file"], task.name, task.class_names, stage.sources["backbone"])
+    elif "file" in parameters:
+        head = head_of_file(stage.sources["file"], task.name, task.class_names)
     else:
         head = linear_probe(bench.base(stage), task, regularization=parameters["regularization"])
     return Result(
