@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from mergerisk.errors import UserError
+from mergerisk.memory import new_tensor
 from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, PICKLES, WEIGHTS, read_json
 
 if TYPE_CHECKING:
@@ -66,6 +67,18 @@ def tensor_specs(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, TensorSpec
     return {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
+def pieces_of(tensors: Mapping[str, torch.Tensor], name: str, size: int) -> Iterator[torch.Tensor]:
+    """A tensor's entries, flattened, in portions of ``size``; at least one, if it is empty.
+
+    A tensor on disk is then never in memory as a whole.
+    """
+    by_portions = getattr(tensors, "pieces", None)
+    if by_portions is not None:
+        yield from by_portions(name, size)
+    else:
+        yield from tensors[name].detach().reshape(-1).split(size)
+
+
 class StoredTensors(Mapping[str, torch.Tensor]):
     """Tensors by name that are not kept in memory: every access makes a new one."""
 
@@ -82,6 +95,10 @@ class StoredTensors(Mapping[str, torch.Tensor]):
     def aliases(self) -> Mapping[str, str]:
         """Further names of tensors that are kept once → the name they are kept under."""
         return {}
+
+    def pieces(self, name: str, size: int) -> Iterator[torch.Tensor]:
+        """A tensor's entries in portions; see :func:`pieces_of`."""
+        yield from self[name].reshape(-1).split(size)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.specs)
@@ -155,21 +172,36 @@ class Checkpoint(StoredTensors):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         place = self._places[name]
-        values = torch.empty(place.spec.shape, dtype=place.spec.dtype)
-        raw = values.reshape(-1).view(torch.uint8).numpy().data
-        try:
-            # Unbuffered: straight from the system's page cache into the tensor.
-            with place.file.open("rb", buffering=0) as file:
-                file.seek(place.start)
+        (values,) = _read(place, name, math.prod(place.spec.shape))
+        return values.view(place.spec.shape)
+
+    def pieces(self, name: str, size: int) -> Iterator[torch.Tensor]:
+        return _read(self._places[name], name, size)
+
+
+def _read(place: _Place, name: str, size: int) -> Iterator[torch.Tensor]:
+    """A tensor's entries from its file, in portions of ``size``; one that is empty, if there are none.
+
+    Raises:
+        UserError: the file cannot be read, or has become shorter.
+    """
+    count = math.prod(place.spec.shape)
+    try:
+        # Unbuffered: straight from the system's page cache into the tensor.
+        with place.file.open("rb", buffering=0) as file:
+            file.seek(place.start)
+            for start in range(0, max(count, 1), max(size, 1)):
+                values = new_tensor((min(size, count - start),), place.spec.dtype)
+                raw = values.view(torch.uint8).numpy().data
                 read = 0
                 while read < len(raw):
-                    count = file.readinto(raw[read:])
-                    if not count:
+                    got = file.readinto(raw[read:])
+                    if not got:
                         raise UserError(f"{place.file}: ends within tensor {name!r}; it changed while it was read")
-                    read += count
-        except OSError as error:
-            raise UserError(f"{place.file}: cannot be read: {error.strerror}") from error
-        return values
+                    read += got
+                yield values
+    except OSError as error:
+        raise UserError(f"{place.file}: cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from mergerisk.models.reading import called_alike
 from mergerisk.recipe.forms import form_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from mergerisk.recipe.schema import Recipe
@@ -115,7 +115,7 @@ class Part(StoredTensors):
         self._tensors = tensors
         self._names = names
         self._read = read
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] = {}
         self._specs = {name: _spec_in(tensors.specs[own], dtype) for name, own in names.items()}
 
     @property
@@ -126,13 +126,25 @@ class Part(StoredTensors):
         return self._tensors.file(self._names[name])
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        own = self._names[name]
-        tensor = self._tensors[own]
-        if name not in self._seen:
-            check_finite({own: tensor}, str(self.file(name)))
-            self._read(tensor.nbytes)
-            self._seen.add(name)
-        return tensor.to(self._specs[name].dtype)
+        return self._looked_over(name, self._tensors[self._names[name]], 0)
+
+    def pieces(self, name: str, size: int) -> Iterator[torch.Tensor]:
+        start = 0
+        for piece in self._tensors.pieces(self._names[name], size):
+            yield self._looked_over(name, piece, start)
+            start += len(piece)
+
+    def _looked_over(self, name: str, entries: torch.Tensor, start: int) -> torch.Tensor:
+        """Entries from ``start`` on, in the dtype they are wanted in, checked when they are read first.
+
+        Raises:
+            UserError: NaN or infinity is among them.
+        """
+        if start >= self._seen.get(name, 0):
+            check_finite({self._names[name]: entries}, str(self.file(name)))
+            self._read(entries.nbytes)
+            self._seen[name] = start + max(entries.numel(), 1)
+        return entries.to(self._specs[name].dtype)
 
 
 def gather(recipe: Recipe, *, offline: bool = False) -> Ingredients:
