@@ -221,7 +221,13 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
 
     with Bar("merging", DownloadColumn(binary_units=True)) as progress:
         folder = merge_checkpoints(
-            load_recipe(recipe), out, force=force, offline=offline, checksums=checksums, listener=progress.listen
+            load_recipe(recipe),
+            out,
+            force=force,
+            offline=offline,
+            checksums=checksums,
+            listener=progress.listen,
+            remark=lambda line: click.echo(line, err=True),
         )
     click.echo(folder)
 

@@ -7,6 +7,7 @@ What mergekit's settings mean was read from mergekit 0.1.5. Where a method here 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, did_you_mean
@@ -108,6 +109,13 @@ def _read(content: Mapping[str, Any]) -> _Config:
         raise UserError("models: must be a list of models")
     if base is not None and not isinstance(base, str):
         raise UserError("base_model: must be a path or org/name")
+    if base is not None and "+" in base and not Path(base).expanduser().exists():
+        whole, _, adapter = base.partition("+")
+        raise UserError(
+            f"base_model: {base!r} has an adapter, which has to be part of the base here: merge it into {whole} "
+            f"with PEFT (PeftModel.from_pretrained({whole!r}'s model, {adapter!r}).merge_and_unload()), save the "
+            "result with save_pretrained, and give its folder"
+        )
     found: dict[str, Any] = {}
     for position, entry in enumerate(models):
         if not isinstance(entry, dict) or not isinstance(entry.get("model"), str):

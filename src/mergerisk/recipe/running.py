@@ -18,6 +18,7 @@ from mergerisk.errors import UserError
 from mergerisk.merging import StateMerging
 from mergerisk.merging.emr import Emr, task_state
 from mergerisk.merging.method import check_range
+from mergerisk.models.copies import with_copy
 from mergerisk.models.files import CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, read_json
 from mergerisk.models.stated import StatedPreprocessing
 from mergerisk.recipe.card import describe_merge
@@ -42,6 +43,7 @@ def merge_checkpoints(
     offline: bool = False,
     checksums: bool = False,
     listener: Callable[[int, int], None] = lambda *_: None,
+    remark: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Merge a recipe's checkpoints into a folder that ``from_pretrained`` loads.
 
@@ -54,6 +56,7 @@ def merge_checkpoints(
         offline: take models of the hub from the cache only.
         checksums: name the SHA-256 of every local ingredient in the model card. It takes longer than most merges.
         listener: told how many bytes of how many have been read and written.
+        remark: told, before anything is merged, what is not as one would expect; the card says it too.
 
     Returns:
         The folder: ``model.safetensors``, configurations, ``README.md`` (a model card), ``recipe.yaml``. A method
@@ -68,6 +71,8 @@ def merge_checkpoints(
     check_output(out, force=force)
     ingredients = gather(recipe, offline=offline)
     check_output(out, force=force, ingredients=[ingredient.path for _, ingredient in ingredients.named])
+    if ingredients.kept:
+        remark(f"kept from the base, since no expert has them: {', '.join(ingredients.kept)}")
     specs = _output_specs(recipe, ingredients)
     check_range(method, specs)
     size = sum(spec.nbytes for spec in specs.values()) * (len(recipe.experts) if method.encoder_per_task else 1)
@@ -212,8 +217,8 @@ def _resolved(recipe: Recipe, method: MergingMethod, ingredients: Ingredients, o
 
     def place(ingredient: Ingredient) -> str:
         if ingredient.commit is not None:
-            return f"{ingredient.spec.partition('@')[0]}@{ingredient.commit}"
-        return os.path.relpath(ingredient.path, os.path.realpath(out))
+            return with_copy(f"{ingredient.name}@{ingredient.commit}", ingredient.prefix)
+        return with_copy(os.path.relpath(ingredient.path, os.path.realpath(out)), ingredient.prefix)
 
     return recipe.model_copy(
         update={

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.models.copies import split_copy, with_copy
 from mergerisk.models.hub import is_path
 from mergerisk.models.stated import StatedOrBase
 from mergerisk.recipe.writing import WRITTEN
@@ -34,6 +35,7 @@ class Recipe(BaseModel):
 
     Attributes:
         base: the pretrained checkpoint: a folder, a ``.safetensors`` file, or ``org/name[@revision]`` on the hub.
+            Of several copies of the weights, ``#PREFIX`` behind it chooses one; so it does for experts.
         experts: name → fine-tuned checkpoint, or a folder with a LoRA adapter of the base.
         method: a merging method that reads no data.
         parameters: its hyper-parameters.
@@ -75,9 +77,9 @@ class Recipe(BaseModel):
             return experts
         named: dict[str, object] = {}
         for position, spec in enumerate(experts, start=1):
-            stem = Path(str(spec).partition("@")[0]).name.removesuffix(".safetensors")
+            stem = _folder_name(str(spec))
             name, number = stem, position
-            while not name or name in named:
+            while not name or name in named or name in WRITTEN:
                 name, number = f"{stem or 'expert'}-{number}", number + 1
             named[name] = spec
         return named
@@ -167,7 +169,21 @@ def parse_recipe(content: dict[str, Any], folder: Path | None = None) -> Recipe:
     return recipe.model_copy(update={"base": _anchored(recipe.base, folder), "experts": experts})
 
 
+def _folder_name(spec: str) -> str:
+    """What an expert that was given no name is called: as its file is, with what no name may hold left out."""
+    source = split_copy(spec)[0]
+    found = source if is_path(source) or Path(source).exists() else source.partition("@")[0]
+    last = (PureWindowsPath(found) if "\\" in found else Path(found)).name.removesuffix(".safetensors")
+    return re.sub(r"[^\w.@+-]+", "-", last).strip("-.@+ ")
+
+
 def _anchored(spec: str, folder: Path) -> str:
     """A path made absolute; a model on the hub as it is."""
-    path = folder / Path(spec).expanduser()
-    return os.path.normpath(path.absolute()) if path.exists() or is_path(spec) else spec
+    if (folder / Path(spec).expanduser()).exists():
+        source, prefix = spec, ""
+    else:
+        source, prefix = split_copy(spec)
+    path = folder / Path(source).expanduser()
+    if path.exists() or is_path(source):
+        return with_copy(os.path.normpath(path.absolute()), prefix)
+    return spec

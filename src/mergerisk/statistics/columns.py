@@ -80,7 +80,7 @@ def recognise(frame: pd.DataFrame, where: str) -> pd.DataFrame:
             continue
         numbers = _numbers(column, place, fractions=name == "epsilon")
         if name in RATES:
-            table[name] = _shares(numbers, percent, place)
+            table[name] = _shares(numbers, percent, place, taken[name])
         elif name == "epsilon":
             table[name] = numbers / (255 if in_255 else 1)
         else:
@@ -136,12 +136,12 @@ def _numbers(column: pd.Series, place: str, *, fractions: bool) -> NDArray[np.fl
     return numbers
 
 
-def _shares(numbers: NDArray[np.float64], percent: bool, place: str) -> NDArray[np.float64]:
+def _shares(numbers: NDArray[np.float64], percent: bool, place: str, column: str) -> NDArray[np.float64]:
     top = 100 if percent else 1
     outside = (numbers < 0) | (numbers > top)
     if outside.any():
         row = _row(outside)
-        hint = "" if percent or numbers[row - 1] < 0 else "; if it is in percent, name it so: asr_percent"
+        hint = "" if percent or numbers[row - 1] < 0 else f"; if it is in percent, name it so: {column}_percent"
         raise UserError(f"{place}: row {row} must lie in [0, {top}], got {numbers[row - 1]:g}{hint}")
     return numbers / top
 
