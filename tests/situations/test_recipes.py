@@ -237,7 +237,7 @@ SITUATIONS = (
     Situation(
         "mergekit's base_model with an adapter",
         said_of(mergekit_of("org/a", base_model="org/base+org/lora")),
-        re.compile(r"base_model: 'org/base\+org/lora' has an adapter, .* merge it into org/base with PEFT"),
+        re.compile(r"base_model: 'org/base\+org/lora' has an adapter, .*: merge it into org/base with PEFT"),
     ),
     Situation("DARE with one seed: in mergerisk merge, in a study, in Python", one_result_per_seed, True),
 )

@@ -38,6 +38,7 @@ def describe_merge(recipe: Recipe, ingredients: Ingredients, digests: Mapping[Pa
     entry = METHODS.check(recipe.method)
     source = f" ({entry.paper})" if entry.paper else ""
     chosen = recipe.parameters | {"seed": recipe.seed, "dtype": recipe.dtype or "the base's"}
+    chosen |= {"layers": "some differ; see recipe.yaml"} if recipe.layers else {}
     settings = "".join(f"- {name}: {_plain(value)}\n" for name, value in chosen.items())
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n",

@@ -6,12 +6,13 @@ import dataclasses
 import os
 import re
 from pathlib import Path, PureWindowsPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import UserError, did_you_mean, located
 from mergerisk.models.copies import split_copy, with_copy
 from mergerisk.models.hub import is_path
 from mergerisk.models.stated import StatedOrBase
@@ -20,6 +21,8 @@ from mergerisk.validation import first_finding
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mergerisk.merging import MergingMethod
 
 _FOLDER_NAME = re.compile(r"\w[\w .@+-]*")
@@ -46,6 +49,10 @@ class Recipe(BaseModel):
         include: patterns of the base's tensors to merge.
         exclude: patterns of tensors to leave out again. What is not merged is the base's.
         seed: of a method that draws at random.
+        layers: pattern of tensor names → hyper-parameters that differ from ``parameters`` there; the first pattern
+            that matches a tensor decides.
+        mergekit: the configuration the recipe was translated from, if it says something else of every layer: how
+            many there are is known when the base is opened.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +66,8 @@ class Recipe(BaseModel):
     include: tuple[Pattern, ...] = ("*",)
     exclude: tuple[Pattern, ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
+    layers: dict[Pattern, dict[str, Any]] = Field(default_factory=dict)
+    mergekit: dict[str, Any] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -101,8 +110,8 @@ class Recipe(BaseModel):
     def _one_pattern(cls, patterns: object) -> object:
         return [patterns] if isinstance(patterns, str) else patterns
 
-    def create_method(self) -> MergingMethod:
-        """The method with its hyper-parameters.
+    def create_method(self, changes: Mapping[str, Any] = MappingProxyType({})) -> MergingMethod:
+        """The method with its hyper-parameters, some of them changed.
 
         Raises:
             UserError: no such method, one that reads images, or a hyper-parameter that is wrong.
@@ -114,15 +123,17 @@ class Recipe(BaseModel):
         if correction is not None or METHODS.load(name).needs_calibration:
             raise UserError(f"method: {self.method} reads images; run it in a study")
         known = {field.name for field in dataclasses.fields(METHODS.load(name))}  # type: ignore[arg-type]
-        for key in self.parameters:
+        parameters = {**self.parameters, **changes}
+        for key in parameters:
             if key not in known:
                 hint = did_you_mean(key, known | Recipe.model_fields.keys() - {"parameters"})
                 raise UserError(f"{key}: neither a field of a recipe nor a hyper-parameter of {name}{hint}")
-        return create(name, **self.parameters)
+        return create(name, **parameters)
 
     def to_yaml(self) -> str:
         """The recipe as a file that :func:`load_recipe` reads back."""
-        content = self.model_dump(mode="json", exclude={"parameters"}, exclude_none=True)
+        unused = {field for field in ("layers", "mergekit") if not getattr(self, field)}
+        content = self.model_dump(mode="json", exclude={"parameters", *unused}, exclude_none=True)
         return yaml.safe_dump(content | self.parameters, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -164,6 +175,9 @@ def parse_recipe(content: dict[str, Any], folder: Path | None = None) -> Recipe:
     except ValidationError as error:
         raise UserError(first_finding(error, Recipe.model_fields)) from error
     recipe.create_method()
+    for pattern, changes in recipe.layers.items():
+        with located(f"layers: {pattern}"):
+            recipe.create_method(changes)
     folder = folder or Path()
     experts = {name: _anchored(spec, folder) for name, spec in recipe.experts.items()}
     return recipe.model_copy(update={"base": _anchored(recipe.base, folder), "experts": experts})
