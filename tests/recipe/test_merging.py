@@ -355,9 +355,9 @@ def test_a_base_with_nan_is_named(models: Path, tmp_path: Path, included: bool) 
     ("dtype", "coefficient", "remedy"),
     [
         ("float16", 1e6, "set dtype in the recipe to bfloat16 or float32"),
-        ("bfloat16", 3e38, "lower `scaling`, or set dtype in the recipe to float64"),
-        ("float32", 3e38, "lower `scaling`, or set dtype in the recipe to float64"),
-        ("float64", 1.7e308, "lower `scaling`"),
+        ("bfloat16", 3e38, "lower `coefficients`, or set dtype in the recipe to float64"),
+        ("float32", 3e38, "lower `coefficients`, or set dtype in the recipe to float64"),
+        ("float64", 1.7e308, "lower `coefficients`"),
     ],
 )
 def test_a_merge_that_overflows_its_dtype_is_refused(

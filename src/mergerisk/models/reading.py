@@ -16,7 +16,7 @@ from mergerisk.models.loading import quiet_transformers
 from mergerisk.models.ties import tied_names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from mergerisk.models.checkpoints import Alignment
     from mergerisk.models.encoder import State

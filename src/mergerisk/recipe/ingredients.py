@@ -205,12 +205,20 @@ def _open_expert(
         if prefix:
             raise UserError(f"{path}: an adapter, of which there are no copies to choose from; remove #{prefix}")
         whole = Part(base.tensors, {name: name for name in base.tensors})
-        adapted = LoraCheckpoint(
-            whole,
-            path,
-            config=base.path if base.path.is_dir() else None,
-            ignored=lambda name: not _chosen(name, recipe),
-        )
+        unknown: list[str] = []
+
+        def ignored(name: str) -> bool:
+            if _chosen(name, recipe):
+                unknown.append(name)
+            return True
+
+        adapted = LoraCheckpoint(whole, path, config=base.path if base.path.is_dir() else None, ignored=ignored)
+        if unknown:
+            without = _exclude(unknown, base.tensors, recipe)
+            raise UserError(
+                f"{adapted.files[0]}: {unknown[0]!r} matches no tensor of the base; is it the adapter's "
+                f"own? To leave it out: {without}"
+            )
         expert = Ingredient(spec, path, adapted, adapted.files, left_out=adapted.left_out)
     else:
         opened = Checkpoint(path, prefix)

@@ -86,7 +86,7 @@ def merge_checkpoints(
             inside.mkdir(exist_ok=True)
             with SafetensorsWriter(inside / WEIGHTS, specs, ingredients.base.tensors.aliases) as writer:
                 for name, tensor in tensors:
-                    writer.write(name, _rounded(tensor, name, specs[name].dtype))
+                    writer.write(name, _rounded(tensor, name, specs[name].dtype, method))
                     meter.add(specs[name].nbytes)
             _copy_configs(ingredients.base.path, inside, recipe)
         resolved = _resolved(recipe, method, ingredients, out)
@@ -140,7 +140,7 @@ def _models(
     yield "", chain(copied.items(), chain.from_iterable(streams))
 
 
-def _rounded(tensor: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tensor:
+def _rounded(tensor: torch.Tensor, name: str, dtype: torch.dtype, method: MergingMethod) -> torch.Tensor:
     """The tensor as it is written.
 
     Raises:
@@ -152,11 +152,17 @@ def _rounded(tensor: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tenso
             case torch.float16:
                 remedy = "set dtype in the recipe to bfloat16 or float32"
             case torch.float64:
-                remedy = "lower `scaling`"
+                remedy = f"lower {_factor(method)}"
             case _:
-                remedy = "lower `scaling`, or set dtype in the recipe to float64"
+                remedy = f"lower {_factor(method)}, or set dtype in the recipe to float64"
         raise UserError(f"merged tensor {name!r} exceeds the range of {dtype}; {remedy}")
     return rounded
+
+
+def _factor(method: MergingMethod) -> str:
+    """What a method's result grows with."""
+    factors = [name for name in ("scaling", "coefficients") if hasattr(method, name)]
+    return f"`{factors[0]}`" if factors else "the ingredients' weights"
 
 
 def _output_specs(recipe: Recipe, ingredients: Ingredients) -> dict[str, TensorSpec]:

@@ -40,8 +40,8 @@ NAMES = {
 
 TEXTS = ("task", "attack", "surrogate", "target")
 RATES = ("asr", "asr_all", "surrogate_asr", "surrogate_asr_all", "clean_accuracy")
-_PERCENT = re.compile(r"[\s_(\[]*(percent|pct|%)[\s)\]]*$")
-_IN_255 = re.compile(r"[\s_(\[]*(x_?255|/?255)[\s)\]]*$")
+_PERCENT = re.compile(r"[\s_,(\[]*(in[\s_]+)?(percent|percentage|pct|%)[\s)\]]*$")
+_IN_255 = re.compile(r"[\s_,(\[]*(in[\s_]+)?(x_?|[*×·]\s*|1?\s*/\s*)?255(ths?)?[\s)\]]*$")
 
 
 def recognise(frame: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -130,7 +130,9 @@ def _numbers(column: pd.Series, place: str, *, fractions: bool) -> NDArray[np.fl
         numbers[wrong] = texts[wrong].map(parsed).to_numpy(dtype=np.float64)
     elif wrong.any():
         row = _row(wrong)
-        raise UserError(f"{place}: row {row} is no number: {column.iloc[row - 1]!r}")
+        text = str(column.iloc[row - 1]).strip()
+        hint = "; write the numbers alone, and name the column …_percent" if text.endswith("%") else ""
+        raise UserError(f"{place}: row {row} is no number: {column.iloc[row - 1]!r}{hint}")
     if np.isinf(numbers).any():
         raise UserError(f"{place}: row {_row(np.isinf(numbers))} is infinite")
     return numbers
