@@ -2,10 +2,11 @@
 
     python benchmarks/merging.py                                  # every method below
     python benchmarks/merging.py ties tsv_m --peer PYTHON         # and FusionBench, in the environment of PYTHON
-    python benchmarks/merging.py weight_averaging ties --disk     # `mergerisk merge`, against mere copying
+    python benchmarks/merging.py weight_averaging ties pcb --disk # `mergerisk merge`, against mere copying
 
 Each case runs in a process of its own. *CPU* is user and system time of all threads; *added memory* the peak
-resident size above what base and experts take (on disk: above the interpreter with PyTorch).
+resident size above what base and experts take. On disk it is the peak of the whole process, the interpreter with
+PyTorch and all it ever held included.
 """
 
 from __future__ import annotations
@@ -152,13 +153,27 @@ def saved_states(folder: Path, experts: int) -> list[Path]:
 
 def on_disk(method: str, folder: Path) -> dict[str, float]:
     """What ``mergerisk merge`` takes for the checkpoints in ``folder``."""
-    from mergerisk.recipe import load_recipe, merge_checkpoints
-
     base, *experts = sorted(path for path in folder.iterdir() if path.name.isdigit())
     recipe = folder / "recipe.yaml"
     recipe.write_text(json.dumps({"base": str(base), "experts": [str(e) for e in experts], "method": method}))
-    merge_checkpoints(load_recipe(recipe), folder / "warm")  # imports, and files into the system's cache
-    return measure(lambda: merge_checkpoints(load_recipe(recipe), folder / "merged"))
+    arguments = ["-m", "mergerisk", "merge", str(recipe), "--out", str(folder / "merged"), "--force"]
+    whole([sys.executable, *arguments])  # brings the files into the system's cache
+    return whole([sys.executable, *arguments])
+
+
+def whole(arguments: Sequence[str]) -> dict[str, float]:
+    """Seconds of wall and CPU time, and peak memory, of a process from its start to its end.
+
+    This process has to be small: where the other starts as a copy of it, its peak counts as the other's.
+    """
+    start = time.perf_counter()
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, arguments)
+    wall = time.perf_counter() - start
+    return {"wall": wall, "cpu": used.ru_utime + used.ru_stime, "peak": 1024 * used.ru_maxrss}
 
 
 def copying(folder: Path) -> dict[str, float]:
@@ -207,9 +222,13 @@ def show(method: str, who: str, figures: dict[str, float]) -> None:
     if not figures:
         print(f"{method:18} {who:14} no figure: killed for memory, not installed, or no counterpart")
         return
+    memory = (
+        f"{figures['added'] / 2**30:7.2f} GiB added"
+        if "added" in figures
+        else f"{figures['peak'] / 2**20:7.0f} MiB at most"
+    )
     print(
-        f"{method:18} {who:14} {figures['cpu']:8.2f} s CPU {figures['wall']:8.2f} s wall "
-        f"{figures['added'] / 2**30:7.2f} GiB added",
+        f"{method:18} {who:14} {figures['cpu']:8.2f} s CPU {figures['wall']:8.2f} s wall {memory}",
         flush=True,
     )
 

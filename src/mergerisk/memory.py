@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import mmap
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,9 +15,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from mergerisk.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
+
+_OWN_PAGES = 2**20
+"""Bytes of the largest tensor that comes from the C library's heap."""
 
 _SHARE = {"cpu": 0.2, "cuda": 0.7}
 """Of the free memory one caller may take; on a CPU several workers share it."""
@@ -71,6 +76,22 @@ def fitting(bytes_per_image: int, device: torch.device) -> int:
     """How many images at a time one caller should take on ``device``; at least one."""
     # What the backward pass adds to the graph, a gradient and its temporaries, is less than half of it again.
     return max(1, int(_SHARE.get(device.type, 0.5) * free_bytes(device) / (1.5 * max(1, bytes_per_image))))
+
+
+def new_tensor(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """A contiguous CPU tensor, not initialised.
+
+    A large one has pages of its own, which the system takes back with the tensor. The C library's heap keeps them,
+    and what is small and lives longer breaks them up until the next large tensor fits nowhere: a stream of tensors
+    then takes the memory of all of them. Huge pages are asked for: faulting in small ones can outlast a merge.
+    """
+    count = math.prod(shape)
+    if count * dtype.itemsize <= _OWN_PAGES:
+        return torch.empty(tuple(shape), dtype=dtype)
+    pages = mmap.mmap(-1, count * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(AttributeError, OSError):  # not on every system
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(pages, dtype=dtype, count=count).view(tuple(shape))
 
 
 def return_freed() -> None:

@@ -40,8 +40,16 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, is not valid YAML (as when a key is given twice), or holds something else.
     """
+    first, *others = read_mappings(path, what)
+    if others:
+        raise UserError(f"{path}: {len(others) + 1} documents, where one is read; save each as a file of its own")
+    return first
+
+
+def read_mappings(path: Path, what: str) -> list[dict[str, Any]]:
+    """The mappings in a YAML file of one document or several; see :func:`read_mapping`."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        found = list(yaml.load_all(path.read_text(encoding="utf-8"), _UniqueKeyLoader))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except OSError as error:
@@ -51,6 +59,8 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         line = f", line {mark.line + 1}" if mark else ""
         problem = str(getattr(error, "problem", None) or error).partition("\n")[0]
         raise UserError(f"{path}{line}: not valid YAML: {problem}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: {what} is a mapping of fields, got {type(content).__name__}")
-    return content
+    documents = [content for content in found if content is not None]  # a file may end in ---
+    for content in documents or [None]:
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: {what} is a mapping of fields, got {type(content).__name__}")
+    return documents

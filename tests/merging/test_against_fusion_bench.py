@@ -11,7 +11,7 @@ import torch
 
 from mergerisk import merging
 from mergerisk.merging.emr import Emr, task_state
-from tests.vectors.states import EXPERTS, Vectors, cast
+from tests.vectors.states import EXPERTS, Vectors, cast, draw_by_name
 
 NAMES = [
     "weight_averaging",
@@ -59,8 +59,9 @@ def test_vectors_tell_the_methods_apart() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", NAMES)
-def test_matches_fusion_bench(name: str, dtype: torch.dtype) -> None:
+def test_matches_fusion_bench(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     v = vectors()
+    draw_by_name(monkeypatch, v.experts)
     parameters = dict(v.parameters[name])
     method, count = parameters.pop("method"), parameters.pop("experts", EXPERTS)
     base, *experts = [cast(state, dtype) for state in (v.base, *v.experts[:count])]

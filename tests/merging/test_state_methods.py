@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -149,14 +151,16 @@ def merge(name: str, base: State, experts: Sequence[State], *, seed: int = 0, **
     return [{key: state[key] for key in base} for state in found]
 
 
-def kept(base: State, count: int, seed: int, drop_rate: float) -> list[State]:
-    """DARE's masks: a stream for every expert and tensor."""
+def kept(experts: Sequence[State], seed: int, drop_rate: float) -> list[State]:
+    """DARE's masks: a stream for every expert and for what its tensor holds."""
+
+    def draws(value: Tensor, position: int) -> Tensor:
+        digest = hashlib.blake2b(np.array(value.tolist(), dtype="<f4").tobytes(), digest_size=16).hexdigest()
+        return torch.rand(value.shape, generator=generator(seed, "dare", position, digest))
+
     return [
-        {
-            name: torch.rand(value.shape, generator=generator(seed, "dare", position, name)) >= drop_rate
-            for name, value in base.items()
-        }
-        for position in range(count)
+        {name: draws(value, position) >= drop_rate for name, value in expert.items()}
+        for position, expert in enumerate(experts)
     ]
 
 
@@ -168,7 +172,7 @@ def expected(name: str, base: State, experts: Sequence[State], *, seed: int = 0,
             if name == "emr":
                 return naive.emr(start, others, **parameters).states[task]
             if name == "dare":
-                masks = kept(start, len(others), seed, parameters.get("drop_rate", 0.5))
+                masks = kept(others, seed, parameters.get("drop_rate", 0.5))
                 return naive.dare(start, others, masks, **parameters)
             module = naive_merging if name in {"weight_averaging", "ties"} else naive
             result: State = getattr(module, name)(start, others, **parameters)
@@ -491,11 +495,24 @@ def test_dare_follows_its_seed(then: str) -> None:
 
 def test_dare_drops_other_entries_of_other_experts_and_tensors() -> None:
     base = {"a": torch.zeros(64), "b": torch.zeros(64)}
-    ones = {"a": torch.ones(64), "b": torch.ones(64)}
-    first = merge("dare", base, [ones, base], scaling=1.0)[0]
-    second = merge("dare", base, [base, ones], scaling=1.0)[0]
+    tuned = {"a": torch.ones(64), "b": 2 * torch.ones(64)}
+    first = merge("dare", base, [tuned, base], scaling=1.0)[0]
+    second = merge("dare", base, [base, tuned], scaling=1.0)[0]
     assert not torch.equal(first["a"], second["a"])
-    assert not torch.equal(first["a"], first["b"])
+    assert not torch.equal(first["a"] > 0, first["b"] > 0)
+
+
+@pytest.mark.parametrize("then", ["task_arithmetic", "ties"])
+def test_dare_draws_alike_whatever_tensors_are_called(then: str) -> None:
+    """Names and order on disk are not those in memory; one seed gives one result all the same."""
+    base, experts = states(3)
+    kept = {name: f"vit.{name}" if name.startswith("norm.") else name[::-1] for name in base}
+    names = dict(sorted(kept.items(), key=lambda pair: pair[1]))
+    renamed = [{new: state[name] for name, new in names.items()} for state in (base, *experts)]
+    (found,) = merge("dare", base, experts, seed=3, then=then)
+    (other,) = merge("dare", renamed[0], renamed[1:], seed=3, then=then)
+    assert list(found) != list(other)
+    assert_same([found], [{name: other[names[name]] for name in found}])
 
 
 def test_dare_masks_belong_to_their_tensor() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,15 @@ def written(file: Path, header: object, data: bytes = bytes(8), length: int | No
     return file
 
 
+@pytest.mark.parametrize("dtype", ["F4", "F8_E4M3", "F6_E2M3", "U32"])
+def test_a_sound_file_of_quantised_weights_is_not_called_broken(tmp_path: Path, dtype: str) -> None:
+    file = written(tmp_path / "model.safetensors", {"a": GOOD | {"dtype": dtype}})
+    with pytest.raises(
+        UserError, match=rf"^{re.escape(str(file))}: tensor 'a' holds {dtype}: quantised weights are"
+    ):
+        Checkpoint(file)
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
@@ -117,7 +127,7 @@ def written(file: Path, header: object, data: bytes = bytes(8), length: int | No
         (b"[" * 5000, "not JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
         ([1], "not a JSON object"),
-        ({"a": GOOD | {"dtype": "F4"}}, "dtype 'F4'"),
+        ({"a": GOOD | {"dtype": "half"}}, "dtype 'half', which the format does not have"),
         ({"a": GOOD | {"dtype": 7}}, "malformed"),
         ({"a": GOOD | {"shape": [2.0]}}, "malformed"),
         ({"a": GOOD | {"shape": [True]}}, "malformed"),
@@ -245,5 +255,5 @@ def test_what_is_outside_the_prefix_has_no_name() -> None:
 
 def test_two_prefixes_that_fit_alike_are_refused() -> None:
     twins = [f"{tower}.{name}" for tower in ("text", "vision") for name in INNER]
-    with pytest.raises(UserError, match=r"several prefixes \('text\.', 'vision\.'\)"):
+    with pytest.raises(UserError, match=r"several copies of the weights \('text\.', 'vision\.'\)"):
         align(INNER, twins)

@@ -161,7 +161,7 @@ def test_checkpoints_of_other_architectures_are_refused(base: Encoder, tuned: Pa
         f"'{name}' has shape .*8, 8.*another architecture": {name: torch.zeros(8, 8)},
         "'encoder.layers.2.x' is not in the base; .*another architecture": {"encoder.layers.2.x": torch.zeros(1)},
         f"'{name}' holds NaN": {name: torch.full_like(good[name], torch.nan)},
-        f"'{name}' is int8": {name: good[name].to(torch.int8)},
+        f"'{name}' holds int8: quantised weights": {name: good[name].to(torch.int8)},
     }
     for message, change in cases.items():
         content = {key: tensor for key, tensor in (good | change).items() if tensor is not None}

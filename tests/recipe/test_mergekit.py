@@ -128,13 +128,13 @@ def test_an_averaged_base_is_one_of_the_experts() -> None:
     assert recipe["parameters"]["coefficients"] == [0.5, 0.25, 0.25]
 
 
-GRADIENT = {"value": [0, 0.5, 1]}
+FILTERED = {"filter": "mlp", "value": 0.5}
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (given("ties", slices=[]), "'slices' has no counterpart here: a recipe merges whole models"),
+        (given("ties", slices=[]), "models, slices: give one of them"),
         (given("ties", modules={}), "'modules' has no counterpart"),
         (given("ties", tokenizer_source="union"), "tokenizers are not merged"),
         (given("ties", tokenizer={}), "tokenizers are not merged"),
@@ -154,9 +154,12 @@ GRADIENT = {"value": [0, 0.5, 1]}
             given("ties", models=[{"model": "org/c+org/lora"}], parameters={"weight": 1}),
             "an adapter of another model",
         ),
-        (given("ties", parameters={"density": [0.1, 0.9]}), "density: gradients over layers and filters"),
-        (given("ties", parameters={"density": GRADIENT}), "density: gradients over layers and filters"),
-        (given("ties", parameters={"normalize": [GRADIENT]}), "normalize: gradients over layers and filters"),
+        (
+            given("ties", parameters={"density": [0.1, "0.9"]}),
+            "density: filters by name, and lists of anything but",
+        ),
+        (given("ties", parameters={"density": FILTERED}), "density: filters by name"),
+        (given("ties", parameters={"normalize": [FILTERED]}), "normalize: filters by name"),
         (given("ties", parameters={"density": "half"}), "density: must be a number"),
         (given("ties", parameters={"normalize": 1}), "normalize: must be true or false"),
         (

@@ -12,10 +12,27 @@ from mergerisk.statistics import recognise, tables_from_rates
 ROW = {"task": "digits", "attack": "fgsm", "surrogate": "expert", "target": "ties"}
 
 
-@pytest.mark.parametrize("name", ["asr_all_percent", "ASR_all (%)", "asr-all pct", "Asr All %"])
+@pytest.mark.parametrize(
+    "name", ["asr_all_percent", "ASR_all (%)", "asr-all pct", "Asr All %", "asr_all, in percent"]
+)
 def test_percent_is_read_from_the_name(name: str) -> None:
     found = recognise(pd.DataFrame([ROW | {name: 56.75}]), "t.csv")
     assert found["asr_all"].tolist() == [0.5675]
+
+
+@pytest.mark.parametrize(
+    "name", ["eps_255", "eps/255", "eps (1/255)", "eps x255", "eps_255ths", "eps (in 255ths)"]
+)
+def test_255ths_are_read_from_the_name(name: str) -> None:
+    found = recognise(pd.DataFrame([ROW | {"asr": 0.5, name: 8}]), "t.csv")
+    assert found["epsilon"].tolist() == pytest.approx([8 / 255])
+
+
+@pytest.mark.parametrize("column", ["asr", "asr_all", "surrogate_asr", "accuracy", "Clean Accuracy"])
+def test_a_rate_that_is_no_share_is_told_its_own_name(column: str) -> None:
+    row = ROW | {"asr": 0.5} | {column: 56.75}
+    with pytest.raises(UserError, match=f"name it so: {column}_percent$"):
+        recognise(pd.DataFrame([row]), "t.csv")
 
 
 def test_common_names_and_units_of_budgets() -> None:

@@ -19,7 +19,7 @@ breadcrumbs  One row per tensor. Drops int(gamma·n) and keeps int(density·n) o
              1, mergekit would drop fewer large entries, this project keep fewer: it is 3/8.
 model_stock  Same, without ``filter_wise``.
 slerp        Same; the "base" is the first of the two experts.
-dare_linear  ``rescaled_masked_tensor`` with the L1 norm; the masks are those that this project documents, since
+dare_linear  ``rescaled_masked_tensor`` with the L1 norm; the masks are drawn by tensors' names, since
              mergekit's own come from the global generator. What is left is added by task_arithmetic.
 
 The functions get float64; what they give is rounded once, when it is stored.

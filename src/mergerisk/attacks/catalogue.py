@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.errors import UserError
 from mergerisk.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -58,5 +59,12 @@ def create(name: str, /, **parameters: Any) -> Attack:
     Raises:
         UserError: unknown name or hyper-parameter, or a value out of range.
     """
+    known = getattr(ATTACKS.load(name), "__dataclass_fields__", {})
+    for key in ("epsilon", "eps", "budget"):
+        if key in parameters and key not in known:
+            raise UserError(
+                f"attack {name!r}: {key}: the budget is none of an attack's hyper-parameters; give it by itself: "
+                "--epsilon 8/255 on the command line, budgets: {epsilon: [8/255]} in a study"
+            )
     attack: Attack = ATTACKS.create(name, parameters)
     return attack

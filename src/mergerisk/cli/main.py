@@ -217,13 +217,20 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
     from rich.progress import DownloadColumn
 
     from mergerisk.progress.bar import Bar
-    from mergerisk.recipe import load_recipe, merge_checkpoints
+    from mergerisk.recipe import load_merges, merge_checkpoints
 
-    with Bar("merging", DownloadColumn(binary_units=True)) as progress:
-        folder = merge_checkpoints(
-            load_recipe(recipe), out, force=force, offline=offline, checksums=checksums, listener=progress.listen
-        )
-    click.echo(folder)
+    for content, place in load_merges(recipe, out):
+        with Bar("merging", DownloadColumn(binary_units=True)) as progress:
+            folder = merge_checkpoints(
+                content,
+                place,
+                force=force,
+                offline=offline,
+                checksums=checksums,
+                listener=progress.listen,
+                remark=lambda line: click.echo(line, err=True),
+            )
+        click.echo(folder)
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -26,8 +27,9 @@ class Dare(StateMerging):
     Every entry of every task vector τt = θt − θ0 is dropped with probability p, and what is left rescaled to
     δt = m ∘ τt / (1 − p), whose expectation is τt. Then θ = θ0 + λ Σ δt, or TIES-merging of θ0 + δt.
 
-    An entry's fate depends on the seed, the expert's position, the tensor's name and its place therein alone, so
-    tensors can be merged in any order.
+    An entry's fate depends on the seed, the expert's position, the values of the expert's tensor in float32 and
+    the entry's place therein alone. Names and order count for nothing, since they differ between files and models
+    in memory; tensors of one expert that are equal throughout, such as tied ones, lose the same entries.
 
     Attributes:
         drop_rate: p, in [0, 1). The paper tunes it on validation data; 0.5 is the middle.
@@ -62,19 +64,22 @@ class Dare(StateMerging):
         for name, pretrained in base.items():
             merged = pretrained.clone()
             for position, expert in enumerate(experts):
-                merged.add_(self.drop(expert[name] - pretrained, name, position, seed), alpha=scaling)
+                tuned = expert[name]
+                merged.add_(self.drop(tuned - pretrained, _identity(tuned), position, seed), alpha=scaling)
             yield name, merged
 
-    def drop(self, vector: torch.Tensor, name: str, position: int, seed: int) -> torch.Tensor:
+    def drop(self, vector: torch.Tensor, identity: str, position: int, seed: int) -> torch.Tensor:
         """What is left of one tensor of a task vector, rescaled.
 
         Args:
             vector: of any shape; left as it is.
-            name: the tensor's name in the state.
+            identity: of the expert's tensor; see :func:`_identity`.
             position: the expert's, from 0.
             seed: the merge's.
         """
-        draws = torch.rand(vector.shape, generator=generator(seed, "dare", position, name), dtype=torch.float32)
+        draws = torch.rand(
+            vector.shape, generator=generator(seed, "dare", position, identity), dtype=torch.float32
+        )
         kept = torch.where((draws >= self.drop_rate).to(vector.device), vector, 0.0)
         if self.rescale == "expected":
             return kept / (1 - self.drop_rate)
@@ -91,14 +96,24 @@ class _Dropped(Mapping[str, torch.Tensor]):
         self._expert = expert
         self._position = position
         self._seed = seed
+        self._identities: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        pretrained = self._base[name]
-        vector = self._expert[name] - pretrained
-        return pretrained + self._method.drop(vector, name, self._position, self._seed)
+        pretrained, tuned = self._base[name], self._expert[name]
+        if name not in self._identities:
+            self._identities[name] = _identity(tuned)
+        return pretrained + self._method.drop(
+            tuned - pretrained, self._identities[name], self._position, self._seed
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._base)
 
     def __len__(self) -> int:
         return len(self._base)
+
+
+def _identity(tensor: torch.Tensor) -> str:
+    """A digest of a tensor's values, the same in every dtype that holds them and on every device."""
+    values = tensor.detach().to("cpu", torch.float32).contiguous()
+    return hashlib.blake2b(values.reshape(-1).numpy().data, digest_size=16).hexdigest()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mergerisk.models.checkpoints import tensor_specs
+from mergerisk.models.checkpoints import pieces_of, tensor_specs
 from mergerisk.models.encoder import Encoder
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class _Placed(Mapping[str, torch.Tensor]):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._tensors[name].to(self._device)
+
+    def pieces(self, name: str, size: int) -> Iterator[torch.Tensor]:
+        """See :func:`pieces_of`."""
+        for piece in pieces_of(self._tensors, name, size):
+            yield piece.to(self._device)
 
     def __contains__(self, name: object) -> bool:
         return name in self.specs  # the inherited test would read the tensor

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mergerisk.merging.selection import kth_largest
 from mergerisk.merging.states import StateMerging
-from mergerisk.merging.vectors import PIECE, common_dtype, magnitudes
+from mergerisk.merging.vectors import common_dtype, magnitudes, new_memory, together
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -59,8 +59,11 @@ class Pcb(StateMerging):
         clamps = [self._clamp(base, expert, size) for expert in experts]
         cuts = [self._cut(base, experts, position, clamp, size) for position, clamp in enumerate(clamps)]
         for name, pretrained in base.items():
-            pieces = [_balanced(vectors, clamps, cuts) for vectors in _vectors(base, experts, name)]
-            yield name, pretrained + self.scaling * torch.cat(pieces).view_as(pretrained)
+            merged = new_memory(pretrained)
+            pieces = together(({name: merged}, {name: pretrained}), name)
+            for (out, start), vectors in zip(pieces, _vectors(base, experts, name), strict=True):
+                torch.add(start, self.scaling * _balanced(vectors, clamps, cuts), out=out)
+            yield name, merged
 
     def _clamp(self, base: Tensors, expert: Tensors, size: int) -> _Range:
         """Between which magnitudes a task vector's are clamped."""
@@ -122,6 +125,5 @@ def _vectors(
     base: Tensors, experts: Sequence[Tensors], name: str, stride: int = 1
 ) -> Iterator[list[torch.Tensor]]:
     """One tensor of every task vector, in pieces that fit a core's cache."""
-    flat = [tensors[name].reshape(-1)[::stride].split(PIECE) for tensors in (base, *experts)]
-    for pretrained, *tuned in zip(*flat, strict=True):
+    for pretrained, *tuned in together((base, *experts), name, stride):
         yield [piece - pretrained for piece in tuned]

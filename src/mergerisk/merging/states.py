@@ -19,7 +19,7 @@ from mergerisk.merging.experts import states_of
 from mergerisk.merging.method import EncoderMerging, Merged
 from mergerisk.merging.threads import step_by_step
 from mergerisk.merging.vectors import working_dtype
-from mergerisk.models.checkpoints import TensorSpec, tensor_specs
+from mergerisk.models.checkpoints import TensorSpec, pieces_of, tensor_specs
 from mergerisk.models.ties import tied_names
 
 if TYPE_CHECKING:
@@ -117,6 +117,11 @@ class _Working(Mapping[str, torch.Tensor]):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._tensors[name].detach().to(self.specs[name].dtype)
+
+    def pieces(self, name: str, size: int) -> Iterator[torch.Tensor]:
+        """See :func:`pieces_of`."""
+        for piece in pieces_of(self._tensors, name, size):
+            yield piece.to(self.specs[name].dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.specs)

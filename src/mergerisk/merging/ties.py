@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from mergerisk.merging.states import StateMerging
-from mergerisk.merging.vectors import PIECE, magnitude_threshold, new_memory
+from mergerisk.merging.vectors import magnitude_threshold, new_memory, together
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Ties(StateMerging):
         for names in groups:
             found = [magnitude_threshold(base, expert, names, self.density) for expert in experts]
             thresholds |= dict.fromkeys(names, found)
-        for name, pretrained in base.items():
-            merged, elected, cancelled = self._merge(pretrained, [e[name] for e in experts], thresholds[name], 1.0)
+        for name in base:
+            merged, elected, cancelled = self._merge(base, experts, name, thresholds[name], 1.0)
             balance += elected
             if cancelled:  # their sign is that of the majority, which is known only at the end
                 undecided.append(name)
@@ -66,29 +66,31 @@ class Ties(StateMerging):
                 yield name, merged
         majority = 1.0 if balance >= 0 else -1.0
         for name in undecided:
-            yield name, self._merge(base[name], [e[name] for e in experts], thresholds[name], majority)[0]
+            yield name, self._merge(base, experts, name, thresholds[name], majority)[0]
 
     def _merge(
         self,
-        pretrained: torch.Tensor,
-        experts: Sequence[torch.Tensor],
+        base: Tensors,
+        experts: Sequence[Tensors],
+        name: str,
         thresholds: Sequence[float],
         majority: float,
     ) -> tuple[torch.Tensor, int, bool]:
         """One tensor merged; the sum of its elected signs; whether kept entries cancelled each other.
 
         Args:
-            pretrained: of θ0.
-            experts: of every θt.
+            base: θ0.
+            experts: every θt.
+            name: the tensor's.
             thresholds: per expert, the smallest magnitude kept.
             majority: the sign that cancelled entries take.
         """
         scaling = {"mean": 1.0, "sum": 0.3}[self.variant] if self.scaling is None else self.scaling
+        pretrained = base[name]
         merged = new_memory(pretrained)
         bounds = [_just_below(threshold, pretrained.dtype) for threshold in thresholds]
         balance, cancelled = 0, False
-        flat = [tensor.reshape(-1).split(PIECE) for tensor in (merged, pretrained, *experts)]
-        for out, start, *tuned in zip(*flat, strict=True):
+        for out, start, *tuned in together(({name: merged}, {name: pretrained}, *experts), name):
             kept = [F.hardshrink(e - start, bound) for e, bound in zip(tuned, bounds, strict=True)]
             sign = kept[0].clone()
             for vector in kept[1:]:

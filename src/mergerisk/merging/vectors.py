@@ -6,11 +6,11 @@ import math
 from functools import reduce
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
+from mergerisk.memory import new_tensor
 from mergerisk.merging.selection import kth_largest
-from mergerisk.models.checkpoints import tensor_specs
+from mergerisk.models.checkpoints import pieces_of, tensor_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,14 +22,19 @@ PIECE = 2**17
 
 
 def new_memory(like: torch.Tensor) -> torch.Tensor:
-    """A contiguous tensor for a result, not initialised.
-
-    On the CPU its memory is NumPy's, which asks for huge pages: faulting in small ones can outlast the merge.
-    """
+    """A contiguous tensor for a result, not initialised; see :func:`mergerisk.memory.new_tensor`."""
     if like.device.type != "cpu":
         return torch.empty_like(like, memory_format=torch.contiguous_format)
-    dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
-    return torch.from_numpy(np.empty(tuple(like.shape), dtype=dtype))
+    return new_tensor(like.shape, like.dtype)
+
+
+def together(states: Sequence[Tensors], name: str, stride: int = 1) -> Iterator[tuple[torch.Tensor, ...]]:
+    """One tensor of every state, flattened, in pieces that fit a core's cache; with ``stride``, every stride-th
+    entry."""
+    start = 0
+    for pieces in zip(*(pieces_of(tensors, name, PIECE) for tensors in states), strict=True):
+        yield tuple(piece[-start % stride :: stride] for piece in pieces) if stride > 1 else pieces
+        start += len(pieces[0])
 
 
 def magnitudes(base: Tensors, expert: Tensors, names: list[str], stride: int = 1) -> Iterator[torch.Tensor]:
@@ -37,12 +42,10 @@ def magnitudes(base: Tensors, expert: Tensors, names: list[str], stride: int = 1
     dtype = common_dtype(base)
     buffer = torch.empty(0)
     for name in names:
-        pretrained, tuned = (tensors[name].reshape(-1)[::stride] for tensors in (base, expert))
-        for a, b in zip(tuned.split(PIECE), pretrained.split(PIECE), strict=True):
+        for b, a in together((base, expert), name, stride):
             if a.shape != buffer.shape or a.device != buffer.device or a.dtype != buffer.dtype:
-                buffer = torch.empty_like(a)
-            piece = torch.sub(a, b, out=buffer).abs_()
-            yield piece.to(dtype) if stride == 1 else piece.to(dtype, copy=True)
+                buffer = torch.empty_like(a, memory_format=torch.contiguous_format)
+            yield torch.sub(a, b, out=buffer).abs_().to(dtype)
 
 
 def magnitude_threshold(base: Tensors, expert: Tensors, names: list[str], density: float) -> float:

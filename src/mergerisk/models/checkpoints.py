@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, did_you_mean
+from mergerisk.memory import new_tensor
 from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, PICKLES, WEIGHTS, read_json
 
 if TYPE_CHECKING:
@@ -31,7 +33,18 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""What safetensors calls the dtypes that are read here; the others belong to quantised weights."""
+"""What safetensors calls the dtypes that are read here."""
+
+_PACKED = re.compile(r"[FIUC]\d+(_[A-Z0-9]+)?")
+"""What it calls others, such as float8; they belong to quantised weights."""
+
+_QUANTISED = ("qweight", "qzeros", "weight_packed", "weight_scale", "weight_scale_inv", "SCB", "absmax")
+"""Last parts of names that only quantised layers have (GPTQ, AWQ, compressed-tensors, bitsandbytes)."""
+
+NO_INTEGERS = (
+    "quantised weights are not read: give the model in float32, float16 or bfloat16, as it was before or as "
+    "model.dequantize() and then save_pretrained make it"
+)
 
 _MAX_ENTRIES = 2**60
 """Of a tensor, counting dimensions of size 0 as 1; PyTorch counts in 64 bits."""
@@ -66,6 +79,18 @@ def tensor_specs(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, TensorSpec
     return {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
+def pieces_of(tensors: Mapping[str, torch.Tensor], name: str, size: int) -> Iterator[torch.Tensor]:
+    """A tensor's entries, flattened, in portions of ``size``; at least one, if it is empty.
+
+    A tensor on disk is then never in memory as a whole.
+    """
+    by_portions = getattr(tensors, "pieces", None)
+    if by_portions is not None:
+        yield from by_portions(name, size)
+    else:
+        yield from tensors[name].detach().reshape(-1).split(size)
+
+
 class StoredTensors(Mapping[str, torch.Tensor]):
     """Tensors by name that are not kept in memory: every access makes a new one."""
 
@@ -82,6 +107,10 @@ class StoredTensors(Mapping[str, torch.Tensor]):
     def aliases(self) -> Mapping[str, str]:
         """Further names of tensors that are kept once → the name they are kept under."""
         return {}
+
+    def pieces(self, name: str, size: int) -> Iterator[torch.Tensor]:
+        """A tensor's entries in portions; see :func:`pieces_of`."""
+        yield from self[name].reshape(-1).split(size)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.specs)
@@ -111,13 +140,16 @@ class Checkpoint(StoredTensors):
 
     Args:
         path: a ``.safetensors`` file, or a folder with ``model.safetensors`` or its index and shards.
+        prefix: of the names of the tensors that are meant, where there are several copies of a model; it is no
+            part of the names here.
 
     Raises:
         UserError: no such checkpoint; pickles, whose loading could run code; a file that is cut short, or whose
-            header does not describe it; an index that names a missing shard or a path elsewhere.
+            header does not describe it; an index that names a missing shard or a path elsewhere; quantised
+            weights; no tensor with the prefix.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, prefix: str = "") -> None:
         self.path = Path(path)
         if self.path.is_dir():
             self._places = _read_folder(self.path)
@@ -127,6 +159,10 @@ class Checkpoint(StoredTensors):
             self._places = _read_whole(self.path)
         else:
             raise UserError(f"{self.path}: no such file or folder")
+        if prefix:
+            self._places = _under(prefix, self._places, self.path)
+        for name, place in self._places.items():
+            _check_not_quantised(name, place)
         self._specs = {name: place.spec for name, place in self._places.items()}
         firsts: dict[_Place, str] = {}
         for name, place in self._places.items():
@@ -155,21 +191,59 @@ class Checkpoint(StoredTensors):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         place = self._places[name]
-        values = torch.empty(place.spec.shape, dtype=place.spec.dtype)
-        raw = values.reshape(-1).view(torch.uint8).numpy().data
-        try:
-            # Unbuffered: straight from the system's page cache into the tensor.
-            with place.file.open("rb", buffering=0) as file:
-                file.seek(place.start)
+        (values,) = _read(place, name, math.prod(place.spec.shape))
+        return values.view(place.spec.shape)
+
+    def pieces(self, name: str, size: int) -> Iterator[torch.Tensor]:
+        return _read(self._places[name], name, size)
+
+
+def _under(prefix: str, places: Mapping[str, _Place], path: Path) -> dict[str, _Place]:
+    """The tensors whose names begin so, without it."""
+    found = {name.removeprefix(prefix): place for name, place in places.items() if name.startswith(prefix)}
+    if not found:
+        begin = sorted({f"{name.partition('.')[0]}." for name in places})
+        raise UserError(f"{path}: no tensor's name begins with {prefix!r}{did_you_mean(prefix, begin)}")
+    return found
+
+
+def _check_not_quantised(name: str, place: _Place) -> None:
+    """Raises:
+    UserError: a tensor that only a quantised layer has.
+    """
+    last = name.rpartition(".")[2]
+    packed = last == "weight" and place.spec.dtype in {torch.int8, torch.uint8} and len(place.spec.shape) > 1
+    if packed or last in _QUANTISED:
+        raise UserError(f"{place.file}: tensor {name!r} holds {_short(place.spec.dtype)}: {NO_INTEGERS}")
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _read(place: _Place, name: str, size: int) -> Iterator[torch.Tensor]:
+    """A tensor's entries from its file, in portions of ``size``; one that is empty, if there are none.
+
+    Raises:
+        UserError: the file cannot be read, or has become shorter.
+    """
+    count = math.prod(place.spec.shape)
+    try:
+        # Unbuffered: straight from the system's page cache into the tensor.
+        with place.file.open("rb", buffering=0) as file:
+            file.seek(place.start)
+            for start in range(0, max(count, 1), max(size, 1)):
+                values = new_tensor((min(size, count - start),), place.spec.dtype)
+                raw = values.view(torch.uint8).numpy().data
                 read = 0
                 while read < len(raw):
-                    count = file.readinto(raw[read:])
-                    if not count:
+                    got = file.readinto(raw[read:])
+                    if not got:
                         raise UserError(f"{place.file}: ends within tensor {name!r}; it changed while it was read")
-                    read += count
-        except OSError as error:
-            raise UserError(f"{place.file}: cannot be read: {error.strerror}") from error
-        return values
+                    read += got
+                yield values
+    except OSError as error:
+        raise UserError(f"{place.file}: cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +289,12 @@ def align(names: Collection[str], others: Collection[str]) -> Alignment:
         return Alignment()
     first, *rest = [alignment for alignment, count in found.items() if count == best]
     if rest:
+        found_in = "" if first.theirs else "the base "
         prefixes = ", ".join(repr(a.theirs or a.ours) for a in (first, *rest))
-        raise UserError(f"names fit equally well under several prefixes ({prefixes}); include fewer tensors")
+        raise UserError(
+            f"{found_in}holds several copies of the weights ({prefixes}); choose one, and write it behind the "
+            f"path{' of the base' if found_in else ''}: PATH#{(first.theirs or first.ours).removesuffix('.')}"
+        )
     return first
 
 
@@ -342,7 +420,9 @@ def _read_header(file: Path) -> tuple[dict[str, _Place], dict[str, Any]]:
                 type(number) is int and number >= 0 for number in (*shape, start, end)
             ):
                 if dtype not in DTYPES:
-                    broken(f"tensor {name!r} has dtype {dtype!r}, which is not supported")
+                    if _PACKED.fullmatch(dtype):
+                        raise UserError(f"{file}: tensor {name!r} holds {dtype}: {NO_INTEGERS}")
+                    broken(f"tensor {name!r} has dtype {dtype!r}, which the format does not have")
                 spec = TensorSpec(DTYPES[dtype], tuple(shape))
                 if math.prod(max(1, side) for side in shape) > _MAX_ENTRIES:
                     broken(f"tensor {name!r} has an impossible shape")

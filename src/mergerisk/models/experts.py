@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Checkpoint, check_merged, is_adapter
+from mergerisk.models.copies import split_copy
 from mergerisk.models.hub import fetch
 from mergerisk.models.loading import path_identity
 from mergerisk.models.lora import LoraCheckpoint
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from mergerisk.models.encoder import Encoder, State
 
 
-def read_expert(base: Encoder, path: Path, where: str) -> State:
+def read_expert(base: Encoder, path: Path, where: str, prefix: str = "") -> State:
     """An expert's parameters, whatever its configuration; see :func:`mergerisk.load_expert`.
 
     Args:
         base: the encoder it was fine-tuned from.
         path: of its file or folder.
         where: how messages begin.
+        prefix: of the copy that is meant; see :func:`mergerisk.models.copies.split_copy`.
 
     Raises:
         UserError: see there.
@@ -33,7 +35,7 @@ def read_expert(base: Encoder, path: Path, where: str) -> State:
     on_disk = names_on_disk(base.backbone)
     if not is_adapter(path):
         pretrained = base.state()
-        state = read_state(pretrained, on_disk, Checkpoint(path), where)
+        state = read_state(pretrained, on_disk, Checkpoint(path, prefix), where)
         check_merged(path, ((pretrained[name], tensor.to(base.mean.device)) for name, tensor in state.items()))
         return state
     adapted = _adapted(base, on_disk, path, where)
@@ -41,8 +43,10 @@ def read_expert(base: Encoder, path: Path, where: str) -> State:
 
 
 def expert_identity(spec: str | Path, *, offline: bool = False) -> dict[str, str]:
-    """SHA-256 of each file that decides an expert's parameters, by its name; see :func:`mergerisk.load_expert`."""
-    return path_identity(fetch(str(spec), offline=offline))
+    """SHA-256 of each file that decides an expert's parameters, by its name, and the prefix of the copy that is
+    meant, if there is one; see :func:`mergerisk.load_expert`."""
+    source, prefix = split_copy(str(spec))
+    return path_identity(fetch(source, offline=offline)) | ({"prefix": prefix} if prefix else {})
 
 
 def _adapted(base: Encoder, on_disk: Mapping[str, str], folder: Path, where: str) -> LoraCheckpoint:

@@ -243,6 +243,8 @@ def family_of(who: str, config: Mapping[str, Any]) -> Family:
     """
     kind = str(config.get("model_type"))
     if kind not in FAMILIES:
+        if "architecture" in config and "model_type" not in config:  # timm's layout, which transformers has not
+            raise UserError(f"{who}: a model of timm, not of transformers; write timm:{config['architecture']}")
         supported = ", ".join(repr(name) for name in sorted(FAMILIES))
         raise UserError(
             f"{who}: model_type is {kind!r}; supported here: {supported}; others as package.module:factory"

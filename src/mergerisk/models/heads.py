@@ -12,6 +12,7 @@ from mergerisk.errors import UserError, described
 from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.classifier import Head
+from mergerisk.models.copies import split_copy
 from mergerisk.models.experts import expert_identity
 from mergerisk.models.families import family_of, from_folder, named_classes
 from mergerisk.models.files import CONFIG, read_json
@@ -109,7 +110,8 @@ def checkpoint_head(
     of, _, model = backbone.partition(":")
     if of == "timm" and model:
         return timm_head_in(name, model, offline=offline)
-    folder = _transformers_folder(name, offline=offline)
+    source, prefix = split_copy(name)
+    folder = _transformers_folder(source, offline=offline)
     config = read_json(folder / CONFIG)
     family = family_of(name, config)
     if not family.classifier:
@@ -117,7 +119,7 @@ def checkpoint_head(
             f"{name}: a {config['model_type']} has no classification head of its own; make a zero-shot head of a "
             "CLIP, or train a linear probe"
         )
-    checkpoint = Checkpoint(folder)
+    checkpoint = Checkpoint(folder, prefix)
     names = [f"{family.classifier}.{part}" for part in ("weight", "bias")]
     if lacking := [tensor for tensor in names if tensor not in checkpoint]:
         raise UserError(

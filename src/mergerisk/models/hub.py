@@ -50,6 +50,10 @@ def fetch(spec: str, *, offline: bool = False, endpoint: str | None = None, cach
     if is_path(spec):
         raise UserError(f"{path}: no such file or folder")
     name, _, revision = spec.partition("@")
+    if "\\" in spec:
+        raise UserError(
+            f"{spec!r}: no such file or folder here; it is a path of Windows: write this machine's own"
+        )
     if not is_hub_id(spec):
         raise UserError(f"{spec!r}: no such file or folder; a model on the hub is written org/name")
     return _download(name, revision or None, offline=offline, endpoint=endpoint, cache=cache)

@@ -110,7 +110,9 @@ def backbone_folder(name: str, *, offline: bool = False) -> Path:
     try:
         folder = fetch(name, offline=offline)
     except UserError as error:
-        raise UserError(f"backbone {error}") from error
+        owner, _, own = name.partition("/")
+        hint = f"; a model of timm is written timm:{own}" if owner == "timm" else ""
+        raise type(error)(f"backbone {error}{hint}") from error
     if not folder.is_dir():
         raise UserError(f"backbone {name!r}: a file; give the folder that save_pretrained made")
     if not (folder / CONFIG).is_file():

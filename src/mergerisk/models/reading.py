@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import StoredTensors, TensorSpec, align, tensor_specs
+from mergerisk.models.checkpoints import NO_INTEGERS, StoredTensors, TensorSpec, align, tensor_specs
 from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.files import CONFIG
 from mergerisk.models.loading import quiet_transformers
 from mergerisk.models.ties import tied_names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from mergerisk.models.checkpoints import Alignment
     from mergerisk.models.encoder import State
@@ -161,6 +161,9 @@ class Called(StoredTensors):
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._stored[self._own[name]]
 
+    def pieces(self, name: str, size: int) -> Iterator[torch.Tensor]:
+        return self._stored.pieces(self._own[name], size)
+
 
 def read_state(
     reference: Mapping[str, torch.Tensor], on_disk: Mapping[str, str], stored: StoredTensors, where: str
@@ -259,7 +262,7 @@ def _check_spec(name: str, wanted: TensorSpec, found: TensorSpec | None, where: 
     if found.dtype.is_floating_point != wanted.dtype.is_floating_point:
         raise UserError(
             f"{where}: tensor {name!r} is {dtype_name(found.dtype)}, the base's is {dtype_name(wanted.dtype)}; "
-            "quantised weights are not read: save them as floats"
+            f"{NO_INTEGERS}"
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from mergerisk.errors import UserError, described, located
 from mergerisk.models.checkpoints import Checkpoint, is_adapter
 from mergerisk.models.configs import Difference, differences, read_config
+from mergerisk.models.copies import split_copy
 from mergerisk.models.encoder import Encoder
 from mergerisk.models.experts import read_expert
 from mergerisk.models.families import FAMILIES, VISUAL_PROJECTION, fitted, native_side, read_preprocessing
@@ -79,8 +80,9 @@ def read_sibling(
     Raises:
         UserError: see :func:`load_sibling`.
     """
-    folder = fetch(str(spec), offline=offline)
-    state = read_expert(base, folder, str(spec))
+    source, prefix = split_copy(str(spec))
+    folder = fetch(source, offline=offline)
+    state = read_expert(base, folder, str(spec), prefix)
     if not folder.is_dir() or not type(base.backbone).__module__.startswith("transformers."):
         return Sibling(state, Form())  # what the user's own code makes knows no such files
     config, found = _own_config(str(spec), base, folder)
@@ -102,7 +104,7 @@ def load_expert(
         base: the encoder it was fine-tuned from.
         spec: a ``.safetensors`` file, a folder as transformers saves it, ``org/name[@revision]`` on the hub, or a
             folder or repository with a LoRA adapter as PEFT saves it. A whole model around the encoder will do:
-            its other parts are not read.
+            its other parts are not read. Of several copies of the weights, ``#PREFIX`` behind it chooses one.
         image_size: as the base was loaded with; it comes before the expert's own.
         preprocessing: likewise; ``"base"`` for the base's own.
         offline: take what comes from the hub from the cache only.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from mergerisk.recipe.ingredients import Ingredient, Ingredients
+    from mergerisk.recipe.ingredients import Ingredients
     from mergerisk.recipe.schema import Recipe
 
 _SHOWN = 12
@@ -31,13 +31,14 @@ def describe_merge(recipe: Recipe, ingredients: Ingredients, digests: Mapping[Pa
         digests: SHA-256 of the ingredients' files, where it was computed.
     """
     head = {
-        "base_model": list(dict.fromkeys(_short_name(ingredient) for _, ingredient in ingredients.named)),
+        "base_model": list(dict.fromkeys(ingredient.name for _, ingredient in ingredients.named)),
         "library_name": "transformers",
         "tags": ["mergerisk", "merge"],
     }
     entry = METHODS.check(recipe.method)
     source = f" ({entry.paper})" if entry.paper else ""
     chosen = recipe.parameters | {"seed": recipe.seed, "dtype": recipe.dtype or "the base's"}
+    chosen |= {"layers": "some differ; see recipe.yaml"} if recipe.layers else {}
     settings = "".join(f"- {name}: {_plain(value)}\n" for name, value in chosen.items())
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n",
@@ -54,13 +55,16 @@ def _table(ingredients: Ingredients, digests: Mapping[Path, str]) -> str:
     for name, ingredient in ingredients.named:
         for file in ingredient.files:
             identity = ingredient.commit or digests.get(file, "–")
-            cells = (name, _short_name(ingredient), file.name, identity)
+            cells = (name, ingredient.name, file.name, identity)
             rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(rows) + "\n"
 
 
 def _remarks(ingredients: Ingredients) -> Iterable[str]:
     """What is not as a reader would expect."""
+    if ingredients.kept:
+        kept = _listed(ingredients.kept)
+        yield f"## Not in the experts\n\nKept from the base as they are, since no expert has them: {kept}.\n"
     if ingredients.copied:
         yield f"## Not merged\n\nTaken from the base as they are: {_listed(ingredients.copied)}.\n"
     remarks: defaultdict[str, list[str]] = defaultdict(list)
@@ -69,6 +73,8 @@ def _remarks(ingredients: Ingredients) -> Iterable[str]:
             remarks[remark].append(name)
         if expert.left_out:
             remarks[f"Left out, since the base has none: {_listed(expert.left_out)}"].append(name)
+        if expert.prefix:
+            remarks[f"Of several copies of the weights, the one under `{expert.prefix}`"].append(name)
         if expert.alignment.theirs:
             remarks[f"Names matched without their prefix `{expert.alignment.theirs}`"].append(name)
         if expert.alignment.ours:
@@ -82,11 +88,6 @@ def _remarks(ingredients: Ingredients) -> Iterable[str]:
         )
     if not (ingredients.base.path / "config.json").is_file():
         yield "The base came without `config.json`; transformers needs one beside the weights.\n"
-
-
-def _short_name(ingredient: Ingredient) -> str:
-    """The hub's name, or the folder's own: where it was on somebody's disk is nobody's business."""
-    return ingredient.spec.partition("@")[0] if ingredient.commit else ingredient.path.name
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, located
 from mergerisk.models.checkpoints import (
+    NO_INTEGERS,
     Alignment,
     Checkpoint,
     StoredTensors,
@@ -20,13 +22,15 @@ from mergerisk.models.checkpoints import (
     is_adapter,
 )
 from mergerisk.models.checks import check_finite, dtype_name
+from mergerisk.models.copies import split_copy
 from mergerisk.models.hub import commit_of, fetch
 from mergerisk.models.lora import LoraCheckpoint
 from mergerisk.models.reading import called_alike
 from mergerisk.recipe.forms import form_of
+from mergerisk.recipe.modules import top_module, unknown_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from mergerisk.recipe.schema import Recipe
@@ -44,6 +48,7 @@ class Ingredient:
         alignment: from the base's names to its own.
         left_out: its floating tensors that the base does not have.
         remarks: what a reader of the model card has to know of its configuration and preprocessing.
+        prefix: what the names of the copy that is meant begin with in the file; see :func:`split_copy`.
     """
 
     spec: str
@@ -53,6 +58,12 @@ class Ingredient:
     alignment: Alignment = field(default_factory=Alignment)
     left_out: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    prefix: str = ""
+
+    @property
+    def name(self) -> str:
+        """The hub's name, or the folder's own: where it was on somebody's disk is nobody's business."""
+        return split_copy(self.spec)[0].partition("@")[0] if self.commit else self.path.name
 
     @property
     def commit(self) -> str | None:
@@ -68,11 +79,13 @@ class Ingredients:
         base: the pretrained one.
         experts: the others, by name.
         merged: the base's names of the tensors that are merged.
+        kept: modules of the base that no expert has, so that they are taken from it as they are.
     """
 
     base: Ingredient
     experts: Mapping[str, Ingredient]
     merged: tuple[str, ...]
+    kept: tuple[str, ...] = ()
 
     @property
     def named(self) -> tuple[tuple[str, Ingredient], ...]:
@@ -115,7 +128,7 @@ class Part(StoredTensors):
         self._tensors = tensors
         self._names = names
         self._read = read
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] = {}
         self._specs = {name: _spec_in(tensors.specs[own], dtype) for name, own in names.items()}
 
     @property
@@ -126,13 +139,25 @@ class Part(StoredTensors):
         return self._tensors.file(self._names[name])
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        own = self._names[name]
-        tensor = self._tensors[own]
-        if name not in self._seen:
-            check_finite({own: tensor}, str(self.file(name)))
-            self._read(tensor.nbytes)
-            self._seen.add(name)
-        return tensor.to(self._specs[name].dtype)
+        return self._looked_over(name, self._tensors[self._names[name]], 0)
+
+    def pieces(self, name: str, size: int) -> Iterator[torch.Tensor]:
+        start = 0
+        for piece in self._tensors.pieces(self._names[name], size):
+            yield self._looked_over(name, piece, start)
+            start += len(piece)
+
+    def _looked_over(self, name: str, entries: torch.Tensor, start: int) -> torch.Tensor:
+        """Entries from ``start`` on, in the dtype they are wanted in, checked when they are read first.
+
+        Raises:
+            UserError: NaN or infinity is among them.
+        """
+        if start >= self._seen.get(name, 0):
+            check_finite({self._names[name]: entries}, str(self.file(name)))
+            self._read(entries.nbytes)
+            self._seen[name] = start + max(entries.numel(), 1)
+        return entries.to(self._specs[name].dtype)
 
 
 def gather(recipe: Recipe, *, offline: bool = False) -> Ingredients:
@@ -141,12 +166,11 @@ def gather(recipe: Recipe, *, offline: bool = False) -> Ingredients:
     Raises:
         UserError: a checkpoint cannot be had, or does not fit the base; the message says what to do.
     """
-    try:
-        path = fetch(recipe.base, offline=offline)
-        opened = Checkpoint(path)
-    except UserError as error:
-        raise UserError(f"base: {error}") from error
-    base = Ingredient(recipe.base, path, opened, opened.files)
+    with located("base"):
+        source, prefix = split_copy(recipe.base)
+        path = fetch(source, offline=offline)
+        opened = Checkpoint(path, prefix)
+    base = Ingredient(recipe.base, path, opened, opened.files, prefix=prefix)
     _check_patterns("include", recipe.include, opened)
     merged = tuple(
         name
@@ -155,10 +179,13 @@ def gather(recipe: Recipe, *, offline: bool = False) -> Ingredients:
     )
     experts = {}
     for name, spec in recipe.experts.items():
-        try:
-            experts[name] = _open_expert(spec, fetch(spec, offline=offline), base, merged, recipe)
-        except UserError as error:
-            raise UserError(f"expert {name!r}: {error}") from error
+        with located(f"expert {name!r}"):
+            experts[name] = _open_expert(spec, base, merged, recipe, offline=offline)
+    kept = () if recipe.include != ("*",) else unknown_modules(merged, experts.values())
+    merged = tuple(name for name in merged if top_module(name) not in kept)
+    for name, expert in experts.items():
+        with located(f"expert {name!r}"):
+            experts[name] = _checked(merged, base, expert, recipe)
     # What only experts have can be excluded too.
     names = set(opened)
     for expert in experts.values():
@@ -166,33 +193,57 @@ def gather(recipe: Recipe, *, offline: bool = False) -> Ingredients:
     _check_patterns("exclude", recipe.exclude, names)
     if not merged:
         raise UserError("include, exclude: they leave no tensor of the base to merge")
-    return Ingredients(base, experts, merged)
+    return Ingredients(base, experts, merged, kept)
 
 
-def _open_expert(spec: str, path: Path, base: Ingredient, merged: tuple[str, ...], recipe: Recipe) -> Ingredient:
+def _open_expert(
+    spec: str, base: Ingredient, merged: tuple[str, ...], recipe: Recipe, *, offline: bool
+) -> Ingredient:
+    source, prefix = split_copy(spec)
+    path = fetch(source, offline=offline)
     if is_adapter(path):
+        if prefix:
+            raise UserError(f"{path}: an adapter, of which there are no copies to choose from; remove #{prefix}")
         whole = Part(base.tensors, {name: name for name in base.tensors})
-        adapted = LoraCheckpoint(
-            whole,
-            path,
-            config=base.path if base.path.is_dir() else None,
-            ignored=lambda name: not _chosen(name, recipe),
-        )
+        unknown: list[str] = []
+
+        def ignored(name: str) -> bool:
+            if _chosen(name, recipe):
+                unknown.append(name)
+            return True
+
+        adapted = LoraCheckpoint(whole, path, config=base.path if base.path.is_dir() else None, ignored=ignored)
+        if unknown:
+            without = _exclude(unknown, base.tensors, recipe)
+            raise UserError(
+                f"{adapted.files[0]}: {unknown[0]!r} matches no tensor of the base; is it the adapter's "
+                f"own? To leave it out: {without}"
+            )
         expert = Ingredient(spec, path, adapted, adapted.files, left_out=adapted.left_out)
     else:
-        opened = Checkpoint(path)
+        opened = Checkpoint(path, prefix)
         tensors = called_alike(merged, opened, (base.path, path))
         alignment = align(merged, tensors.specs.keys())
         _check_names(merged, base, tensors, alignment, path)
         left_out = _extra(base, tensors, alignment, recipe)
-        expert = Ingredient(spec, path, tensors, opened.files, alignment, left_out)
+        expert = Ingredient(spec, path, tensors, opened.files, alignment, left_out, prefix=prefix)
     if merged and not any(expert.alignment(name) in expert.tensors for name in merged):
         raise UserError(f"{path}: has none of the tensors to merge; is it a model of the base's architecture?")
-    for name in merged:
-        _check_tensor(name, base, expert, recipe)
+    return expert
+
+
+def _checked(merged: Collection[str], base: Ingredient, expert: Ingredient, recipe: Recipe) -> Ingredient:
+    """The same expert, with what a reader has to know of it.
+
+    Raises:
+        UserError: its tensors, configuration or preprocessing are not of the base's form.
+    """
+    _check_tensors(merged, base, expert, recipe)
     _check_ties(base, expert, merged)
-    check_merged(path, ((base.tensors[name], expert.tensors[expert.alignment(name)]) for name in merged))
-    return replace(expert, remarks=form_of(base.path, path, recipe.preprocessing))
+    if not isinstance(expert.tensors, LoraCheckpoint):
+        pairs = ((base.tensors[name], expert.tensors[expert.alignment(name)]) for name in merged)
+        check_merged(expert.path, pairs)
+    return replace(expert, remarks=form_of(base.path, expert.path, recipe.preprocessing))
 
 
 def _check_ties(base: Ingredient, expert: Ingredient, merged: Collection[str]) -> None:
@@ -242,37 +293,63 @@ def _extra(base: Ingredient, expert: StoredTensors, alignment: Alignment, recipe
 
     Those outside a common prefix are no part of the base's model. Others are a mistake, unless they are excluded.
     """
-    found = []
+    found, wrong = [], {}
     for own, spec in expert.specs.items():
         name = alignment.back(own)
         if name in base.tensors or not spec.dtype.is_floating_point:
             continue
         if name is not None and _chosen(name, recipe):
-            raise UserError(
-                f"{expert.file(own)}: tensor {own!r} is not in the base; to leave it out: {_exclude(name)}"
-            )
+            wrong[name] = own
         found.append(own)
+    if wrong:
+        own = next(iter(wrong.values()))
+        without = _exclude(wrong, base.tensors, recipe)
+        raise UserError(f"{expert.file(own)}: tensor {own!r} is not in the base; to leave it out: {without}")
     return tuple(found)
 
 
-def _check_tensor(name: str, base: Ingredient, expert: Ingredient, recipe: Recipe) -> None:
-    own = expert.alignment(name)
-    wanted = base.tensors.specs[name]
-    found = expert.tensors.specs.get(own)
-    if found is None:
-        raise UserError(f"{expert.path}: lacks tensor {own!r}; to keep the base's: {_exclude(name)}")
-    where = f"{expert.tensors.file(own)}: tensor {own!r}"
-    if found.shape != wanted.shape:
+def _check_tensors(names: Iterable[str], base: Ingredient, expert: Ingredient, recipe: Recipe) -> None:
+    """Whether an expert has the tensors to merge, as the base has them.
+
+    Raises:
+        UserError: it does not; the message says of all that are missing, or have another shape, how to keep the
+            base's.
+    """
+    lacking, reshaped = [], []
+    for name in names:
+        own = expert.alignment(name)
+        wanted, found = base.tensors.specs[name], expert.tensors.specs.get(own)
+        if found is None:
+            lacking.append(name)
+        elif found.shape != wanted.shape:
+            reshaped.append(name)
+        else:
+            _check_dtype(expert, own, wanted.dtype, recipe)
+    if lacking:
+        has = [back for own in expert.tensors if (back := expert.alignment.back(own)) is not None]
+        own = expert.alignment(lacking[0])
         raise UserError(
-            f"{where} has shape {found.shape}, the base's has {wanted.shape}; to keep the base's: {_exclude(name)}"
+            f"{expert.path}: lacks tensor {own!r}; to keep the base's: {_exclude(lacking, has, recipe)}"
         )
+    if reshaped:
+        own = expert.alignment(reshaped[0])
+        without = _exclude(reshaped, base.tensors.specs.keys() - set(reshaped), recipe)
+        raise UserError(
+            f"{expert.tensors.file(own)}: tensor {own!r} has shape {expert.tensors.specs[own].shape}, the base's "
+            f"has {base.tensors.specs[reshaped[0]].shape}; to keep the base's: {without}"
+        )
+
+
+def _check_dtype(expert: Ingredient, own: str, wanted: torch.dtype, recipe: Recipe) -> None:
+    found = expert.tensors.specs[own].dtype
+    where = (
+        f"{expert.tensors.file(own)}: tensor {own!r} is {dtype_name(found)}, the base's is {dtype_name(wanted)}"
+    )
+    if not found.is_floating_point:
+        raise UserError(f"{where}; {NO_INTEGERS}")
     # An adapter adds to the base, whatever its own precision.
-    same = found.dtype == wanted.dtype or isinstance(expert.tensors, LoraCheckpoint) or recipe.dtype is not None
-    if not found.dtype.is_floating_point or not same:
-        raise UserError(
-            f"{where} is {dtype_name(found.dtype)}, the base's is {dtype_name(wanted.dtype)}; "
-            "set dtype in the recipe to merge them in float32"
-        )
+    if found != wanted and recipe.dtype is None and not isinstance(expert.tensors, LoraCheckpoint):
+        raise UserError(f"{where}; set dtype in the recipe, as in dtype: float32, to merge them in float32")
 
 
 def _check_patterns(where: str, patterns: Iterable[str], names: Collection[str]) -> None:
@@ -284,10 +361,15 @@ def _check_patterns(where: str, patterns: Iterable[str], names: Collection[str])
             raise UserError(f"{where}: pattern {pattern!r} matches no tensor")
 
 
-def _exclude(name: str) -> str:
-    """What to write in the recipe to leave out a tensor and its neighbours."""
-    module = name.rpartition(".")[0]
-    return f'exclude: ["{module}.*"]' if module else f'exclude: ["{name}"]'
+def _exclude(names: Iterable[str], others: Iterable[str], recipe: Recipe) -> str:
+    """What to write in the recipe to leave out tensors: whole modules, as large as hold none of the ``others``."""
+    modules = {name[:dot] for name in others for dot, letter in enumerate(name) if letter == "."}
+    patterns = dict.fromkeys(recipe.exclude)
+    for name in names:
+        dots = [dot for dot, letter in enumerate(name) if letter == "."]
+        own = next((f"{name[:dot]}.*" for dot in dots if name[:dot] not in modules), name)
+        patterns[own] = None
+    return f"exclude: {json.dumps(list(patterns), ensure_ascii=False)}"
 
 
 def _spec_in(spec: TensorSpec, dtype: torch.dtype | None) -> TensorSpec:

@@ -7,21 +7,21 @@ What mergekit's settings mean was read from mergekit 0.1.5. Where a method here 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import UserError, did_you_mean, located
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _UNSUPPORTED = {
-    "slices": "a recipe merges whole models, not layers of several depths",
     "modules": "a recipe merges one model, not several modules",
     "tokenizer_source": "tokenizers are not merged here; remove it",
     "tokenizer": "tokenizers are not merged here; remove it",
     "chat_template": "tokenizers are not merged here; remove it",
 }
-_FIELDS = ("merge_method", "base_model", "models", "parameters", "dtype", "out_dtype")
+_FIELDS = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", "name")
 _PARAMETERS = (
     "weight",
     "density",
@@ -44,11 +44,13 @@ class _Config:
         base: ``base_model``.
         models: the other models → their own parameters.
         shared: parameters of the whole merge.
+        depth: where lists of numbers are read, from 0, the first layer of a slice, to 1, its last.
     """
 
     base: str | None
     models: Mapping[str, Mapping[str, Any]]
     shared: Mapping[str, Any]
+    depth: float
 
     def each(self, name: str, default: float | None = None) -> list[float]:
         """A number per model: its own, the shared one, or the default."""
@@ -56,7 +58,7 @@ class _Config:
         for model, value in zip(self.models, given, strict=True):
             if value is None:
                 raise UserError(f"{name} is missing for model {model!r}")
-        return [_number(name, value) for value in given]
+        return [_number(name, value, self.depth) for value in given]
 
     def same(self, name: str, why: str, default: float | None = None) -> float:
         """The number that all models share."""
@@ -69,7 +71,7 @@ class _Config:
         value = self.shared.get(name, default)
         if value is None:
             raise UserError(f"parameters.{name} is missing")
-        return _number(name, value)
+        return _number(name, value, self.depth)
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.shared.get(name, default)
@@ -99,15 +101,118 @@ def translate(content: Mapping[str, Any]) -> dict[str, Any]:
     experts = [_without_base(model, config.base) for model in config.models]
     recipe = {"base": config.base or experts[0], "experts": experts, "method": name, "parameters": parameters}
     dtype = content.get("out_dtype") or content.get("dtype")
-    return recipe | ({"dtype": str(dtype).removeprefix("torch.")} if dtype else {})
+    return (
+        recipe
+        | ({"dtype": str(dtype).removeprefix("torch.")} if dtype else {})
+        | ({"mergekit": dict(content)} if _differs_by_layer(content) else {})
+    )
 
 
-def _read(content: Mapping[str, Any]) -> _Config:
+def settings(content: Mapping[str, Any], layer: int, count: int) -> dict[str, Any]:
+    """The method's hyper-parameters in one of ``count`` layers, from a configuration that :func:`translate` took.
+
+    Raises:
+        UserError: the numbers it has there have no counterpart here.
+    """
+    with located(f"layer {layer}"):
+        return _METHODS[str(content["merge_method"])](_read(content, layer, count))[1]
+
+
+def check_slices(content: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """Slices must be all layers of the model.
+
+    Args:
+        content: a configuration.
+        counts: what the names of layers begin with → how many there are.
+
+    Raises:
+        UserError: they are not, or the model has layers of several kinds.
+    """
+    if "slices" not in content:
+        return
+    *_, stop = _slices(content)[-1]
+    if len(counts) != 1:
+        stacks = ", ".join(counts) or "none"
+        raise UserError(f"slices: the base has not one stack of layers ({stacks}); write models instead of slices")
+    (count,) = counts.values()
+    if stop != count:
+        raise UserError(f"slices: they end at layer {stop}, the base has {count} layers; {_WHOLE}")
+
+
+_WHOLE = "a recipe merges whole models, so let the slices be all layers in their order"
+
+
+def _slices(content: Mapping[str, Any]) -> list[tuple[list[dict[str, Any]], Mapping[str, Any], int, int]]:
+    """Per slice the entries of ``models`` that it amounts to, its parameters, and its layers: from, to.
+
+    Raises:
+        UserError: a slice is malformed, or merges other models or layers than its own.
+    """
+    slices = content["slices"]
+    if not isinstance(slices, list) or not slices:
+        raise UserError("slices: must be a list of slices")
+    found: list[tuple[list[dict[str, Any]], Mapping[str, Any], int, int]] = []
+    for position, piece in enumerate(slices):
+        where = f"slices[{position}]"
+        if not isinstance(piece, dict) or not isinstance(piece.get("sources"), list) or not piece["sources"]:
+            raise UserError(f"{where}: must have 'sources', a list of models with a layer_range each")
+        if extra := piece.keys() - {"sources", "parameters"}:
+            raise UserError(f"{where}.{min(extra)}: has no counterpart here; remove it")
+        entries, ranges = [], []
+        for source in piece["sources"]:
+            match source:
+                case {"model": str(), "layer_range": [int() as start, int() as stop]}:
+                    ranges.append((start, stop))
+                    entries.append({key: value for key, value in source.items() if key != "layer_range"})
+                case _:
+                    raise UserError(f"{where}: a source must have 'model' and 'layer_range', as in [0, 12]")
+        last = found[-1][3] if found else 0
+        start, stop = ranges[0]
+        if set(ranges) != {(start, stop)} or start != last or stop <= start:
+            raise UserError(f"{where}: layers {', '.join(map(str, ranges))} after {last}; {_WHOLE}")
+        if found and [entry["model"] for entry in entries] != [entry["model"] for entry in found[0][0]]:
+            raise UserError(f"{where}: other models than in slices[0]; {_WHOLE}")
+        found.append((entries, piece.get("parameters") or {}, start, stop))
+    return found
+
+
+def _differs_by_layer(content: Mapping[str, Any]) -> bool:
+    """Whether layers have numbers of their own, or have to be counted."""
+    given = [content.get("parameters"), *(entry.get("parameters") for entry in content.get("models") or ())]
+    return "slices" in content or any(isinstance(value, list) for own in given if own for value in own.values())
+
+
+def _read(content: Mapping[str, Any], layer: int | None = None, count: int = 0) -> _Config:
+    """What a configuration says of one of ``count`` layers, or of the tensors outside of them.
+
+    mergekit reads lists of numbers there at the depth of the first layer, and those of a single layer at the last.
+    """
     base, models, shared = content.get("base_model"), content.get("models"), content.get("parameters") or {}
+    depth = 0.0
+    if "slices" in content:
+        if models is not None:
+            raise UserError("models, slices: give one of them")
+        slices = _slices(content)
+        chosen = slices[0] if layer is None else next((s for s in slices if s[2] <= layer < s[3]), slices[-1])
+        models, own, start, stop = chosen
+        if not all(isinstance(given, dict) for given in (shared, own)):
+            raise UserError("parameters: must be a mapping")
+        shared = {**shared, **own}
+    else:
+        start, stop = 0, count
+    if layer is not None:
+        depth = (layer - start) / (stop - start - 1) if stop - start > 1 else 1.0
     if not isinstance(models, list) or not models:
         raise UserError("models: must be a list of models")
     if base is not None and not isinstance(base, str):
         raise UserError("base_model: must be a path or org/name")
+    if base is not None and "+" in base and not Path(base).expanduser().exists():
+        whole, _, adapter = base.partition("+")
+        raise UserError(
+            f"base_model: {base!r} has an adapter, and a base is read without: merge it into {whole} with PEFT's "
+            f"PeftModel.from_pretrained(model, {adapter!r}).merge_and_unload(), save the result with "
+            "save_pretrained, and give its folder"
+        )
     found: dict[str, Any] = {}
     for position, entry in enumerate(models):
         if not isinstance(entry, dict) or not isinstance(entry.get("model"), str):
@@ -126,15 +231,15 @@ def _read(content: Mapping[str, Any]) -> _Config:
             if key not in _PARAMETERS:
                 raise UserError(f"parameters.{key}: unknown parameter{did_you_mean(key, _PARAMETERS)}")
     if content["merge_method"] in {"linear", "slerp"}:  # the base is one of those that are merged
-        if base is not None and base not in found:
+        if base is not None and base not in found and "slices" not in content:
             found = {base: {}} | found
-        if content["merge_method"] == "slerp" and base is not None:
+        if content["merge_method"] == "slerp" and base in found:
             found = {base: found[base]} | found
     elif base is None:
         raise UserError(f"base_model: mergekit's {content['merge_method']} needs one")
     else:
         found.pop(base, None)
-    return _Config(base, found, shared)
+    return _Config(base, found, shared, depth)
 
 
 def _without_base(model: str, base: str | None) -> str:
@@ -255,7 +360,13 @@ def _dropped(config: _Config) -> dict[str, Any]:
     return {"drop_rate": max(0.0, 1.0 - density), "rescale": "l1_norm"}
 
 
-def _number(name: str, value: object) -> float:
+def _number(name: str, value: object, depth: float) -> float:
+    """A number, or the one that a list of them has at a depth from 0 to 1, between its entries in proportion."""
+    if isinstance(value, list) and value and all(type(entry) in {int, float} for entry in value):
+        place = depth * (len(value) - 1)
+        before = int(place)
+        after, share = min(len(value) - 1, before + 1), place - before
+        return float((1 - share) * value[before] + share * value[after])
     if not isinstance(value, bool | list | dict):
         try:
             return float(str(value))  # YAML reads 1e-3 as text
@@ -267,5 +378,5 @@ def _number(name: str, value: object) -> float:
 def _not_plain(value: object) -> str:
     """Why a list or a mapping is no value here."""
     if isinstance(value, list | dict):
-        return "gradients over layers and filters by name have no counterpart here; "
+        return "filters by name, and lists of anything but numbers, have no counterpart here; "
     return ""

@@ -17,16 +17,17 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.merging import StateMerging
 from mergerisk.merging.emr import Emr, task_state
-from mergerisk.merging.method import check_range
+from mergerisk.models.copies import with_copy
 from mergerisk.models.files import CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, read_json
 from mergerisk.models.stated import StatedPreprocessing
 from mergerisk.recipe.card import describe_merge
 from mergerisk.recipe.forms import stated_in
 from mergerisk.recipe.ingredients import Part, gather
+from mergerisk.recipe.layers import methods_by_layer, with_layers
 from mergerisk.recipe.writing import SafetensorsWriter, check_output, new_folder, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mergerisk.merging import MergingMethod
     from mergerisk.models.checkpoints import TensorSpec
@@ -42,6 +43,7 @@ def merge_checkpoints(
     offline: bool = False,
     checksums: bool = False,
     listener: Callable[[int, int], None] = lambda *_: None,
+    remark: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Merge a recipe's checkpoints into a folder that ``from_pretrained`` loads.
 
@@ -54,6 +56,7 @@ def merge_checkpoints(
         offline: take models of the hub from the cache only.
         checksums: name the SHA-256 of every local ingredient in the model card. It takes longer than most merges.
         listener: told how many bytes of how many have been read and written.
+        remark: told, before anything is merged, what is not as one would expect; the card says it too.
 
     Returns:
         The folder: ``model.safetensors``, configurations, ``README.md`` (a model card), ``recipe.yaml``. A method
@@ -68,19 +71,22 @@ def merge_checkpoints(
     check_output(out, force=force)
     ingredients = gather(recipe, offline=offline)
     check_output(out, force=force, ingredients=[ingredient.path for _, ingredient in ingredients.named])
+    if ingredients.kept:
+        remark(f"kept from the base, since no expert has them: {', '.join(ingredients.kept)}")
     specs = _output_specs(recipe, ingredients)
-    check_range(method, specs)
+    recipe = with_layers(recipe, ingredients.base.tensors)
+    methods = methods_by_layer(recipe, ingredients.merged, specs)
     size = sum(spec.nbytes for spec in specs.values()) * (len(recipe.experts) if method.encoder_per_task else 1)
     meter = _Meter(size + ingredients.bytes_to_read, listener)
     named = [ingredient for _, ingredient in ingredients.named if checksums and ingredient.commit is None]
     local = [file for ingredient in named for file in ingredient.files]
     with new_folder(out, size) as folder, _digesting(local) as digests:
-        for task, tensors in _models(recipe, method, ingredients, meter):
+        for task, tensors in _models(recipe, methods, ingredients, meter):
             inside = folder / task
             inside.mkdir(exist_ok=True)
             with SafetensorsWriter(inside / WEIGHTS, specs, ingredients.base.tensors.aliases) as writer:
                 for name, tensor in tensors:
-                    writer.write(name, _rounded(tensor, name, specs[name].dtype))
+                    writer.write(name, _rounded(tensor, name, specs[name].dtype, method))
                     meter.add(specs[name].nbytes)
             _copy_configs(ingredients.base.path, inside, recipe)
         resolved = _resolved(recipe, method, ingredients, out)
@@ -103,26 +109,38 @@ def _data_free(recipe: Recipe) -> MergingMethod:
 
 
 def _models(
-    recipe: Recipe, method: MergingMethod, ingredients: Ingredients, meter: _Meter
+    recipe: Recipe,
+    methods: Sequence[tuple[MergingMethod, Sequence[str]]],
+    ingredients: Ingredients,
+    meter: _Meter,
 ) -> Iterator[tuple[str, Iterator[tuple[str, torch.Tensor]]]]:
     """Per model of the result: its folder's name, empty if it is the only one, and its tensors."""
     working = None if recipe.dtype is None else torch.float64 if recipe.dtype == "float64" else torch.float32
-    experts = {
-        name: Part(expert.tensors, {own: expert.alignment(own) for own in ingredients.merged}, working, meter.add)
-        for name, expert in ingredients.experts.items()
-    }
     stored = ingredients.base.tensors
     copied = Part(stored, {name: name for name in ingredients.copied})
-    base = Part(stored, {name: name for name in ingredients.merged}, working)
-    if isinstance(method, Emr):
-        parts = method.merge_tasks(base, experts)
+
+    def parts(names: Sequence[str]) -> tuple[Part, dict[str, Part]]:
+        return Part(stored, {name: name for name in names}, working), {
+            task: Part(expert.tensors, {name: expert.alignment(name) for name in names}, working, meter.add)
+            for task, expert in ingredients.experts.items()
+        }
+
+    if isinstance(methods[0][0], Emr):
+        base, experts = parts(ingredients.merged)
+        made = methods[0][0].merge_tasks(base, experts)
         for task in experts:
-            yield task, chain(copied.items(), task_state(base, parts, task).items())
-    elif isinstance(method, StateMerging):
-        yield "", chain(copied.items(), method.stream(base, list(experts.values()), seed=recipe.seed))
+            yield task, chain(copied.items(), task_state(base, made, task).items())
+        return
+
+    def stream(method: StateMerging, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
+        base, experts = parts(names)
+        return method.stream(base, list(experts.values()), seed=recipe.seed)
+
+    streams = (stream(method, names) for method, names in methods if isinstance(method, StateMerging))
+    yield "", chain(copied.items(), chain.from_iterable(streams))
 
 
-def _rounded(tensor: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tensor:
+def _rounded(tensor: torch.Tensor, name: str, dtype: torch.dtype, method: MergingMethod) -> torch.Tensor:
     """The tensor as it is written.
 
     Raises:
@@ -134,11 +152,17 @@ def _rounded(tensor: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tenso
             case torch.float16:
                 remedy = "set dtype in the recipe to bfloat16 or float32"
             case torch.float64:
-                remedy = "lower `scaling`"
+                remedy = f"lower {_factor(method)}"
             case _:
-                remedy = "lower `scaling`, or set dtype in the recipe to float64"
+                remedy = f"lower {_factor(method)}, or set dtype in the recipe to float64"
         raise UserError(f"merged tensor {name!r} exceeds the range of {dtype}; {remedy}")
     return rounded
+
+
+def _factor(method: MergingMethod) -> str:
+    """What a method's result grows with."""
+    factors = [name for name in ("scaling", "coefficients") if hasattr(method, name)]
+    return f"`{factors[0]}`" if factors else "the ingredients' weights"
 
 
 def _output_specs(recipe: Recipe, ingredients: Ingredients) -> dict[str, TensorSpec]:
@@ -212,8 +236,8 @@ def _resolved(recipe: Recipe, method: MergingMethod, ingredients: Ingredients, o
 
     def place(ingredient: Ingredient) -> str:
         if ingredient.commit is not None:
-            return f"{ingredient.spec.partition('@')[0]}@{ingredient.commit}"
-        return os.path.relpath(ingredient.path, os.path.realpath(out))
+            return with_copy(f"{ingredient.name}@{ingredient.commit}", ingredient.prefix)
+        return with_copy(os.path.relpath(ingredient.path, os.path.realpath(out)), ingredient.prefix)
 
     return recipe.model_copy(
         update={

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import UserError, did_you_mean, located
+from mergerisk.models.copies import split_copy, with_copy
 from mergerisk.models.hub import is_path
 from mergerisk.models.stated import StatedOrBase
 from mergerisk.recipe.writing import WRITTEN
@@ -19,6 +21,8 @@ from mergerisk.validation import first_finding
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mergerisk.merging import MergingMethod
 
 _FOLDER_NAME = re.compile(r"\w[\w .@+-]*")
@@ -34,6 +38,7 @@ class Recipe(BaseModel):
 
     Attributes:
         base: the pretrained checkpoint: a folder, a ``.safetensors`` file, or ``org/name[@revision]`` on the hub.
+            Of several copies of the weights, ``#PREFIX`` behind it chooses one; so it does for experts.
         experts: name → fine-tuned checkpoint, or a folder with a LoRA adapter of the base.
         method: a merging method that reads no data.
         parameters: its hyper-parameters.
@@ -44,6 +49,10 @@ class Recipe(BaseModel):
         include: patterns of the base's tensors to merge.
         exclude: patterns of tensors to leave out again. What is not merged is the base's.
         seed: of a method that draws at random.
+        layers: pattern of tensor names → hyper-parameters that differ from ``parameters`` there; the first pattern
+            that matches a tensor decides.
+        mergekit: the configuration the recipe was translated from, if it says something else of every layer: how
+            many there are is known when the base is opened.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +66,8 @@ class Recipe(BaseModel):
     include: tuple[Pattern, ...] = ("*",)
     exclude: tuple[Pattern, ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
+    layers: dict[Pattern, dict[str, Any]] = Field(default_factory=dict)
+    mergekit: dict[str, Any] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -75,9 +86,9 @@ class Recipe(BaseModel):
             return experts
         named: dict[str, object] = {}
         for position, spec in enumerate(experts, start=1):
-            stem = Path(str(spec).partition("@")[0]).name.removesuffix(".safetensors")
+            stem = _folder_name(str(spec))
             name, number = stem, position
-            while not name or name in named:
+            while not name or name in named or name in WRITTEN:
                 name, number = f"{stem or 'expert'}-{number}", number + 1
             named[name] = spec
         return named
@@ -99,8 +110,8 @@ class Recipe(BaseModel):
     def _one_pattern(cls, patterns: object) -> object:
         return [patterns] if isinstance(patterns, str) else patterns
 
-    def create_method(self) -> MergingMethod:
-        """The method with its hyper-parameters.
+    def create_method(self, changes: Mapping[str, Any] = MappingProxyType({})) -> MergingMethod:
+        """The method with its hyper-parameters, some of them changed.
 
         Raises:
             UserError: no such method, one that reads images, or a hyper-parameter that is wrong.
@@ -112,15 +123,17 @@ class Recipe(BaseModel):
         if correction is not None or METHODS.load(name).needs_calibration:
             raise UserError(f"method: {self.method} reads images; run it in a study")
         known = {field.name for field in dataclasses.fields(METHODS.load(name))}  # type: ignore[arg-type]
-        for key in self.parameters:
+        parameters = {**self.parameters, **changes}
+        for key in parameters:
             if key not in known:
                 hint = did_you_mean(key, known | Recipe.model_fields.keys() - {"parameters"})
                 raise UserError(f"{key}: neither a field of a recipe nor a hyper-parameter of {name}{hint}")
-        return create(name, **self.parameters)
+        return create(name, **parameters)
 
     def to_yaml(self) -> str:
         """The recipe as a file that :func:`load_recipe` reads back."""
-        content = self.model_dump(mode="json", exclude={"parameters"}, exclude_none=True)
+        unused = {field for field in ("layers", "mergekit") if not getattr(self, field)}
+        content = self.model_dump(mode="json", exclude={"parameters", *unused}, exclude_none=True)
         return yaml.safe_dump(content | self.parameters, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -162,12 +175,29 @@ def parse_recipe(content: dict[str, Any], folder: Path | None = None) -> Recipe:
     except ValidationError as error:
         raise UserError(first_finding(error, Recipe.model_fields)) from error
     recipe.create_method()
+    for pattern, changes in recipe.layers.items():
+        with located(f"layers: {pattern}"):
+            recipe.create_method(changes)
     folder = folder or Path()
     experts = {name: _anchored(spec, folder) for name, spec in recipe.experts.items()}
     return recipe.model_copy(update={"base": _anchored(recipe.base, folder), "experts": experts})
 
 
+def _folder_name(spec: str) -> str:
+    """What an expert that was given no name is called: as its file is, with what no name may hold left out."""
+    source = split_copy(spec)[0]
+    found = source if is_path(source) or Path(source).exists() else source.partition("@")[0]
+    last = (PureWindowsPath(found) if "\\" in found else Path(found)).name.removesuffix(".safetensors")
+    return re.sub(r"[^\w.@+-]+", "-", last).strip("-.@+ ")
+
+
 def _anchored(spec: str, folder: Path) -> str:
     """A path made absolute; a model on the hub as it is."""
-    path = folder / Path(spec).expanduser()
-    return os.path.normpath(path.absolute()) if path.exists() or is_path(spec) else spec
+    if (folder / Path(spec).expanduser()).exists():
+        source, prefix = spec, ""
+    else:
+        source, prefix = split_copy(spec)
+    path = folder / Path(source).expanduser()
+    if path.exists() or is_path(source):
+        return with_copy(os.path.normpath(path.absolute()), prefix)
+    return spec

@@ -112,16 +112,18 @@ def check_output(out: Path, *, force: bool, ingredients: Iterable[Path] = ()) ->
     if not out.is_dir():
         raise UserError(f"{out}: a file; choose another --out")
     inside = list(out.iterdir())
-    if inside and not force:
-        raise UserError(f"{out}: not empty; choose another --out, or replace an earlier merge with --force")
+    if not inside:
+        return
     for path in ingredients:
-        if inside and path.resolve().is_relative_to(out.resolve()):
+        if path.resolve().is_relative_to(out.resolve()):
             raise UserError(f"{out}: holds the ingredient {path}; choose another --out")
     files = [file.relative_to(out) for file in out.rglob("*") if not file.is_dir()]
     foreign = [file for file in files if file.name not in WRITTEN or len(file.parts) > 2]
-    if foreign or (inside and Path("recipe.yaml") not in files):
-        what = f"holds {foreign[0]}, which no merge wrote" if foreign else "no merge wrote it"
+    if foreign or Path("recipe.yaml") not in files:
+        what = f"holds {foreign[0]}, which no merge wrote" if foreign else "not empty, and no merge wrote it"
         raise UserError(f"{out}: {what}, so --force does not replace it; choose another --out")
+    if not force:
+        raise UserError(f"{out}: not empty; choose another --out, or replace an earlier merge with --force")
 
 
 @contextmanager

@@ -40,8 +40,8 @@ NAMES = {
 
 TEXTS = ("task", "attack", "surrogate", "target")
 RATES = ("asr", "asr_all", "surrogate_asr", "surrogate_asr_all", "clean_accuracy")
-_PERCENT = re.compile(r"[\s_(\[]*(percent|pct|%)[\s)\]]*$")
-_IN_255 = re.compile(r"[\s_(\[]*(x_?255|/?255)[\s)\]]*$")
+_PERCENT = re.compile(r"[\s_,(\[]*(in[\s_]+)?(percent|percentage|pct|%)[\s)\]]*$")
+_IN_255 = re.compile(r"[\s_,(\[]*(in[\s_]+)?(x_?|[*×·]\s*|1?\s*/\s*)?255(ths?)?[\s)\]]*$")
 
 
 def recognise(frame: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def recognise(frame: pd.DataFrame, where: str) -> pd.DataFrame:
             continue
         numbers = _numbers(column, place, fractions=name == "epsilon")
         if name in RATES:
-            table[name] = _shares(numbers, percent, place)
+            table[name] = _shares(numbers, percent, place, taken[name])
         elif name == "epsilon":
             table[name] = numbers / (255 if in_255 else 1)
         else:
@@ -130,18 +130,20 @@ def _numbers(column: pd.Series, place: str, *, fractions: bool) -> NDArray[np.fl
         numbers[wrong] = texts[wrong].map(parsed).to_numpy(dtype=np.float64)
     elif wrong.any():
         row = _row(wrong)
-        raise UserError(f"{place}: row {row} is no number: {column.iloc[row - 1]!r}")
+        text = str(column.iloc[row - 1]).strip()
+        hint = "; write the numbers alone, and name the column …_percent" if text.endswith("%") else ""
+        raise UserError(f"{place}: row {row} is no number: {column.iloc[row - 1]!r}{hint}")
     if np.isinf(numbers).any():
         raise UserError(f"{place}: row {_row(np.isinf(numbers))} is infinite")
     return numbers
 
 
-def _shares(numbers: NDArray[np.float64], percent: bool, place: str) -> NDArray[np.float64]:
+def _shares(numbers: NDArray[np.float64], percent: bool, place: str, column: str) -> NDArray[np.float64]:
     top = 100 if percent else 1
     outside = (numbers < 0) | (numbers > top)
     if outside.any():
         row = _row(outside)
-        hint = "" if percent or numbers[row - 1] < 0 else "; if it is in percent, name it so: asr_percent"
+        hint = "" if percent or numbers[row - 1] < 0 else f"; if it is in percent, name it so: {column}_percent"
         raise UserError(f"{place}: row {row} must lie in [0, {top}], got {numbers[row - 1]:g}{hint}")
     return numbers / top
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.hub_downloads import UnavailableError
+from mergerisk.models.copies import split_copy, with_copy
 from mergerisk.models.hub import ask, commit_of, fetch, is_hub_id
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def locate(study: Study, *, offline: bool = False) -> tuple[Study, dict[str, str
         UserError: a model or dataset cannot be had. The message says of the first in which field it is named and
             what is wrong, and lists the others.
     """
-    models = [_Wanted(field, spec) for field, spec in _models(study) if is_hub_id(spec)]
+    sources = ((field, split_copy(spec)[0]) for field, spec in _models(study))
+    models = [_Wanted(field, source) for field, source in sources if is_hub_id(source)]
     wanted = [*models, *(_Wanted("tasks", task.source) for task in _data(study) if task.source.kind == "hub")]
     folders: dict[str, Path] = {}
 
@@ -105,7 +107,8 @@ def _placed(study: Study, folders: Mapping[str, str], *, offline: bool) -> Study
     """The study with folders for models of the hub."""
 
     def place(spec: str) -> str:
-        return folders.get(spec, spec)
+        source, prefix = split_copy(spec)
+        return with_copy(folders[source], prefix) if source in folders else spec
 
     def places(specs: Mapping[str, str]) -> dict[str, str]:
         return {name: place(spec) for name, spec in specs.items()}

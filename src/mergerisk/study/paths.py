@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.models.copies import split_copy, with_copy
 from mergerisk.models.hub import is_path
 from mergerisk.tasks.hub_datasets import HUB_TASKS
 from mergerisk.tasks.loading import SUITES
@@ -55,12 +56,16 @@ def placed(folder: Path, spec: Any) -> Any:
     """A path below ``folder``, absolute; a name, of the hub say, as it is unless there is such a file."""
     if not isinstance(spec, str) or not spec:
         return spec
-    path = folder / Path(spec).expanduser()
+    if (folder / Path(spec).expanduser()).exists():
+        source, prefix = spec, ""
+    else:
+        source, prefix = split_copy(spec)
+    path = folder / Path(source).expanduser()
     name, at, file = spec.partition("@")
     if at and ":" in name and not path.exists():  # a factory, and its weights
         return f"{name}@{placed(folder, file)}"
-    if path.exists() or (":" not in spec and (is_path(spec) or path.suffix in _SUFFIXES)):
-        return str(path.resolve())
+    if path.exists() or (":" not in source and (is_path(source) or path.suffix in _SUFFIXES)):
+        return with_copy(str(path.resolve()), prefix)
     return spec
 
 

@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "task": 2,
     "head": 2,
     "expert": 2,
-    "merge": 2,
+    "merge": 3,
     "correct": 2,
     "clean": 2,
     "craft": 2,

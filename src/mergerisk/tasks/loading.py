@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, did_you_mean
-from mergerisk.hub_downloads import UnavailableError
+from mergerisk.hub_downloads import HUB_ID, UnavailableError
 from mergerisk.tasks.class_names import one_form
 from mergerisk.tasks.hub_datasets import HUB_TASKS, fetch_dataset, hub_dataset, pinned
 from mergerisk.tasks.layout import parquet_files, split_of
@@ -351,7 +351,8 @@ def task_source(spec: str, **options: Any) -> TaskSource:
     path = Path(spec)
     if kind not in {"starter", "hub"} and not path.exists():
         if kind == "npz" or path.suffix or len(path.parts) > 1 or spec.startswith((".", "~")):
-            raise UserError(f"task {spec!r}: no such file{'' if path.suffix else ' or folder'}")
+            on_hub = f"; a dataset of the hub is written hub:{spec}" if HUB_ID.fullmatch(spec) else ""
+            raise UserError(f"task {spec!r}: no such file{'' if path.suffix else ' or folder'}{on_hub}")
         near = did_you_mean(spec, [*STARTER_TASKS, *HUB_TASKS])
         raise UserError(f"unknown task {spec!r}{near}; or give {_ACCEPTED}")
     if kind == "folder" and path.is_file():

@@ -32,7 +32,7 @@ def read_npz(path: Path) -> TaskArrays:
     """
     if not path.is_file():
         what = "a folder" if path.exists() else "no such file"
-        raise UserError(f"{path}: {what}; a task is the name of a starter task or the path of an .npz file")
+        raise UserError(f"{path}: {what}; give the path of an .npz file")
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path}: cannot be read as .npz: no archive, as numpy.savez writes it")
     try:

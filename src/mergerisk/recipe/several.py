@@ -1,0 +1,108 @@
+"""Files of several merges, as mergekit-multimerge reads them: later ones may merge what earlier ones made."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergerisk.errors import UserError, located
+from mergerisk.recipe.schema import load_recipe, parse_recipe
+from mergerisk.yaml_files import read_mappings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mergerisk.recipe.schema import Recipe
+
+_NAME = re.compile(r"\w[\w .@+-]*")
+
+
+def load_merges(path: str | Path, out: str | Path) -> list[tuple[Recipe, Path]]:
+    """What a recipe's file asks for: recipes, in the order they can be carried out in, and their folders.
+
+    Args:
+        path: a file of :func:`load_recipe`, or one of mergekit's with several documents, each with a ``name`` but
+            at most one, by which others may refer to what it makes.
+        out: the folder of the only merge; of several the folder of the one without a name, or of the one that no
+            other merges. The others get folders beside it, ``OUT-NAME``.
+
+    Raises:
+        UserError: whatever :func:`load_recipe` raises; several documents that are not mergekit's, or whose names
+            are missing, not unique, or merge one another in a circle.
+    """
+    path, out = Path(path), Path(out)
+    if path.is_dir() or len(documents := read_mappings(path, "a recipe")) == 1:
+        return [(load_recipe(path), out)]
+    with located(str(path)):
+        merges = _named(documents)
+        used = {name: _referred(content) & merges.keys() for name, content in merges.items()}
+        order = _in_order(used)
+        ends = [name for name in merges if not any(name in others for others in used.values())]
+        last = "" if "" in merges else ends[0] if len(ends) == 1 else None
+        if last is None:
+            raise UserError("several merges that no other one uses; leave out the name of the one that is meant")
+        folders = {name: out if name == last else out.with_name(f"{out.name}-{name}") for name in merges}
+        from mergerisk.recipe.mergekit import translate
+
+        found = []
+        for name in order:
+            with located(f"merge {name!r}" if name else "the merge without a name"):
+                content = _placed(merges[name], {other: str(folders[other].absolute()) for other in used[name]})
+                found.append((parse_recipe(translate(content), path.parent), folders[name]))
+        return found
+
+
+def _named(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The merges by name; one may have none."""
+    merges: dict[str, dict[str, Any]] = {}
+    for position, content in enumerate(documents):
+        if "merge_method" not in content:
+            raise UserError(f"document {position + 1}: no merge_method; only mergekit's files hold several merges")
+        name = content.get("name", "")
+        if not isinstance(name, str) or (name and not _NAME.fullmatch(name)):
+            raise UserError(f"document {position + 1}: name: choose one that can be a folder's")
+        if name in merges:
+            what = f"a second merge called {name!r}" if name else "a second merge without a name"
+            raise UserError(f"document {position + 1}: {what}; give it a name of its own")
+        merges[name] = content
+    return merges
+
+
+def _referred(value: object) -> set[str]:
+    """What stands where a configuration names models."""
+    match value:
+        case dict():
+            own = {value[key] for key in ("model", "base_model") if isinstance(value.get(key), str)}
+            return own.union(*(_referred(inside) for inside in value.values()))
+        case list():
+            return set().union(*map(_referred, value))
+        case _:
+            return set()
+
+
+def _placed(value: Any, folders: Mapping[str, str]) -> Any:
+    """The same configuration with folders for the names of merges."""
+    match value:
+        case dict():
+            return {
+                key: folders.get(inside, inside)
+                if key in {"model", "base_model"} and isinstance(inside, str)
+                else _placed(inside, folders)
+                for key, inside in value.items()
+            }
+        case list():
+            return [_placed(inside, folders) for inside in value]
+        case _:
+            return value
+
+
+def _in_order(used: Mapping[str, set[str]]) -> list[str]:
+    """Every merge after those that it uses."""
+    done: list[str] = []
+    while left := [name for name in used if name not in done]:
+        ready = [name for name in left if used[name] <= set(done)]
+        if not ready:
+            raise UserError(f"merges use one another in a circle: {', '.join(map(repr, left))}")
+        done += ready
+    return done
