@@ -111,7 +111,13 @@ def test_targeted_matches_naive(name: str, loss: str, norm: str) -> None:
         ("bsr", {"shuffles": 2, "blocks": 1, "degrees": 180.0}),
         ("bsr", {"shuffles": 2, "blocks": 2, "degrees": 0.0}),
         ("bsr", {"shuffles": 1, "blocks": 8}),  # more blocks than pixels: some are empty
+        ("ssa", {"spectra": 3, "gradient_at": "view"}),
+        ("ssa", {"spectra": 2, "gradient_at": "view", "norm": "l2", "epsilon": 0.7}),
+        ("bsr", {"shuffles": 2, "smallest": 0.5}),
+        ("bsr", {"shuffles": 1, "blocks": 2, "smallest": 1.0}),
         ("vmi_fgsm", {"neighbours": 1, "radius": 0.5}),
+        ("vni_fgsm", {"neighbours": 2, "neighbours_of": "look_ahead"}),
+        ("vni_fgsm", {"neighbours": 1, "neighbours_of": "look_ahead", "decay": 0.4, "norm": "l2", "epsilon": 0.7}),
         ("pgn", {"neighbours": 2, "radius": 1.0, "balance": 0.9}),
         ("gra", {"neighbours": 2, "radius": 10.0, "shrink": 0.3}),
     ],
@@ -264,6 +270,8 @@ def test_di_si_ti_mi_fgsm_matches_naive(norm: str) -> None:
         ("gra", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("pgd", {"inputs": [{"input": "ssa", "spectra": 2}]}, {"inputs": [naive.spectral(spectra=2)]}),
+        ("ssa", {"gradient_at": "view", "inputs": ["si"]}, {"gradient_at": "view", "inputs": [naive.scaled()]}),
+        ("vni_fgsm", {"neighbours_of": "look_ahead", "gradient": ["ti"]}, {"neighbours_of": "look_ahead", "gradient": [naive.smoothed()]}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

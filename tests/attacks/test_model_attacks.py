@@ -187,11 +187,10 @@ def pooled(backbone: nn.Module, pixels: Tensor) -> Tensor:
 
 
 @cache
-def resnet(kind: str) -> Surrogate:
+def resnet(kind: str, depths: tuple[int, ...] = (2, 1, 2, 1)) -> Surrogate:
     from transformers import ResNetConfig, ResNetModel
 
-    depths = [2, 1, 2, 1]
-    config = ResNetConfig(embedding_size=6, hidden_sizes=[8, 12, 16, 16], depths=depths, layer_type=kind)
+    config = ResNetConfig(embedding_size=6, hidden_sizes=[8, 12, 16, 16], depths=list(depths), layer_type=kind)
     classifier = assemble(ResNetModel(config), 16, 24, pooled, 3)
     network = naive.residual_network(
         classifier.encoder.state(),
@@ -307,6 +306,10 @@ def test_pna_patchout(name: str, norm: str, side: int, parameters: dict[str, Any
         ("l2", {}),
         ("l2", {"attention": 1.0, "qkv": 0.3, "mlp": 1.0}),
         ("l2", {"attention": 0.0, "qkv": 1.0, "mlp": 0.2}),
+        ("l2", {"maps": "scores"}),
+        ("l2", {"tokens": "outputs"}),
+        ("l2", {"maps": "scores", "tokens": "outputs"}),  # public code
+        ("linf", {"maps": "scores", "tokens": "outputs", "qkv": 0.3, "mlp": 0.9}),
     ],
 )
 def test_tgr(name: str, norm: str, parameters: dict[str, Any]) -> None:
@@ -329,6 +332,69 @@ def test_sgm(name: str, norm: str, parameters: dict[str, Any]) -> None:
     compare(crafted, expected, surrogate.classifier, *problem)
 
 
+@pytest.mark.parametrize("name", ["basic", "bottleneck"])
+@pytest.mark.parametrize(("norm", "keep"), [("linf", 0.2), ("l2", 0.2), ("l2", 0.7)])
+def test_sgm_as_in_public_code(name: str, norm: str, keep: float) -> None:
+    """What the hooks at ReLUs do, written out, against the branches of all blocks but the first of a stage."""
+    surrogate = SURROGATES[name]()
+    problem = (*pictures(24), BUDGETS[norm])
+    parameters: dict[str, Any] = {"keep": keep, "first_blocks": False}
+    crafted = craft("sgm", surrogate.classifier, *problem, **parameters)
+    expected = transcribe(naive.sgm, surrogate.network, *problem, **parameters)
+    compare(crafted, expected, surrogate.classifier, *problem)
+    assert float((crafted - craft("sgm", surrogate.classifier, *problem, keep=keep)).abs().max()) > 1e-3
+
+
+class OtherNames(nn.Module):
+    """A residual block with the names of torchvision and timm, which are those of most code of one file."""
+
+    def __init__(self, block: nn.Module, shortcut: str) -> None:
+        super().__init__()
+        for number, layer in enumerate(block.layer, 1):
+            self.add_module(f"conv{number}", layer.convolution)
+            self.add_module(f"bn{number}", layer.normalization)
+        self.count, self.shortcut_name = len(block.layer), shortcut
+        identity = isinstance(block.shortcut, nn.Identity)
+        setattr(self, shortcut, None if identity and shortcut == "downsample" else block.shortcut)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        hidden = maps
+        for number in range(1, self.count + 1):
+            hidden = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(hidden))
+            hidden = torch.relu(hidden) if number < self.count else hidden
+        beside = getattr(self, self.shortcut_name)
+        return torch.relu(hidden + (maps if beside is None else beside(maps)))
+
+
+@pytest.mark.parametrize("kind", ["basic", "bottleneck"])
+@pytest.mark.parametrize("shortcut", ["downsample", "shortcut"])
+@pytest.mark.parametrize("first_blocks", [True, False])
+def test_sgm_knows_residual_blocks_by_other_names(kind: str, shortcut: str, first_blocks: bool) -> None:
+    """The same weights, under those names, are attacked alike."""
+    classifier = resnet(kind).classifier
+    other = copy.deepcopy(classifier)
+    for stage in other.encoder.backbone.encoder.stages:
+        stage.layers = nn.Sequential(*(OtherNames(block, shortcut) for block in stage.layers))
+    problem = (*pictures(24), BUDGETS["l2"])
+    parameters: dict[str, Any] = {"keep": 0.3, "first_blocks": first_blocks}
+    expected = craft("sgm", classifier, *problem, **parameters)
+    torch.testing.assert_close(craft("sgm", other, *problem, **parameters), expected, rtol=0, atol=1e-9)
+
+
+def test_public_code_skips_the_eleventh_block_too() -> None:
+    """Its ReLU is called ``10.relu``, which holds ``0.relu``."""
+    surrogate = resnet("basic", (12, 1, 1, 1))
+    problem = (*pictures(24), BUDGETS["l2"])
+    crafted = craft("sgm", surrogate.classifier, *problem, keep=0.2, first_blocks=False)
+    expected = transcribe(naive.sgm, surrogate.network, *problem, keep=0.2, first_blocks=False)
+    compare(crafted, expected, surrogate.classifier, *problem)
+
+
+def test_first_blocks_are_a_resnets() -> None:
+    with pytest.raises(UserError, match="first_blocks"):
+        craft("sgm", vit().classifier, *pictures(), BUDGETS["linf"], first_blocks=False)
+
+
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize(
     ("attack", "norm", "layer", "parameters"),
@@ -337,6 +403,7 @@ def test_sgm(name: str, norm: str, parameters: dict[str, Any]) -> None:
         ("fia", "l2", None, {}),
         ("fia", "l2", 0, {"ensemble": 3, "drop": 0.6}),
         ("fia", "l2", -1, {"ensemble": 1, "drop": 0.0}),
+        ("fia", "l2", None, {"ensemble": 4, "importance": "probability", "decay": 0.0}),  # TransferAttack
         ("naa", "linf", None, {"integration": 4}),
         ("naa", "l2", None, {}),
         ("naa", "l2", 0, {"integration": 3, "negative": 0.3}),

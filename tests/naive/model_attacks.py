@@ -48,13 +48,19 @@ class Rules:
     """What happens to a gradient where it leaves a piece of a block, on its way back to the pixels.
 
     ``attention_map``: heads×queries×keys; ``qkv_tokens`` and ``mlp_tokens``: tokens×width, as they enter the
-    projections and the MLP; ``branch`` scales what comes back through a residual branch.
+    projections and the MLP; ``branch`` scales what comes back through a residual branch. Public code acts elsewhere:
+    on ``scores`` before their softmax, on what the projections to queries, keys and values put out (``qkv_outputs``),
+    on what the MLP puts out (``mlp_output``), and at a ResNet's ReLUs, see ``ResidualBlock.backward_at_relus``.
     """
 
     attention_map: Callable[[Tensor], Tensor] = unchanged
     qkv_tokens: Callable[[Tensor], Tensor] = unchanged
     mlp_tokens: Callable[[Tensor], Tensor] = unchanged
     branch: float = 1.0
+    scores: Callable[[Tensor], Tensor] = unchanged
+    qkv_outputs: Callable[[Tensor], Tensor] = unchanged
+    mlp_output: Callable[[Tensor], Tensor] = unchanged
+    relu: float | None = None
 
 
 PLAIN = Rules()
@@ -197,11 +203,18 @@ class TransformerBlock:
         values = affine(self.state, f"{self.name}.attention.{kind}_proj", tokens)
         return values.reshape(len(tokens), self.heads, -1).transpose(0, 1)
 
-    def attention_map(self, query: Tensor, key: Tensor) -> Tensor:
-        """heads×queries×keys; every query's row sums to 1."""
-        scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[2])
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """heads×queries×keys."""
+        return query @ key.transpose(1, 2) / math.sqrt(query.shape[2])
+
+    def weigh(self, scores: Tensor) -> Tensor:
+        """The softmax over the keys."""
         raised = torch.exp(scores - scores.amax(dim=2, keepdim=True).detach())
         return raised / raised.sum(dim=2, keepdim=True)
+
+    def attention_map(self, query: Tensor, key: Tensor) -> Tensor:
+        """heads×queries×keys; every query's row sums to 1."""
+        return self.weigh(self.scores(query, key))
 
     def mix(self, weights: Tensor, value: Tensor) -> Tensor:
         """Values mixed by the attention map, heads side by side, projected: tokens×width."""
@@ -228,16 +241,21 @@ class TransformerBlock:
     def backward(self, hidden: Tensor, cotangent: Tensor, rules: Rules) -> Tensor:
         # The MLP's branch.
         attended = self.attend(hidden)
-        (at_mlp,) = vjp(self.mlp, [self.norm_after(attended)], rules.branch * cotangent)
+        leaving = rules.mlp_output(rules.branch * cotangent)
+        (at_mlp,) = vjp(self.mlp, [self.norm_after(attended)], leaving)
         (through_mlp,) = vjp(self.norm_after, [attended], rules.mlp_tokens(at_mlp))
         cotangent = cotangent + through_mlp
         # The attention's branch.
         tokens = self.norm_before(hidden)
         query, key, value = (self.project(kind, tokens) for kind in "qkv")
         at_map, at_value = vjp(self.mix, [self.attention_map(query, key), value], rules.branch * cotangent)
-        at_query, at_key = vjp(self.attention_map, [query, key], rules.attention_map(at_map))
+        (at_scores,) = vjp(self.weigh, [self.scores(query, key)], rules.attention_map(at_map))
+        at_query, at_key = vjp(self.scores, [query, key], rules.scores(at_scores))
         at_tokens = torch.zeros_like(tokens)
-        for kind, arriving in (("q", at_query), ("k", at_key), ("v", at_value)):
+        for kind, by_head in (("q", at_query), ("k", at_key), ("v", at_value)):
+            beside_each_other = by_head.transpose(0, 1).reshape(len(tokens), -1)
+            tamed = rules.qkv_outputs(beside_each_other)
+            arriving = tamed.reshape(len(tokens), self.heads, -1).transpose(0, 1)
             (share,) = vjp(lambda t, kind=kind: self.project(kind, t), [tokens], arriving)
             at_tokens = at_tokens + share
         (through_attention,) = vjp(self.norm_before, [hidden], rules.qkv_tokens(at_tokens))
@@ -319,7 +337,33 @@ class ResidualBlock:
     def forward(self, hidden: Tensor) -> Tensor:
         return relu(self.shortcut(hidden) + self.branch(hidden))
 
+    def backward_at_relus(self, hidden: Tensor, cotangent: Tensor, keep: float) -> Tensor:
+        """As public code of SGM has it: the gradient of what the block puts out over its own standard deviation,
+        then every ReLU's gradient times ``keep`` to the power of 1 over the number of ReLUs in the branch; but not
+        in the first block of a stage."""
+        count = sum(f"{self.name}.layer.{i}.convolution.weight" in self.state for i in range(3))
+        factor = 1.0 if self.name.endswith("0") else keep ** (1 / (count - 1))
+        cotangent = cotangent / cotangent.std()
+        cotangent = factor * cotangent * (self.shortcut(hidden) + self.branch(hidden) > 0)
+        (beside,) = vjp(self.shortcut, [hidden], cotangent)
+
+        def layer(i: int) -> Callable[[Tensor], Tensor]:
+            stride = self.stride if i == count - 2 else 1
+            return lambda maps: normalised_convolution(self.state, f"{self.name}.layer.{i}", maps, stride)
+
+        entered, before_relu = [hidden], []
+        for i in range(count):
+            before_relu.append(layer(i)(entered[-1]))
+            entered.append(relu(before_relu[-1]))
+        for i in reversed(range(count)):
+            if i < count - 1:
+                cotangent = factor * cotangent * (before_relu[i] > 0)
+            (cotangent,) = vjp(layer(i), [entered[i]], cotangent)
+        return beside + cotangent
+
     def backward(self, hidden: Tensor, cotangent: Tensor, rules: Rules) -> Tensor:
+        if rules.relu is not None:
+            return self.backward_at_relus(hidden, cotangent, rules.relu)
         cotangent = cotangent * (self.shortcut(hidden) + self.branch(hidden) > 0)
         (beside,) = vjp(self.shortcut, [hidden], cotangent)
         (through,) = vjp(self.branch, [hidden], cotangent)
@@ -411,32 +455,55 @@ def pna_patchout(task: Task, *, patch: int, kept: float, regularization: float) 
 
 
 @ForEachImage
-def tgr(task: Task, *, attention: float = 0.25, qkv: float = 0.75, mlp: float = 0.5) -> Trace:
+def tgr(
+    task: Task,
+    *,
+    attention: float = 0.25,
+    qkv: float = 0.75,
+    mlp: float = 0.5,
+    maps: str = "weights",
+    tokens: str = "inputs",
+) -> Trace:
     """Extreme entries of the three gradients are zeroed, the others made smaller."""
-    rules = Rules(
-        attention_map=lambda gradient: tame_map(gradient, attention),
-        qkv_tokens=lambda gradient: tame_tokens(gradient, qkv),
-        mlp_tokens=lambda gradient: tame_tokens(gradient, mlp),
-    )
+    at_map = {"weights": "attention_map", "scores": "scores"}[maps]
+    at_qkv, at_mlp = {"inputs": ("qkv_tokens", "mlp_tokens"), "outputs": ("qkv_outputs", "mlp_output")}[tokens]
+    tame: dict[str, Callable[[Tensor], Tensor]] = {
+        at_map: lambda gradient: tame_map(gradient, attention),
+        at_qkv: lambda gradient: tame_tokens(gradient, qkv),
+        at_mlp: lambda gradient: tame_tokens(gradient, mlp),
+    }
+    rules = Rules(**tame)
     return follow(task, lambda seen: task.model.gradient(seen, task.gain, rules))
 
 
 @ForEachImage
-def sgm(task: Task, *, keep: float = 0.5) -> Trace:
-    """Residual branches pass on ``keep`` of their gradient."""
-    return follow(task, lambda seen: task.model.gradient(seen, task.gain, Rules(branch=keep)))
+def sgm(task: Task, *, keep: float = 0.5, first_blocks: bool = True) -> Trace:
+    """Residual branches pass on ``keep`` of their gradient; without first blocks, at ReLUs."""
+    rules = Rules(branch=keep) if first_blocks else Rules(relu=keep)
+    return follow(task, lambda seen: task.model.gradient(seen, task.gain, rules))
 
 
 @ForEachImage
-def fia(task: Task, *, block: int, ensemble: int = 30, drop: float = 0.3) -> Trace:
-    """Lower the features, weighted by the true logit's gradient summed over masked images; or raise the target's."""
+def fia(task: Task, *, block: int, ensemble: int = 30, drop: float = 0.3, importance: str = "logit") -> Trace:
+    """Lower the features, weighted by the true logit's gradient summed over masked images; or raise the target's.
+    Or by the gradient of its probability."""
     network = task.model
     label, direction = towards(task)
     weights = torch.zeros_like(network.features(task.image, block))
     for _ in range(ensemble):
         mask = task.draws.noise(like=task.image[None])[0] >= drop
         features = network.features(task.image * mask, block)
-        weights = weights + vjp(lambda f: network.finish(f, block)[label], [features], ONE)[0]
+        if importance == "probability":
+
+            def said(f: Tensor) -> Tensor:
+                logits = network.finish(f, block)
+                return torch.exp(logits[label]) / torch.exp(logits).sum()
+        else:
+
+            def said(f: Tensor) -> Tensor:
+                return network.finish(f, block)[label]
+
+        weights = weights + vjp(said, [features], ONE)[0]
     weights = weights / euclidean(weights)
     return follow(task, lambda seen: direction * vjp(lambda x: network.features(x, block), [seen], weights)[0])
 

@@ -15,8 +15,9 @@ import torch
 from mergerisk.attacks.budget import Norm, ball
 from mergerisk.errors import UserError
 from mergerisk.memory import fitting, graph_bytes, in_portions
-from mergerisk.models.checks import count_classes
-from mergerisk.randomness import ImageRandom, derive_seed, generator
+from mergerisk.models.checks import check_differentiable, count_classes, precision_named
+from mergerisk.models.hooks import evaluating
+from mergerisk.randomness import ImageRandom, derive_seed, drawing, generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mergerisk.attacks.budget import Ball
+
+    Labels = torch.Tensor | Sequence[int]
+    """Whole numbers, one per image: a tensor or array of any integer type, or a list."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,7 @@ class Attack:
 
     def craft_batch(self, problem: Problem, after: frozenset[int]) -> Crafted:  # noqa: ARG002
         """Adversarial images of one batch, and the iterates after ``after`` steps."""
-        with torch.random.fork_rng():
-            torch.manual_seed(problem.seed)
-            perturbed = self.perturb(problem)
+        perturbed = self.perturb(problem)
         adversarial = problem.ball.project(perturbed.detach().to(problem.images))
         return Crafted(adversarial, torch.zeros_like(problem.labels))
 
@@ -155,11 +157,11 @@ class Attack:
         self,
         classifier: nn.Module,
         images: torch.Tensor,
-        labels: torch.Tensor,
+        labels: Labels,
         *,
         epsilon: float,
         norm: Norm = "linf",
-        targets: torch.Tensor | None = None,
+        targets: Labels | None = None,
         seed: int = 0,
         indices: Sequence[int] | torch.Tensor | None = None,
         batch_size: int | None = None,
@@ -177,15 +179,17 @@ class Attack:
             batch_size=batch_size,
         ).adversarial
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def craft(
         self,
         classifier: nn.Module,
         images: torch.Tensor,
-        labels: torch.Tensor,
+        labels: Labels,
         *,
         epsilon: float,
         norm: Norm = "linf",
-        targets: torch.Tensor | None = None,
+        targets: Labels | None = None,
         seed: int = 0,
         indices: Sequence[int] | torch.Tensor | None = None,
         batch_size: int | None = None,
@@ -193,38 +197,51 @@ class Attack:
     ) -> Crafted:
         """Perturb ``images`` so that ``classifier`` mistakes them.
 
+        It may be called anywhere, within ``torch.no_grad()`` and ``torch.inference_mode()`` too.
+
         Args:
             classifier: pixels in [0, 1] → logits; used in evaluation mode, left as it was.
-            images: N × C × H × W, floating, in [0, 1].
-            labels: int64, N, the true labels.
+            images: N × C × H × W, floating, in [0, 1]; gradients they require are none of the attack's.
+            labels: N, the true labels.
             epsilon: budget in pixel units: in [0, 1] for L∞ (8/255, say), up to √(C H W) for L2.
             norm: ``linf`` or ``l2``: what ``epsilon`` bounds.
-            targets: int64, N: the labels a targeted attack aims at; by default one of the other classes, drawn
+            targets: N: the labels a targeted attack aims at; by default one of the other classes, drawn
                 from (seed, image index).
-            seed: of the attack's randomness, which belongs to (seed, image index).
+            seed: of the attack's randomness, which belongs to (seed, image index). A classifier that draws from
+                PyTorch's global generator draws from (seed, index of the batch's first image) and leaves that
+                generator as it was: its results repeat for one seed and batch size.
             indices: the images' identities; their positions 0 … N−1 by default.
-            batch_size: images at a time, at most; fewer where memory is scarce. Results do not depend on it.
+            batch_size: images at a time, at most; fewer where memory is scarce. Results do not depend on it, but
+                for a classifier that draws.
             after: numbers of steps whose iterates to keep as well, each below :attr:`iterations`.
 
         Returns:
             Images that differ from ``images`` by at most ``epsilon``, exactly, and lie in [0, 1].
 
         Raises:
-            UserError: images out of range, labels that do not fit, ε out of range, logits with NaN, or a
+            UserError: images out of range, labels that do not fit, ε out of range, logits with NaN, weights of
+                another precision than the images or made in inference mode, logits without a gradient, or a
                 classifier the attack cannot reach into.
         """
-        identities = _check_inputs(images, labels, indices)
+        images = _check_images(images)
+        labels = _check_labels("labels", labels, images)
+        aims = None if targets is None else _check_labels("targets", targets, images)
+        identities = _check_indices(indices, len(images))
         ball(norm, images[:1], epsilon)
         _check_after(after, self.iterations)
         if len(images) == 0:
             nothing = images.clone()
-            return Crafted(nothing, torch.zeros_like(labels), targets, dict.fromkeys(after, nothing))
+            return Crafted(nothing, torch.zeros_like(labels), aims, dict.fromkeys(after, nothing))
         with _frozen(classifier):
-            self.check(classifier, images[:1])
-            classes, most = _probe(classifier, images[:1], labels)
+            with (
+                drawing(seed, "probe", device=images.device),
+                precision_named(classifier, images, "the classifier"),
+            ):
+                self.check(classifier, images[:1])
+                classes, most = _probe(classifier, images[:1], labels)
             if self.targeted:
-                targets = _check_targets(targets, labels, identities, seed, classes)
-            elif targets is not None:
+                aims = _check_targets(aims, labels, identities, seed, classes)
+            elif aims is not None:
                 raise UserError("targets are given, but the attack is untargeted; create it with targeted=True")
             order = sorted(range(len(identities)), key=identities.__getitem__)
             pool = Pool(images[order], labels[order])
@@ -235,45 +252,65 @@ class Attack:
                     classifier,
                     images[part],
                     labels[part],
-                    None if targets is None else targets[part],
+                    None if aims is None else aims[part],
                     ball(norm, images[part], epsilon),
                     ImageRandom(seed, "attack", identities[part]),
                     pool,
                     derive_seed(seed, "batch", identities[start]),
                 )
-                return self.craft_batch(problem, frozenset(after))
+                with drawing(seed, "batch", identities[start], device=images.device):
+                    return self.craft_batch(problem, frozenset(after))
 
             parts = in_portions(portion, len(images), min(most, len(images) if batch_size is None else batch_size))
         return Crafted(
             torch.cat([part.adversarial for part in parts]),
             torch.cat([part.zero_gradients for part in parts]),
-            targets,
+            aims,
             {steps: torch.cat([part.after[steps] for part in parts]) for steps in after},
         )
 
 
-def _check_inputs(
-    images: torch.Tensor, labels: torch.Tensor, indices: Sequence[int] | torch.Tensor | None
-) -> list[int]:
-    """The images' identities, once everything is in order."""
-    if images.ndim != 4 or not images.is_floating_point():
-        raise UserError(f"images must be floating, N × C × H × W, got {images.dtype}, {tuple(images.shape)}")
-    _check_labels("labels", labels, len(images))
+def _check_images(images: torch.Tensor) -> torch.Tensor:
+    """The images, without the graph they may come from."""
+    if not isinstance(images, torch.Tensor) or images.ndim != 4 or not images.is_floating_point():
+        found = (
+            f"{images.dtype}, {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
+        )
+        raise UserError(f"images must be a floating tensor, N × C × H × W, got {found}")
+    images = _usable(images.detach())
     if len(images):
         low, high = float(images.min()), float(images.max())
         if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
             raise UserError(f"images must lie in [0, 1], found {low:g} to {high:g}")
-    identities = list(range(len(images))) if indices is None else [int(index) for index in indices]
-    if len(identities) != len(images):
-        raise UserError(f"indices must name each of the {len(images)} images, got {len(identities)}")
+    return images
+
+
+def _check_indices(indices: Sequence[int] | torch.Tensor | None, count: int) -> list[int]:
+    """The images' identities."""
+    identities = list(range(count)) if indices is None else [int(index) for index in indices]
+    if len(identities) != count:
+        raise UserError(f"indices must name each of the {count} images, got {len(identities)}")
     return identities
 
 
-def _check_labels(name: str, labels: torch.Tensor, count: int) -> None:
-    if labels.shape != (count,) or labels.is_floating_point():
+def _check_labels(name: str, labels: Labels, images: torch.Tensor) -> torch.Tensor:
+    """The labels as int64, where the images are."""
+    try:
+        found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{name} must be integers, one per image, got {type(labels).__name__}") from error
+    whole = not found.is_floating_point() and not found.is_complex()
+    if found.shape != (len(images),) or not (whole or found.numel() == 0):
         raise UserError(
-            f"{name} must be integers, one per image, got {labels.dtype}, {tuple(labels.shape)} for {count} images"
+            f"{name} must be integers, one per image, got {found.dtype}, {tuple(found.shape)} "
+            f"for {len(images)} images"
         )
+    return _usable(found.to(images.device, torch.int64))
+
+
+def _usable(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor; or, of one made inside ``torch.inference_mode()``, which autograd refuses, a copy."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _check_after(after: Sequence[int], iterations: int) -> None:
@@ -306,7 +343,6 @@ def _check_targets(
     if targets is None:
         away = [int(torch.randint(1, classes, (), generator=generator(seed, "target", i))) for i in identities]
         return (labels + torch.tensor(away, device=labels.device)) % classes
-    _check_labels("targets", targets, len(labels))
     if bool((targets < 0).any()) or bool((targets >= classes).any()):
         raise UserError(f"targets must lie in 0 … {classes - 1}, as the classifier has {classes} classes")
     if bool((targets == labels).any()):
@@ -317,15 +353,13 @@ def _check_targets(
 @contextmanager
 def _frozen(classifier: nn.Module) -> Iterator[None]:
     """Evaluation mode without parameter gradients, and back to what it was."""
-    training = {module: module.training for module in classifier.modules()}
+    check_differentiable(classifier, "the classifier")
     trainable = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
-    classifier.eval()
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with evaluating(classifier):
         for parameter in trainable:
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in trainable:
+                parameter.requires_grad_(True)

@@ -31,7 +31,7 @@ class Ball(ABC):
     """
 
     def __init__(self, images: torch.Tensor, epsilon: float) -> None:
-        self.images = images
+        self.images = images.detach()
         self.epsilon = epsilon
 
     @abstractmethod
@@ -60,9 +60,9 @@ class LinfBall(Ball):
 
     def __init__(self, images: torch.Tensor, epsilon: float) -> None:
         super().__init__(images, epsilon)
-        self.lower, self.upper = torch.empty_like(images), torch.empty_like(images)
+        self.lower, self.upper = torch.empty_like(self.images), torch.empty_like(self.images)
         # Image by image, since what fits into a processor's cache takes a fifth of the time.
-        for image, lower, upper in zip(images, self.lower, self.upper, strict=True):
+        for image, lower, upper in zip(self.images, self.lower, self.upper, strict=True):
             exact = image.double()
             for corner, side in ((lower, -1), (upper, 1)):
                 corner.copy_(_round_towards(image, exact + side * epsilon, epsilon).clamp_(0.0, 1.0))

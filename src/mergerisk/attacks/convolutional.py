@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import contextmanager, nullcontext
-from functools import reduce
-from typing import TYPE_CHECKING, Annotated
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,14 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from mergerisk.attacks.gradient_sign import MIFGSM
 from mergerisk.attacks.losses import closeness
 from mergerisk.errors import UserError
-from mergerisk.models.blocks import check_pre_norm, find_layer, residual_branches
+from mergerisk.models.blocks import (
+    block_norms,
+    check_pre_norm,
+    convolutional_branches,
+    find_layer,
+    residual_branches,
+    stage_positions,
+)
 from mergerisk.models.hooks import changed_gradient, hooked, layer_output
 from mergerisk.validation import hyperparameters
 
@@ -33,28 +40,44 @@ class SGM(MIFGSM):
     """Skip gradient method (Wu et al. 2020, arXiv 2002.05990, equation 5): of z + f(z), the gradient through f is
     shrunk.
 
-    Branches are those of transformers' ResNets, and attention and MLP of pre-norm transformer blocks. The authors'
-    code shrinks gradients at ReLUs instead, and skips the first block of every stage.
+    Branches are those of ResNets as transformers, torchvision and timm write them, and attention and MLP of
+    pre-norm transformer blocks.
 
     Attributes:
         keep: share of the gradient through a residual branch that is kept, γ; the paper's 0.2 for ResNets of 50
             and more layers, 0.5 for DenseNets.
+        first_blocks: whether the branch in the first block of each of a ResNet's stages is shrunk as well. Public
+            code, the authors' included, does not: it multiplies by √γ at both ReLUs of every other block (by γ,
+            where a branch has one), which is γ for its branch. What it does besides, at a block's last ReLU and
+            by dividing by a standard deviation, scales the whole gradient. It finds first blocks by a ``0`` before
+            the ReLU's name, so that the eleventh and twenty-first of a stage are among them.
     """
 
     keep: Annotated[float, Field(ge=0, le=1)] = 0.5
+    first_blocks: bool = True
 
     def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
         if not residual_branches(classifier):
             raise UserError(
                 f"no residual branch was found in {type(classifier).__name__}: the attack knows the ResNets of "
-                "transformers and pre-norm transformer blocks"
+                "transformers, torchvision and timm, and pre-norm transformer blocks"
             )
         check_pre_norm(classifier, image)
+        if not self.first_blocks and block_norms(classifier):
+            raise UserError(
+                "first_blocks: false is for ResNets, whose stages have first blocks; "
+                f"{type(classifier).__name__} has transformer blocks: leave first_blocks out"
+            )
 
     @contextmanager
     def surrogate(self, problem: Problem) -> Iterator[Oracle]:
         shrink = changed_gradient(lambda gradient: self.keep * gradient)
-        hooks = [(branch, shrink) for branch in residual_branches(problem.classifier)]
+        skipped: set[nn.Module] = set()
+        if not self.first_blocks:
+            branches = convolutional_branches(problem.classifier)
+            places = stage_positions(problem.classifier)
+            skipped = {branches[block] for block, place in places.items() if place % 10 == 0}
+        hooks = [(branch, shrink) for branch in residual_branches(problem.classifier) if branch not in skipped]
         with hooked(hooks), super().surrogate(problem) as oracle:
             yield oracle
 
@@ -113,20 +136,28 @@ class _LayerAttack(MIFGSM, ABC):
         return reduce(torch.add, (oracle(view).to(view) for view in views))
 
 
+def _probability(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """The softmax probability of the given classes."""
+    return closeness("cross_entropy", logits, classes).exp()
+
+
 @hyperparameters
 class FIA(_LayerAttack):
     """Feature importance-aware attack (Wang et al. 2021, arXiv 2107.14185).
 
-    A feature's importance is the gradient of the true class's logit with respect to it, summed over copies of the
-    image with random values dropped, and divided by its L2 norm over the layer.
+    A feature's importance is the gradient of what the model says of the true class with respect to it, summed over
+    copies of the image with random values dropped, and divided by its L2 norm over the layer.
 
     Attributes:
         ensemble: copies.
         drop: probability that a copy drops a value (a pixel in one channel).
+        importance: what is said of the true class: its ``logit``, as in the paper and the authors' code, or its
+            softmax ``probability``, as in TransferAttack (which has no momentum either: ``decay=0``).
     """
 
     ensemble: PositiveInt = 30
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    importance: Literal["logit", "probability"] = "logit"
 
     @property
     def preparation(self) -> int:
@@ -135,9 +166,8 @@ class FIA(_LayerAttack):
     def evidence(self, problem: Problem, layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         images, draw = problem.images, problem.random.noise
         copies = (images * (draw(like=images) >= self.drop) for _ in range(self.ensemble))
-        importance = self.summed_gradients(
-            problem, layer, lambda logits: closeness("logit", logits, problem.classes), copies
-        )
+        said = _probability if self.importance == "probability" else partial(closeness, "logit")
+        importance = self.summed_gradients(problem, layer, lambda logits: said(logits, problem.classes), copies)
         length = torch.linalg.vector_norm(importance.flatten(1), dim=1)
         shape = (-1, *[1] * (importance.ndim - 1))
         importance = importance / length.where(length > 0, 1.0).view(shape)
@@ -166,9 +196,7 @@ class NAA(_LayerAttack):
     def evidence(self, problem: Problem, layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         images, count = problem.images, self.integration
         path = (images * (point / count) for point in range(1, count + 1))
-        total = self.summed_gradients(
-            problem, layer, lambda logits: closeness("cross_entropy", logits, problem.classes).exp(), path
-        )
+        total = self.summed_gradients(problem, layer, lambda logits: _probability(logits, problem.classes), path)
         with self.computing(images):
             black = layer_output(problem.classifier, layer, torch.zeros_like(images)).to(images)
         # With a slope of γ below 0: positive attributions, less γ times the size of the negative ones.

@@ -198,10 +198,14 @@ class GradientAttack(Attack):
                 leaf = images.detach().requires_grad_()
                 with self.computing(leaf), gradient_edge(layer) if layer else nullcontext([leaf]) as places:
                     found = gain(leaf)
-                sought = torch.autograd.grad(found, places, allow_unused=True) if places else [None]
+                differentiable = places and found.requires_grad
+                sought = torch.autograd.grad(found, places, allow_unused=True) if differentiable else [None]
                 if sought[0] is None:
                     raise UserError(
                         f"what is attacked does not depend on {type(layer).__name__}; name another layer"
+                        if layer and found.requires_grad
+                        else "the classifier's answer carries no gradient back to the pixels: its forward runs in "
+                        "no_grad or inference_mode, detaches, or leaves PyTorch; attack the model inside it"
                     )
                 return sought[0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -109,11 +109,14 @@ class SpectrumInputs(InputTransform):
         spectra: copies.
         spread: the factors are uniform in 1 ± ``spread``, ρ.
         noise: standard deviation of the noise, as a share of ε.
+        gradient_at: where the gradient is taken: at the ``image``, back through noise and transform, as those of
+            every other input; or at the ``view`` itself, as public code does, the authors' included.
     """
 
     spectra: PositiveInt = 20
     spread: Annotated[float, Field(ge=0, le=1)] = 0.5
     noise: NonNegativeFloat = 1.0
+    gradient_at: Literal["image", "view"] = "image"
 
     @property
     def copies(self) -> int:
@@ -125,7 +128,9 @@ class SpectrumInputs(InputTransform):
         for _ in range(self.spectra):
             noisy = images + deviation * problem.random.normal(like=images)
             factors = 1 + self.spread * (2 * problem.random.noise(like=images) - 1)
-            yield rows.T @ ((rows @ noisy @ columns.T) * factors) @ columns
+            view = rows.T @ ((rows @ noisy @ columns.T) * factors) @ columns
+            # The second has the view's value and the image's place in the graph.
+            yield view if self.gradient_at == "image" else images + (view - images).detach()
 
 
 @hyperparameters
@@ -140,11 +145,14 @@ class BlockShuffle(InputTransform):
         shuffles: copies.
         blocks: along each side.
         degrees: angles are uniform within ± ``degrees``, τ.
+        smallest: sides of blocks are in proportion to numbers uniform in [``smallest``, 1]: 0 as in the authors'
+            code; 0.5 is TransferAttack's, whose numbers lie in (1, 2], so that no block is small.
     """
 
     shuffles: PositiveInt = 20
     blocks: PositiveInt = 3
     degrees: Annotated[float, Field(ge=0, le=180)] = 24.0
+    smallest: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @property
     def copies(self) -> int:
@@ -158,7 +166,9 @@ class BlockShuffle(InputTransform):
             return problem.random.uniform(*shape, like=exact)
 
         for _ in range(self.shuffles):
-            heights, widths = (partition(draw(blocks), side) for side in images.shape[-2:])
+            heights, widths = (
+                partition(self.smallest + (1 - self.smallest) * draw(blocks), side) for side in images.shape[-2:]
+            )
             row_order = draw(blocks).argsort()
             column_order = draw(blocks, blocks).argsort()
             angles = math.radians(self.degrees) * (2 * draw(blocks, blocks) - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,13 +30,16 @@ class _Neighbours(MIFGSM):
     neighbours: PositiveInt = 20
     radius: NonNegativeFloat = 1.5
 
-    def around(self, run: Run, gradient: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """The mean over the neighbours of the current images of what ``gradient`` finds there."""
+    def around(
+        self, run: Run, gradient: Callable[[torch.Tensor], torch.Tensor], centre: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The mean, over the neighbours of the current images or of ``centre``, of what ``gradient`` finds."""
+        centre = run.adversarial if centre is None else centre
         reach = run.problem.ball.per_pixel(self.radius * run.problem.epsilon)
         total = torch.zeros_like(run.adversarial)
         for _ in range(self.neighbours):
             draws = run.problem.random.noise(like=run.adversarial)
-            total += gradient(run.adversarial + reach * (2 * draws - 1))
+            total += gradient(centre + reach * (2 * draws - 1))
         return total / self.neighbours
 
 
@@ -50,20 +53,35 @@ class VMIFGSM(_Neighbours):
         return self.iterations + (self.iterations - 1) * self.neighbours
 
     def estimate(self, run: Run, point: torch.Tensor) -> torch.Tensor:
-        gradient = run.gradient(point)
-        followed = gradient + run.memory["variance"] if "variance" in run.memory else gradient
+        own = run.memory["own"] = run.gradient(point)
+        return own + run.memory["variance"] if "variance" in run.memory else own
+
+    def direction(self, run: Run) -> torch.Tensor:
         if not run.last:
-            run.memory["variance"] = self.around(run, run.gradient) - gradient
-        return followed
+            run.memory["variance"] = self.around(run, run.gradient, self.centre(run)) - run.memory["own"]
+        return super().direction(run)
+
+    def centre(self, run: Run) -> torch.Tensor:
+        """What the neighbours lie around: the current images, the momentum being the new one already."""
+        return run.adversarial
 
 
 @hyperparameters
 class VNIFGSM(VMIFGSM, NIFGSM):
     """VMI-FGSM with Nesterov look-ahead (Wang and He 2021, arXiv 2103.15571).
 
-    The neighbours lie around the current images, as in the paper; what is subtracted from their mean is the
-    gradient at the point looked ahead to, as in the authors' code and torchattacks.
+    What is subtracted from the neighbours' mean is the gradient at the point looked ahead to, as in the authors'
+    code and torchattacks.
+
+    Attributes:
+        neighbours_of: what the neighbours lie around: the current ``image``, as in the paper, the authors' code
+            and torchattacks; or the ``look_ahead`` along the new momentum, as in TransferAttack.
     """
+
+    neighbours_of: Literal["image", "look_ahead"] = "image"
+
+    def centre(self, run: Run) -> torch.Tensor:
+        return run.adversarial if self.neighbours_of == "image" else self.look_ahead(run)
 
 
 @hyperparameters

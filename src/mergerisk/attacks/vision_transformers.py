@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from mergerisk.attacks.gradient_sign import MIFGSM
 from mergerisk.errors import UserError
 from mergerisk.models.attention import AttentionMaps
-from mergerisk.models.blocks import block_norms, check_pre_norm
+from mergerisk.models.blocks import block_norms, branch_outputs, check_pre_norm
 from mergerisk.models.encoder import Encoder
 from mergerisk.models.hooks import changed_gradient, hooked
 from mergerisk.validation import hyperparameters
@@ -36,6 +36,10 @@ class _AttentionAttack(MIFGSM):
         """A map (N × heads × queries × keys) → the same values, with another gradient."""
         raise NotImplementedError
 
+    def attention_maps(self) -> AttentionMaps:
+        """Within it, they are changed."""
+        return AttentionMaps(self.change_map)
+
     def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
         with torch.no_grad(), AttentionMaps(lambda maps: maps) as attention:
             classifier(image)
@@ -47,7 +51,7 @@ class _AttentionAttack(MIFGSM):
 
     def surrogate(self, problem: Problem) -> AbstractContextManager[Oracle]:
         def classify(images: torch.Tensor) -> torch.Tensor:
-            with AttentionMaps(self.change_map):
+            with self.attention_maps():
                 logits: torch.Tensor = problem.classifier(images)
             return logits
 
@@ -149,11 +153,21 @@ class TGR(_AttentionAttack):
         attention: factor of the attention map's gradient.
         qkv: of that of the tokens that enter queries, keys and values: what the norm before attention puts out.
         mlp: of that of the tokens that enter the MLP: what the norm before it puts out.
+        maps: what is meant by the attention map: the ``weights`` of the values, as in the paper; or the ``scores``
+            before the softmax, where the hook of public code, the authors' included, acts (it is set on a dropout
+            layer that does nothing, and so reaches the step before).
+        tokens: where their gradient is changed: where they enter, as the paper has it (``inputs``); or at what the
+            projections to queries, keys and values, and the MLP, put out (``outputs``), as in public code.
     """
 
     attention: Share = 0.25
     qkv: Share = 0.75
     mlp: Share = 0.5
+    maps: Literal["weights", "scores"] = "weights"
+    tokens: Literal["inputs", "outputs"] = "inputs"
+
+    def attention_maps(self) -> AttentionMaps:
+        return AttentionMaps(self.change_map, scores=self.maps == "scores")
 
     def change_map(self, maps: torch.Tensor) -> torch.Tensor:
         if maps.requires_grad:
@@ -167,16 +181,28 @@ class TGR(_AttentionAttack):
                 f"{type(classifier).__name__} has no transformer blocks with a norm before each branch"
             )
         check_pre_norm(classifier, image)
+        self._places(classifier, image)
 
     @contextmanager
     def surrogate(self, problem: Problem) -> Iterator[Oracle]:
         hooks = [
-            (norm, changed_gradient(partial(_without_extreme_tokens, share)))
-            for norms in block_norms(problem.classifier).values()
-            for norm, share in zip(norms, (self.qkv, self.mlp), strict=True)
+            (module, changed_gradient(partial(_without_extreme_tokens, share)))
+            for module, share in self._places(problem.classifier, problem.images[:1])
         ]
         with hooked(hooks), super().surrogate(problem) as oracle:
             yield oracle
+
+    def _places(self, classifier: nn.Module, image: torch.Tensor) -> list[tuple[nn.Module, float]]:
+        """The modules at whose outputs tokens' gradients are changed, and the factors."""
+        if self.tokens == "inputs":
+            norms = block_norms(classifier).values()
+            return [place for before, after in norms for place in ((before, self.qkv), (after, self.mlp))]
+        outputs = branch_outputs(classifier, image).values()
+        return [
+            place
+            for projections, mlp in outputs
+            for place in (*((projection, self.qkv) for projection in projections), (mlp, self.mlp))
+        ]
 
 
 def _without_extreme_entries(share: float, gradient: torch.Tensor) -> torch.Tensor:

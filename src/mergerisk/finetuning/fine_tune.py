@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mergerisk.errors import UserError
+from mergerisk.models.checks import precision_named
 from mergerisk.models.classifier import Classifier
-from mergerisk.randomness import generator
+from mergerisk.randomness import drawing, generator
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -35,11 +36,24 @@ def fine_tune(
 ) -> Encoder:
     """An expert: ``base`` fine-tuned on ``task.train`` to minimise cross-entropy under the frozen ``head``.
 
+    It may be called anywhere, within ``torch.no_grad()`` and ``torch.inference_mode()`` too. A base that draws
+    from PyTorch's global generator draws from ``seed``, and leaves that generator as it was.
+
     Raises:
-        UserError: the task has no training images, or the training diverged (weights are no longer finite).
+        UserError: the task has no training images, the base is of another precision than they are, or the training
+            diverged (weights are no longer finite).
     """
-    train = task.training_split("fine-tuning")
     recipe = recipe or FineTuning()
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        drawing(seed, "fine_tune's base", task.name, device=base.mean.device),
+    ):
+        return _fine_tune(base, head, task, recipe, seed)
+
+
+def _fine_tune(base: Encoder, head: Head, task: Task, recipe: FineTuning, seed: int) -> Encoder:
+    train = task.training_split("fine-tuning")
     device = base.mean.device
     copies = {name: tensor.clone() for name, tensor in base.state().items()}
     expert = base.with_state(copies).requires_grad_(True)
@@ -56,7 +70,8 @@ def fine_tune(
             share = (step + 1) / warmup if step < warmup else _cosine((step - warmup) / (total - warmup))
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * share
-            logits = classifier(train.images[batch].to(device))
+            with precision_named(expert, train.images[:0], "the base"):
+                logits = classifier(train.images[batch].to(device))
             loss = F.cross_entropy(logits, train.labels[batch].to(device))
             optimizer.zero_grad()
             loss.backward()

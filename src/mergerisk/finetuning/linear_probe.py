@@ -21,18 +21,18 @@ def linear_probe(encoder: Encoder, task: Task, *, regularization: float = 1.0, s
         encoder: usually the pretrained base.
         task: its ``train`` split is used.
         regularization: scikit-learn's C: the inverse strength of the L2 penalty, on standardised features.
-        seed: kept for solvers that shuffle; L-BFGS, used here, is deterministic.
+        seed: of an encoder that draws, and of solvers that shuffle; L-BFGS, used here, is deterministic.
 
     Returns:
         The head, acting on raw (not standardised) features.
 
     Raises:
-        UserError: the task has no training images.
+        UserError: the task has no training images, or the encoder is of another precision than they are.
     """
     from sklearn.linear_model import LogisticRegression
 
     train = task.training_split("a linear probe")
-    features = extract_features(encoder, train.images).double().numpy()
+    features = extract_features(encoder, train.images, seed=seed).double().numpy()
     mean, std = features.mean(axis=0), features.std(axis=0) + 1e-6
     solver = LogisticRegression(C=regularization, max_iter=2000, random_state=seed)
     solver.fit((features - mean) / std, train.labels.numpy())

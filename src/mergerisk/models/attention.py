@@ -28,14 +28,16 @@ class AttentionMaps(TorchFunctionMode):
 
     Args:
         change: a map → a map of the same shape.
+        scores: whether ``change`` is applied to the scores instead, before their softmax (masks added).
 
     Attributes:
         met: how many maps there were.
     """
 
-    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor], *, scores: bool = False) -> None:
         super().__init__()
         self.change = change
+        self.scores = scores
         self.met = 0
 
     def __torch_function__(
@@ -47,16 +49,16 @@ class AttentionMaps(TorchFunctionMode):
             return self._attend(*arguments, **named)
         if function is F.multi_head_attention_forward:
             return self._multi_head(*arguments, **named)
-        output = function(*arguments, **named)
-        if function in _SOFTMAX and output.ndim == 4:
+        if function in _SOFTMAX and arguments and arguments[0].ndim == 4:
             dim = named.get("dim", arguments[1] if len(arguments) > 1 else None)
             if dim in (-1, 3):
-                return self._changed(output)
-        return output
+                return self._map(arguments[0], lambda scores: function(scores, *arguments[1:], **named))
+        return function(*arguments, **named)
 
-    def _changed(self, maps: torch.Tensor) -> torch.Tensor:
+    def _map(self, scores: torch.Tensor, softmax: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """The attention map of scores, with the change where it belongs."""
         self.met += 1
-        return self.change(maps)
+        return softmax(self.change(scores)) if self.scores else self.change(softmax(scores))
 
     def _attend(
         self,
@@ -81,7 +83,7 @@ class AttentionMaps(TorchFunctionMode):
         if attn_mask is not None:
             allowed = attn_mask.dtype == torch.bool
             scores = scores.masked_fill(~attn_mask, -torch.inf) if allowed else scores + attn_mask
-        return self._changed(scores.softmax(dim=-1)).to(value.dtype) @ value
+        return self._map(scores, lambda scores: scores.softmax(dim=-1)).to(value.dtype) @ value
 
     def _multi_head(self, *arguments: Any, **named: Any) -> Any:
         """``F.multi_head_attention_forward``, with the attention in it replaced.
@@ -93,7 +95,7 @@ class AttentionMaps(TorchFunctionMode):
         parts = {
             "has_torch_function": lambda tensors: False,  # noqa: ARG005
             "scaled_dot_product_attention": self._attend,
-            "softmax": lambda scores, dim: self._changed(scores.softmax(dim)),
+            "softmax": lambda scores, dim: self._map(scores, lambda scores: scores.softmax(dim)),
         }
         copy = FunctionType(original.__code__, original.__globals__ | parts, argdefs=original.__defaults__)
         return copy(*arguments, **named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     Norms = tuple[nn.Module, nn.Module]
     """What a pre-norm block's attention reads, and what its MLP reads."""
+    Outputs = tuple[list[nn.Module], nn.Module]
+    """The projections to queries, keys and values of a pre-norm block (or one to all three), and its MLP."""
 
 
 def transformer_blocks(backbone: nn.Module) -> dict[str, nn.Module]:
@@ -92,14 +95,80 @@ def check_pre_norm(model: nn.Module, image: torch.Tensor) -> None:
 
 
 def residual_branches(model: nn.Module) -> list[nn.Module]:
-    """For every residual branch f of z + f(z), the module whose output carries all of the branch's gradient.
-
-    Of ResNets' blocks as in transformers, ``layer``, beside ``shortcut``; of pre-norm transformer blocks, the
-    norms, which attention and MLP read.
+    """For every residual branch f of z + f(z), the module whose output carries all of the branch's gradient: of
+    ResNets' blocks, see :func:`convolutional_branches`; of pre-norm transformer blocks, the norms, which attention
+    and MLP read.
     """
-    parts = (dict(module.named_children()) for module in model.modules())
-    convolutional = [children["layer"] for children in parts if {"layer", "shortcut"} <= children.keys()]
+    convolutional = list(convolutional_branches(model).values())
     return convolutional + [norm for norms in block_norms(model).values() for norm in norms]
+
+
+def convolutional_branches(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    """Every residual block of a ResNet, and the module of its branch whose output carries all of its gradient:
+    ``layer``, beside ``shortcut``, in transformers; the last normalisation where layers are called ``conv1``,
+    ``bn1``, ``conv2`` …, as in torchvision, timm and most code of one file."""
+    found = {module: _branch(module) for module in model.modules()}
+    return {block: branch for block, branch in found.items() if branch is not None}
+
+
+def _branch(block: nn.Module) -> nn.Module | None:
+    parts = dict(block.named_children())
+    if {"layer", "shortcut"} <= parts.keys():
+        return parts["layer"]
+    # torchvision's blocks have a `downsample` of None where the shortcut is the identity.
+    shortcut = any(hasattr(block, name) for name in ("downsample", "shortcut"))
+    return (
+        parts.get("bn3", parts["bn2"]) if shortcut and {"conv1", "bn1", "conv2", "bn2"} <= parts.keys() else None
+    )
+
+
+def stage_positions(model: nn.Module) -> dict[nn.Module, int]:
+    """Every residual block of a ResNet that is in a list of its like, and its place in it, from 0."""
+    blocks = convolutional_branches(model)
+    lists = (stage for stage in _lists(model).values() if all(block in blocks for block in stage))
+    return {block: position for stage in lists for position, block in enumerate(stage)}
+
+
+def branch_outputs(model: nn.Module, image: torch.Tensor) -> dict[nn.Module, Outputs]:
+    """Every pre-norm transformer block in the model, and what its queries, keys and values are put out by (the
+    linear layers that read the norm before attention), and its MLP (the part of the block that reads the other).
+
+    Told by one image (1 × C × H × W), by which module is given what.
+
+    Raises:
+        UserError: a block has no such modules.
+    """
+    blocks = block_norms(model)
+    norms = {norm: None for pair in blocks.values() for norm in pair}
+    readers: dict[nn.Module, list[nn.Module]] = {norm: [] for norm in norms}
+    put_out: list[tuple[torch.Tensor, nn.Module]] = []
+
+    def remember(module: nn.Module, arguments: tuple[object, ...], output: object) -> None:  # noqa: ARG001
+        tensor = first_tensor(output)
+        if tensor is not None:
+            put_out.append((tensor, module))
+
+    def read(module: nn.Module, arguments: tuple[object, ...], named: dict[str, object]) -> None:
+        given = [*arguments, *named.values()]
+        for tensor, norm in put_out:
+            if any(argument is tensor for argument in given):
+                readers[norm].append(module)
+
+    with hooked((norm, remember) for norm in norms), ExitStack() as stack, torch.enable_grad():
+        for module in model.modules():
+            stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
+        model(image.detach().requires_grad_())
+    found = {}
+    for block, (before, after) in blocks.items():
+        projections: list[nn.Module] = [part for part in readers[before] if isinstance(part, nn.Linear)]
+        mlps = [module for module in block.children() if module in readers[after]]
+        if not projections or len(mlps) != 1:
+            raise UserError(
+                f"{type(block).__name__}: its queries, keys and values are not put out by linear layers, or its "
+                "MLP is no module of its own, so that their outputs cannot be reached"
+            )
+        found[block] = (projections, mlps[0])
+    return found
 
 
 def find_layer(model: nn.Module, name: str | None) -> nn.Module:

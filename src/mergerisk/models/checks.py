@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.memory import ran_out_of_memory
 from mergerisk.models.checkpoints import tensor_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
 
@@ -74,6 +76,41 @@ def check_same_architecture(
 def dtype_name(dtype: torch.dtype) -> str:
     """``float32``, for messages."""
     return str(dtype).removeprefix("torch.")
+
+
+def check_differentiable(model: nn.Module, who: str) -> None:
+    """Raises:
+    UserError: a weight was made inside ``torch.inference_mode()``, which no gradient can be computed with; ``who``
+        says whose it is.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_inference():
+            raise UserError(
+                f"{who}: {name!r} was made inside torch.inference_mode(), so that no gradient can pass it; "
+                "make or load the model outside"
+            )
+
+
+@contextmanager
+def precision_named(model: nn.Module, images: torch.Tensor, who: str) -> Iterator[None]:
+    """Within it, weights of another precision than ``images`` are an error that says so, and not PyTorch's about
+    the first layer that meets both. A model that converts images by itself passes.
+
+    Raises:
+        UserError: the model fails on the images, and has no weights of their dtype; ``who`` says whose it is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        tensors = (*model.parameters(), *model.buffers())
+        found = {dtype_name(tensor.dtype) for tensor in tensors if tensor.is_floating_point()}
+        given = dtype_name(images.dtype)
+        if ran_out_of_memory(error) or not found or given in found:
+            raise
+        raise UserError(
+            f"{who}: its weights are {' and '.join(sorted(found))}, the images {given}; give it weights of the "
+            f"images' precision (model.to(torch.{given}))"
+        ) from error
 
 
 def count_classes(logits: object, who: str) -> int:

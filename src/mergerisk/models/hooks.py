@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """The modules are in evaluation mode as long as the context lasts; then each part is in its own mode again."""
+    training = {part: part.training for module in modules for part in module.modules()}
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+
+
+@contextmanager
 def hooked(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
     """The modules call their forward hooks as long as the context lasts, however it ends."""
     with ExitStack() as stack:

@@ -8,6 +8,9 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.memory import in_portions
+from mergerisk.models.checks import precision_named
+from mergerisk.models.hooks import evaluating
+from mergerisk.randomness import drawing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,19 +22,22 @@ if TYPE_CHECKING:
     from mergerisk.tasks.images import Images
 
 
-def predict(classifier: nn.Module, images: Images, *, batch_size: int = 256) -> torch.Tensor:
+def predict(classifier: nn.Module, images: Images, *, batch_size: int = 256, seed: int = 0) -> torch.Tensor:
     """Predicted labels, int64, N, on the CPU.
 
     Args:
-        classifier: pixels in [0, 1] → logits; images go to the device of its first parameter or buffer.
+        classifier: pixels in [0, 1] → logits; used in evaluation mode, left as it was. Images go to the device of
+            its first parameter or buffer.
         images: N × 3 × H × W in [0, 1].
         batch_size: images at a time, halved where memory runs out.
+        seed: of a classifier that draws from PyTorch's global generator, which is left as it was.
 
     Raises:
-        UserError: a logit is NaN.
+        UserError: a logit is NaN, or the weights are of another precision than the images.
     """
     tensors = (*classifier.parameters(), *classifier.buffers(), images[:0])
-    return _predict(lambda batch: [classifier(batch)], 1, images, tensors[0].device, batch_size)[0]
+    modules = [classifier]
+    return _predict(lambda batch: [classifier(batch)], modules, 1, images, tensors[0].device, batch_size, seed)[0]
 
 
 def predict_variants(
@@ -41,6 +47,7 @@ def predict_variants(
     images: Images,
     *,
     batch_size: int = 256,
+    seed: int = 0,
 ) -> torch.Tensor:
     """Predicted labels of several classifiers that share an encoder, which then runs once.
 
@@ -50,36 +57,45 @@ def predict_variants(
         adapters: classifier name → what stands between encoder and head; None for nothing.
         images: N × 3 × H × W in [0, 1].
         batch_size: images at a time, halved where memory runs out.
+        seed: of an encoder that draws from PyTorch's global generator, which is left as it was.
 
     Returns:
         int64, classifiers × N, on the CPU.
 
     Raises:
-        UserError: a logit is NaN.
+        UserError: a logit is NaN, or the weights are of another precision than the images.
     """
 
     def answers(batch: torch.Tensor) -> Sequence[torch.Tensor]:
         features = encoder(batch)
         return [head(features if adapter is None else adapter(features)) for adapter in adapters.values()]
 
-    return _predict(answers, len(adapters), images, encoder.mean.device, batch_size)
+    modules = [encoder, *(adapter for adapter in adapters.values() if adapter is not None)]
+    return _predict(answers, modules, len(adapters), images, encoder.mean.device, batch_size, seed)
 
 
 def _predict(
     answers: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+    modules: Sequence[nn.Module],
     classifiers: int,
     images: Images,
     device: torch.device,
     batch_size: int,
+    seed: int,
 ) -> torch.Tensor:
-    """Classifiers × N from what several classifiers say of a batch."""
+    """Classifiers × N from what several classifiers, made of the modules, say of a batch."""
 
     def portion(start: int, stop: int) -> torch.Tensor:
-        stacked = torch.stack(list(answers(images[start:stop].to(device, non_blocking=True))))
+        with (
+            drawing(seed, "predict", start, device=device),
+            precision_named(modules[0], images[:0], "the classifier"),
+        ):
+            stacked = torch.stack(list(answers(images[start:stop].to(device, non_blocking=True))))
         if bool(stacked.isnan().any()):
             raise UserError("a target's logits hold NaN; check its weights")
         return stacked.argmax(dim=2).cpu()
 
-    with torch.no_grad():  # not inference mode: what is predicted may be attacked next
+    # Not inference mode: what is predicted may be attacked next.
+    with torch.inference_mode(False), torch.no_grad(), evaluating(*modules):
         nothing = torch.empty(classifiers, 0, dtype=torch.int64)
         return torch.cat([nothing, *in_portions(portion, len(images), batch_size)], dim=1)

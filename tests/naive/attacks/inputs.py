@@ -166,8 +166,14 @@ def spectral(spectra: int = 20, spread: float = 0.5, noise: float = 1.0) -> Tran
 
 
 @ForEachImage
-def ssa(task: Task, spectra: int = 20, spread: float = 0.5, noise: float = 1.0) -> Trace:
-    task = with_parts(task, inputs=[spectral(spectra, spread, noise)])
+def ssa(
+    task: Task, spectra: int = 20, spread: float = 0.5, noise: float = 1.0, gradient_at: str = "image"
+) -> Trace:
+    """With the gradient at the ``view``, it is not brought back through noise and transform."""
+    views = spectral(spectra, spread, noise)
+    if gradient_at == "view":
+        return iterate(task, lambda point, _: sum(map(task.ascent, views(task, point))) / spectra)
+    task = with_parts(task, inputs=[views])
     return iterate(task, lambda point, _: task.ascent(point))
 
 
@@ -207,16 +213,22 @@ def rotation(height: int, width: int, degrees: float) -> list[tuple[int, int, in
     return entries
 
 
-def block_shuffled(shuffles: int = 20, blocks: int = 3, degrees: float = 24.0) -> Transform:
-    """The image is cut into strips and these into blocks; both are shuffled, and every block is turned."""
+def block_shuffled(shuffles: int = 20, blocks: int = 3, degrees: float = 24.0, smallest: float = 0.0) -> Transform:
+    """The image is cut into strips and these into blocks; both are shuffled, and every block is turned.
+
+    Sides are as numbers between ``smallest`` and 1.
+    """
 
     def transform(task: Task, image: Tensor) -> Iterator[Tensor]:
         def draw(*shape: int) -> list[float]:
             return task.draws.uniform(*shape, like=torch.zeros(1, dtype=torch.float64)).flatten().tolist()
 
+        def sides() -> list[float]:
+            return [number * (1 - smallest) + smallest for number in draw(blocks)]
+
         channels, height, width = image.shape
         for _ in range(shuffles):
-            rows, columns = borders(draw(blocks), height), borders(draw(blocks), width)
+            rows, columns = borders(sides(), height), borders(sides(), width)
             strips = order(draw(blocks))
             orders, angles = draw(blocks, blocks), draw(blocks, blocks)
             weights = torch.zeros(height * width, height * width, dtype=torch.float64)
@@ -239,6 +251,6 @@ def block_shuffled(shuffles: int = 20, blocks: int = 3, degrees: float = 24.0) -
 
 
 @ForEachImage
-def bsr(task: Task, shuffles: int = 20, blocks: int = 3, degrees: float = 24.0) -> Trace:
-    task = with_parts(task, inputs=[block_shuffled(shuffles, blocks, degrees)])
+def bsr(task: Task, shuffles: int = 20, blocks: int = 3, degrees: float = 24.0, smallest: float = 0.0) -> Trace:
+    task = with_parts(task, inputs=[block_shuffled(shuffles, blocks, degrees, smallest)])
     return iterate(task, lambda point, _: task.ascent(point))

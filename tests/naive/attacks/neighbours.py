@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tests.naive.attacks.loop import ForEachImage, Task, Trace, euclidean, iterate, normalised
+from tests.naive.attacks.loop import ForEachImage, Task, Trace, accumulate, euclidean, iterate, normalised
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def tune_variance(task: Task, neighbours: int, radius: float, look_ahead: float) -> Trace:
+def tune_variance(task: Task, neighbours: int, radius: float, look_ahead: float, mu: float | None = None) -> Trace:
     """``v`` is what the neighbours' mean gradient of the step before differed by; g + v is followed.
 
-    g is taken at ``x_adv + look_ahead m``, the neighbours lie around ``x_adv``, before it moves.
+    g is taken at ``x_adv + look_ahead m``; the neighbours lie around ``x_adv``, before it moves; or, if ``mu`` is
+    given, around ``x_adv + look_ahead m'``, where m' is the momentum that g + v makes of m.
     """
     variance = torch.zeros_like(task.image)
 
@@ -28,9 +29,15 @@ def tune_variance(task: Task, neighbours: int, radius: float, look_ahead: float)
         gradient = task.ascent(adversarial + look_ahead * momentum)
         followed = gradient + variance
         if not task.last:
+            centre = adversarial
+            if mu is not None:
+                smoothed = followed
+                for smooth in task.gradient:
+                    smoothed = smooth(smoothed)
+                centre = adversarial + look_ahead * accumulate(momentum, smoothed, mu)
             total = torch.zeros_like(gradient)
             for _ in range(neighbours):
-                total += task.ascent(task.around(adversarial, radius * task.epsilon))
+                total += task.ascent(task.around(centre, radius * task.epsilon))
             variance = total / neighbours - gradient
         return followed
 
@@ -43,9 +50,10 @@ def vmi_fgsm(task: Task, neighbours: int = 20, radius: float = 1.5) -> Trace:
 
 
 @ForEachImage
-def vni_fgsm(task: Task, neighbours: int = 20, radius: float = 1.5) -> Trace:
+def vni_fgsm(task: Task, neighbours: int = 20, radius: float = 1.5, neighbours_of: str = "image") -> Trace:
     mu = 1.0 if task.decay is None else task.decay
-    return tune_variance(task, neighbours, radius, look_ahead=task.per_pixel(task.alpha) * mu)
+    ahead = mu if neighbours_of == "look_ahead" else None
+    return tune_variance(task, neighbours, radius, look_ahead=task.per_pixel(task.alpha) * mu, mu=ahead)
 
 
 @ForEachImage
