@@ -6,12 +6,13 @@ Results then do not depend on batch size, worker count, device or order.
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -23,6 +24,21 @@ def derive_seed(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int) -> torch.Generator:
     """A CPU generator seeded with :func:`derive_seed`."""
     return torch.Generator().manual_seed(derive_seed(seed, *names))
+
+
+@contextmanager
+def drawing(seed: int, *names: str | int, device: torch.device) -> Iterator[None]:
+    """PyTorch's global generators of the CPU and of ``device`` are seeded for what runs within, and left as they
+    were: for code of others, such as a classifier with noise in it, that draws from nothing else."""
+    accelerated = device.type != "cpu"
+    kind = device.type if accelerated else "cuda"
+    with torch.random.fork_rng(devices=[device] if accelerated else [], device_type=kind):
+        torch.default_generator.manual_seed(derive_seed(seed, *names))
+        if accelerated:
+            own = getattr(torch, kind)
+            with own.device(device):
+                own.manual_seed(derive_seed(seed, *names))
+        yield
 
 
 class ImageRandom:

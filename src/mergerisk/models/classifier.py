@@ -32,8 +32,9 @@ class Head(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, *, normalize: bool = False) -> None:
         super().__init__()
         self.normalize = normalize
-        self.register_buffer("weight", weight.detach().clone())
-        self.register_buffer("bias", bias.detach().clone())
+        with torch.inference_mode(False):  # what carries the head may be attacked later
+            self.register_buffer("weight", weight.detach().clone())
+            self.register_buffer("bias", bias.detach().clone())
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features, N × width → logits, N × classes."""
