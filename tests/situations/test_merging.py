@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from mergerisk.merging import CORRECTIONS, METHODS, Calibration, create
+from mergerisk.merging import CORRECTIONS, METHODS, Calibration, create, merge_state_dicts
+from mergerisk.merging.states import StateMerging
 from mergerisk.models import Encoder, Head, load_encoder
 from tests.situations.situation import Situation, refusal
 
@@ -168,15 +169,34 @@ def in_training(model: nn.Module, images: torch.Tensor) -> None:  # noqa: ARG001
 
 
 SURROUNDINGS = {
-    "called inside torch.no_grad()": Surroundings(called=torch.no_grad),
-    "called inside torch.inference_mode()": Surroundings(called=torch.inference_mode),
+    "inside torch.no_grad()": Surroundings(called=torch.no_grad),
+    "inside torch.inference_mode()": Surroundings(called=torch.inference_mode),
     "models, heads and images were made inside torch.inference_mode()": Surroundings(made=torch.inference_mode),
     "weights and images require gradients": Surroundings(changed=trainable),
     "models were left in training mode": Surroundings(changed=in_training),
-    "PyTorch and BLAS have two threads": Surroundings(called=lambda: threads(2)),
-    "another global seed": Surroundings(called=lambda: global_seed(5)),
+    "with two threads for PyTorch and BLAS": Surroundings(called=lambda: threads(2)),
+    "under another global seed": Surroundings(called=lambda: global_seed(5)),
     "a model that draws whenever it is called": Surroundings(called=lambda: global_seed(6), noisy=True),
 }
+
+
+def states_other_than_plain(called: Mode) -> list[str]:
+    """The methods whose merge of plain states is another than outside of ``called``, or could not be learnt from."""
+    draws = torch.Generator().manual_seed(2)
+    base = {"w": torch.randn(300, 200, generator=draws), "b": torch.randn(70_000, generator=draws)}
+    experts = [{k: t + 0.1 * torch.randn(t.shape, generator=draws) for k, t in base.items()} for _ in TASKS]
+    other = []
+    for name in METHODS.names():
+        if not isinstance(create(name), StateMerging):
+            continue
+        expected = merge_state_dicts(name, base, experts, seed=3)
+        with called():
+            found = merge_state_dicts(name, base, experts, seed=3)
+        if any(
+            not torch.equal(found[key], tensor) or found[key].is_inference() for key, tensor in expected.items()
+        ):
+            other.append(name)
+    return other
 
 
 def merged_on(images: torch.Tensor, name: str) -> str:
@@ -190,6 +210,15 @@ SITUATIONS = (
     *(
         Situation(words, lambda folder, surroundings=surroundings: other_than_plain(surroundings), [])  # noqa: ARG005
         for words, surroundings in SURROUNDINGS.items()
+    ),
+    *(
+        Situation(
+            f"plain states, merged {words}",
+            lambda folder, called=surroundings.called: states_other_than_plain(called),  # noqa: ARG005
+            [],
+        )
+        for words, surroundings in SURROUNDINGS.items()
+        if surroundings.called is not nullcontext and not surroundings.noisy
     ),
     *(
         Situation(
