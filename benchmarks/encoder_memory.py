@@ -124,7 +124,7 @@ def stages(name: str, steps: int) -> list[Stage]:
         "adamerging_plus_plus": {"steps": steps, "batches": 1, "batch_size": 2},
         "we_moe": {"steps": steps, "batch_size": 2},
         "fisher": {"examples": 2, "classes": "sampled"},
-        "surgery_v2": {"steps": steps, "batches": 1, "batch_size": 2},
+        "surgery_v2": {"steps": steps, "batch_size": 2},
     }
     parameters: dict[str, Any] = {"method": method, "parameters": few.get(method, {}), "order": list(TASKS)}
     if METHODS.load(method).needs_calibration:

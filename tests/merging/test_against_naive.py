@@ -356,9 +356,9 @@ def test_naive_surgery_starts_as_identity_and_learns() -> None:
     down = torch.randn(3, 6, generator=generator, dtype=torch.float64) / 6**0.5
     same_down, up = naive.train_surgery(down, [])
     assert torch.equal(naive.surgery(merged, same_down, up), merged)
-    first_down, first_up = naive.train_surgery(down, [[(merged, expert)]])
+    first_down, first_up = naive.train_surgery(down, [(merged, expert)])
     assert torch.equal(first_down, down)  # U = 0: no gradient reaches D in the first step
     assert float(first_up.abs().max()) == pytest.approx(1e-3, rel=1e-4)  # Adam's first step is lr per entry
     before = float((merged - expert).abs().mean())
-    trained = naive.train_surgery(down, [[(merged, expert)] * 2] * 200, lr=1e-2)
+    trained = naive.train_surgery(down, [(merged, expert)] * 200, lr=1e-2)
     assert float((naive.surgery(merged, *trained) - expert).abs().mean()) < 0.7 * before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -11,10 +13,14 @@ from mergerisk.errors import UserError
 from mergerisk.finetuning import linear_probe
 from mergerisk.merging import AdaMerging, Calibration, Merged, Surgery, WeightAveraging, create
 from mergerisk.merging.adamerging import draw, mean_entropy
+from mergerisk.merging.surgery import batches
 from mergerisk.models import Encoder, extract_features
 from mergerisk.randomness import generator
 from tests.naive import merging as naive
 from tests.tiny import tiny_encoder, tiny_task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TASKS = ("one", "two", "three")
 
@@ -106,26 +112,87 @@ def test_mean_entropy_has_its_closed_forms() -> None:
     assert float(mean_entropy(p.log()[None])) == pytest.approx(float(-(p * p.log()).sum()))
 
 
+def surgery_by_hand(
+    task: str, source: torch.Tensor, target: torch.Tensor, *, rank: int, size: int, iterations: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """D and U of a task, under seed 5, from the authors' procedure written out."""
+    draws = generator(5, "surgery", task)
+    bound = 1 / math.sqrt(source.shape[1])
+    down = torch.empty(rank, source.shape[1]).uniform_(-bound, bound, generator=draws).double()
+    taken = naive.authors_batches(len(source), size, iterations, draws)
+    return naive.train_surgery(down, [(source[batch].double(), target[batch].double()) for batch in taken])
+
+
 def test_surgery_follows_the_naive_one() -> None:
     base, experts, calibration = material()
     merged = WeightAveraging().merge(base, experts)
-    surgery = Surgery(rank=3, steps=25, batches=1, batch_size=8)
-    corrected = surgery.correct(merged, experts, calibration=calibration, seed=5)
+    corrected = Surgery(rank=3, steps=24, batch_size=8).correct(merged, experts, calibration=calibration, seed=5)
     for task in TASKS:
         images = calibration[task].images
-        source = extract_features(merged.encoder, images)
-        target = extract_features(experts[task], images)
-        draws = generator(5, "surgery", task)
-        down = torch.empty(3, 6)
-        torch.nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=draws)
-        pairs = [draw(torch.stack([source, target], dim=1), 8, draws).double() for _ in range(25)]
-        expected = naive.train_surgery(down.double(), [[(pair[:, 0], pair[:, 1])] for pair in pairs])
+        source, target = (extract_features(encoder, images) for encoder in (merged.encoder, experts[task]))
+        down, up = surgery_by_hand(task, source, target, rank=3, size=8, iterations=12)
         adapter = corrected.adapters[task]
-        torch.testing.assert_close(adapter.down.double(), expected[0], atol=1e-4, rtol=1e-3)
-        torch.testing.assert_close(adapter.up.double(), expected[1], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(adapter.down.double(), down, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(adapter.up.double(), up, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(
-            adapter(source).double(), naive.surgery(source.double(), *expected), atol=1e-4, rtol=1e-3
+            adapter(source).double(), naive.surgery(source.double(), down, up), atol=1e-4, rtol=1e-3
         )
+
+
+def test_surgery_reaches_what_the_authors_procedure_reaches() -> None:
+    """Untouched hyper-parameters are the authors': 500 times two batches of 16, a step on each, rank 16."""
+    base, experts, calibration = material()
+    merged = WeightAveraging().merge(base, experts)
+    corrected = Surgery().correct(merged, {"one": experts["one"]}, calibration=calibration, seed=5)
+    images = calibration["one"].images
+    source, target = (extract_features(encoder, images) for encoder in (merged.encoder, experts["one"]))
+    trained = surgery_by_hand("one", source, target, rank=16, size=16, iterations=500)
+    reached = naive.distance(naive.surgery(source.double(), *trained), target.double())
+    found = naive.distance(corrected.adapters["one"](source), target)
+    assert float(found) == pytest.approx(float(reached), rel=0.01)  # half of the steps end 16 % higher
+    assert float(reached) < 0.75 * float(naive.distance(source, target))
+
+
+def test_one_adam_for_all_tasks_is_a_learning_rate_times_the_root_of_their_number() -> None:
+    """How the published figures were made, with PyTorch 1.10, and how to come by them."""
+    base, experts, calibration = material()
+    merged = WeightAveraging().merge(base, experts)
+    features = {
+        task: [extract_features(encoder, calibration[task].images) for encoder in (merged.encoder, experts[task])]
+        for task in TASKS
+    }
+    draws = torch.Generator().manual_seed(0)
+    downs = [torch.empty(4, 6).uniform_(-(6**-0.5), 6**-0.5, generator=draws).double() for _ in TASKS]
+    taken = [naive.authors_batches(40, 16, 100, draws) for _ in TASKS]
+    pairs = [
+        [(features[task][0][batch].double(), features[task][1][batch].double()) for batch in own]
+        for task, own in zip(TASKS, taken, strict=True)
+    ]
+    iterations = [[own[2 * i : 2 * i + 2] for own in pairs] for i in range(100)]
+
+    def reached(trained: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float:
+        return sum(
+            float(naive.distance(naive.surgery(source.double(), *adapter), target.double()))
+            for (source, target), adapter in zip(features.values(), trained, strict=True)
+        )
+
+    def alone(rate: float) -> float:
+        return reached([naive.train_surgery(d, own, lr=rate) for d, own in zip(downs, pairs, strict=True)])
+
+    together = reached(naive.train_surgery_together(downs, iterations))
+    assert alone(3**0.5 * 1e-3) == pytest.approx(together, rel=0.02)
+    assert alone(1e-3) > 1.05 * together
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(40, [16, 16]), (32, [16, 16]), (20, [16, 4]), (16, [16]), (3, [3])])
+def test_batches_are_two_of_a_shuffling_and_leave_nothing_twice(count: int, sizes: list[int]) -> None:
+    found = list(islice(batches(count, 16, torch.Generator().manual_seed(0)), 3 * len(sizes)))
+    assert [len(batch) for batch in found] == 3 * sizes
+    for start in range(0, len(found), len(sizes)):
+        shuffling = torch.cat(found[start : start + len(sizes)]).tolist()
+        assert len(set(shuffling)) == len(shuffling) == min(count, 32)
+        assert set(shuffling) <= set(range(count))
+    assert len({tuple(batch.tolist()) for batch in found}) == len(found)
 
 
 def test_surgery_brings_features_nearer_to_the_experts() -> None:

@@ -191,7 +191,9 @@ def averaged(setting: Material) -> State:
     }
 
 
-def true_fisher(setting: Material, *, examples: int = 256, floor: float = 1e-6, seed: int = 0) -> State:
+def true_fisher(
+    setting: Material, *, examples: int = 256, floor: float = 1e-6, flooring: str = "normalised", seed: int = 0
+) -> State:
     fishers = [
         task_fisher(
             expert,
@@ -201,7 +203,7 @@ def true_fisher(setting: Material, *, examples: int = 256, floor: float = 1e-6, 
         for task, expert in setting.experts.items()
     ]
     states = [doubles(expert) for expert in setting.experts.values()]
-    return averaged(setting) | naive.fisher(fishers, states, floor)
+    return averaged(setting) | naive.fisher(fishers, states, floor, flooring)
 
 
 def linear_inputs(encoder: Encoder, images: Tensor) -> dict[str, Tensor]:
@@ -378,15 +380,33 @@ def test_tasks_may_have_images_of_different_sizes_and_numbers(
     assert_close(setting.merge(name), TRUTHS[name](setting), 1e-5)  # images are resized in single precision
 
 
+@pytest.mark.parametrize("flooring", ["normalised", "raw", "added"])
 @pytest.mark.parametrize("floor", [1e-12, 1e-3, 0.05, 1e3])
-def test_fisher_is_raised_to_the_floor_after_it_is_normalised(
-    material: Callable[..., Material], floor: float
+def test_fishers_floor_is_set_before_or_after_it_is_normalised(
+    material: Callable[..., Material], floor: float, flooring: str
 ) -> None:
     setting = material()
-    merged = setting.merge("fisher", floor=floor)
-    assert_close(merged, true_fisher(setting, floor=floor), 1e-8)
-    if floor == 1e3:
+    merged = setting.merge("fisher", floor=floor, flooring=flooring)
+    assert_close(merged, true_fisher(setting, floor=floor, flooring=flooring), 1e-8)
+    if floor == 1e3 and flooring == "normalised":
         assert_close(merged, averaged(setting))
+
+
+@pytest.mark.parametrize(
+    ("flooring", "first", "second"),
+    [
+        ("normalised", (0.6, 0.8, 0.1), (0.6, 0.8, 0.1)),  # alike, so that both experts weigh alike
+        ("raw", (3 / 5, 4 / 5, 0.1 / 5), (0.1 / 0.05, 0.1 / 0.05, 0.1 / 0.05)),
+        ("added", (3.1 / 5.1, 4.1 / 5.1, 0.1 / 5.1), (0.13 / 0.15, 0.14 / 0.15, 0.1 / 0.15)),
+    ],
+)
+def test_what_a_floor_does_to_experts_of_different_confidence(
+    flooring: str, first: tuple[float, ...], second: tuple[float, ...]
+) -> None:
+    """Fisher information (3, 4, 0) and a hundredth of it, of norms 5 and 0.05, under a floor of 0.1."""
+    for scale, expected in ((1.0, first), (0.01, second)):
+        found = naive.floored({"w": torch.tensor([3.0, 4.0, 0.0]).double() * scale}, 0.1, flooring)
+        torch.testing.assert_close(found["w"], torch.tensor(expected).double())
 
 
 def test_sampled_fisher_draws_one_label_per_image(material: Callable[..., Material]) -> None:
@@ -767,6 +787,7 @@ def test_missing_calibration_is_one_line_for_the_user(material: Callable[..., Ma
         ("fisher", {"examples": 0}),
         ("fisher", {"classes": "all"}),
         ("fisher", {"floor": 0.0}),
+        ("fisher", {"flooring": "before"}),
         ("fisher", {"floor": -1e-6}),
         ("fisher", {"floor": float("nan")}),
         ("regmean", {"examples": 0}),

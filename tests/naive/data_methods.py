@@ -62,12 +62,24 @@ def normalised(fisher: State) -> State:
     return {name: value / norm if norm > 0 else value for name, value in fisher.items()}
 
 
-def fisher(fishers: Sequence[State], experts: Sequence[State], floor: float = 1e-6) -> State:
-    """``sum_t F_t theta_t / sum_t F_t``, each F_t normalised and then raised to at least ``floor``."""
-    weights = [
-        {name: torch.where(value < floor, floor, value) for name, value in normalised(own).items()}
-        for own in fishers
-    ]
+def floored(fisher: State, floor: float, flooring: str) -> State:
+    """What one expert's parameters are weighted with: its Fisher information divided by its norm (unless that is 0),
+    and either raised to the floor afterwards, or before, or with the floor added to both."""
+    norm = sum(float((value**2).sum()) for value in fisher.values()) ** 0.5
+    if flooring == "added":
+        return {name: (value + floor) / (norm + floor) for name, value in fisher.items()}
+    if flooring == "raw":
+        raised = {name: torch.where(v < floor, floor, v) for name, v in fisher.items()}
+        return {name: v / norm if norm > 0 else v for name, v in raised.items()}
+    assert flooring == "normalised"
+    return {name: torch.where(v < floor, floor, v) for name, v in normalised(fisher).items()}
+
+
+def fisher(
+    fishers: Sequence[State], experts: Sequence[State], floor: float = 1e-6, flooring: str = "normalised"
+) -> State:
+    """``sum_t w_t theta_t / sum_t w_t`` with :func:`floored` Fisher information as w_t."""
+    weights = [floored(own, floor, flooring) for own in fishers]
     merged = {}
     for name in weights[0]:
         above = torch.zeros_like(experts[0][name])

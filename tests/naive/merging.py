@@ -251,26 +251,63 @@ def surgery(embedding: Tensor, down: Tensor, up: Tensor) -> Tensor:
     return torch.stack([z - up @ (down @ z).clamp(min=0.0) for z in embedding])
 
 
+def authors_batches(count: int, size: int, iterations: int, draws: torch.Generator) -> list[list[int]]:
+    """Which of ``count`` images the steps of one task take: every iteration shuffles them all and takes the first
+    ``size``, and then the next ``size``, each for a step of its own."""
+    taken = []
+    for _ in range(iterations):
+        order = torch.randperm(count, generator=draws).tolist()
+        taken.append(order[:size])
+        taken.append(order[size : 2 * size])
+    return taken
+
+
+def distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """The mean absolute difference of all entries."""
+    return (found - wanted).abs().sum() / found.numel()
+
+
+def train_surgery_together(
+    downs: Sequence[Tensor], iterations: Sequence[Sequence[Sequence[tuple[Tensor, Tensor]]]], *, lr: float = 1e-3
+) -> list[tuple[Tensor, Tensor]]:
+    """The authors' loop as PyTorch 1 runs it: one Adam holds all tasks' D and U, and gradients are emptied to zeros, on
+    which it moves the adapters of other tasks whenever one takes a step, once they have had a gradient.
+
+    ``iterations[i][task]`` lists the task's batches as in :func:`train_surgery`. Returns D and U per task.
+    """
+    adapters = [[down, torch.zeros(down.shape[1], down.shape[0], dtype=torch.float64)] for down in downs]
+    optimizers = [[Adam(part.shape, lr) for part in pair] for pair in adapters]
+    for batches in iterations:
+        for task, pairs in enumerate(batches):
+            for merged, expert in pairs:
+                down, up = (part.clone().requires_grad_(True) for part in adapters[task])
+                loss = distance(merged - (merged @ down.T).clamp(min=0.0) @ up.T, expert)
+                own = torch.autograd.grad(loss, (down, up))
+                for other, (parts, adams) in enumerate(zip(adapters, optimizers, strict=True)):
+                    for place, adam in enumerate(adams):
+                        if other == task or adam.steps > 0:
+                            gradient = own[place] if other == task else torch.zeros_like(parts[place])
+                            parts[place] = parts[place] + adam.update(gradient)
+    return [(down, up) for down, up in adapters]
+
+
 def train_surgery(
     down: Tensor,
-    steps: Sequence[Sequence[tuple[Tensor, Tensor]]],
+    steps: Sequence[tuple[Tensor, Tensor]],
     *,
     lr: float = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> tuple[Tensor, Tensor]:
     """Train one task's adapter from a given D (r×d) and U = 0; returns D and U.
 
-    ``steps[step]`` lists pairs (merged encoder's embeddings, expert's embeddings), both N×d float64; a step's
-    loss is the sum over its pairs of the mean absolute difference.
+    ``steps`` lists pairs (merged encoder's embeddings, expert's embeddings), both N×d float64: a step's batch, whose
+    loss is the mean absolute difference.
     """
     up = torch.zeros(down.shape[1], down.shape[0], dtype=torch.float64)
     adam_down, adam_up = Adam(down.shape, lr, betas), Adam(up.shape, lr, betas)
-    for pairs in steps:
+    for merged, expert in steps:
         leaf_down, leaf_up = down.clone().requires_grad_(True), up.clone().requires_grad_(True)
-        loss = down.new_zeros(())
-        for merged, expert in pairs:
-            difference = surgery(merged, leaf_down, leaf_up) - expert
-            loss = loss + difference.abs().sum() / difference.numel()
+        loss = distance(merged - (merged @ leaf_down.T).clamp(min=0.0) @ leaf_up.T, expert)
         gradient_down, gradient_up = torch.autograd.grad(loss, (leaf_down, leaf_up))
         down = down + adam_down.update(gradient_down)
         up = up + adam_up.update(gradient_up)

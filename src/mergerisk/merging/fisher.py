@@ -39,12 +39,16 @@ class Fisher(EncoderMerging):
     of its task (Matena and Raffel 2022, arXiv 2111.09832, equations 4 to 6).
 
     Ft = mean over images x of Σ_y p(y|x) (∂ log p(y|x) / ∂θ)², at θt and with the task's head. It is divided by
-    its L2 norm over all parameters, so that experts of different confidence weigh alike, and raised to at least
-    ``floor``: parameters that no prediction hangs on come out averaged, as do floating buffers.
+    its L2 norm over all parameters, so that experts of different confidence weigh alike, and then raised to at
+    least ``floor``: parameters that no prediction hangs on come out averaged, as do floating buffers.
 
-    Gradients are squared per image and class. Squaring the gradient of a batch's summed loss, as found
-    elsewhere, mixes images and makes the result depend on the batch size. Defaults are FusionBench's; the
-    normalisation too.
+    Public code sets the floor before it divides, on Ft as it is, whose size depends on the model; what no
+    prediction hangs on is then averaged with the weights 1/‖Ft‖. ``flooring`` has both forms of it. By its own
+    default the authors' code raises the first model alone, which favours that one; this is not offered.
+
+    Gradients are squared per image and class, as in the authors' code. Squaring the gradient of a batch's summed
+    loss, as in FusionBench, mixes images and makes the result depend on the batch size. ``examples`` and ``floor``
+    are FusionBench's.
 
     Beside base and one expert, four times a model's size is held: the two sums, one expert's Fisher information,
     and the gradients of a chunk of images.
@@ -53,7 +57,9 @@ class Fisher(EncoderMerging):
         examples: images read per task, chosen at random; all of them if there are fewer.
         classes: ``expected`` sums over all classes, each weighted by its probability (one backward pass per
             class); ``sampled`` draws one class per image from p(y|x), an unbiased estimate.
-        floor: the least weight of any entry.
+        floor: the least weight of any entry, or what is added to it.
+        flooring: ``normalised`` is max(Ft / ‖Ft‖, floor); ``raw`` is max(Ft, floor) / ‖Ft‖ (the authors' code,
+            mmatena/model_merging); ``added`` is (Ft + floor) / (‖Ft‖ + floor) (MergeLM, FusionBench).
     """
 
     needs_calibration: ClassVar[bool] = True
@@ -61,6 +67,7 @@ class Fisher(EncoderMerging):
     examples: PositiveInt = 256
     classes: Literal["expected", "sampled"] = "expected"
     floor: PositiveFloat = 1e-6
+    flooring: Literal["normalised", "raw", "added"] = "normalised"
 
     def make(
         self,
@@ -107,16 +114,24 @@ class Fisher(EncoderMerging):
         """Add one expert's Ft θt to ``weighted`` and its Ft to ``total``. See :meth:`_fisher`."""
         tuned = expert.state()
         leaves = {name: tuned[name] for name in weighted}
-        fisher = self._normalised(self._fisher(Classifier(expert, head), leaves, origin, images, uniform))
+        fisher = self._weights(self._fisher(Classifier(expert, head), leaves, origin, images, uniform))
         for name in weighted:
             weighted[name].addcmul_(fisher[name], tuned[name])
             total[name].add_(fisher[name])
 
-    def _normalised(self, fisher: State) -> State:
+    def _weights(self, fisher: State) -> State:
+        """Ft → what θt is weighted with, in the same memory."""
         # In double precision, where the squares of small numbers do not vanish.
         norms = [torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in fisher.values()]
         norm = float(torch.linalg.vector_norm(torch.stack(norms)))
-        return {name: tensor.div_(norm or 1.0).clamp_(min=self.floor) for name, tensor in fisher.items()}
+        for tensor in fisher.values():
+            if self.flooring == "normalised":
+                tensor.div_(norm or 1.0).clamp_(min=self.floor)
+            elif self.flooring == "raw":
+                tensor.clamp_(min=self.floor).div_(norm or 1.0)
+            else:
+                tensor.add_(self.floor).div_(norm + self.floor)
+        return fisher
 
     def _fisher(
         self,
@@ -152,7 +167,8 @@ class Fisher(EncoderMerging):
                 # Every image gets a (virtual) copy of the parameters for itself, so that a backward pass yields
                 # a gradient per image, and one forward pass serves the backward passes of all classes.
                 copies = {name: tensor.expand(len(batch), *tensor.shape) for name, tensor in parameters.items()}
-                logs, pull = vjp(partial(vmap(log_probabilities), batch.to(device)), copies)  # type: ignore[misc]
+                every = vmap(log_probabilities, randomness="different")  # of models that draw when called
+                logs, pull = vjp(partial(every, batch.to(device)), copies)  # type: ignore[misc]
                 for cotangent in self._cotangents(logs, draws.to(device)):
                     (gradients,) = pull(cotangent)
                     for name in fisher:

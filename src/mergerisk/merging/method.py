@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,10 +19,12 @@ from mergerisk.models.checkpoints import tensor_specs
 from mergerisk.models.checks import check_finite, check_same_architecture
 from mergerisk.models.classifier import Classifier
 from mergerisk.models.ties import tied_names
-from mergerisk.randomness import generator
+from mergerisk.randomness import drawing, generator
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
     from mergerisk.merging.batch_norm import BatchNormStatistics
@@ -168,7 +171,7 @@ class EncoderMerging(MergingMethod):
         check_range(self, tensor_specs(base.state()))
         anew = not self.encoder_per_task and check_batch_norm(base, experts, calibration, batch_norm)
         check_states(base.state(), states_of(experts))
-        with torch.inference_mode(False):
+        with settled(seed, "merge", device=base.mean.device):
             merged = self.make(base, experts, calibration or {}, seed)
             if not anew or merged.shared is None:
                 return merged
@@ -221,8 +224,10 @@ class Correction(ABC):
 
         def fit(task: str, images: Images) -> State:
             # In a function of its own, so that an expert is gone when the next one is loaded.
-            expert = evaluated(experts[task])
-            return self.fit_task(merged.encoder_for(task), expert, images, generator(seed, self.name, task))
+            encoder = merged.encoder_for(task)
+            with settled(seed, self.name, task, "encoders", device=encoder.mean.device):
+                expert = evaluated(experts[task])
+                return self.fit_task(encoder, expert, images, generator(seed, self.name, task))
 
         return {
             f"{task}/{part}": tensor
@@ -254,8 +259,17 @@ class Correction(ABC):
         seed: int = 0,
     ) -> Merged:
         """:meth:`fit`, then :meth:`apply`."""
+        parts = self.fit(merged, experts, calibration=calibration, seed=seed)
         with torch.inference_mode(False):
-            return self.apply(merged, self.fit(merged, experts, calibration=calibration, seed=seed))
+            return self.apply(merged, parts)
+
+
+@contextmanager
+def settled(seed: int, *names: str, device: torch.device) -> Iterator[None]:
+    """What merges compute in, whatever their caller has set: gradients where something is learnt, one thread, and
+    PyTorch's global generators, which encoders of others may draw from, seeded and left as they were."""
+    with torch.inference_mode(False), torch.enable_grad(), one_thread(), drawing(seed, *names, device=device):
+        yield
 
 
 def evaluated(encoder: Encoder) -> Encoder:
@@ -322,10 +336,10 @@ def check_single_precision(base: Encoder, method: str) -> None:
 def check_calibration(
     experts: Mapping[str, Encoder], calibration: Mapping[str, Calibration] | None, method: str
 ) -> Mapping[str, Calibration]:
-    """Calibration for every expert.
+    """Calibration for every expert, its images without the graph or the inference mode they may come from.
 
     Raises:
-        UserError: it is missing for a task, or has no images.
+        UserError: it is missing for a task, or has no images, or its pixels are out of range.
     """
     if not calibration:
         raise UserError(f"{method} reads unlabelled images: pass calibration={{task: Calibration(images, head)}}")
@@ -334,7 +348,24 @@ def check_calibration(
             raise UserError(f"{method}: calibration for task {task!r} is missing")
         if len(calibration[task].images) == 0:
             raise UserError(f"{method}: calibration for task {task!r} has no images")
-    return calibration
+    return {
+        task: replace(found, images=_plain(found.images, f"{method}: calibration images of task {task!r}"))
+        for task, found in calibration.items()
+    }
+
+
+def _plain(images: Images, where: str) -> Images:
+    # Lazy images are float32 in [0, 1] by construction; to look at them would be to read them all.
+    if not isinstance(images, torch.Tensor):
+        return images
+    low, high = float(images.detach().min()), float(images.detach().max())
+    if not (images.is_floating_point() and low >= 0.0 and high <= 1.0):  # written so that NaN fails too
+        raise UserError(
+            f"{where} must be floating and lie in [0, 1], got {images.dtype}, {low:g} to {high:g}; divide 8-bit "
+            "images by 255"
+        )
+    with torch.inference_mode(False):
+        return images.clone() if images.is_inference() else images.detach()
 
 
 def _with_statistics(merged: Merged, statistics: State) -> Merged:

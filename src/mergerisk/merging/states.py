@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, overload
 
 import torch
@@ -17,10 +18,10 @@ from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
 from mergerisk.merging.experts import states_of
 from mergerisk.merging.method import EncoderMerging, Merged
-from mergerisk.merging.threads import step_by_step
 from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.checkpoints import TensorSpec, pieces_of, tensor_specs
 from mergerisk.models.ties import tied_names
+from mergerisk.threads import step_by_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,9 @@ class StateMerging(EncoderMerging):
         extrapolating a variance can make it negative. Tied tensors are merged once and stay tied. Half
         precision is merged in float32 and rounded once, at the end.
         """
+        return step_by_step(self._stream(base, experts, seed), within=_without_gradients)
+
+    def _stream(self, base: Tensors, experts: Sequence[Tensors], seed: int) -> Iterator[tuple[str, torch.Tensor]]:
         tied = tied_names(base)
         specs = tensor_specs(base)
         names = []
@@ -73,7 +77,7 @@ class StateMerging(EncoderMerging):
             elif name not in tied:
                 names.append(name)
         working = [_Working(tensors, names) for tensors in (base, *experts)]
-        for name, tensor in step_by_step(self.combine(working[0], working[1:], seed=seed)):
+        for name, tensor in self.combine(working[0], working[1:], seed=seed):
             rounded = tensor.to(specs[name].dtype)
             for twin in (name, *(alias for alias, first in tied.items() if first == name)):
                 yield twin, rounded
@@ -87,6 +91,13 @@ class StateMerging(EncoderMerging):
     ) -> Merged:
         parts = self.merge_states(base.state(), list(states_of(experts).values()), seed=seed)
         return Merged(base.with_state(parts), parts)
+
+
+@contextmanager
+def _without_gradients() -> Iterator[None]:
+    """Not in inference mode, whose tensors could never be learnt from."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 class TensorMerging(StateMerging):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -11,12 +12,13 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
-from mergerisk.merging.adamerging import draw
 from mergerisk.merging.method import Correction
 from mergerisk.models.features import extract_features
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mergerisk.merging.method import Merged, Tensors
     from mergerisk.models.encoder import Encoder, State
     from mergerisk.tasks.images import Images
@@ -49,23 +51,38 @@ class SurgeryAdapter(nn.Module):
         return features - F.linear(hidden, self.up.to(features))
 
 
+def batches(count: int, size: int, draws: torch.Generator) -> Iterator[torch.Tensor]:
+    """Positions of ``size`` of ``count`` images at a time, without end: the first two batches of one shuffling
+    after another, as the authors' code takes them. If there are few images, the second is smaller or left out."""
+    while True:
+        yield from torch.randperm(count, generator=draws).split(size)[:2]
+
+
 @hyperparameters
 class Surgery(Correction):
     """Representation surgery (Yang et al. 2024, arXiv 2402.02705, equations 4 and 5), stacked on any merge.
 
-    Features are not normalised before the adapter, as in the paper; FusionBench normalises them.
+    Features are not normalised before the adapter, as in the paper; FusionBench normalises them. The mean absolute
+    distance to the expert's features is minimised.
+
+    Defaults are those of the authors' code (EnnengYang/RepresentationSurgery): 500 iterations, each of which
+    shuffles a task's images and takes two batches of 16, one optimiser step on each. There one Adam holds the
+    adapters of all tasks; here every task has its own, which with PyTorch 2 is the same. With PyTorch 1, adapters
+    also move while other tasks take their steps, on gradients of zero: about as if the learning rate were √T times
+    larger.
 
     Attributes:
-        rank: r of D (r × width) and U (width × r); U starts at zero, so that training starts at the merge.
-        steps: optimiser steps per task, each on ``batches`` × ``batch_size`` images.
-        learning_rate: of Adam.
+        rank: r of D (r × width) and U (width × r); U starts at zero, so that training starts at the merge. 16 in
+            the paper; SurgeryV2's code compares with 304, which makes as many parameters as its own rank 16.
+        steps: optimiser steps per task, each on one batch.
+        batch_size: images of a batch.
+        learning_rate: of Adam, betas (0.9, 0.999).
     """
 
     name: ClassVar[str] = "surgery"
 
     rank: PositiveInt = 16
-    steps: PositiveInt = 500
-    batches: PositiveInt = 2
+    steps: PositiveInt = 1000
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
 
@@ -74,8 +91,8 @@ class Surgery(Correction):
         pairs = torch.stack([extract_features(encoder, images), extract_features(expert, images)], dim=1)
         adapter = SurgeryAdapter.fresh(pairs.shape[2], self.rank, draws)
         optimizer = torch.optim.Adam(adapter.parameters(), lr=self.learning_rate)
-        for _ in range(self.steps):
-            features, wanted = draw(pairs, self.batches * self.batch_size, draws).unbind(dim=1)
+        for chosen in islice(batches(len(images), self.batch_size, draws), self.steps):
+            features, wanted = pairs[chosen].unbind(dim=1)
             optimizer.zero_grad()
             F.l1_loss(adapter(features), wanted).backward()
             optimizer.step()

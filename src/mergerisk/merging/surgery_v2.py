@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from mergerisk.merging.method import Correction
-from mergerisk.merging.surgery import SurgeryAdapter
+from mergerisk.merging.surgery import SurgeryAdapter, batches
 from mergerisk.models.blocks import change_blocks, transformer_blocks
 from mergerisk.validation import hyperparameters
 
@@ -65,21 +66,22 @@ class SurgeryV2(Correction):
     transformers.
 
     :class:`Surgery`'s adapter follows every block, on all tokens, and the final features. All of a task's adapters
-    are learnt together, by the sum of the L1 distances of the blocks' token means, and of the features, to the
-    expert's.
+    are learnt together, by the sum of the mean absolute distances of the blocks' token means, and of the features,
+    to the expert's. Batches, steps and optimiser are those of :class:`Surgery`, here as in the authors' code
+    (EnnengYang/SurgeryV2).
 
     Attributes:
         rank: r of every adapter; 16 in the paper (4 for ViT-L/14). Corrections start at zero.
-        steps: optimiser steps per task, each on ``batches`` × ``batch_size`` images.
-        learning_rate: of Adam.
+        steps: optimiser steps per task, each on one batch.
+        batch_size: images of a batch.
+        learning_rate: of Adam, betas (0.9, 0.999).
     """
 
     name: ClassVar[str] = "surgery_v2"
     changes_encoder: ClassVar[bool] = True
 
     rank: PositiveInt = 16
-    steps: PositiveInt = 500
-    batches: PositiveInt = 2
+    steps: PositiveInt = 1000
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
 
@@ -89,8 +91,7 @@ class SurgeryV2(Correction):
         adapters = [SurgeryAdapter.fresh(target.shape[1], self.rank, draws).to(device) for target in wanted]
         stack = BlockAdapters(encoder.features, adapters)
         optimizer = torch.optim.Adam(stack.adapters.parameters(), lr=self.learning_rate)
-        for _ in range(self.steps):
-            chosen = torch.randint(len(images), (self.batches * self.batch_size,), generator=draws)
+        for chosen in islice(batches(len(images), self.batch_size, draws), self.steps):
             distances: list[torch.Tensor] = []
 
             def see(position: int, output: torch.Tensor, chosen: torch.Tensor = chosen) -> None:

@@ -69,9 +69,9 @@ class MixtureMlp(nn.Module):
             for name in self.names
         }
         # One set of weights per image: a set per batch would let images change each other's predictions.
-        outputs: torch.Tensor = vmap(lambda parameters, image: functional_call(self.mlp, parameters, (image,)))(
-            mixed, tokens
-        )
+        # An MLP that draws when it is called draws for every image, as it does outside of a mixture.
+        every = vmap(lambda own, image: functional_call(self.mlp, own, (image,)), randomness="different")
+        outputs: torch.Tensor = every(mixed, tokens)
         return outputs
 
 

@@ -19,7 +19,7 @@ STAGE_VERSIONS = {
     "head": 2,
     "expert": 2,
     "merge": 3,
-    "correct": 2,
+    "correct": 3,
     "clean": 2,
     "craft": 2,
     "evaluate": 2,

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from mergerisk.memory import fitting, graph_bytes
 from mergerisk.models import Classifier, Head, load_encoder
 from mergerisk.models.stated import of_base
+from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -82,17 +83,13 @@ def measure_speeds(study: Study, device: str, *, batch_size: int = 128, least: f
     def training() -> None:
         F.cross_entropy(classifier(images), labels).backward()
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         found = {
             "forward": _rate(forward, count, device, least),
             "gradient": _rate(gradient, count, device, least),
         }
         encoder.requires_grad_(True)
         found["training"] = _rate(training, count, device, least)
-    finally:
-        torch.set_num_threads(threads)
     return Speeds(found, torch.cuda.get_device_name() if device == "cuda" else "CPU, one thread")
 
 

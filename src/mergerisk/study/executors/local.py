@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import UserError
 from mergerisk.study.executors.attempt import Outcome, attempt
 from mergerisk.study.executors.scheduler import Scheduler
+from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,17 +132,11 @@ class _Shift:
 @contextmanager
 def _in_process(store: Store, compute: Compute) -> Iterator[Attempt]:
     """Attempts in this process, with one thread, as in a worker."""
-    import torch
-
     from mergerisk.study.workbench import Workbench
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    bench = Workbench(store, compute)
-    try:
+    with one_thread():
+        bench = Workbench(store, compute)
         yield lambda stage, wait: attempt(stage, bench, wait=wait)
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _WorkerProcess:
@@ -151,6 +146,7 @@ class _WorkerProcess:
         environment = os.environ | {
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
             # glibc would give every large activation back to the system and fault it in again: about a tenth
             # of the time at these sizes. Other allocators ignore this.
             "MALLOC_MMAP_THRESHOLD_": str(2**30),
