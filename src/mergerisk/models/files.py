@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,15 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.tx
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 """Endings of files that are, or may be, pickles."""
+
+
+def convert_command(source: object) -> str:
+    """How to get safetensors of pickled weights, for messages.
+
+    Args:
+        source: a file, a folder or ``org/name``.
+    """
+    return f"mergerisk convert {shlex.quote(str(source))} --out DIR, then give DIR"
 
 
 def read_json(path: Path) -> dict[str, Any]:
