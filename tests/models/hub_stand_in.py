@@ -111,6 +111,8 @@ def hub(
                     self._discussions(f"{org}/{name}", query)
                 else:
                     self._list(f"{org}/{name}", what, unquote(revision))
+            elif path.startswith("/api/"):
+                self._send(404, b"", {})  # what the library asks of huggingface.co alone
             else:
                 org, name, _, revision, file = path.removeprefix("/").removeprefix("datasets/").split("/", 4)
                 self._send_file(f"{org}/{name}", unquote(revision), unquote(file), body=body)

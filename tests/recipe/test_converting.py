@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Checkpoint
@@ -262,6 +263,16 @@ def test_other_mistakes_are_one_line(tmp_path: Path) -> None:
         convert(str(tmp_path / "missing.pt"), tmp_path / "out")
     with pytest.raises(UserError, match="not empty; choose another --out"):
         convert(str(pointer), tmp_path)
+
+
+def test_a_pytorch_whose_unpickler_is_not_sound_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.__version__", TorchVersion("2.9.1+cpu"))
+    with pytest.raises(
+        UserError, match=r"PyTorch 2\.10 or later only, this is 2\.9\.1.*pip install 'torch>=2\.10'"
+    ):
+        convert(str(saved(tmp_path, STATE)), tmp_path / "out")
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 import mergerisk
 from mergerisk.errors import UserError, shown_text
 from mergerisk.hub_downloads import download
@@ -36,6 +38,10 @@ PICKLED_ADAPTER = "adapter_model.bin"
 
 _BOOKKEEPING = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "random_states")
 """What the names of pickles begin with that trainers leave beside weights."""
+
+_SOUND = "2.10"
+"""PyTorch's first version whose restricted unpickler is not known to run code: CVE-2025-32434 was mended in 2.6,
+CVE-2026-24747 in 2.10."""
 
 _SPARE_MEMORY = 2**29
 """Bytes beside the tensors themselves: what PyTorch maps when it first computes."""
@@ -77,10 +83,15 @@ def convert(source: str, out: str | Path, *, key: str | None = None, offline: bo
         offline: take what comes from the hub from the cache only.
 
     Raises:
-        UserError: no such file; nothing to convert; a pickle that wants more than tensors; no state dict, or
-            several; tensors with NaN or infinity, quantised or sparse; more memory or time than the file's size
-            explains.
+        UserError: a PyTorch before 2.10; no such file; nothing to convert; a pickle that wants more than tensors;
+            no state dict, or several; tensors with NaN or infinity, quantised or sparse; more memory or time than
+            the file's size explains.
     """
+    if torch.__version__ < _SOUND:
+        raise UserError(
+            f"pickles are read with PyTorch {_SOUND} or later only, this is {torch.__version__}: files can make "
+            f"earlier ones run code (CVE-2026-24747); pip install 'torch>={_SOUND}'"
+        )
     out = Path(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UserError(f"{out}: {'not empty' if out.is_dir() else 'a file'}; choose another --out")

@@ -1,9 +1,8 @@
 """Pickled weights into safetensors, in a process of its own: ``python -m mergerisk.recipe.unpickling JOB``.
 
 PyTorch's restricted unpickler (``torch.load(weights_only=True)``) builds tensors and plain containers and calls
-nothing else: https://docs.pytorch.org/docs/stable/notes/serialization.html. It has had a fault (CVE-2025-32434,
-mended in PyTorch 2.6), so it runs with bounds on memory, time and files, and what it wrote is read as a stranger's
-file by :mod:`mergerisk.recipe.converting`.
+nothing else: https://docs.pytorch.org/docs/stable/notes/serialization.html. It has had faults, so it runs with
+bounds on memory, time and files, and :mod:`mergerisk.recipe.converting` reads what it wrote as a stranger's file.
 """
 
 from __future__ import annotations
