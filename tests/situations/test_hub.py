@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from mergerisk.checking import check
 from mergerisk.cli.main import main
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Checkpoint, is_adapter
@@ -23,6 +24,7 @@ from tests.models.hub_stand_in import PullRequest, hub
 from tests.models.material import classifier, save_classifier
 from tests.situations.situation import Situation, refusal
 from tests.study.real_hub import CLIP, CONVERSION
+from tests.tasks.material import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +98,9 @@ def merge_without_a_conversion(folder: Path) -> str:
         return refusal(lambda: merged(folder))
 
 
-def attacked_classifier(folder: Path) -> Any:
+@contextmanager
+def converted_classifier(folder: Path) -> Iterator[PullRequest]:
+    """A hub with ``org/net``, a classifier that is pickled on main and converted in a pull request."""
     name = "org/net"
     made = save_classifier(folder / "net", "vit")
     files = {path.name: path.read_bytes() for path in made.iterdir()}
@@ -107,8 +111,23 @@ def attacked_classifier(folder: Path) -> Any:
         hub({name: main_files}, pull_requests={name: [request]}) as (address, _),
         asked(address, folder / "cache"),
     ):
-        loaded = load_classifier(name)
+        yield request
+
+
+def attacked_classifier(folder: Path) -> Any:
+    with converted_classifier(folder) as request:
+        loaded = load_classifier("org/net")
     return loaded.commit == request.head, "taken from the hub's conversion, refs/pr/3" in loaded.remark
+
+
+def checked_classifier(folder: Path) -> Any:
+    for number in range(2):
+        path = folder / "images" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encoded(number, 32, 32))
+    with converted_classifier(folder):
+        found = check("org/net", folder / "images")
+    return len([text for text in found.remarks if "taken from the hub's conversion, refs/pr/3" in text])
 
 
 class Payload:
@@ -216,6 +235,11 @@ SITUATIONS = (
         "a classifier to attack, pickled on main, converted in a pull request",
         attacked_classifier,
         (True, True),
+    ),
+    Situation(
+        "the same, checked against transformers: said once, and no warning besides",
+        checked_classifier,
+        1,
     ),
     Situation(
         "a pickle that would run code when it is loaded",

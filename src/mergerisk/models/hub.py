@@ -107,8 +107,8 @@ def remark(spec: str, folder: Path) -> str:
     if conversion is None:
         return ""
     return (
-        f"main of {spec.partition('@')[0]} has no safetensors; taken from the hub's conversion, {conversion.reference}, "
-        f"commit {conversion.commit[:7]}, which the repository's owner has not merged"
+        f"main of {spec.partition('@')[0]} has no safetensors; taken from the hub's conversion, "
+        f"{conversion.reference}, commit {conversion.commit[:7]}, which the repository's owner has not merged"
     )
 
 
