@@ -83,7 +83,7 @@ def merged(folder: Path, base: str = CLIP, *, offline: bool = False) -> tuple[li
 def merge_on_the_hub(folder: Path) -> Any:
     with hub({CLIP: MAIN}, pull_requests={CLIP: [PROPOSED]}) as (address, _), asked(address, folder / "cache"):
         weights, base, card = merged(folder)
-    return weights, base, "main has no safetensors; taken from the hub's conversion, refs/pr/66" in card
+    return weights, base, "has no safetensors; taken from the hub's conversion, refs/pr/66" in card
 
 
 def merge_offline_afterwards(folder: Path) -> Any:
