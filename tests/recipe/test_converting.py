@@ -156,18 +156,23 @@ def test_a_key_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
 
 
 def test_tensors_that_share_memory_or_are_no_rows_keep_their_values(tmp_path: Path) -> None:
-    tied = torch.randn(4, 3)
-    state = {
-        "a": tied,
-        "b": tied,
-        "turned": tied.T,
-        "part": tied[1:, :2],
-        "half": tied.half(),
-        "n": torch.tensor(7),
-    }
+    whole = torch.randn(4, 3)
+    state = {"whole": whole, "turned": whole.T, "part": whole[1:, :2], "half": whole.half(), "n": torch.tensor(7)}
     file = saved(tmp_path, state)
     convert_file(str(file), str(tmp_path / "out.safetensors"))
     assert equal(tmp_path / "out.safetensors", state)
+
+
+def test_tied_tensors_stay_tied(tmp_path: Path) -> None:
+    tied = torch.randn(4, 3)
+    file = saved(
+        tmp_path, {"head": tied, "embedding": tied, "other": tied.clone(), "a": torch.ones(0), "b": torch.ones(0)}
+    )
+    convert_file(str(file), str(tmp_path / "out.safetensors"))
+    found = Checkpoint(tmp_path / "out.safetensors")
+    assert found.aliases == {"head": "embedding"}
+    assert load_file(tmp_path / "out.safetensors").keys() == {"a", "b", "embedding", "other"}
+    assert all(torch.equal(found[name], tied) for name in ("embedding", "other"))
 
 
 @pytest.mark.usefixtures("here")

@@ -18,6 +18,7 @@ from mergerisk.cli.main import main
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Checkpoint, is_adapter
 from mergerisk.models.classifiers import load_classifier
+from mergerisk.models.heads import head_from_file
 from mergerisk.models.lora import LoraCheckpoint
 from mergerisk.recipe import load_recipe, merge_checkpoints
 from tests.models.hub_stand_in import PullRequest, hub
@@ -158,12 +159,12 @@ def run_command(words: list[str]) -> None:
 def followed(folder: Path, fails: Callable[[Path], Any], path: Path) -> Any:
     """What comes of a refusal whose advice is followed to the letter: the command it names, then the folder made."""
     said = refusal(lambda: fails(path))
-    command = re.search(r"mergerisk convert (.+) --out DIR, then give DIR$", said)
+    command = re.search(r"mergerisk convert (.+) --out DIR, then give DIR(/\S+)?$", said)
     assert command is not None, said
     out = folder / "DIR"
     with patch("mergerisk.recipe.converting._carry_out", here):  # the process of its own is tested elsewhere
         run_command(["convert", *shlex.split(command[1]), "--out", str(out)])
-    return fails(out)
+    return fails(out / (command[2] or "/")[1:])
 
 
 def here(job: Any) -> None:
@@ -203,6 +204,11 @@ def an_adapter(folder: Path) -> Any:
         return changed
 
     return followed(folder, adapted, folder / "in")
+
+
+def a_head(folder: Path) -> Any:
+    (folder / "head.pt").write_bytes(pickled(torch.nn.Linear(3, 2).state_dict()))
+    return followed(folder, lambda path: tuple(head_from_file(path).weight.shape), folder / "head.pt")
 
 
 def the_hub(folder: Path) -> Any:
@@ -247,6 +253,7 @@ SITUATIONS = (
         re.compile(r"it wants [\w.]+, which is more than tensors; it was refused and none of it was run"),
     ),
     Situation("a Lightning checkpoint with a space in its name: the advice, to the letter", a_file, BOTH),
+    Situation("a head in a .pt file: the advice, to the letter", a_head, (2, 3)),
     Situation("a folder with pytorch_model.bin: the advice, to the letter", a_folder, BOTH),
     Situation(
         "an adapter with adapter_model.bin: the advice, to the letter", an_adapter, [[2.0, 2.0], [2.0, 2.0]]

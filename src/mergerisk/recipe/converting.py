@@ -20,9 +20,11 @@ from mergerisk.models.files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     INDEX,
+    PICKLED_ADAPTER,
     PICKLES,
     TOKENIZER,
     WEIGHTS,
+    converted_name,
     read_json,
 )
 from mergerisk.models.hub import is_hub_id
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
 
 PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
-PICKLED_ADAPTER = "adapter_model.bin"
 
 _BOOKKEEPING = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "random_states")
 """What the names of pickles begin with that trainers leave beside weights."""
@@ -117,10 +118,9 @@ def _find(source: str, *, offline: bool) -> _Pickles:
     if path.is_dir():
         return replace(_chosen(source, _names(path)), folder=path)
     if path.is_file():
-        target = ADAPTER_WEIGHTS if path.name == PICKLED_ADAPTER else WEIGHTS
         if path.suffix == ".safetensors":
             raise UserError(f"{path}: is safetensors already; give it as it is")
-        return _Pickles(path.parent, {path.name: target})
+        return _Pickles(path.parent, {path.name: converted_name(path.name)})
     if not is_hub_id(source):
         raise UserError(f"{path}: no such file or folder; a model on the hub is written org/name")
     name, _, revision = source.partition("@")

@@ -78,21 +78,38 @@ def read_state_dict(source: Path, key: str | None = None) -> dict[str, torch.Ten
 
 
 def convert_file(source: str, destination: str, key: str | None = None) -> None:
-    """Write a file's tensors as safetensors, names and values unchanged; each name gets its own, shared or not.
+    """Write a file's tensors as safetensors, names and values unchanged.
+
+    Tied ones are written once, as ``save_model`` does; others that share memory get a copy each.
 
     Raises:
         UserError: see :func:`read_state_dict`; NaN or infinity; tensors that are far larger than the file.
     """
     with located(source):
         state = read_state_dict(Path(source), key)
-        specs = {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
+        aliases = _ties(state)
+        kept = {name: tensor for name, tensor in state.items() if name not in aliases}
+        specs = {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in kept.items()}
         size, found = Path(source).stat().st_size, sum(spec.nbytes for spec in specs.values())
-        if found > 2 * size + 2**20:  # tied weights may be there twice; anything else was stretched
+        if found > 2 * size + 2**20:  # parts of tensors may be there twice; anything else was stretched
             raise UserError(f"its tensors take {found:,} bytes, the file has {size:,}; it repeats values on end")
-    with SafetensorsWriter(Path(destination), specs) as writer:
-        for name, tensor in state.items():
+    with SafetensorsWriter(Path(destination), specs, aliases) as writer:
+        for name, tensor in kept.items():
             check_finite({name: tensor}, source)
             writer.write(name, tensor)
+
+
+def _ties(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Further names of tensors that are the same one → its first name, in alphabetical order."""
+    first: dict[object, str] = {}
+    ties = {}
+    for name in sorted(state):
+        tensor = state[name]
+        place = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        known = first.setdefault(place, name) if tensor.numel() else name
+        if known != name:
+            ties[name] = known
+    return ties
 
 
 def _why_refused(error: Exception) -> str:
