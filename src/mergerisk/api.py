@@ -148,9 +148,10 @@ def plan(
         UserError: the study or a file it names is at fault.
     """
     adjusted = adjust(load_study(study, data=data), seed=seed, limit=limit)
-    placed, _ = locate(adjusted, offline=offline)
+    located = locate(adjusted, offline=offline)
     folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
-    return make_plan(placed, notes_of(placed)), Store(folder) if folder.is_dir() else None
+    made = make_plan(located.study, (*located.notes, *notes_of(located.study)))
+    return made, Store(folder) if folder.is_dir() else None
 
 
 def measure(made: Plan, device: str = "auto") -> Speeds:
@@ -174,8 +175,9 @@ def validate(study: str | Path, *, data: str | Path | None = None, offline: bool
     Raises:
         UserError: the study or a file it names is at fault.
     """
-    placed, _ = locate(load_study(study, data=data), offline=offline)
-    return make_plan(placed, notes_of(placed, check_material(placed)))
+    located = locate(load_study(study, data=data), offline=offline)
+    outlines = check_material(located.study)
+    return make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)))
 
 
 def write_report(folder: str | Path) -> StudyResult:

@@ -44,10 +44,10 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def shown_text(text: str) -> str:
+def shown_text(text: str, longest: int = _LONGEST) -> str:
     """The start of a text, on one line."""
-    line = " ".join(text[: 4 * _LONGEST].split())
-    return (line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…") or "(nothing)"
+    line = " ".join(text[: 4 * longest].split())
+    return (line if len(line) <= longest else f"{line[:longest]}…") or "(nothing)"
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mergerisk.errors import UserError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Kind = Literal["model", "dataset"]
 
@@ -22,7 +23,7 @@ class UnavailableError(UserError):
     """What is wanted of the hub is not in the cache, and is not, or cannot be, fetched now."""
 
 
-_PATIENCE = 15.0
+PATIENCE = 15.0
 """Seconds that the hub may take to answer."""
 
 
@@ -74,7 +75,7 @@ def download(
                 endpoint=endpoint,
                 cache_dir=cache,
             )
-            return _noted(Path(pinned), revision or "main")
+            return noted(Path(pinned), revision or "main")
         except (HfHubHTTPError, HFValidationError) as error:
             raise UserError(f"{where}: {instead}{_explain(error, kind)}") from error
         except UserError:
@@ -100,15 +101,20 @@ def cached_folder(name: str, revision: str | None, *, kind: Kind, cache: Path | 
 
     The cache's layout is documented: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
     """
-    from huggingface_hub import constants
-
-    repository = Path(cache or constants.HF_HUB_CACHE) / "--".join([f"{kind}s", *name.split("/")])
+    repository = cached_repository(name, kind=kind, cache=cache)
     commit = revision or "main"
     note = repository / "refs" / commit
     if note.is_file():
         commit = note.read_text(encoding="utf-8").strip()
     folder = repository / "snapshots" / commit
     return folder if COMMIT.fullmatch(commit) and folder.is_dir() else None
+
+
+def cached_repository(name: str, *, kind: Kind, cache: Path | None) -> Path:
+    """The folder of a repository in the cache, whether it is there or not."""
+    from huggingface_hub import constants
+
+    return Path(cache or constants.HF_HUB_CACHE) / "--".join([f"{kind}s", *name.split("/")])
 
 
 def find_commit(
@@ -161,12 +167,29 @@ def _listed(name: str, revision: str | None, kind: Kind, endpoint: str | None) -
         if len(whole) != 1:
             raise UserError(f"{name}@{revision}: {'several commits begin' if whole else 'no commit begins'} so")
         revision = whole[0]
-    found = (api.model_info if kind == "model" else api.dataset_info)(name, revision=revision, timeout=_PATIENCE)
+    found = (api.model_info if kind == "model" else api.dataset_info)(name, revision=revision, timeout=PATIENCE)
     assert found.sha is not None
     return found.sha, [file.rfilename for file in found.siblings or []]
 
 
-def _noted(folder: Path, revision: str) -> Path:
+@contextmanager
+def asking(where: str, kind: Kind, instead: str) -> Iterator[None]:
+    """Whatever goes wrong when a hub is asked, as an error for the user; see :func:`find_commit`."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        yield
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise UserError(f"{where}: {instead}{_explain(error, kind)}") from error
+    except UserError:
+        raise
+    except Exception as error:  # as in `download`
+        raise UnavailableError(
+            f"{where}: {instead}the hub cannot be asked: {first_line(error)}; mend that"
+        ) from error
+
+
+def noted(folder: Path, revision: str) -> Path:
     """A commit's folder, noted in the cache as what a branch or tag stands for, so that it is found offline."""
     if revision != folder.name:
         note = folder.parents[1] / "refs" / revision

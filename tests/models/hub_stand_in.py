@@ -5,17 +5,52 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 Repositories = dict[str, dict[str, bytes]]
-"""``org/name`` → file → content; the only revisions are ``main`` and its commit, ``COMMIT`` if none is given."""
+"""``org/name`` → file → content; the only revisions are ``main``, its commit (``COMMIT`` if none is given) and the pull
+requests."""
+
+BOT = "SFconvertbot"
+CONVERSION = "Adding `safetensors` variant of this model"
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A pull request of a repository, of the conversion bot if nothing else is said.
+
+    Attributes:
+        number: N of ``refs/pr/N``.
+        files: all that its branch holds.
+        author: who opened it.
+        title: what it is called.
+        status: whether it is open.
+        commit: at its head; made of the number by default.
+    """
+
+    number: int
+    files: Mapping[str, bytes]
+    author: str = BOT
+    title: str = CONVERSION
+    status: str = "open"
+    commit: str = ""
+
+    @property
+    def reference(self) -> str:
+        return f"refs/pr/{self.number}"
+
+    @property
+    def head(self) -> str:
+        return self.commit or f"{self.number:040x}"
 
 
 @contextmanager
@@ -26,6 +61,8 @@ def hub(
     dropping: tuple[str, ...] = (),
     dropping_once: tuple[str, ...] = (),
     commits: Mapping[str, str] | None = None,
+    pull_requests: Mapping[str, Sequence[PullRequest]] | None = None,
+    without_discussions: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, list[str]]]:
     """Serve repositories; yields the address and the list of requests, which grows.
 
@@ -35,12 +72,26 @@ def hub(
         dropping: files whose every transfer breaks off half way.
         dropping_once: files whose first transfer does; later ones may start where it ended.
         commits: repository → commit, of those that have another one than ``COMMIT``.
+        pull_requests: repository → its pull requests.
+        without_discussions: repositories whose owners have switched discussions off.
     """
     requests: list[str] = []
     dropped: set[str] = set()
 
-    def commit_of(repository: str) -> str:
+    def main_of(repository: str) -> str:
         return (commits or {}).get(repository, COMMIT)
+
+    def requests_of(repository: str) -> Sequence[PullRequest]:
+        return (pull_requests or {}).get(repository, ())
+
+    def revision_of(repository: str, revision: str) -> tuple[str, Mapping[str, bytes]] | None:
+        """Commit and files."""
+        if revision in {"main", main_of(repository)}:
+            return main_of(repository), repositories[repository]
+        for request in requests_of(repository):
+            if revision in {request.reference, request.head}:
+                return request.head, request.files
+        return None
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -52,19 +103,47 @@ def hub(
             self._serve(body=True)
 
         def _serve(self, *, body: bool) -> None:
-            path, _, _ = self.path.partition("?")
-            requests.append(f"{self.command} {path}")
+            path, _, query = self.path.partition("?")
+            requests.append(f"{self.command} {unquote(path)}")
             if path.startswith(("/api/models/", "/api/datasets/")):
                 org, name, what, revision, *_ = path.split("/")[3:] + ["main"] * 2
-                self._list(f"{org}/{name}", what, revision)
+                if what == "discussions":
+                    self._discussions(f"{org}/{name}", query)
+                else:
+                    self._list(f"{org}/{name}", what, unquote(revision))
+            elif path.startswith("/api/"):
+                self._send(404, b"", {})  # what the library asks of huggingface.co alone
             else:
                 org, name, _, revision, file = path.removeprefix("/").removeprefix("datasets/").split("/", 4)
-                self._send_file(f"{org}/{name}", revision, file, body=body)
+                self._send_file(f"{org}/{name}", unquote(revision), unquote(file), body=body)
+
+        def _discussions(self, repository: str, query: str) -> None:
+            if repository in without_discussions:
+                self._send(403, b"", {"X-Error-Message": "Discussions are disabled for this repo"})
+                return
+            wanted = {key: values[0] for key, values in parse_qs(query).items()}
+            found = [
+                {
+                    "num": request.number,
+                    "title": request.title,
+                    "author": {"name": request.author},
+                    "createdAt": "2024-01-01T00:00:00.000Z",
+                    "status": request.status,
+                    "repo": {"name": repository, "type": "model"},
+                    "isPullRequest": True,
+                }
+                for request in requests_of(repository)
+                if wanted.get("author", request.author) == request.author
+                and wanted.get("status", request.status) == request.status
+            ]
+            listing = {"discussions": found, "count": len(found), "start": 0}
+            self._send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
 
         def _list(self, repository: str, what: str, revision: str) -> None:
-            if not self._found(repository, revision):
+            found = self._found(repository, revision)
+            if found is None:
                 return
-            files = repositories[repository]
+            commit, files = found
             if what == "tree":
                 listing: object = [
                     {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
@@ -72,23 +151,28 @@ def hub(
                 ]
             elif what == "commits":
                 about = {"title": "", "message": "", "date": "2024-01-01T00:00:00.000Z", "authors": []}
-                listing = [{"id": commit_of(repository), **about}]
+                listing = [{"id": commit, **about}]
             else:
-                siblings = [{"rfilename": file} for file in files]
-                listing = {"id": repository, "sha": commit_of(repository), "siblings": siblings, "private": False}
+                siblings = [
+                    {"rfilename": file, "blobId": hashlib.sha1(content).hexdigest()}
+                    for file, content in files.items()
+                ]
+                listing = {"id": repository, "sha": commit, "siblings": siblings, "private": False}
             self._send(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
 
         def _send_file(self, repository: str, revision: str, file: str, *, body: bool) -> None:
             if repository in gated:
                 self._send(401, b"", {"X-Error-Code": "GatedRepo"})
                 return
-            if not self._found(repository, revision):
+            found = self._found(repository, revision)
+            if found is None:
                 return
-            content = repositories[repository].get(file)
+            commit, files = found
+            content = files.get(file)
             if content is None:
                 self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
                 return
-            headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit_of(repository)}
+            headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
             start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
             if body and (file in dropping or (file in dropping_once and file not in dropped)):
                 dropped.add(file)
@@ -102,12 +186,13 @@ def hub(
             else:
                 self._send(200, content, headers, body=body)
 
-        def _found(self, repository: str, revision: str) -> bool:
+        def _found(self, repository: str, revision: str) -> tuple[str, Mapping[str, bytes]] | None:
+            found = revision_of(repository, revision) if repository in repositories else None
             if repository not in repositories:
                 self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
-            elif revision not in {"main", commit_of(repository)}:
+            elif found is None:
                 self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
-            return repository in repositories and revision in {"main", commit_of(repository)}
+            return found
 
         def _send(self, status: int, content: bytes, headers: Mapping[str, str], *, body: bool = True) -> None:
             self._start(status, len(content), headers)

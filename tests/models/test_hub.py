@@ -98,7 +98,7 @@ def test_an_adapter_comes_with_its_configuration(tmp_path: Path) -> None:
         ("org/name@other", "no such revision"),
         ("org/gated", "gated; accept its conditions"),
         ("org/pickle", "no safetensors; only pytorch_model.bin"),
-        ("org/empty", "no safetensors; convert"),
+        ("org/empty", "no safetensors; use another revision"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(spec: str, message: str, tmp_path: Path) -> None:

@@ -1,32 +1,26 @@
-"""The shipped studies ``paper`` and ``paper-cnn`` on a hub on this machine, whose models and pictures are tiny."""
+"""The shipped studies ``paper`` and ``paper-cnn`` on a hub on this machine that is laid out as the real one."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import subprocess
 import sys
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import pytest
-import transformers
 import yaml
-from PIL import Image
 
 from mergerisk.cli.main import main
-from mergerisk.models.templates import CLASS_NAMES
 from mergerisk.study import load_study
 from mergerisk.study.locating import short_list
 from mergerisk.study.shipped import shipped_studies
 from mergerisk.tasks.hub_datasets import HUB_TASKS
-from tests.models.hub_stand_in import COMMIT, Repositories, hub
-from tests.models.material import drawn, save_classifier, save_clip
-from tests.tasks.material import table, to_bytes
+from tests.models.hub_stand_in import COMMIT, hub
+from tests.study.real_hub import CLIP, CONVERSION, DATA, EXPERT, RESNET, UNREADABLE, RealHub, real_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,84 +28,32 @@ if TYPE_CHECKING:
 
     Write = Callable[..., Path]
 
-TASKS = ("cars", "resisc45", "eurosat", "svhn", "gtsrb", "mnist", "dtd")
-CLIP, RESNET = "openai/clip-vit-base-patch32", "microsoft/resnet-50"
-EXPERT = "tanganke/clip-vit-base-patch32_{}"
+TASKS = tuple(DATA)
+PINNED = f"{CLIP}@{CONVERSION}"
 ABSENT = "http://127.0.0.1:9"
 
-SMALL: dict[str, Any] = {
-    "attacks": ["fgsm", "mi_fgsm"],
-    "images_per_task": 6,
-    "budgets": {"epsilon": ["4/255", "16/255"], "steps": 2},
-}
-SIZES = {"size": 32, "limit": {"train": 24, "calibration": 8, "test": 20}}
-"""Of a task; pictures are of 20 to 40 pixels."""
-
-
-def picture(number: int, label: int) -> bytes:
-    """A noisy picture in the colour of its class: PNG or JPEG, grey or coloured, of its own size."""
-    random = np.random.default_rng(number)
-    height, width = random.integers(20, 40, 2).tolist()
-    tint = np.array([label * 37 % 256, label * 91 % 256, label * 153 % 256])
-    pixels = (0.6 * tint + 0.4 * random.integers(0, 256, (height, width, 3))).astype(np.uint8)
-    image = Image.fromarray(pixels)
-    buffer = io.BytesIO()
-    (image.convert("L") if number % 5 == 0 else image).save(buffer, ("PNG", "JPEG")[number % 2])
-    return buffer.getvalue()
-
-
-def dataset(task: str) -> dict[str, bytes]:
-    """The files of a task's dataset, where its configuration puts them."""
-    names = CLASS_NAMES.get(task, ("red", "green", "blue", "grey"))
-    folder = HUB_TASKS[task].config or "data"
-    files = {}
-    for first, split, per_class in ((0, "train", 5), (1000, "test", 3)):
-        labels = [*range(len(names))] * per_class
-        pictures = [picture(first + i, label) for i, label in enumerate(labels)]
-        made = table(labels, pictures, names=tuple(names))
-        files[f"{folder}/{split}-00000-of-00001.parquet"] = to_bytes(made, rows=50)
-    return files
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+STEPS = {"adamerging": {"steps": 2, "batch_size": 2}, "surgery": {"surgery": {"steps": 3}}}
 
 
 @pytest.fixture(scope="module")
-def repositories(tmp_path_factory: pytest.TempPathFactory) -> Repositories:
-    """All that both studies ask of the hub, under its own names."""
-    root = tmp_path_factory.mktemp("repositories")
-    found = {HUB_TASKS[task].name: dataset(task) for task in TASKS}
-    clip = save_clip(root / "clip", context=77)
-    found[CLIP] = files_in(clip)
-    for number, task in enumerate(TASKS):
-        expert = transformers.CLIPVisionModel.from_pretrained(clip)
-        folder = root / task
-        drawn(expert, seed=number + 1, width=0.02).save_pretrained(folder)
-        name = EXPERT.format({"cars": "stanford-cars"}.get(task, task))
-        found[name] = files_in(folder)
-    found[RESNET] = files_in(save_classifier(root / "resnet", "resnet"))
-    return found
+def real(tmp_path_factory: pytest.TempPathFactory) -> RealHub:
+    return real_hub(tmp_path_factory.mktemp("real"))
 
 
-def commits() -> dict[str, str]:
-    """What the package has pinned, shortened ones completed."""
-    pinned = {dataset.name: dataset.revision for dataset in HUB_TASKS.values()}
-    return {name: revision.ljust(40, "0") for name, revision in pinned.items() if revision}
-
-
-serve = partial(hub, commits=commits())
+def serve(real: RealHub, **options: Any) -> Any:
+    return hub(real.repositories, **{"commits": real.commits, "pull_requests": real.pull_requests} | options)
 
 
 def shipped(name: str, **changes: Any) -> dict[str, Any]:
-    """The shipped study with fewer and smaller images, and few steps; nothing else is changed."""
-    content = yaml.safe_load(shipped_studies()[name].read_text(encoding="utf-8")) | SMALL
-    content["tasks"] = [task | SIZES for task in content["tasks"]]
-    steps = {"adamerging": {"steps": 2, "batch_size": 4}, "surgery": {"surgery": {"steps": 3}}}
+    """The shipped study with few steps of attacks and of training; nothing else is changed."""
+    content = yaml.safe_load(shipped_studies()[name].read_text(encoding="utf-8"))
+    content["budgets"]["steps"] = 2
     content["merging"] = [
-        {"method": method} | {k: v for part in method.split("+") for k, v in steps.get(part, {}).items()}
+        {"method": method} | {k: v for part in method.split("+") for k, v in STEPS.get(part, {}).items()}
         for method in content["merging"]
     ]
+    if name == "paper-cnn":
+        content["experts"]["fine_tune"]["epochs"] = 1
     return content | changes
 
 
@@ -130,12 +72,14 @@ def command(address: str, cache: Path, *arguments: object) -> subprocess.Complet
     environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1"}
     environment.pop("HF_HUB_CACHE", None)
     words = [sys.executable, "-m", "mergerisk", *map(str, arguments)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=600)
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """The same command in this process: exit code, and what it is at fault with: one line, the last."""
+    """The same command in this process: exit code, and what it is at fault with: one line, the last. What it prints
+    besides is in ``printed``."""
+    printed: list[str] = []
 
     def run(address: str, *arguments: object) -> tuple[int, str]:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
@@ -149,11 +93,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         except SystemExit as end:
             code = int(end.code or 0)
         # The library's progress bars and warnings go there too.
-        said = capsys.readouterr().err.splitlines()
+        captured = capsys.readouterr()
+        said = captured.err.splitlines()
+        printed.append(captured.out)
         faults = [line for line in said if line.startswith("mergerisk: ")]
         assert faults == (said[-1:] if code else [])
         return code, "".join(faults)
 
+    run.printed = printed  # type: ignore[attr-defined]
     return run
 
 
@@ -167,56 +114,88 @@ def test_the_shipped_studies_resolve(name: str) -> None:
         assert study.experts.files["cars"] == EXPERT.format("stanford-cars")
 
 
+def test_the_stand_in_has_what_the_package_has_pinned() -> None:
+    pins = {
+        task: (dataset.name, dataset.revision, dataset.config or "data") for task, dataset in HUB_TASKS.items()
+    }
+    assert {task: (data.name, data.commit, data.folder) for task, data in DATA.items()} == {
+        task: pins[task] for task in DATA
+    }
+
+
 @pytest.mark.slow
-def test_the_paper_runs_and_offline_it_runs_again(
-    repositories: Repositories, write: Write, tmp_path: Path
+@pytest.mark.parametrize("name", ["paper", "paper-cnn"])
+def test_the_study_runs_to_the_end_and_offline_again(
+    name: str, real: RealHub, write: Write, tmp_path: Path
 ) -> None:
-    path, cache = write(), tmp_path / "cache"
-    with serve(repositories) as (address, _):
-        first = command(address, cache, "run", path, "--out", tmp_path / "a", "--workers", 2)
+    path, cache, store = write(name), tmp_path / "cache", tmp_path / "store"
+    options = ("--store", store, "--limit", 2, "--workers", 2)
+    with serve(real) as (address, requests):
+        first = command(address, cache, "run", path, "--out", tmp_path / "a", *options)
     assert first.returncode == 0, first.stderr
     record = json.loads((tmp_path / "a" / "run.json").read_text())
-    models = [CLIP, *(name for name in repositories if "vit-base-patch32_" in name)]
-    expected = dict.fromkeys(models, COMMIT)
-    expected |= {f"hub:{HUB_TASKS[task].name}": commits().get(HUB_TASKS[task].name, COMMIT) for task in TASKS}
+    expected = {RESNET: real.commits[RESNET]} if name == "paper-cnn" else experts_and(PINNED, CONVERSION)
+    expected |= {f"hub:{data.name}": data.commit for data in DATA.values()}
     assert record["commits"] == expected
+    assert record["notes"] == []  # the study pins what it takes
     results = pd.read_parquet(tmp_path / "a" / "results.parquet")
     merges = results[~results["target"].isin(["expert", "pretrained"])]
-    assert len(merges) == 8 * 7 * 2 * 2 * 2
-    assert (results["images"] == 6).all()
-    outcomes = pd.read_parquet(tmp_path / "a" / "outcomes.parquet")
-    assert outcomes.groupby("target", observed=True)["target_clean"].nunique().min() > 5, (
-        "heads tell classes apart"
-    )
-    again = command(ABSENT, cache, "run", path, "--out", tmp_path / "b", "--workers", 1, "--offline")
+    assert len(merges) == 8 * 7 * 6 * 2 * 3
+    assert (results["images"] == 2).all()
+    clean = pd.read_parquet(tmp_path / "a" / "clean.parquet")
+    assert clean.groupby("task", observed=True).size().min() >= 10
+    fetched = {request.partition("/resolve/")[2] for request in requests if request.startswith("GET")}
+    read = {file.partition("/")[2] for file in fetched if file}
+    unreadable = {file for files in real.repositories.values() for file, it in files.items() if it == UNREADABLE}
+    assert not read & unreadable
+    assert not any(file.endswith(".bin") for file in read)
+
+    again = command(ABSENT, cache, "run", path, "--out", tmp_path / "b", *options, "--offline")
     assert again.returncode == 0, again.stderr
-    for name in ("outcomes.parquet", "clean.parquet"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    counts = json.loads((tmp_path / "b" / "run.json").read_text())["kinds"].values()
+    assert all(kind["count"] == kind["cached"] for kind in counts), "offline the same files are found"
+    assert (tmp_path / "a" / "clean.parquet").read_bytes() == (tmp_path / "b" / "clean.parquet").read_bytes()
 
 
-@pytest.mark.slow
-def test_the_study_of_a_convolutional_network_runs(
-    repositories: Repositories, write: Write, tmp_path: Path
-) -> None:
-    tasks = [task for task in shipped("paper-cnn")["tasks"] if task["task"] in {"eurosat", "mnist", "dtd"}]
-    experts = {"fine_tune": {"epochs": 1, "learning_rate": 0.001, "batch_size": 8}}
-    path = write("paper-cnn", tasks=tasks, experts=experts)
-    with serve(repositories) as (address, _):
-        made = command(address, tmp_path / "cache", "run", path, "--out", tmp_path / "run", "--workers", 2)
+def experts_and(backbone: str, commit: str) -> dict[str, str]:
+    """Model → commit, of what ``paper`` takes."""
+    endings = ("stanford-cars", "resisc45", "eurosat", "svhn", "gtsrb", "mnist", "dtd")
+    return {backbone: commit} | {EXPERT.format(ending): COMMIT for ending in endings}
+
+
+def test_without_a_pin_the_conversion_is_taken_and_said_to_be(real: RealHub, write: Write, tmp_path: Path) -> None:
+    small = {"tasks": ["mnist"], "merging": ["weight_averaging"], "attacks": ["fgsm"], "surrogates": ["expert"]}
+    path = write(backbone=CLIP, budgets={"epsilon": ["4/255"], "steps": 1}, **small)
+    note = f"main of {CLIP} has no safetensors; taken from the hub's conversion, refs/pr/66, commit c237dc4"
+    with serve(real) as (address, _):
+        made = command(address, tmp_path / "cache", "run", path, "--out", tmp_path / "run", "--workers", 1)
     assert made.returncode == 0, made.stderr
+    assert f"note: M{note[1:]}" in made.stdout
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["commits"][RESNET] == COMMIT
-    results = pd.read_parquet(tmp_path / "run" / "results.parquet")
-    assert len(results[~results["target"].isin(["expert", "pretrained"])]) == 8 * 3 * 2 * 2 * 2
+    assert record["commits"][f"{CLIP}@refs/pr/66"] == CONVERSION
+    assert [said.startswith(note) for said in record["notes"]] == [True]
+    assert note[1:] in (tmp_path / "run" / "report.html").read_text().replace("&#39;", "'")
+
+
+def test_validate_and_plan_say_so_too_and_offline(real: RealHub, write: Write, here: Any) -> None:
+    path = write(backbone=CLIP, tasks=["mnist"], merging=["weight_averaging"])
+    with serve(real) as (address, _):
+        here(address, "validate", path)
+    for words in (("validate", path, "--offline"), ("plan", path, "--offline"), ("plan", path)):
+        assert here(ABSENT, *words) == (0, "")
+    says = (
+        f"\nnote: main of {CLIP} has no safetensors; taken from the hub's conversion, refs/pr/66, commit c237dc4"
+    )
+    assert [says in text for text in here.printed] == [True] * 4
 
 
 def test_offline_one_line_names_all_that_is_missing(tmp_path: Path) -> None:
     made = command(ABSENT, tmp_path / "cache", "run", "paper", "--out", tmp_path / "run", "--offline")
-    (line,) = made.stderr.splitlines()
+    *_, line = made.stderr.splitlines()
     assert made.returncode == 2
     assert len(line) < 500
     assert line == (
-        f"mergerisk: backbone: {CLIP}: no such folder, and not in the cache of downloads; fetch it once without "
+        f"mergerisk: backbone: {PINNED}: no such folder, and not in the cache of downloads; fetch it once without "
         "--offline; also to be fetched: "
         "models tanganke/clip-vit-base-patch32_{dtd,eurosat,gtsrb,mnist,resisc45,stanford-cars,svhn}; "
         "datasets tanganke/{dtd,eurosat,gtsrb,resisc45,stanford_cars}, ufldl-stanford/svhn, ylecun/mnist"
@@ -227,7 +206,7 @@ def test_without_a_network_it_is_one_line_too(here: Any, tmp_path: Path) -> None
     code, line = here(ABSENT, "run", "paper", "--out", tmp_path / "run")
     assert code == 2
     assert "the hub cannot be asked" in line
-    assert "also to be fetched: models tanganke/clip-vit-base-patch32_{dtd," in line
+    assert f"also to be fetched: models {CLIP}, tanganke/clip-vit-base-patch32_{{dtd," in line
     assert len(line) < 500
 
 
@@ -240,28 +219,30 @@ def test_names_are_listed_briefly() -> None:
 
 
 def test_after_a_transfer_that_breaks_off_the_next_run_fetches_the_rest(
-    repositories: Repositories, write: Write, here: Any, tmp_path: Path
+    real: RealHub, write: Write, here: Any, tmp_path: Path
 ) -> None:
     path = write()
-    with serve(repositories, dropping=("model.safetensors",)) as (address, before):
+    with serve(real, dropping=("model.safetensors",)) as (address, before):
         code, line = here(address, "run", path, "--out", tmp_path / "run")
         assert code == 2
-        assert f"backbone: {CLIP}: no such folder, and it cannot be downloaded" in line
+        assert f"backbone: {PINNED}: no such folder, and it cannot be downloaded" in line
         assert "also to be fetched: models" in line
-    with serve(repositories) as (address, after):
+    with serve(real) as (address, after):
         assert here(address, "validate", path)[0] == 0
-    tokenizer, weights = (f"GET /{CLIP}/resolve/{COMMIT}/{file}" for file in ("vocab.json", "model.safetensors"))
+    tokenizer, weights = (
+        f"GET /{CLIP}/resolve/{CONVERSION}/{file}" for file in ("vocab.json", "model.safetensors")
+    )
     assert tokenizer in before
     assert tokenizer not in after
     assert weights in after
 
 
 def test_every_repository_is_asked_for_before_any_is_downloaded(
-    repositories: Repositories, write: Write, here: Any, tmp_path: Path
+    real: RealHub, write: Write, here: Any, tmp_path: Path
 ) -> None:
     files = {task: EXPERT.format(task) for task in TASKS}  # cars is called otherwise, and there is no x
     path = write(experts={"from": "files", "files": files | {"dtd": "org/x"}})
-    with serve(repositories) as (address, requests):
+    with serve(real) as (address, requests):
         code, line = here(address, "run", path, "--out", tmp_path / "run")
     assert code == 2
     assert f"experts.files.cars: {EXPERT.format('cars')}: no such folder, and no such model on the hub" in line
@@ -286,14 +267,14 @@ def test_every_repository_is_asked_for_before_any_is_downloaded(
         ),
         (
             {"heads": {"from": "zero_shot", "class_names": {"dtd": ["one", "two"]}}},
-            "heads.class_names.dtd: 2 names for prompts, the task has 4 classes",
+            "heads.class_names.dtd: 2 names for prompts, the task has 47 classes",
         ),
         (
             {"heads": {"from": "checkpoint", "files": dict.fromkeys(TASKS, RESNET)}},
-            "heads: head of .*: no class 'red', which task 'cars' has; its 3 classes are called 'cat', 'dog'",
+            "heads: head of .*: no class 'class 0', which task 'cars' has; its 1000 classes are called 'object 0'",
         ),
         (
-            {"backbone": RESNET, "experts": {}, "heads": {"from": "zero_shot"}},
+            {"backbone": RESNET, "tasks": ["mnist"], "experts": {}, "heads": {"from": "zero_shot"}},
             "heads: .*: has no text tower",
         ),
         (
@@ -307,7 +288,7 @@ def test_every_repository_is_asked_for_before_any_is_downloaded(
     ],
 )
 def test_what_does_not_fit_is_one_line_before_any_stage(
-    repositories: Repositories,
+    real: RealHub,
     write: Write,
     here: Any,
     tmp_path: Path,
@@ -315,7 +296,7 @@ def test_what_does_not_fit_is_one_line_before_any_stage(
     message: str,
 ) -> None:
     path = write(**changes)
-    everything = repositories | {"org/gated": repositories[CLIP]}
+    everything = replace(real, repositories=real.repositories | {"org/gated": real.repositories[RESNET]})
     with serve(everything, gated=("org/gated",)) as (address, _):
         code, line = here(address, "run", path, "--out", tmp_path / "run")
     assert code == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from mergerisk.crafting.images import balanced, examples, image_names, probe_ima
 from mergerisk.crafting.labels import has_class_folders, read_labels
 from mergerisk.errors import UserError
 from mergerisk.models.files import CONFIG
-from mergerisk.models.hub import fetch
+from mergerisk.models.hub import fetch, remark
 from mergerisk.models.loading import BACKBONES, is_factory
 from mergerisk.statistics import wilson_interval
 from mergerisk.tasks.class_names import Classes, is_number, ordered
@@ -97,9 +99,14 @@ def check(
     remarks += _left_out([*skipped, *unreadable], len(files), len(names))
     if not files:
         raise UserError(f"{images}: no image to check{examples([*skipped, *unreadable])}")
-    readings, refused = open_readings(
-        model, own, files, folder=folder, image_size=image_size, size=size, offline=offline
-    )
+    said = "" if folder is None else remark(model, folder)
+    remarks += [said] if said else []
+    with warnings.catch_warnings():
+        if said:
+            warnings.filterwarnings("ignore", re.escape(said))  # among the remarks, once
+        readings, refused = open_readings(
+            model, own, files, folder=folder, image_size=image_size, size=size, offline=offline
+        )
     return _compare(model, own, readings, files, known, tolerance, count, [*remarks, *refused])
 
 

@@ -94,9 +94,10 @@ def check_study(
     folder = Path(out) if out is not None else Path("runs") / resolved.name
     check_output(folder)
     computing = Compute(resolve_device(device), 128)
-    placed, _ = locate(resolved, offline=offline)
+    located = locate(resolved, offline=offline)
+    placed = located.study
     outlines = check_material(placed)
-    plan = unmerged(make_plan(placed))
+    plan = unmerged(make_plan(placed, located.notes))
     store = Store(store_folder(folder, None))
     prepared(plan, store)
     while True:

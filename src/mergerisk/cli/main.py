@@ -234,6 +234,22 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
 
 
 @cli.command()
+@click.argument("source")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to make.")
+@click.option("--key", metavar="NAME", help="Where in the file the state dict is, if it holds several.")
+@_OFFLINE
+def convert(source: str, out: Path, key: str | None, offline: bool) -> None:
+    """Write pickled weights as safetensors into DIR, with the configurations beside them.
+
+    SOURCE is a file (.bin, .pt, .pth, …), a folder, or org/name on the hub. It is read by PyTorch's restricted
+    unpickler in a process of its own: a pickle that wants more than tensors is refused, and never runs.
+    """
+    from mergerisk.recipe import convert as convert_pickles
+
+    click.echo(convert_pickles(source, out, key=key, offline=offline))
+
+
+@cli.command()
 @click.argument("model")
 @click.argument("images", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to make.")

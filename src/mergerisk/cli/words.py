@@ -78,8 +78,7 @@ def _two_columns(summaries: Mapping[str, str]) -> list[dict[str, str]]:
 def _dataset(dataset: HubDataset) -> str:
     """Where on the hub a task is, and at which commit."""
     config = f", config {dataset.config}" if dataset.config else ""
-    pin = f"@{dataset.revision}" if dataset.revision else " at its newest commit; none is pinned"
-    return f"hub:{dataset.name}{pin}{config}"
+    return f"hub:{dataset.name}@{dataset.revision}{config}"
 
 
 def _attacks() -> tuple[list[dict[str, str]], list[str]]:

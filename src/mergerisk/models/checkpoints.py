@@ -16,7 +16,15 @@ import torch
 
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.memory import new_tensor
-from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEX, PICKLES, WEIGHTS, read_json
+from mergerisk.models.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    INDEX,
+    PICKLES,
+    WEIGHTS,
+    convert_command,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -154,7 +162,7 @@ class Checkpoint(StoredTensors):
         if self.path.is_dir():
             self._places = _read_folder(self.path)
         elif self.path.suffix in PICKLES:
-            raise UserError(f"{self.path}: {_why_no_pickles()}")
+            raise UserError(f"{self.path}: {_why_no_pickles(self.path)}")
         elif self.path.is_file():
             self._places = _read_whole(self.path)
         else:
@@ -341,16 +349,16 @@ def _read_folder(folder: Path) -> dict[str, _Place]:
         raise UserError(f"{folder}: an adapter, not a model; adapters can be experts, on a base of their own")
     others = sorted(path.name for path in folder.iterdir())
     if any(Path(name).suffix in PICKLES for name in others):
-        raise UserError(f"{folder}: no {WEIGHTS}; {_why_no_pickles()}")
+        raise UserError(f"{folder}: no {WEIGHTS}; {_why_no_pickles(folder)}")
     single = [name for name in others if name.endswith(".safetensors")]
     hint = f"; or give a file, such as {folder / single[0]}" if single else ""
     raise UserError(f"{folder}: no {WEIGHTS} and no {INDEX}; save the model with save_pretrained{hint}")
 
 
-def _why_no_pickles() -> str:
+def _why_no_pickles(path: Path) -> str:
     return (
-        "pickled weights are not read, since loading them can run code they carry; convert them where you trust "
-        "them: save_pretrained, or safetensors.torch.save_file"
+        "pickled weights are not read, since loading them can run code they carry; convert them: "
+        f"{convert_command(path)}"
     )
 
 

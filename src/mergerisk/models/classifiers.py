@@ -15,6 +15,7 @@ from mergerisk.models.factories import UNTOUCHED, build
 from mergerisk.models.families import named_classes, native_side, read_preprocessing
 from mergerisk.models.files import CONFIG, read_json, without_adapter
 from mergerisk.models.hub import commit_of, fetch
+from mergerisk.models.hub import remark as hub_remark
 from mergerisk.models.loading import is_factory, quiet_transformers
 from mergerisk.models.preprocessing import Preprocessing, Resizing
 from mergerisk.models.stated import stated_preprocessing
@@ -146,7 +147,9 @@ def _from_folder(name: str, folder: Path, stated: StatedPreprocessing | None) ->
         TransformersClassifier(model, own.stated(stated)),
         named_classes(model.config.id2label, model.config.num_labels),
         commit_of(folder),
-        f"{name}: {assumed}" if assumed and stated is None else "",
+        "; ".join(
+            filter(None, (hub_remark(name, folder), f"{name}: {assumed}" if assumed and stated is None else ""))
+        ),
     )
 
 

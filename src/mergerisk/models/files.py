@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +22,29 @@ PROCESSOR = "processor_config.json"
 """Of transformers 5, which may hold what a preprocessor does under ``image_processor``."""
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PICKLED_ADAPTER = "adapter_model.bin"
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
 """Files that say what a text becomes before a model reads it, in one of several layouts; never all are needed."""
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 """Endings of files that are, or may be, pickles."""
+
+
+def convert_command(source: object) -> str:
+    """How to get safetensors of pickled weights, for messages.
+
+    Args:
+        source: a file, a folder or ``org/name``.
+    """
+    path = Path(str(source))
+    made = f"DIR/{converted_name(path.name)}" if path.is_file() else "DIR"
+    return f"mergerisk convert {shlex.quote(str(source))} --out DIR, then give {made}"
+
+
+def converted_name(pickle: str) -> str:
+    """What the one file is called that a pickle becomes."""
+    return ADAPTER_WEIGHTS if pickle == PICKLED_ADAPTER else WEIGHTS
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from mergerisk.models.files import (
     WEIGHTS,
     read_json,
 )
-from mergerisk.models.hub import fetch
+from mergerisk.models.hub import fetch, remark
 from mergerisk.registry import Entry
 from mergerisk.tasks.loading import file_digest
 
@@ -113,6 +114,8 @@ def backbone_folder(name: str, *, offline: bool = False) -> Path:
         owner, _, own = name.partition("/")
         hint = f"; a model of timm is written timm:{own}" if owner == "timm" else ""
         raise type(error)(f"backbone {error}{hint}") from error
+    if said := remark(name, folder):
+        warnings.warn(said, stacklevel=2)  # a study names folders, and says so in its notes
     if not folder.is_dir():
         raise UserError(f"backbone {name!r}: a file; give the folder that save_pretrained made")
     if not (folder / CONFIG).is_file():

@@ -16,7 +16,7 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import Checkpoint, StoredTensors, TensorSpec, align
-from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLES, read_json
+from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLES, convert_command, read_json
 from mergerisk.models.reading import names_of_folder
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _check_kind(folder: Path, settings: Mapping[str, Any]) -> None:
 def _open_adapter(folder: Path) -> Checkpoint:
     if not (folder / ADAPTER_WEIGHTS).is_file():
         pickled = [path.name for path in folder.iterdir() if path.suffix in PICKLES]
-        hint = f"; {pickled[0]} is a pickle, which could run code: save the adapter anew" if pickled else ""
+        hint = f"; {pickled[0]} is a pickle, which could run code: {convert_command(folder)}" if pickled else ""
         raise UserError(f"{folder}: no {ADAPTER_WEIGHTS}{hint}")
     return Checkpoint(folder / ADAPTER_WEIGHTS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +18,7 @@ from mergerisk.models.encoder import Encoder
 from mergerisk.models.experts import read_expert
 from mergerisk.models.families import FAMILIES, VISUAL_PROJECTION, fitted, native_side, read_preprocessing
 from mergerisk.models.files import CONFIG, PREPROCESSOR
-from mergerisk.models.hub import fetch
+from mergerisk.models.hub import fetch, remark
 from mergerisk.models.preprocessing import Normalization, Preprocessing, read_preprocessor
 from mergerisk.models.stated import BASE, stated_preprocessing
 
@@ -82,6 +83,8 @@ def read_sibling(
     """
     source, prefix = split_copy(str(spec))
     folder = fetch(source, offline=offline)
+    if said := remark(source, folder):
+        warnings.warn(said, stacklevel=2)  # a study names folders, and says so in its notes
     state = read_expert(base, folder, str(spec), prefix)
     if not folder.is_dir() or not type(base.backbone).__module__.startswith("transformers."):
         return Sibling(state, Form())  # what the user's own code makes knows no such files

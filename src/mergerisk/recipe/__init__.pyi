@@ -1,3 +1,4 @@
+from .converting import convert as convert
 from .mergekit import translate as translate
 from .running import merge_checkpoints as merge_checkpoints
 from .schema import Recipe as Recipe

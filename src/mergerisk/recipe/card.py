@@ -81,6 +81,8 @@ def _remarks(ingredients: Ingredients) -> Iterable[str]:
             remarks[f"Names matched without the base's prefix `{expert.alignment.ours}`"].append(name)
     for remark, names in remarks.items():
         yield f"{remark}; of {', '.join(names)}.\n"
+    origins = dict.fromkeys(ingredient.origin for _, ingredient in ingredients.named)
+    yield from (f"{origin[0].upper()}{origin[1:]}.\n" for origin in origins if origin)
     if any(is_statistic(name, ingredients.base.tensors) for name in ingredients.merged):
         yield (
             "## Before use\n\nThe model has BatchNorm layers. Their running statistics are the mean of the "

@@ -23,7 +23,7 @@ from mergerisk.models.checkpoints import (
 )
 from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.copies import split_copy
-from mergerisk.models.hub import commit_of, fetch
+from mergerisk.models.hub import commit_of, fetch, remark
 from mergerisk.models.lora import LoraCheckpoint
 from mergerisk.models.reading import called_alike
 from mergerisk.recipe.forms import form_of
@@ -69,6 +69,11 @@ class Ingredient:
     def commit(self) -> str | None:
         """The hub's commit, if it came from there."""
         return commit_of(self.path)
+
+    @property
+    def origin(self) -> str:
+        """What a reader must know of where it came from; empty if nothing."""
+        return remark(split_copy(self.spec)[0], self.path)
 
 
 @dataclass(frozen=True)

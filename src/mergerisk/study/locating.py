@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import UserError
 from mergerisk.hub_downloads import UnavailableError
 from mergerisk.models.copies import split_copy, with_copy
-from mergerisk.models.hub import ask, commit_of, fetch, is_hub_id
+from mergerisk.models.hub import ask, commit_of, fetch, is_hub_id, remark, revision_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,16 +23,29 @@ _LISTED = 10
 """Models, and datasets, that one message lists."""
 
 
-def locate(study: Study, *, offline: bool = False) -> tuple[Study, dict[str, str]]:
+@dataclass(frozen=True)
+class Located:
+    """A study that needs the network no more, but for the datasets.
+
+    Attributes:
+        study: with folders for the hub's models.
+        commits: of every model of the hub, by the study's name for it; with the reference of the conversion, where
+            one was taken.
+        notes: what a reader must know of where they come from.
+    """
+
+    study: Study
+    commits: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def locate(study: Study, *, offline: bool = False) -> Located:
     """The study with the hub's models replaced by their folders, so that nothing after this needs the network but
     the datasets.
 
     Args:
         study: a resolved study.
         offline: take them from the cache only.
-
-    Returns:
-        The study to plan and run, and the commit of every model of the hub.
 
     Raises:
         UserError: a model or dataset cannot be had. The message says of the first in which field it is named and
@@ -62,8 +75,11 @@ def locate(study: Study, *, offline: bool = False) -> tuple[Study, dict[str, str
         faults |= {what: error for what, error in absent.items() if isinstance(error, UnavailableError)}
     if faults:
         raise UserError(_one_line(faults, "to be fetched"))
-    commits = {spec: commit_of(folder) or "" for spec, folder in folders.items()}
-    return _placed(study, {spec: str(folder) for spec, folder in folders.items()}, offline=offline), commits
+    return Located(
+        _placed(study, {spec: str(folder) for spec, folder in folders.items()}, offline=offline),
+        {revision_of(spec, folder): commit_of(folder) or "" for spec, folder in folders.items()},
+        tuple(filter(None, (remark(spec, folder) for spec, folder in folders.items()))),
+    )
 
 
 @dataclass(frozen=True)

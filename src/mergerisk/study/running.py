@@ -128,9 +128,9 @@ def run_study(
         check_same_study(study, out, out / STUDY)
     device = resolve_device(options.device)
     workers = options.workers or (1 if device != "cpu" else min(os.cpu_count() or 1, 4))
-    placed, commits = locate(study, offline=options.offline)
-    outlines = check_material(placed)
-    plan = make_plan(placed, notes_of(placed, outlines))
+    located = locate(study, offline=options.offline)
+    outlines = check_material(located.study)
+    plan = make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)))
     store = Store(store_folder(out, options.store))
     missing = plan.missing(store)
     check_queries(missing, store.root)
@@ -179,7 +179,7 @@ def run_study(
     record |= {
         "started": started.isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - clock,
-        "commits": commits | _dataset_commits(plan),
+        "commits": {**located.commits, **_dataset_commits(plan)},
         "damaged": sorted(plan.stages[key].label for key in remade),
         "own_forms": _own_forms(plan, store),
         "notes": list(plan.notes),

@@ -38,15 +38,13 @@ class HubDataset:
 
 _PINNED = MappingProxyType(
     {
-        # Whole commits were found in public code or in the hub's own listings, as the last one that converts the
-        # dataset to Parquet. Shortened ones are what those listings show; they are looked up on first use. Where
-        # there is None, no commit could be verified: ``main`` is resolved on first use, and the commit is part of
-        # the task's identity. None was downloaded when this table was made.
-        "sun397": HubDataset("tanganke/sun397"),
+        # The last commits of main, which convert to Parquet, as the hub's listings and public code name them;
+        # docs/hub.md has the sources. None was downloaded when this table was made.
+        "sun397": HubDataset("tanganke/sun397", "9c4afd6174afa3974f209a0ef099dbbe244dfd27"),
         "cars": HubDataset("tanganke/stanford_cars", "9abf6cf7d6dfa7b95152a0d6e791ea9435b47a40"),
-        "resisc45": HubDataset("tanganke/resisc45"),
-        "eurosat": HubDataset("tanganke/eurosat", "43750fc"),
-        "svhn": HubDataset("ufldl-stanford/svhn", "f9e1717", "cropped_digits"),
+        "resisc45": HubDataset("tanganke/resisc45", "5c484982a196dcb501b8e79c6cf4680dc6f2ccdf"),
+        "eurosat": HubDataset("tanganke/eurosat", "43750fc422c7fbd4289e2df3f7473617a5937acc"),
+        "svhn": HubDataset("ufldl-stanford/svhn", "f9e1717d73324ebbc1ece84267ccd80d0aca0690", "cropped_digits"),
         "gtsrb": HubDataset("tanganke/gtsrb", "ea889fff70dda7b09e94a4b207dded438deca549"),
         "mnist": HubDataset("ylecun/mnist", "77f3279092a1c1579b2250db8eafed0ad422088c", "mnist"),
         "dtd": HubDataset("tanganke/dtd", "d2afa97d9f335b1a6b3b09c637aef667f98f966e"),
