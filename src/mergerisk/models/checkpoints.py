@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from mergerisk.models.files import (
     convert_command,
     read_json,
 )
+from mergerisk.models.quantised import check_not_packed, check_not_quantised
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -42,17 +42,6 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 """What safetensors calls the dtypes that are read here."""
-
-_PACKED = re.compile(r"[FIUC]\d+(_[A-Z0-9]+)?")
-"""What it calls others, such as float8; they belong to quantised weights."""
-
-_QUANTISED = ("qweight", "qzeros", "weight_packed", "weight_scale", "weight_scale_inv", "SCB", "absmax")
-"""Last parts of names that only quantised layers have (GPTQ, AWQ, compressed-tensors, bitsandbytes)."""
-
-NO_INTEGERS = (
-    "quantised weights are not read: give the model in float32, float16 or bfloat16, as it was before or as "
-    "model.dequantize() and then save_pretrained make it"
-)
 
 _MAX_ENTRIES = 2**60
 """Of a tensor, counting dimensions of size 0 as 1; PyTorch counts in 64 bits."""
@@ -170,7 +159,7 @@ class Checkpoint(StoredTensors):
         if prefix:
             self._places = _under(prefix, self._places, self.path)
         for name, place in self._places.items():
-            _check_not_quantised(name, place)
+            check_not_quantised(name, place.spec.dtype, place.spec.shape, place.file)
         self._specs = {name: place.spec for name, place in self._places.items()}
         firsts: dict[_Place, str] = {}
         for name, place in self._places.items():
@@ -213,20 +202,6 @@ def _under(prefix: str, places: Mapping[str, _Place], path: Path) -> dict[str, _
         begin = sorted({f"{name.partition('.')[0]}." for name in places})
         raise UserError(f"{path}: no tensor's name begins with {prefix!r}{did_you_mean(prefix, begin)}")
     return found
-
-
-def _check_not_quantised(name: str, place: _Place) -> None:
-    """Raises:
-    UserError: a tensor that only a quantised layer has.
-    """
-    last = name.rpartition(".")[2]
-    packed = last == "weight" and place.spec.dtype in {torch.int8, torch.uint8} and len(place.spec.shape) > 1
-    if packed or last in _QUANTISED:
-        raise UserError(f"{place.file}: tensor {name!r} holds {_short(place.spec.dtype)}: {NO_INTEGERS}")
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _read(place: _Place, name: str, size: int) -> Iterator[torch.Tensor]:
@@ -428,8 +403,7 @@ def _read_header(file: Path) -> tuple[dict[str, _Place], dict[str, Any]]:
                 type(number) is int and number >= 0 for number in (*shape, start, end)
             ):
                 if dtype not in DTYPES:
-                    if _PACKED.fullmatch(dtype):
-                        raise UserError(f"{file}: tensor {name!r} holds {dtype}: {NO_INTEGERS}")
+                    check_not_packed(name, dtype, file)
                     broken(f"tensor {name!r} has dtype {dtype!r}, which the format does not have")
                 spec = TensorSpec(DTYPES[dtype], tuple(shape))
                 if math.prod(max(1, side) for side in shape) > _MAX_ENTRIES:

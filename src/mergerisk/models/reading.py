@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import NO_INTEGERS, StoredTensors, TensorSpec, align, tensor_specs
+from mergerisk.models.checkpoints import StoredTensors, TensorSpec, align, tensor_specs
 from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.files import CONFIG
 from mergerisk.models.loading import quiet_transformers
+from mergerisk.models.quantised import NO_INTEGERS
 from mergerisk.models.ties import tied_names
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import torch
 
 from mergerisk.errors import UserError, located
 from mergerisk.models.checkpoints import (
-    NO_INTEGERS,
     Alignment,
     Checkpoint,
     StoredTensors,
@@ -25,6 +24,7 @@ from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.copies import split_copy
 from mergerisk.models.hub import commit_of, fetch, remark
 from mergerisk.models.lora import LoraCheckpoint
+from mergerisk.models.quantised import NO_INTEGERS
 from mergerisk.models.reading import called_alike
 from mergerisk.recipe.forms import form_of
 from mergerisk.recipe.modules import top_module, unknown_modules
