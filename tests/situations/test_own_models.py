@@ -91,6 +91,10 @@ def accuracy_of_a_release(folder: Path) -> float:
     """Clean accuracy in a whole audit on images that the release itself has labelled."""
     release = classifier_beside(folder, "release", {"hidden_act": "relu"}, image_mean=[0.1, 0.9, 0.2])
     pixels = bytes_as_pixels(300)
+    # Whatever a processor draws for the weights, no class is favoured, so that every class has images.
+    state = load_file(release / "model.safetensors")
+    state["classifier.bias"] -= own_logits(release, pixels, [0.1, 0.9, 0.2]).mean(dim=0)
+    save_file(state, release / "model.safetensors", {"format": "pt"})
     said = own_logits(release, pixels, [0.1, 0.9, 0.2]).argmax(dim=1)
     chosen = torch.cat([(said == label).nonzero().flatten()[:6] for label in said.unique()])
     write_photos(folder / "photos", said[chosen], pixels[chosen])
