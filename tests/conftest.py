@@ -18,6 +18,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What a test or a fixture draws without a seed, such as the weights of a new module, is the same in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a ViT of a few thousand parameters, as transformers saves it."""

@@ -91,12 +91,15 @@ def accuracy_of_a_release(folder: Path) -> float:
     """Clean accuracy in a whole audit on images that the release itself has labelled."""
     release = classifier_beside(folder, "release", {"hidden_act": "relu"}, image_mean=[0.1, 0.9, 0.2])
     pixels = bytes_as_pixels(300)
-    # Whatever a processor draws for the weights, no class is favoured, so that every class has images.
     state = load_file(release / "model.safetensors")
+    # No class ahead of the others throughout, and images that no rounding turns.
     state["classifier.bias"] -= own_logits(release, pixels, [0.1, 0.9, 0.2]).mean(dim=0)
     save_file(state, release / "model.safetensors", {"format": "pt"})
-    said = own_logits(release, pixels, [0.1, 0.9, 0.2]).argmax(dim=1)
-    chosen = torch.cat([(said == label).nonzero().flatten()[:6] for label in said.unique()])
+    said = own_logits(release, pixels, [0.1, 0.9, 0.2])
+    sure = said.log_softmax(dim=1).topk(6, dim=0).indices
+    said = said.argmax(dim=1)
+    assert torch.equal(said[sure], torch.arange(3).expand(6, 3))
+    chosen = sure.T.flatten()
     write_photos(folder / "photos", said[chosen], pixels[chosen])
     content = {
         "base": "base",
