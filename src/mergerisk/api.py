@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mergerisk.errors import UserError
 from mergerisk.progress.stages import StudyProgress
@@ -18,7 +18,8 @@ from mergerisk.study.locating import locate
 from mergerisk.study.notes import notes_of
 from mergerisk.study.planning import make_plan
 from mergerisk.study.preflight import check_material, resolve_device
-from mergerisk.study.running import Options, load_run, run_study, store_folder
+from mergerisk.study.running import Options, run_study, store_folder
+from mergerisk.study.running import load_run as read_run
 from mergerisk.study.schema import Study, load_study
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mergerisk.report.comparison import Comparison
     from mergerisk.report.exports.writing import Format
     from mergerisk.report.summary import Summary
+    from mergerisk.statistics import Claim, Verdict
     from mergerisk.study.planning import Plan
     from mergerisk.study.running import FinishedRun
     from mergerisk.study.stage import Stage
@@ -48,6 +50,9 @@ class StudyResult:
     folder: Path
     outcomes: pd.DataFrame
     summary: Summary
+
+    def __repr__(self) -> str:
+        return f"StudyResult({str(self.folder)!r}: {len(self.rates)} settings, {len(self.outcomes)} outcomes)"
 
     @property
     def rates(self) -> pd.DataFrame:
@@ -112,8 +117,7 @@ def run(
     """
     if workers is not None and workers < 1:
         raise UserError(f"--workers must be 1 or more, got {workers}")
-    resolved = study.resolved() if isinstance(study, Study) else load_study(study, data=data)
-    adjusted = adjust(resolved, seed=seed, limit=limit)
+    adjusted = adjust(_resolved(study, data), seed=seed, limit=limit)
     folder = _folder(adjusted, out)
     options = Options(Path(store) if store is not None else None, device, workers, offline=offline, force=force)
     with StudyProgress() if progress else nullcontext() as shown:
@@ -133,7 +137,7 @@ def run(
 
 
 def plan(
-    study: str | Path,
+    study: str | Path | Study,
     out: str | Path | None = None,
     *,
     seed: int | None = None,
@@ -147,7 +151,7 @@ def plan(
     Raises:
         UserError: the study or a file it names is at fault.
     """
-    adjusted = adjust(load_study(study, data=data), seed=seed, limit=limit)
+    adjusted = adjust(_resolved(study, data), seed=seed, limit=limit)
     located = locate(adjusted, offline=offline)
     folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
     made = make_plan(located.study, (*located.notes, *notes_of(located.study)))
@@ -169,13 +173,13 @@ def measure(made: Plan, device: str = "auto") -> Speeds:
     return measure_speeds(made.study, resolve_device(device))
 
 
-def validate(study: str | Path, *, data: str | Path | None = None, offline: bool = False) -> Plan:
+def validate(study: str | Path | Study, *, data: str | Path | None = None, offline: bool = False) -> Plan:
     """The plan of a study whose every file was loaded and checked.
 
     Raises:
         UserError: the study or a file it names is at fault.
     """
-    located = locate(load_study(study, data=data), offline=offline)
+    located = locate(_resolved(study, data), offline=offline)
     outlines = check_material(located.study)
     return make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)))
 
@@ -186,7 +190,46 @@ def write_report(folder: str | Path) -> StudyResult:
     Raises:
         UserError: the folder holds no finished run.
     """
-    return _write(load_run(Path(folder)), Path(folder))
+    return _write(read_run(Path(folder)), Path(folder))
+
+
+def load_run(folder: str | Path) -> StudyResult:
+    """A finished run as :func:`run` returned it; nothing is computed again, nothing is written.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    from mergerisk.report.judged import judged_summary
+
+    finished = read_run(Path(folder))
+    return StudyResult(Path(folder), finished.outcomes, judged_summary(finished))
+
+
+def claims(
+    source: str | Path,
+    stated: str | Path | Sequence[Claim] | None = None,
+    *,
+    correction: Literal["holm", "bh"] = "holm",
+    seed: int = 0,
+) -> tuple[Verdict, ...]:
+    """Judge claims: supported, contradicted or inconclusive, with the tests behind it.
+
+    Args:
+        source: a finished run's folder, a table of rates (CSV, Parquet), or ``"poster"`` for the published one.
+        stated: a YAML file of claims, or claims; those of the published study by default.
+        correction: for the number of claims: against any false finding, or too large a share of them.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: source or claims cannot be read, or do not fit each other.
+    """
+    from mergerisk.statistics import BUILT_IN, judge, load_claims, read_tables
+
+    if stated is None:
+        stated = BUILT_IN
+    elif isinstance(stated, str | Path):
+        stated = load_claims(Path(stated))
+    return judge(read_tables(source), stated, correction=correction, seed=seed)
 
 
 def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format] = FORMATS) -> tuple[Path, ...]:
@@ -202,7 +245,7 @@ def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format]
     """
     from mergerisk.report.judged import judged_summary
 
-    return write_exports(judged_summary(load_run(Path(folder))), Path(out), formats)
+    return write_exports(judged_summary(read_run(Path(folder))), Path(out), formats)
 
 
 def compare(a: str | Path, b: str | Path, out: str | Path | None = None) -> Comparison:
@@ -218,10 +261,14 @@ def compare(a: str | Path, b: str | Path, out: str | Path | None = None) -> Comp
     """
     from mergerisk.report.comparison import compare_runs, write_comparison
 
-    found = compare_runs(load_run(Path(a)), load_run(Path(b)), names=(str(a), str(b)))
+    found = compare_runs(read_run(Path(a)), read_run(Path(b)), names=(str(a), str(b)))
     if out is not None:
         write_comparison(found, Path(out))
     return found
+
+
+def _resolved(study: str | Path | Study, data: str | Path | None) -> Study:
+    return study.resolved() if isinstance(study, Study) else load_study(study, data=data)
 
 
 def _folder(study: Study, out: str | Path | None) -> Path:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from mergerisk.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 T = TypeVar("T")
 
@@ -58,6 +58,18 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         return list(self._all())
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind}: {', '.join(self)})"
+
     def _all(self) -> dict[str, Entry]:
         registered = {name: entry for name, (entry, _) in self._registered.items()}
         return {
@@ -79,12 +91,19 @@ class Registry(Generic[T]):
     def register(self, name: str, *, summary: str = "", paper: str = "") -> Callable[[T], T]:
         """Decorator: make the decorated implementation available as ``name`` in this process.
 
+        The same definition run again, as a notebook's cell is, replaces what it registered before. What an
+        installed package adds under this name already, it may decorate as well.
+
         Raises:
-            UserError: the name is taken.
+            UserError: the name is another implementation's.
         """
 
         def add(implementation: T) -> T:
-            if name in self._all():
+            known = self._all().get(name)
+            if known is not None and known.distribution and known.target == _place(implementation):
+                return implementation  # an installed package's own: its entry says the version too
+            before = self._registered.get(name)
+            if known is not None and (before is None or _place(before[1]) != _place(implementation)):
                 raise UserError(f"{self.kind} {name!r} is registered already; choose another name")
             entry = Entry(name, f"{implementation!r}", summary or inspect.getdoc(implementation) or "", paper)
             self._registered[name] = (entry, implementation)
@@ -145,3 +164,9 @@ class Registry(Generic[T]):
         from mergerisk.validation import construct
 
         return construct(cast("type[Any]", self.load(name)), parameters, f"{self.kind} {name!r}")
+
+
+def _place(implementation: object) -> str:
+    """Where an implementation is defined, as an entry point says it."""
+    module, name = (getattr(implementation, part, implementation) for part in ("__module__", "__qualname__"))
+    return f"{module}:{name}"

@@ -49,13 +49,18 @@ class StandIn:
         return adversarial
 
 
-@pytest.fixture(autouse=True)
-def _page(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the page registers, for one test."""
+def stand_in_for_torchattacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something to import as torchattacks, where it is not installed."""
     if find_spec("torchattacks") is None:
         module = ModuleType("torchattacks")
         module.PGD = StandIn  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "torchattacks", module)
+
+
+@pytest.fixture(autouse=True)
+def _page(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the page registers, for one test."""
+    stand_in_for_torchattacks(monkeypatch)
     before = [(registry, set(registry.names())) for registry in (ATTACKS, INPUTS, FILTERS)]
     code = "\n".join(re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.S | re.M))
     try:

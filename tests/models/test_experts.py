@@ -57,9 +57,9 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 def test_a_whole_clip_is_an_expert(base: Encoder, tuned: Path) -> None:
     expected = tower_of(tuned)
     assert len(expected) == len(base.state()) > 30
-    assert_same(load_expert(base, tuned), expected)
-    assert_same(load_expert(base, tuned / "model.safetensors"), expected)
-    assert_same(load_expert(base, str(tuned)), expected)
+    assert_same(load_expert(base, tuned).state(), expected)
+    assert_same(load_expert(base, tuned / "model.safetensors").state(), expected)
+    assert_same(load_expert(base, str(tuned)).state(), expected)
 
 
 @pytest.mark.parametrize("prefix", ["", "vision_model.", "clip.vision_model."])
@@ -69,13 +69,13 @@ def test_towers_are_found_under_any_prefix(prefix: str, base: Encoder, tuned: Pa
     stored = {f"{prefix}{name}": tensor for name, tensor in expected.items()}
     stored[f"{prefix}embeddings.position_ids"] = torch.arange(17)[None]
     save_file(stored, tmp_path / "expert.safetensors")
-    assert_same(load_expert(base, tmp_path / "expert.safetensors"), expected)
+    assert_same(load_expert(base, tmp_path / "expert.safetensors").state(), expected)
 
 
 def test_half_precision_is_widened(base: Encoder, tuned: Path, tmp_path: Path) -> None:
     expected = tower_of(tuned)
     save_file({name: tensor.bfloat16() for name, tensor in expected.items()}, tmp_path / "half.safetensors")
-    found = load_expert(base, tmp_path / "half.safetensors")
+    found = load_expert(base, tmp_path / "half.safetensors").state()
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
     assert_same(found, {name: tensor.bfloat16().float() for name, tensor in expected.items()})
 
@@ -86,20 +86,20 @@ def test_classifiers_are_experts_under_their_names_on_disk(family: str, tmp_path
     other = save_classifier(tmp_path / "other", family, seed=1)
     # The truth is what transformers reads from that folder.
     expected = load_encoder(str(other)).state()
-    assert_same(load_expert(base, other), expected)
+    assert_same(load_expert(base, other).state(), expected)
     assert not all(torch.equal(tensor, base.state()[name]) for name, tensor in expected.items())
     save_file({name: tensor.contiguous() for name, tensor in expected.items()}, tmp_path / "named.safetensors")
-    assert_same(load_expert(base, tmp_path / "named.safetensors"), expected)
+    assert_same(load_expert(base, tmp_path / "named.safetensors").state(), expected)
 
 
 @pytest.mark.parametrize("name", ["plain", "rslora_patterns", "conv_and_saved_module", "biases"])
 def test_adapters_are_experts(name: str) -> None:
     base = load_encoder(str(PEFT / "base"))
     before = {key: tensor.clone() for key, tensor in base.state().items()}
-    found = load_expert(base, PEFT / name)
+    found = load_expert(base, PEFT / name).state()
     merged = base.with_state(found)
     # PEFT's own merge, under the names on disk.
-    assert_close(load_expert(base, PEFT / name / "merged.safetensors"), found)
+    assert_close(load_expert(base, PEFT / name / "merged.safetensors").state(), found)
     assert merged.state().keys() == before.keys()
     assert_same(base.state(), before)
 
@@ -133,7 +133,7 @@ def test_an_adapter_of_both_towers_changes_the_images(prefix: str, base: Encoder
     if prefix:
         factors[f"text_model.{QUERY}"] = (24, 24)
     added = save_adapter(tmp_path / "adapter", factors)
-    found = load_expert(base, tmp_path / "adapter")
+    found = load_expert(base, tmp_path / "adapter").state()
     expected = dict(base.state())
     expected[f"{QUERY}.weight"] = expected[f"{QUERY}.weight"] + added[f"{prefix}{QUERY}"]
     assert_close(found, expected)
@@ -229,10 +229,10 @@ def test_experts_and_backbones_of_the_hub(base: Encoder, tuned: Path, own_hub: l
     with pytest.raises(UserError, match="no such model on the hub"):
         load_encoder("org/expart")
     expected = tower_of(tuned)
-    assert_same(load_expert(base, "org/expert@main"), expected)
+    assert_same(load_expert(base, "org/expert@main").state(), expected)
     assert_same(load_encoder("org/expert").state(), expected)
     before = len(own_hub)
-    assert_same(load_expert(base, "org/expert", offline=True), expected)
+    assert_same(load_expert(base, "org/expert", offline=True).state(), expected)
     assert expert_identity("org/expert", offline=True) == expert_identity(tuned)
     assert len(own_hub) == before
 
@@ -255,4 +255,4 @@ def test_an_experts_identity_is_that_of_what_decides(tuned: Path, clip: Path, tm
 def test_a_bare_vision_model_of_transformers_is_an_expert(base: Encoder, tuned: Path, tmp_path: Path) -> None:
     """What published experts of merging benchmarks are."""
     transformers.CLIPVisionModel.from_pretrained(tuned).save_pretrained(tmp_path)
-    assert_same(load_expert(base, tmp_path), tower_of(tuned))
+    assert_same(load_expert(base, tmp_path).state(), tower_of(tuned))

@@ -39,11 +39,10 @@ def test_a_factory_with_weights_is_that_module(half: bool, tmp_path: Path) -> No
     other = weights(1)
     save_file(other, tmp_path / "expert.safetensors")
     expert = load_expert(encoder, tmp_path / "expert.safetensors")
-    assert all(torch.equal(tensor, other[name]) for name, tensor in expert.items())
-    twin = encoder.with_state(expert)
+    assert all(torch.equal(tensor, other[name]) for name, tensor in expert.state().items())
     images_seen = mr.merging.Calibration(images(12, 8), mr.models.Head(torch.ones(2, 5), torch.zeros(2)))
     merged = mr.merging.create("weight_averaging").merge(
-        encoder, {"a": encoder, "b": twin}, calibration={"a": images_seen, "b": images_seen}, seed=0
+        encoder, {"a": encoder, "b": expert}, calibration={"a": images_seen, "b": images_seen}, seed=0
     )
     assert merged.encoder(images(12)).shape == (3, 5)
 

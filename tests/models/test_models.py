@@ -128,12 +128,12 @@ def test_experts_are_checked_against_the_base(tiny_vit: Path, tmp_path: Path) ->
         save_file(content, tmp_path / file)
         return tmp_path / file
 
-    assert load_expert(base, saved("good.safetensors")).keys() == good.keys()
-    assert load_expert(base, tiny_vit).keys() == good.keys()
+    assert load_expert(base, saved("good.safetensors")).state().keys() == good.keys()
+    assert load_expert(base, tiny_vit).state().keys() == good.keys()
     beside = {"classifier.weight": torch.zeros(3, 32), "embeddings.position_ids": torch.arange(17)}
-    assert load_expert(base, saved("whole.safetensors", **beside)).keys() == good.keys()
+    assert load_expert(base, saved("whole.safetensors", **beside)).state().keys() == good.keys()
     half = {key: tensor.half() for key, tensor in good.items()}
-    assert load_expert(base, saved("half.safetensors", **half))[name].dtype == torch.float32
+    assert load_expert(base, saved("half.safetensors", **half)).state()[name].dtype == torch.float32
     cases = {
         "is missing": {name: None},
         "is not in the base": {"layers.2.stranger": torch.zeros(1)},

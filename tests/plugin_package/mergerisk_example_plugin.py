@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @hyperparameters
-class RandomSigns(Attack):
+class CoinToss(Attack):
     """Every pixel goes up or down by the whole budget at random: the least any attack should beat.
 
     Attributes:
@@ -33,8 +33,8 @@ class RandomSigns(Attack):
 
 
 @hyperparameters
-class Mirror(InputTransform):
-    """The image, and the image as a mirror shows it."""
+class BothWays(InputTransform):
+    """The image, and the image from right to left."""
 
     @property
     def copies(self) -> int:

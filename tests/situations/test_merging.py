@@ -224,7 +224,7 @@ SITUATIONS = (
         Situation(
             f"calibration images of {name} are {what}",
             lambda folder, images=images, name=name: merged_on(images, name),  # noqa: ARG005
-            re.compile(r"calibration images of task 'one' must be floating and lie in \[0, 1\].*divide 8-bit"),
+            re.compile(r"calibration images of task 'one': (pixels )?must .*divide 8-bit"),
         )
         for what, images in (("bytes", BYTES), ("of 0 to 255", BYTES.float()), ("NaN", BYTES * torch.nan))
         for name in ("fisher", "weight_averaging+surgery")

@@ -57,11 +57,11 @@ def one_result_per_seed(folder: Path) -> bool:
     out = merge_checkpoints(parse_recipe(recipe), folder / "out")
 
     base = load_encoder(str(folder / "base"))
-    tuned = {name: base.with_state(load_expert(base, path)) for name, path in experts.items()}
+    tuned = {name: load_expert(base, path) for name, path in experts.items()}
     in_memory = merging.create("dare").merge(base, tuned, seed=5).encoder.state()
     on_disk = load_file(out / "model.safetensors")
     assert in_memory.keys() != on_disk.keys()
-    read = load_expert(base, out)
+    read = load_expert(base, out).state()
     plain = merging.merge_state_dicts("dare", *encoder_states(folder), seed=5)
     return all(torch.equal(tensor, read[name]) for name, tensor in in_memory.items()) and all(
         torch.equal(tensor, on_disk[name]) for name, tensor in plain.items()
@@ -139,7 +139,7 @@ def the_chosen_copy(folder: Path) -> bool:
     again = merge_checkpoints(load_recipe(out / "recipe.yaml"), folder / "again")
     assert "the one under `model_ema.`" in (out / "README.md").read_text()
     base = load_encoder(str(folder / "base"))
-    expert, read = load_expert(base, spec), load_expert(base, out)
+    expert, read = load_expert(base, spec).state(), load_expert(base, out).state()
     assert expert_identity(spec) != expert_identity(spec.replace("_ema", ""))
     return all(
         torch.equal(tensor, copies["model_ema."][f"vit.{name}"])

@@ -15,7 +15,7 @@ from mergerisk.cli.main import main
 from tests.tiny import write_tiny_study
 
 SOURCE = Path(__file__).parents[1] / "plugin_package"
-ATTACKS = ["random_signs", "mi_fgsm", {"attack": "mi_fgsm", "inputs": ["mirror"], "label": "mi_mirror"}]
+ATTACKS = ["coin_toss", "mi_fgsm", {"attack": "mi_fgsm", "inputs": ["both_ways"], "label": "mi_both_ways"}]
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,10 @@ def test_an_installed_attack_and_input_run_in_a_study(
     # tasks × attacks × (merge + expert + pretrained) × budgets × images
     assert len(outcomes) == 2 * 3 * 3 * 3 * 12
     lengths = outcomes.groupby("attack", observed=True)["l2"].sum()
-    assert set(lengths.index) == {"random_signs", "mi_fgsm", "mi_mirror"}
-    assert lengths["mi_mirror"] != lengths["mi_fgsm"]
+    assert set(lengths.index) == {"coin_toss", "mi_fgsm", "mi_both_ways"}
+    assert lengths["mi_both_ways"] != lengths["mi_fgsm"]
     # Its pixels go all the way, but for those that the box stops.
-    signs = outcomes[outcomes["attack"] == "random_signs"]
+    signs = outcomes[outcomes["attack"] == "coin_toss"]
     assert (signs["linf"] <= signs["epsilon"]).all()
     assert (signs["linf"] > 0.999 * signs["epsilon"]).all()
     assert (signs["l2"] > 0.8 * signs["epsilon"] * (3 * 16 * 16) ** 0.5).all()
@@ -60,17 +60,17 @@ def test_an_installed_attack_and_input_run_in_a_study(
 
 def test_an_installed_attack_and_input_are_listed(installed: dict[str, str]) -> None:
     attacks, inputs = (mergerisk(installed, "list", what).splitlines() for what in ("attacks", "inputs"))
-    (attack,) = [line.split() for line in attacks if line.startswith("random_signs")]
-    assert attack == ["random_signs", "plugin", "from", "mergerisk-example-plugin", "share=1.0"]
-    (mirror,) = [line.split() for line in inputs if line.startswith("mirror")]
-    assert mirror[:4] == ["mirror", "plugin", "from", "mergerisk-example-plugin"]
+    (attack,) = [line.split() for line in attacks if line.startswith("coin_toss")]
+    assert attack == ["coin_toss", "plugin", "from", "mergerisk-example-plugin", "share=1.0"]
+    (both_ways,) = [line.split() for line in inputs if line.startswith("both_ways")]
+    assert both_ways[:4] == ["both_ways", "plugin", "from", "mergerisk-example-plugin"]
 
 
 @pytest.mark.parametrize(
     ("attacks", "message"),
     [
-        (ATTACKS[:1], "attacks[0]: unknown attack 'random_signs'"),
-        (ATTACKS[2:], "attacks[0]: attack 'mi_fgsm': inputs: unknown input transformation 'mirror'"),
+        (ATTACKS[:1], "attacks[0]: unknown attack 'coin_toss'"),
+        (ATTACKS[2:], "attacks[0]: attack 'mi_fgsm': inputs: unknown input transformation 'both_ways'"),
     ],
 )
 def test_a_missing_plugin_is_said_in_one_line(

@@ -18,6 +18,7 @@ from mergerisk.memory import fitting, graph_bytes, in_portions
 from mergerisk.models.checks import check_differentiable, count_classes, precision_named
 from mergerisk.models.hooks import evaluating
 from mergerisk.randomness import ImageRandom, derive_seed, drawing, generator
+from mergerisk.tasks.images import check_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -277,12 +278,8 @@ def _check_images(images: torch.Tensor) -> torch.Tensor:
             f"{images.dtype}, {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
         )
         raise UserError(f"images must be a floating tensor, N × C × H × W, got {found}")
-    images = _usable(images.detach())
-    if len(images):
-        low, high = float(images.min()), float(images.max())
-        if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
-            raise UserError(f"images must lie in [0, 1], found {low:g} to {high:g}")
-    return images
+    check_pixels(images)
+    return _usable(images.detach())
 
 
 def _check_indices(indices: Sequence[int] | torch.Tensor | None, count: int) -> list[int]:

@@ -34,6 +34,11 @@ class AuditResult:
     folder: Path
     verdict: Verdict
 
+    def __repr__(self) -> str:
+        failed = sum(gate.failed for gate in self.verdict.gates)
+        gates = f"{failed} of {len(self.verdict.gates)} gates failed" if self.verdict.gates else "no gates"
+        return f"AuditResult({str(self.folder)!r}: {', '.join(m.name for m in self.verdict.models)}; {gates})"
+
 
 def audit(
     given: str | Path | Audit,

@@ -40,9 +40,11 @@ def fine_tune(
     from PyTorch's global generator draws from ``seed``, and leaves that generator as it was.
 
     Raises:
-        UserError: the task has no training images, the base is of another precision than they are, or the training
-            diverged (weights are no longer finite).
+        UserError: the head has other classes than the task, or has them in another order; the task has no training
+            images, the base is of another precision than they are, or the training diverged (weights are no longer
+            finite).
     """
+    head.check_task(task)
     recipe = recipe or FineTuning()
     with (
         torch.inference_mode(False),

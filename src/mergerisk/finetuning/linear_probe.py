@@ -45,4 +45,4 @@ def linear_probe(encoder: Encoder, task: Task, *, regularization: float = 1.0, s
         # The standardisation is folded into the layer; a class without training images keeps its -1e4.
         weight[label] = torch.from_numpy(row / std).float()
         bias[label] = float(offset - (row / std) @ mean)
-    return Head(weight, bias)
+    return Head(weight, bias, class_names=task.class_names)

@@ -10,6 +10,7 @@ from torch import nn
 
 from mergerisk.errors import UserError
 from mergerisk.randomness import generator
+from mergerisk.tasks.images import check_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -99,7 +100,8 @@ def check_batch_norm(
     """Whether statistics are to be estimated anew.
 
     Raises:
-        UserError: they are, but a task has no images to do it on; or ``statistics`` is neither of its values.
+        UserError: they are, but a task has no images to do it on, or pixels out of range; or ``statistics`` is
+            neither of its values.
     """
     if statistics not in get_args(BatchNormStatistics):
         raise UserError(f"batch_norm must be 'reestimate' or 'average', got {statistics!r}")
@@ -112,4 +114,6 @@ def check_batch_norm(
             "the encoder has BatchNorm layers, whose statistics no merge of weights preserves: pass calibration "
             f"images of task {lacking[0]!r}, or batch_norm='average' to keep the experts' mean"
         )
+    for task in experts:
+        check_pixels(given[task].images, f"calibration for task {task!r}")
     return True

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mergerisk.merging.method import Correction, MergingMethod, Tensors
-    from mergerisk.models.encoder import State
+    from mergerisk.models.encoder import Encoder, State
 
 METHODS: Registry[type[MergingMethod]] = Registry(
     "merging method",
@@ -195,14 +195,20 @@ def create(name: str, /, **parameters: Any) -> MergingMethod:
 
 
 def merge_state_dicts(
-    name: str, base: Tensors, experts: Sequence[Tensors], /, *, seed: int = 0, **parameters: Any
+    name: str,
+    base: Tensors | Encoder,
+    experts: Sequence[Tensors | Encoder],
+    /,
+    *,
+    seed: int = 0,
+    **parameters: Any,
 ) -> State:
     """Merge plain state dicts with a method that needs no data.
 
     Args:
         name: a registered method.
-        base: the pretrained parameters θ0.
-        experts: the experts' parameters: same names, shapes and dtypes.
+        base: the pretrained parameters θ0, or an encoder that has them.
+        experts: the experts' parameters, likewise: same names, shapes and dtypes.
         seed: of a method that draws at random.
         **parameters: the method's hyper-parameters.
 
@@ -215,13 +221,15 @@ def merge_state_dicts(
     from mergerisk.merging.method import check_range, check_states
     from mergerisk.merging.states import StateMerging
     from mergerisk.models.checkpoints import tensor_specs
+    from mergerisk.models.encoder import Encoder
 
     method = create(name, **parameters)
     if not isinstance(method, StateMerging):
         raise UserError(
             f"{name} is no function of state dicts alone; use mergerisk.merging.create({name!r}).merge"
         )
-    method.check_count(len(experts))
-    check_range(method, tensor_specs(base))
-    check_states(base, {str(position): expert for position, expert in enumerate(experts)})
-    return method.merge_states(base, experts, seed=seed)
+    origin, *states = (given.state() if isinstance(given, Encoder) else given for given in (base, *experts))
+    method.check_count(len(states))
+    check_range(method, tensor_specs(origin))
+    check_states(origin, {str(position): state for position, state in enumerate(states)})
+    return method.merge_states(origin, states, seed=seed)

@@ -15,7 +15,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.experts import states_of
 from mergerisk.merging.method import EncoderMerging, Merged, evaluated
-from mergerisk.models.classifier import Classifier
 from mergerisk.models.ties import tied_names
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -114,7 +113,7 @@ class Fisher(EncoderMerging):
         """Add one expert's Ft θt to ``weighted`` and its Ft to ``total``. See :meth:`_fisher`."""
         tuned = expert.state()
         leaves = {name: tuned[name] for name in weighted}
-        fisher = self._weights(self._fisher(Classifier(expert, head), leaves, origin, images, uniform))
+        fisher = self._weights(self._fisher(expert, head, leaves, origin, images, uniform))
         for name in weighted:
             weighted[name].addcmul_(fisher[name], tuned[name])
             total[name].add_(fisher[name])
@@ -135,7 +134,8 @@ class Fisher(EncoderMerging):
 
     def _fisher(
         self,
-        classifier: Classifier,
+        encoder: Encoder,
+        head: Head,
         parameters: State,
         origin: Mapping[str, str],
         images: torch.Tensor,
@@ -144,24 +144,26 @@ class Fisher(EncoderMerging):
         """Ft by parameter name.
 
         Args:
-            classifier: expert t with the task's head, in evaluation mode.
-            parameters: its backbone's, tied ones once.
+            encoder: expert t, in evaluation mode.
+            head: the task's.
+            parameters: the backbone's, tied ones once.
             origin: other names of tied ones → the name they have in ``parameters``.
             images: N × 3 × H × W.
             uniform: N numbers in [0, 1), which say what class is sampled.
         """
 
         # A layer under several names is one slot: functional_call cannot put it back otherwise.
-        slots = {slot: origin.get(slot, slot) for slot, _ in classifier.encoder.backbone.named_parameters()}
+        slots = {slot: origin.get(slot, slot) for slot, _ in encoder.backbone.named_parameters()}
 
         def log_probabilities(image: torch.Tensor, copy: State) -> torch.Tensor:
-            named = {f"encoder.backbone.{slot}": copy[name] for slot, name in slots.items() if name in copy}
-            return F.log_softmax(functional_call(classifier, named, (image[None],), tie_weights=False)[0], dim=0)
+            named = {f"backbone.{slot}": copy[name] for slot, name in slots.items() if name in copy}
+            features = functional_call(encoder, named, (image[None],), tie_weights=False)
+            return F.log_softmax(head(features)[0], dim=0)
 
         fisher = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
         size = _BYTES // sum(tensor.nbytes for tensor in fisher.values())
         size = max(1, min(size, _EXAMPLES))
-        device = classifier.encoder.mean.device
+        device = encoder.mean.device
         with _plain_attention():
             for batch, draws in zip(images.split(size), uniform.split(size), strict=True):
                 # Every image gets a (virtual) copy of the parameters for itself, so that a backward pass yields

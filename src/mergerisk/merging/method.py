@@ -13,13 +13,15 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import check_batch_norm, reestimate_batch_norm
-from mergerisk.merging.experts import states_of
+from mergerisk.merging.experts import LazyExperts, states_of
 from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.checkpoints import tensor_specs
 from mergerisk.models.checks import check_finite, check_same_architecture
 from mergerisk.models.classifier import Classifier
+from mergerisk.models.siblings import check_computes_as
 from mergerisk.models.ties import tied_names
 from mergerisk.randomness import drawing, generator
+from mergerisk.tasks.images import check_pixels
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ class Calibration:
     images: Images
     head: Head
 
+    def __repr__(self) -> str:
+        return f"Calibration({len(self.images)} images, {self.head!r})"
+
 
 @dataclass(frozen=True)
 class Merged:
@@ -70,6 +75,12 @@ class Merged:
     per_task: Mapping[str, Encoder] = field(default_factory=dict)
     adapters: Mapping[str, nn.Module] = field(default_factory=dict)
     coefficients: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        kind = "one encoder for all tasks" if self.shared is not None else "an encoder per task"
+        own = {"encoders": self.per_task, "adapters": self.adapters}
+        tasks = [f"{name} of its own for {', '.join(parts)}" for name, parts in own.items() if parts]
+        return f"Merged({'; '.join([kind, *tasks])})"
 
     @property
     def encoder(self) -> Encoder:
@@ -131,8 +142,9 @@ class MergingMethod(ABC):
                 ``reestimate`` them on the calibration images, or keep the experts' ``average``.
 
         Raises:
-            UserError: no experts, experts of another architecture, NaN weights, missing calibration, or
-                hyper-parameters that do not suit the experts.
+            UserError: no experts; experts of another architecture, or that compute otherwise than the base does
+                with the same weights; NaN weights, missing calibration, or hyper-parameters that do not suit the
+                experts.
         """
 
     @abstractmethod
@@ -171,6 +183,9 @@ class EncoderMerging(MergingMethod):
         check_range(self, tensor_specs(base.state()))
         anew = not self.encoder_per_task and check_batch_norm(base, experts, calibration, batch_norm)
         check_states(base.state(), states_of(experts))
+        if not isinstance(experts, LazyExperts):  # which are all built like the base
+            for task, expert in experts.items():
+                check_computes_as(base, expert, f"expert {task!r}")
         with settled(seed, "merge", device=base.mean.device):
             merged = self.make(base, experts, calibration or {}, seed)
             if not anew or merged.shared is None:
@@ -355,15 +370,9 @@ def check_calibration(
 
 
 def _plain(images: Images, where: str) -> Images:
-    # Lazy images are float32 in [0, 1] by construction; to look at them would be to read them all.
+    check_pixels(images, where)
     if not isinstance(images, torch.Tensor):
         return images
-    low, high = float(images.detach().min()), float(images.detach().max())
-    if not (images.is_floating_point() and low >= 0.0 and high <= 1.0):  # written so that NaN fails too
-        raise UserError(
-            f"{where} must be floating and lie in [0, 1], got {images.dtype}, {low:g} to {high:g}; divide 8-bit "
-            "images by 255"
-        )
     with torch.inference_mode(False):
         return images.clone() if images.is_inference() else images.detach()
 

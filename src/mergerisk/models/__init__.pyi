@@ -5,6 +5,8 @@ from .checks import check_finite as check_finite
 from .checks import check_same_architecture as check_same_architecture
 from .classifier import Classifier as Classifier
 from .classifier import Head as Head
+from .classifiers import LoadedClassifier as LoadedClassifier
+from .classifiers import load_classifier as load_classifier
 from .encoder import Encoder as Encoder
 from .encoder import State as State
 from .experts import expert_identity as expert_identity

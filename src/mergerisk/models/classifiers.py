@@ -155,7 +155,9 @@ def _from_folder(name: str, folder: Path, stated: StatedPreprocessing | None) ->
 
 def _from_factory(name: str, stated: StatedPreprocessing | None) -> LoadedClassifier:
     made, factory = build(name)
-    names = getattr(made, "class_names", getattr(factory, "class_names", None))
+    names = next(
+        (found for it in (made, factory) if (found := getattr(it, "class_names", None)) is not None), None
+    )
     if any(tensor.dtype in _HALF for tensor in made.state_dict().values()):
         made = made.float()
     if stated is not None or isinstance(made, torch.jit.ScriptModule):  # which takes no hooks itself

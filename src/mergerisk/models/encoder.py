@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from mergerisk.errors import UserError
 from mergerisk.models.preprocessing import Resizing
 from mergerisk.models.ties import retie
 
@@ -59,7 +60,15 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Pixels in [0, 1], N × 3 × H × W → features, N × ``width``."""
+        """Pixels in [0, 1], N × 3 × H × W → features, N × ``width``.
+
+        Raises:
+            UserError: the images are bytes.
+        """
+        if not images.is_floating_point():
+            raise UserError(
+                f"images must be floating point, in [0, 1], got {images.dtype}; divide 8-bit images by 255"
+            )
         return self.encode(self.resized(images))
 
     def encode(self, resized: torch.Tensor) -> torch.Tensor:
@@ -82,14 +91,16 @@ class Encoder(nn.Module):
         """The backbone's parameters and buffers by the backbone's own names: a view, not a copy."""
         return {name: tensor.detach() for name, tensor in self.backbone.state_dict().items()}
 
-    def with_state(self, state: Mapping[str, torch.Tensor]) -> Encoder:
-        """A new encoder of the same architecture that holds (without copying) ``state``.
+    def with_state(self, state: Mapping[str, torch.Tensor] | Encoder) -> Encoder:
+        """A new encoder of the same architecture that holds (without copying) ``state``, or another encoder's.
 
         Parameters that are tied in this one and equal in ``state`` are tied in the new one.
 
         Raises:
             RuntimeError: names or shapes differ.
         """
+        if isinstance(state, Encoder):
+            state = state.state()
         # The memo keeps deepcopy from copying the tensors that are replaced the next moment, and those of the
         # features that are never trained.
         kept = {id(tensor): tensor for tensor in (*self.backbone.parameters(), *self.buffers())}

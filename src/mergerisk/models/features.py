@@ -9,6 +9,7 @@ import torch
 from mergerisk.models.checks import precision_named
 from mergerisk.models.hooks import evaluating
 from mergerisk.randomness import drawing
+from mergerisk.tasks.images import check_pixels
 
 if TYPE_CHECKING:
     from mergerisk.models.encoder import Encoder
@@ -22,8 +23,10 @@ def extract_features(encoder: Encoder, images: Images, *, batch_size: int = 256,
     ``seed``.
 
     Raises:
-        UserError: the encoder's weights are of another precision than the images, which it does not convert.
+        UserError: a pixel is out of range, or the encoder's weights are of another precision than the images,
+            which it does not convert.
     """
+    check_pixels(images)
     device = encoder.mean.device
     # Not inference mode: what is learnt on the features may be differentiated.
     with (

@@ -84,7 +84,7 @@ def zero_shot(
     embeddings = F.normalize(_encode(name, folder, tower, prompts) @ projection.T, dim=-1)
     directions = embeddings.unflatten(0, (len(class_names), len(templates))).mean(dim=1)
     weight = F.normalize(directions, dim=-1) * scale
-    return Head(weight, torch.zeros(len(weight)), normalize=True)
+    return Head(weight, torch.zeros(len(weight)), normalize=True, class_names=class_names)
 
 
 def checkpoint_head(
@@ -99,7 +99,8 @@ def checkpoint_head(
         offline: take what comes from the hub from the cache only.
 
     Returns:
-        The head, and its class names in order; None if it names none.
+        The head, and its class names in order; None if it names none. ``head.for_classes(task.class_names)`` puts
+        it into the order of a task's labels.
 
     Raises:
         UserError: a backbone without such a classifier.
@@ -131,7 +132,8 @@ def checkpoint_head(
         raise UserError(f"{name}: {names[0]!r} has shape {tuple(weight.shape)}, which is no linear layer")
     check_finite(dict(zip(names, (weight, bias), strict=True)), name)
     labels = config.get("id2label")
-    return Head(weight, bias), named_classes(labels if isinstance(labels, dict) else None, len(weight))
+    known = named_classes(labels if isinstance(labels, dict) else None, len(weight))
+    return Head(weight, bias, class_names=known), known
 
 
 def head_identity(name: str, *, offline: bool = False) -> dict[str, str]:

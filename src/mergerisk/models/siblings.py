@@ -100,8 +100,10 @@ def load_expert(
     image_size: int | None = None,
     preprocessing: StatedPreprocessing | Mapping[str, Any] | Literal["base"] | None = None,
     offline: bool = False,
-) -> State:
-    """An expert's parameters under the names of ``base.state()`` and in its dtypes, checked against the base.
+) -> Encoder:
+    """An expert that somebody else fine-tuned, checked against its base: what merges and classifiers take.
+
+    Its parameters, under the base's names and in its dtypes, are its :meth:`~mergerisk.models.Encoder.state`.
 
     Args:
         base: the encoder it was fine-tuned from.
@@ -116,12 +118,12 @@ def load_expert(
         UserError: no such file or repository; pickles, whose loading runs their code; a file that is cut short;
             another architecture; weights with NaN; whatever :class:`LoraCheckpoint` raises; or a folder whose
             configuration or preprocessing is not the base's, so that these parameters would be another model in
-            the base: :func:`load_sibling` takes it as it is.
+            the base: :func:`load_sibling` takes it as it is, to be attacked but not to be merged.
     """
     sibling = read_sibling(base, spec, image_size=image_size, preprocessing=preprocessing, offline=offline)
     with located(str(spec)):
         check_one_form(sibling.form)
-    return sibling.state
+    return base.with_state(sibling.state).to(base.mean.device)
 
 
 def load_sibling(
@@ -148,7 +150,7 @@ def load_sibling(
         UserError: see :func:`mergerisk.load_expert`; another kind of model.
     """
     sibling = read_sibling(base, spec, image_size=image_size, preprocessing=preprocessing, offline=offline)
-    return in_form(base, sibling.form.to_plain()).with_state(sibling.state)
+    return in_form(base, sibling.form.to_plain()).with_state(sibling.state).to(base.mean.device)
 
 
 def in_form(base: Encoder, form: Mapping[str, Any]) -> Encoder:
@@ -194,6 +196,31 @@ def check_one_form(form: Form) -> None:
         else "to use the base's for all, say preprocessing: base"
     )
     raise UserError(f"{first}{more}; weights that are merged must compute in one way: {remedy}")
+
+
+def check_computes_as(base: Encoder, encoder: Encoder, where: str) -> None:
+    """See that an encoder would compute the same as the base with the same weights, so that they can be merged.
+
+    Raises:
+        UserError: another configuration, or another preprocessing of pixels; ``where`` says whose.
+    """
+    ours, theirs = _preprocessing(base).fields(), _preprocessing(encoder).fields()
+    found = [
+        f"{name} is {theirs[name]!r}, {ours[name]!r} in the base" for name in ours if ours[name] != theirs[name]
+    ]
+    usual: Any = getattr(base.backbone, "config", None)
+    own: Any = getattr(encoder.backbone, "config", None)
+    if own is not usual and hasattr(usual, "model_type") and hasattr(own, "model_type"):
+        ignored = ("image_size",) if usual.model_type in FAMILIES and FAMILIES[usual.model_type].any_size else ()
+        found += [
+            f"{one.field} is {one.own!r}, {one.base!r} in the base"
+            for one in differences(own, Path(), usual, Path(), ignored)
+        ]
+    if found:
+        raise UserError(
+            f"{where}: {found[0]}; weights that are merged must compute in one way: load it with "
+            "mergerisk.load_expert(base, …), or preprocessing='base' to use the base's for all"
+        )
 
 
 def check_projection(base: Encoder, spec: str | Path, *, offline: bool = False) -> None:

@@ -23,6 +23,9 @@ from .intervals import wilson_interval as wilson_interval
 from .judging import TargetPair as TargetPair
 from .judging import compare_targets as compare_targets
 from .judging import judge as judge
+from .measuring import Rate as Rate
+from .measuring import Transfer as Transfer
+from .measuring import measure_transfer as measure_transfer
 from .pairs import ImagePairs as ImagePairs
 from .pairs import mcnemar as mcnemar
 from .poster import CITATION as CITATION

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import UserError
 from mergerisk.models.templates import CLASS_NAMES
 from mergerisk.tasks.class_names import Classes, in_words, same_in_words
+from mergerisk.tasks.matching import matching_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,55 +70,16 @@ def fitting_head(spec: str, task: str, class_names: Sequence[str], backbone: str
         head, known = checkpoint_head(spec, backbone=backbone)
     except UserError as error:
         raise UserError(f"{error}; {_OTHERWISE}") from error
-    rows = _rows(Classes(known, len(head.weight), "the classifier"), spec, task, class_names)
+    classes = Classes(known, len(head.weight), "the classifier")
+    rows = matching_rows(
+        classes,
+        class_names,
+        f"head of {spec}",
+        f"task {task!r}",
+        "take heads from: linear_probe",
+        where="heads.files",
+    )
     return Head(head.weight[rows], head.bias[rows], normalize=head.normalize)
-
-
-def _rows(classes: Classes, spec: str, task: str, class_names: Sequence[str]) -> list[int]:
-    """The classifier's row of every class of a task.
-
-    Raises:
-        UserError: the classes are not the same, or it cannot be told which is which.
-    """
-    if classes.names is None and classes.count != len(class_names):
-        raise UserError(
-            f"head of {spec}: {classes.count} classes, task {task!r} has {len(class_names)}; give the classifier "
-            "of this task under heads.files, or take heads from: linear_probe"
-        )
-    names, found = classes.names or [], classes.rows(class_names)
-    for name, rows in zip(class_names, found, strict=True):
-        if not rows:
-            examples = ", ".join(map(repr, names[:3]))
-            raise UserError(
-                f"head of {spec}: no class {name!r}, which task {task!r} has; its {classes.count} classes are "
-                f"called {examples}, …; rename the task's classes, or take heads from: linear_probe"
-            )
-    several = next(((name, rows) for name, rows in zip(class_names, found, strict=True) if rows[1:]), None)
-    alike = several and f"rows {' and '.join(map(str, several[1]))} are called {several[0]!r}"
-    if classes.count != len(class_names):
-        extra = sorted(set(range(classes.count)) - {row for rows in found for row in rows})
-        what = f"{names[extra[0]]!r} (row {extra[0]}) among them" if extra else alike
-        by_row = ", called by the numbers of their rows" if alike else ""
-        raise UserError(
-            f"head of {spec}: {classes.count} classes, {what}; task {task!r} has {len(class_names)}: attacks "
-            "would be counted against classes that the task does not have; give images of every class"
-            f"{by_row}, or take heads from: linear_probe"
-        )
-    if alike:
-        raise UserError(
-            f"head of {spec}: {alike}, and the task's classes are in another order; call the task's classes by "
-            "the numbers of their rows, or list them in the classifier's order"
-        )
-    chosen = [row for rows in found for row in rows]
-    first: dict[int, str] = {}
-    for name, row in zip(class_names, chosen, strict=True):
-        if row in first:
-            raise UserError(
-                f"head of {spec}: classes {first[row]!r} and {name!r} of task {task!r} are both its row {row}, "
-                f"{names[row]!r}; make them one class, or take heads from: linear_probe"
-            )
-        first[row] = name
-    return chosen
 
 
 def prompt_names(task: str, class_names: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:

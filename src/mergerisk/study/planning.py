@@ -88,6 +88,9 @@ class Plan:
     sweeps: tuple[Sweep, ...]
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Plan({self.study.name!r}: {len(self.stages)} stages, {len(self.sweeps)} sweeps)"
+
     def missing(self, store: Store) -> list[Stage]:
         """Stages whose results are not in the store."""
         return [stage for key, stage in self.stages.items() if not store.has(key)]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from mergerisk.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -46,6 +48,9 @@ class LazyImages:
     def __len__(self) -> int:
         return len(self._positions)
 
+    def __repr__(self) -> str:
+        return f"LazyImages({' × '.join(map(str, self.shape))})"
+
     @property
     def shape(self) -> torch.Size:
         _, height, width, channels = self._rows.shape
@@ -65,6 +70,37 @@ class LazyImages:
         """All images, ``size`` at a time; each portion is read when it is its turn."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
+
+
+def check_pixels(images: Images, where: str = "images") -> None:
+    """See that images are what everything here takes: floating, N × C × H × W, in [0, 1].
+
+    Lazy images are so by construction; to look at them would be to read them all.
+
+    Args:
+        images: the images.
+        where: how messages begin.
+
+    Raises:
+        UserError: they are something else; the message says what is probably meant.
+    """
+    if not isinstance(images, torch.Tensor):
+        return
+    if images.ndim != 4 or not images.is_floating_point():
+        hint = "" if images.is_floating_point() else "; divide 8-bit images by 255"
+        raise UserError(
+            f"{where}: must be floating point, N × C × H × W, got {images.dtype}, {tuple(images.shape)}{hint}"
+        )
+    if not images.numel():
+        return
+    low, high = map(float, images.detach().aminmax())
+    if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
+        hint = (
+            "give them as they are before normalising, which models do themselves"
+            if low < 0.0
+            else "divide 8-bit images by 255"
+        )
+        raise UserError(f"{where}: pixels must lie in [0, 1], found {low:g} to {high:g}; {hint}")
 
 
 def _as_numpy(index: int | slice | torch.Tensor) -> Any:

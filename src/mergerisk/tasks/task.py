@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.tasks.images import LazyImages
+from mergerisk.tasks.images import LazyImages, check_pixels
 from mergerisk.tasks.outline import MORE_TRAINING
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images, {' × '.join(map(str, self.images.shape[1:]))})"
 
     def __getitem__(self, index: torch.Tensor | slice) -> Split:
         """Some of the images, as a tensor, and their labels."""
@@ -76,6 +79,11 @@ class Task:
         for name in ("train", "test", "calibration"):
             _check_split(getattr(self, name), f"task {self.name!r}, {name} split", len(self.class_names))
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(getattr(self, name))} {name}" for name in ("train", "calibration", "test"))
+        sides = " × ".join(map(str, self.test.images.shape[1:]))
+        return f"Task({self.name!r}: {len(self.class_names)} classes; images: {counts}; {sides})"
+
     def training_split(self, what: str) -> Split:
         """``train``, for ``what``, which needs images to learn from.
 
@@ -89,7 +97,7 @@ class Task:
 
 def _check_split(split: Split, where: str, classes: int) -> None:
     images, labels = split.images, split.labels
-    # Lazy images are float32 in [0, 1] by construction; to look at them would be to read them all.
+    # Lazy images are float32 by construction.
     dtype = images.dtype if isinstance(images, torch.Tensor) else torch.float32
     if len(images.shape) != 4 or images.shape[1] != 3 or dtype != torch.float32:
         raise UserError(f"{where}: images must be float32, N × 3 × H × W, got {dtype}, {tuple(images.shape)}")
@@ -99,12 +107,7 @@ def _check_split(split: Split, where: str, classes: int) -> None:
         if where.endswith("test split"):
             raise UserError(f"{where}: has no images")
         return
-    if isinstance(images, torch.Tensor):
-        low, high = float(images.min()), float(images.max())
-        if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
-            raise UserError(
-                f"{where}: pixels must lie in [0, 1], found {low:g} to {high:g}; divide 8-bit images by 255"
-            )
+    check_pixels(images, where)
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise UserError(
             f"{where}: labels must lie in 0 to {classes - 1}, found {int(labels.min())} to {int(labels.max())}"

@@ -24,6 +24,7 @@ from PIL import Image
 
 from mergerisk.errors import UserError, described, did_you_mean, shown_text
 from mergerisk.tasks.class_names import Classes
+from mergerisk.tasks.images import check_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,7 +68,9 @@ class BlackBox(ABC):
         Raises:
             UserError: the images are something else, or the target does not answer as it should.
         """
-        _check_images(images)
+        check_pixels(images, self.name)
+        if images.shape[1] != 3:
+            raise UserError(f"{self.name}: images must be N × 3 × H × W, got {tuple(images.shape)}")
         if not len(images):
             return torch.empty(0, dtype=torch.int64)
         return torch.cat(list(self._answers(images.split(self.batch_size))))
@@ -283,13 +286,6 @@ class HttpTarget(BlackBox):
                 f'{self.url}: must answer with {{"{self.answer}": […]}}, got {shown_text(response.text)}'
             )
         return self._from_labels(answer, count) if self.answer == "labels" else self._from_scores(answer, count)
-
-
-def _check_images(images: torch.Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise UserError(f"images must be floating point, N × 3 × H × W, got {images.dtype}, {tuple(images.shape)}")
-    if not bool(((images >= 0) & (images <= 1)).all()):  # written so that NaN fails too
-        raise UserError("images must lie in [0, 1]; normalising is the target's own business")
 
 
 def _check_url(url: str) -> None:

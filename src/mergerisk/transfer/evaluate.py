@@ -11,6 +11,7 @@ from mergerisk.memory import in_portions
 from mergerisk.models.checks import precision_named
 from mergerisk.models.hooks import evaluating
 from mergerisk.randomness import drawing
+from mergerisk.tasks.images import check_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,8 @@ def predict(classifier: nn.Module, images: Images, *, batch_size: int = 256, see
         seed: of a classifier that draws from PyTorch's global generator, which is left as it was.
 
     Raises:
-        UserError: a logit is NaN, or the weights are of another precision than the images.
+        UserError: a pixel is out of range, a logit is NaN, or the weights are of another precision than the
+            images.
     """
     tensors = (*classifier.parameters(), *classifier.buffers(), images[:0])
     modules = [classifier]
@@ -63,7 +65,8 @@ def predict_variants(
         int64, classifiers × N, on the CPU.
 
     Raises:
-        UserError: a logit is NaN, or the weights are of another precision than the images.
+        UserError: a pixel is out of range, a logit is NaN, or the weights are of another precision than the
+            images.
     """
 
     def answers(batch: torch.Tensor) -> Sequence[torch.Tensor]:
@@ -86,11 +89,13 @@ def _predict(
     """Classifiers × N from what several classifiers, made of the modules, say of a batch."""
 
     def portion(start: int, stop: int) -> torch.Tensor:
+        batch = images[start:stop]
+        check_pixels(batch)
         with (
             drawing(seed, "predict", start, device=device),
             precision_named(modules[0], images[:0], "the classifier"),
         ):
-            stacked = torch.stack(list(answers(images[start:stop].to(device, non_blocking=True))))
+            stacked = torch.stack(list(answers(batch.to(device, non_blocking=True))))
         if bool(stacked.isnan().any()):
             raise UserError("a target's logits hold NaN; check its weights")
         return stacked.argmax(dim=2).cpu()

@@ -76,6 +76,9 @@ class Comparison:
     accuracy: pd.DataFrame
     targets: pd.DataFrame
 
+    def __repr__(self) -> str:
+        return f"Comparison({self.names[0]!r}, {self.names[1]!r}: {len(self.settings)} settings in both)"
+
 
 def compare_runs(
     a: FinishedRun, b: FinishedRun, *, names: tuple[str, str] = ("A", "B"), seed: int = 0
