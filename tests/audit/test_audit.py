@@ -55,7 +55,7 @@ def finished(material: Path) -> Path:
 
 def test_an_audit_leaves_a_page_a_card_and_json(finished: Path) -> None:
     found = json.loads((finished / "audit.json").read_text())
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert [model["name"] for model in found["models"]] == ["merged", "weight_averaging"]
     assert found["released"] == "merged"
     assert found["surrogates"] == ["expert/blobs", "foreign", "pretrained", "merged", "weight_averaging"]
@@ -88,12 +88,16 @@ def test_a_failed_gate_exits_with_3_and_a_passed_one_with_0(
     file = material / "audit.yaml"
     code, out, err = call(capsys, "audit", file, "--out", finished, "--fail-if", "clean_accuracy < 0")
     assert code == 0, err
-    assert "gate passed: clean_accuracy < 0" in out
+    assert "gate passed on merged: clean accuracy must be at least 0%; it is" in out
     assert "audit.html" in out
     code, out, err = call(capsys, "audit", file, "--out", finished, "--fail-if", "clean_accuracy >= 0")
     assert code == 3, err
-    assert "gate FAILED: clean_accuracy >= 0" in out
+    assert "gate FAILED on merged: clean accuracy must be below 0%; it is" in out
     assert json.loads((finished / "audit.json").read_text())["failed"] is True
+    gates = ["--fail-if", "asr < 0", "--fail-if", "asr >= 0 on weight_averaging"]
+    code, out, err = call(capsys, "audit", file, "--out", finished, *gates)
+    assert code == 0, err
+    assert "merged passes every gate; candidates that fail: weight_averaging" in out
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mergerisk.audit.sentences import WHITE_BOX, findings, headline
-from mergerisk.audit.writing import model_table, surrogate_table
+from mergerisk.audit.sentences import WHITE_BOX, banner, beside, findings, headline
+from mergerisk.audit.writing import model_table, surrogate_rows
 from mergerisk.provenance import versions
 from mergerisk.report.formatting import budget, percent
 
@@ -34,7 +34,7 @@ class Line:
         name: the surrogate.
         colour: index into the style sheet's.
         white_box: whether it is the model itself: dashed, its marks hollow.
-        worst: whether it is the most dangerous: drawn thicker, with its band.
+        worst: whether it is the worst attacker's: drawn thicker, with its band.
         path: through the measured budgets.
         band: between the ends of the intervals.
         marks: where they were measured: x, y and what is said there.
@@ -63,10 +63,12 @@ def to_html(verdict: Verdict) -> str:
     return environment.get_template("audit.html.j2").render(
         verdict=verdict,
         subject=subject,
+        banner=banner(verdict),
         headline=headline(verdict),
+        beside=beside(verdict),
         findings=findings(verdict),
         models=model_table(verdict),
-        surrogates=surrogate_table(verdict, subject),
+        surrogates=surrogate_rows(verdict, subject),
         lines=_lines(verdict, subject),
         axes={
             "width": _WIDTH,

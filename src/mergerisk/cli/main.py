@@ -166,7 +166,7 @@ def validate(study: str, data: Path | None, offline: bool) -> None:
     "gates",
     multiple=True,
     metavar="GATE",
-    help="Exit with 3 if it holds, as 'relative_asr > 0.9 at 4/255'; repeatable.",
+    help="Exit with 3 if it holds, as 'asr > 50% at 4/255'; repeatable.",
 )
 def audit(
     file: Path,

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
-from math import isnan
+from math import inf, isfinite, isnan
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mergerisk.api import StudyResult
     from mergerisk.audit import AuditResult
     from mergerisk.registry import Entry, Registry
-    from mergerisk.report.risk import RiskTable
+    from mergerisk.report.risk import Mean
+    from mergerisk.report.worst import WorstAttacker
     from mergerisk.signatures import Signature
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
@@ -244,61 +245,73 @@ def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str
 
 
 def describe_result(result: StudyResult) -> str:
-    """A few lines to end a run with: the methods, and where to look."""
+    """A few lines to end a run with: every model under its worst attacker, and where to look."""
+    from mergerisk.report.accuracy import mean_accuracy
+    from mergerisk.report.formatting import budget, plural
     from mergerisk.report.view import view_of
+    from mergerisk.report.worst import worst_attackers
 
     summary = result.summary
-    methods = list(summary.run.methods)
-    accuracy = summary.accuracy.groupby("model", observed=True)["accuracy"].mean()
     view = view_of(summary)
-    epsilon = view.epsilon
-    # A few surrogates fit into a terminal; the report has them all.
-    surrogates = [name for name in summary.run.surrogates if name not in methods][:_SURROGATES]
+    axes, found = view.axes, worst_attackers(view)
+    accuracies = mean_accuracy(summary.accuracy, axes)
+    references = [name for name in axes.targets if name not in axes.methods]
     rows = [
-        (name, f"{accuracy[name]:.1%}", *("" for _ in surrogates))
-        for name in ("pretrained", "expert")
-        if name in accuracy
+        (name, *_threat(found.get(name), axes.epsilons), _mean(accuracies[name]))
+        for name in (*references, *axes.methods)
     ]
-    rows += [
-        (
-            name,
-            f"{accuracy[name]:.1%}",
-            *(_ratio(view.risks, surrogate, epsilon, name) for surrogate in surrogates),
-        )
-        for name in methods
-    ]
-    title = ("model", "clean accuracy", *(f"from {name}" for name in surrogates))
-    remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
+    title = ("model", f"ASR at {budget(view.epsilon)}", "ε50", "relative ASR", "worst attacker", "clean accuracy")
+    tasks, attacks = plural(len(axes.tasks), "task"), plural(len(axes.attacks), "attack")
     said = (
-        f"from …: relative ASR at {epsilon * 255:g}/255 of attacks made on that surrogate: mean ASR over the "
-        "surrogate's mean ASR"
+        "The worst attacker holds the surrogate whose attacks fool the model most often. ASR: the mean over "
+        f"{tasks} and {attacks},\nof the images that both classify correctly when clean. ε50: the median budget "
+        "that fools half of them.\nRelative ASR: that ASR over the surrogate's own. In brackets: 95 % intervals."
     )
     if carried := view.carried():
         said += f"\n{carried}"
+    remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
     return f"{_table(title, rows)}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
 
 
-_SURROGATES = 4
+def _threat(found: WorstAttacker | None, epsilons: Sequence[float]) -> tuple[str, str, str, str]:
+    """ASR, ε50, relative ASR and the worst attacker's name, as a run's table shows them."""
+    from mergerisk.report.epsilon50 import epsilon50_text
+
+    if found is None:
+        return "–", "–", "–", "–"
+    half, relative = "–", "–"
+    if found.epsilon50 is not None:
+        value, low, high = (
+            epsilon50_text(number, epsilons)
+            for number in (found.epsilon50.value, found.epsilon50.low or -inf, found.epsilon50.high)
+        )
+        half = f"{value} [{low}, {high}]" if isfinite(found.epsilon50.value) else value
+    if not isnan(found.relative.value):
+        high = f"{found.relative.high:.2f}" if isfinite(found.relative.high) else "∞"
+        relative = f"{found.relative.value:.2f} [{found.relative.low:.2f}, {high}]"
+    return f"{_mean(found.asr)} of {found.images}", half, relative, found.surrogate
 
 
-def _ratio(risks: RiskTable, surrogate: str, epsilon: float, target: str) -> str:
-    found = risks.get((surrogate, epsilon, "relative"), {}).get(target)
-    return "–" if found is None or isnan(found.value) else f"{found.value:.3f}"
+def _mean(mean: Mean) -> str:
+    from mergerisk.report.formatting import interval, percent
+
+    return f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}".rstrip()
 
 
 def describe_audit(result: AuditResult) -> str:
-    """An audit's verdict, its tables, and where the page is."""
-    from mergerisk.audit.writing import model_table, surrogate_table, to_text
+    """An audit's tables, its verdict, and where the page is."""
+    from mergerisk.audit.writing import model_table, surrogate_rows, to_text
+    from mergerisk.report.formatting import budget
 
     verdict = result.verdict
-    title, rows = surrogate_table(verdict, verdict.subject)
     # One budget a line: four columns of intervals are wider than a terminal.
     lines = [
-        (name, budget.removeprefix("relative ASR at "), *cell.split(", ASR "), half)
-        for name, *cells, half in rows
-        for budget, cell in zip(title[1:-1], cells, strict=True)
+        (row.title, str(row.images), budget(epsilon), asr, row.epsilon50, relative)
+        for row in surrogate_rows(verdict, verdict.subject)
+        for epsilon, (asr, relative) in zip(verdict.epsilons, row.cells, strict=True)
     ]
-    tables = [_table(("surrogate", "budget", "relative ASR", "ASR", "ε50"), lines)]
+    title = (f"attacks on {verdict.subject.name} made on", "images", "budget", "ASR", "ε50", "relative ASR")
+    tables = [_table(title, lines)]
     if len(verdict.models) > 1:
         tables.append(_table(*model_table(verdict)))
     return "\n\n".join([*tables, to_text(verdict), f"verdict: {result.folder / 'audit.html'}"])
