@@ -18,6 +18,7 @@ from mergerisk.report.risk import Mean, mean_over_tasks
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from mergerisk.audit.audited import Audited
     from mergerisk.audit.schema import Audit
 
 SCHEMA_VERSION = 2
@@ -79,6 +80,7 @@ class Verdict:
         tolerance: clean accuracy that may be given up, as a share.
         gates: how they ended.
         remarks: what one must know to read the figures.
+        audited: what the figures rest on: files by their digests, date, versions; None if that is not known.
     """
 
     schema_version: int
@@ -97,6 +99,7 @@ class Verdict:
     tolerance: float
     gates: tuple[GateResult, ...]
     remarks: tuple[str, ...]
+    audited: Audited | None = None
 
     @property
     def failed(self) -> bool:
@@ -130,7 +133,13 @@ class Verdict:
         return self.model(self.released or self.recommended or self.models[0].name)
 
 
-def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, notes: Sequence[str] = ()) -> Verdict:
+def judge(
+    audit: Audit,
+    outcomes: pd.DataFrame,
+    accuracy: pd.DataFrame,
+    notes: Sequence[str] = (),
+    audited: Audited | None = None,
+) -> Verdict:
     """The verdict on an audit whose study has run.
 
     Args:
@@ -138,6 +147,7 @@ def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, notes: S
         outcomes: per image; see :mod:`mergerisk.transfer.rates`.
         accuracy: see :attr:`mergerisk.report.Summary.accuracy`.
         notes: what one must know of the models and images, in sentences.
+        audited: what the figures rest on, where that is known.
 
     Raises:
         UserError: a gate names a surrogate, a budget or a model that was not measured.
@@ -152,7 +162,7 @@ def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, notes: S
     verdict = Verdict(
         schema_version=SCHEMA_VERSION,
         name=audit.name,
-        base=audit.base,
+        base=audit.as_given(audit.base),
         surrogates=tuple(dict.fromkeys(reading.surrogate for reading in readings)),
         epsilons=audit.budgets.epsilon,
         norm=audit.budgets.norm,
@@ -166,6 +176,7 @@ def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, notes: S
         tolerance=audit.accuracy_tolerance,
         gates=(),
         remarks=(*_remarks(audit, models, reference), *notes),
+        audited=audited,
     )
     default = [*audit.merged] or [verdict.subject.name]
     return replace(

@@ -7,14 +7,16 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.audit.audited import title
 from mergerisk.audit.sentences import WHITE_BOX, banner, beside, epsilon50_text, findings, headline, ratio
 from mergerisk.provenance import versions
 from mergerisk.report.export import plain
-from mergerisk.report.formatting import budget, interval, percent
+from mergerisk.report.formatting import budget, interval, percent, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from mergerisk.audit.audited import Audited
     from mergerisk.audit.gate_results import GateResult
     from mergerisk.audit.verdict import ModelVerdict, Verdict
 
@@ -27,7 +29,7 @@ def to_json(verdict: Verdict) -> str:
     content: dict[str, Any] = plain(asdict(verdict))
     content["banner"], content["headline"] = banner(verdict), headline(verdict)
     content["beside"], content["findings"] = beside(verdict), findings(verdict)
-    content["failed"], content["versions"] = verdict.failed, versions()
+    content["failed"], content["versions"] = verdict.failed, _versions(verdict)
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -122,6 +124,43 @@ def surrogate_table(verdict: Verdict, model: ModelVerdict) -> Table:
     return title, [*rows]
 
 
+def audited_table(audited: Audited) -> Table:
+    """Every file of what was audited, with its digest."""
+    rows = [
+        (title(item.role, item.name), item.path, name, digest)
+        for item in audited.items
+        for name, digest in item.sha256.items()
+    ]
+    rows += [
+        (title(item.role, item.name), item.path, "–", f"not a file; {_facts(item.identity)}")
+        for item in audited.items
+        if not item.sha256
+    ]
+    return ("what", "as given", "file", "SHA-256"), [*rows]
+
+
+def _facts(identity: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in identity.items() if not isinstance(value, dict))
+
+
+def circumstances(audited: Audited) -> str:
+    """When, where and with what an audit was computed, in a sentence or two."""
+    attacks = ", ".join(
+        f"{label} ({plural(attack['steps'], 'step')})" for label, attack in audited.attacks.items()
+    )
+    libraries = ", ".join(f"{name} {version}" for name, version in audited.versions.items())
+    day = "" if audited.date is None else f" on {audited.date[:10]} at {audited.date[11:16]} UTC"
+    return (
+        f"Computed{day}, device {audited.device}, seed {audited.seed}, at most {audited.images_per_task} images a "
+        f"task; {attacks}. {libraries}."
+    )
+
+
+def _versions(verdict: Verdict) -> Mapping[str, str]:
+    """Of what computed the figures, not of what writes them down."""
+    return versions() if verdict.audited is None else verdict.audited.versions
+
+
 def gate_line(result: GateResult) -> str:
     """A gate in words: on which model, what must hold, and what was found."""
     beside = "" if result.decides else ", a candidate: the release does not hang on it"
@@ -144,12 +183,16 @@ def to_markdown(verdict: Verdict) -> str:
     if len(verdict.models) > 1:
         parts.append(_markdown(*model_table(verdict)))
     parts.append(
-        f"Measured with mergerisk {versions()['mergerisk']} on {verdict.images} labelled images; the strongest of "
-        f"{_escaped(', '.join(verdict.attacks))} counts; budgets bound the {_norm(verdict)}, pixels in [0, 1]. "
+        f"Measured with mergerisk {_versions(verdict)['mergerisk']} on {verdict.images} labelled images; the "
+        f"strongest of {_escaped(', '.join(verdict.attacks))} counts; budgets bound the {_norm(verdict)}, pixels "
+        "in [0, 1]. "
         "*ASR* counts, among the images that surrogate and model classify correctly when clean, those it gets "
         "wrong under attack; *relative ASR* divides by the same rate of the surrogate itself. 95 % intervals."
     )
     parts += [f"> {_escaped(remark)}" for remark in verdict.remarks]
+    if verdict.audited is not None:
+        parts += ["### What was audited", _escaped(circumstances(verdict.audited))]
+        parts.append(_markdown(*audited_table(verdict.audited)))
     return "\n\n".join(parts) + "\n"
 
 

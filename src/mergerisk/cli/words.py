@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergerisk.api import StudyResult
-    from mergerisk.audit import AuditResult
     from mergerisk.registry import Entry, Registry
     from mergerisk.report.risk import Mean
     from mergerisk.report.worst import WorstAttacker
@@ -296,25 +295,6 @@ def _mean(mean: Mean) -> str:
     from mergerisk.report.formatting import interval, percent
 
     return f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}".rstrip()
-
-
-def describe_audit(result: AuditResult) -> str:
-    """An audit's tables, its verdict, and where the page is."""
-    from mergerisk.audit.writing import model_table, surrogate_rows, to_text
-    from mergerisk.report.formatting import budget
-
-    verdict = result.verdict
-    # One budget a line: four columns of intervals are wider than a terminal.
-    lines = [
-        (row.title, str(row.images), budget(epsilon), asr, row.epsilon50, relative)
-        for row in surrogate_rows(verdict, verdict.subject)
-        for epsilon, (asr, relative) in zip(verdict.epsilons, row.cells, strict=True)
-    ]
-    title = (f"attacks on {verdict.subject.name} made on", "images", "budget", "ASR", "ε50", "relative ASR")
-    tables = [_table(title, lines)]
-    if len(verdict.models) > 1:
-        tables.append(_table(*model_table(verdict)))
-    return "\n\n".join([*tables, to_text(verdict), f"verdict: {result.folder / 'audit.html'}"])
 
 
 def describe_attack(folder: Path, summary: Mapping[str, Any]) -> str:

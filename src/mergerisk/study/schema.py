@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 from mergerisk.errors import UserError, did_you_mean, located
 from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
 from mergerisk.study.hub_experts import hub_experts
-from mergerisk.study.paths import with_paths
+from mergerisk.study.paths import with_paths, without_places
 from mergerisk.study.shipped import shipped_studies
 from mergerisk.study.specs import (
     OTHER_ARCHITECTURE,
@@ -267,8 +267,12 @@ class Study(Model):
             }
         )
 
-    def to_yaml(self) -> str:
-        """The study as a file that :func:`load_study` reads back."""
+    def to_yaml(self, *, places: bool = True) -> str:
+        """The study as a file that :func:`load_study` reads back.
+
+        Args:
+            places: without them, for a file that is published: of absolute paths the last part alone.
+        """
         content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         content["tasks"] = [spec.as_written() for spec in self.tasks]
         for field, key in (("merging", "method"), ("attacks", "attack")):
@@ -279,6 +283,8 @@ class Study(Model):
             content["outsider"]["task"] = self.outsider.task.as_written()
         content["surrogates"] = [spec.as_written() for spec in self.surrogates]
         content["budgets"]["epsilon"] = [_as_fraction(value) for value in self.budgets.epsilon]
+        if not places:
+            content = without_places(content)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
 
