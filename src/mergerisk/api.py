@@ -177,7 +177,7 @@ def validate(study: str | Path, *, data: str | Path | None = None, offline: bool
     """
     located = locate(load_study(study, data=data), offline=offline)
     outlines = check_material(located.study)
-    return make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)))
+    return make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)), outlines)
 
 
 def write_report(folder: str | Path) -> StudyResult:

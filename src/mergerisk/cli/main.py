@@ -143,9 +143,11 @@ def validate(study: str, data: Path | None, offline: bool) -> None:
     """Check STUDY and every file it names, without running anything."""
     from mergerisk import api
     from mergerisk.cli.words import note_lines
+    from mergerisk.report.formatting import plural
 
     checked = api.validate(study, data=data, offline=offline)
-    click.echo(f"{study}: valid; {checked.study.settings} settings in {len(checked.stages)} stages")
+    settings, stages = plural(checked.study.settings, "setting"), plural(len(checked.stages), "stage")
+    click.echo(f"{study}: valid; {settings} in {stages}")
     for line in note_lines(checked.notes):
         click.echo(line)
 

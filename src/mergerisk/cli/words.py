@@ -175,6 +175,7 @@ def _fold(rows: list[dict[str, str]], width: int) -> list[dict[str, str]]:
 
 def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> str:
     """The graph of stages with counts, what is cached, and the work left; in time too, if speeds are known."""
+    from mergerisk.report.formatting import plural
     from mergerisk.study.stage import STAGE_VERSIONS, image_counts
 
     missing = {stage.key for stage in plan.stages.values() if store is None or not store.has(stage.key)}
@@ -192,18 +193,34 @@ def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None)
             (kind, str(len(stages)), str(len(stages) - len(left)), ", ".join(needs[kind]) or "–", work or "–")
         )
     study = plan.study
+    seeds = f" with {len(study.seeds)} seeds" if len(study.seeds) > 1 else ""
+    surrogates = plural(len(study.surrogates), "surrogate")
+    budgets = plural(len(study.budgets.epsilon), "budget")
     head = (
-        f"{study.name}: {len(study.merging)} merging methods × {len(study.tasks)} tasks × "
-        f"{len(study.attacks)} attacks = {study.settings} settings,\n"
-        f"each from {len(study.surrogates)} surrogates at {len(study.budgets.epsilon)} budgets "
-        f"with {len(study.seeds)} seed(s) and up to {study.images_per_task} images a task\n"
+        f"{study.name}: {_settings(study)},\n"
+        f"each from {surrogates} at {budgets}{seeds} and up to {plural(study.images_per_task, 'image')} a task\n"
         f"{_preprocessing(study)}"
     )
     total = sum(plan.stages[key].work for key in missing)
     table = _table(("stage", "count", "cached", "needs", "images left: passes through a model"), rows)
-    left_over = f"{len(missing)} stages, about {total / 1e6:.2f} million forward passes of one image"
+    left_over = f"{plural(len(missing), 'stage')}, about {total / 1e6:.2f} million forward passes of one image"
     notes = "".join(f"\n{line}" for line in note_lines(plan.notes))
     return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}{notes}"
+
+
+def _settings(study: Study) -> str:
+    """The number of settings as a product: ``2 merging methods × 7 tasks × 1 attack = 14 settings``."""
+    from mergerisk.report.formatting import plural
+
+    methods, targets = plural(len(study.merging), "merging method"), plural(len(study.targets), "target")
+    what = [text for text, some in ((methods, study.merging), (targets, study.targets)) if some]
+    attacks, settings = plural(len(study.attacks), "attack"), plural(study.settings, "setting")
+    if len(set(study.tasks_of_targets)) > 1:  # a black box need not answer every task
+        pairs = plural(sum(study.tasks_of_targets), "task")
+        return f"{' and '.join(what)} on {pairs} together × {attacks} = {settings}"
+    models = f"({' + '.join(what)})" if len(what) > 1 else what[0]
+    tasks = plural(next(iter(study.tasks_of_targets)), "task")
+    return f"{models} × {tasks} × {attacks} = {settings}"
 
 
 def note_lines(notes: Iterable[str]) -> list[str]:

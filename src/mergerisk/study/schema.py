@@ -233,8 +233,16 @@ class Study(Model):
 
     @property
     def settings(self) -> int:
-        """Merging methods and targets × tasks × attacks."""
-        return (len(self.merging) + len(self.targets)) * len(self.tasks) * len(self.attacks)
+        """Merging methods × tasks × attacks, and so of every target the tasks that it answers."""
+        return sum(self.tasks_of_targets) * len(self.attacks)
+
+    @property
+    def tasks_of_targets(self) -> tuple[int, ...]:
+        """How many tasks are attacked on every merging method and target."""
+        return (
+            *(len(self.tasks) for _ in self.merging),
+            *(len(spec.places) or len(self.tasks) for spec in self.targets),
+        )
 
     def resolved(self) -> Study:
         """The study with every hyper-parameter's default filled in, all of them checked.
