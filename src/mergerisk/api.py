@@ -181,7 +181,7 @@ def validate(study: str | Path | Study, *, data: str | Path | None = None, offli
     """
     located = locate(_resolved(study, data), offline=offline)
     outlines = check_material(located.study)
-    return make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)))
+    return make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)), outlines)
 
 
 def write_report(folder: str | Path) -> StudyResult:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,13 +51,18 @@ def material(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(material: Path) -> Path:
+    """Its paths are relative in the file, and absolute once placed."""
     audit(material / "audit.yaml", material / "out")
     return material / "out"
 
 
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def test_an_audit_leaves_a_page_a_card_and_json(finished: Path) -> None:
     found = json.loads((finished / "audit.json").read_text())
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert [model["name"] for model in found["models"]] == ["merged", "weight_averaging"]
     assert found["released"] == "merged"
     assert found["surrogates"] == ["expert/blobs", "foreign", "pretrained", "merged", "weight_averaging"]
@@ -88,12 +95,92 @@ def test_a_failed_gate_exits_with_3_and_a_passed_one_with_0(
     file = material / "audit.yaml"
     code, out, err = call(capsys, "audit", file, "--out", finished, "--fail-if", "clean_accuracy < 0")
     assert code == 0, err
-    assert "gate passed: clean_accuracy < 0" in out
+    assert "gate passed on merged: clean accuracy must be at least 0%; it is" in out
     assert "audit.html" in out
     code, out, err = call(capsys, "audit", file, "--out", finished, "--fail-if", "clean_accuracy >= 0")
     assert code == 3, err
-    assert "gate FAILED: clean_accuracy >= 0" in out
+    assert "gate FAILED on merged: clean accuracy must be below 0%; it is" in out
     assert json.loads((finished / "audit.json").read_text())["failed"] is True
+    gates = ["--fail-if", "asr < 0", "--fail-if", "asr >= 0 on weight_averaging"]
+    code, out, err = call(capsys, "audit", file, "--out", finished, *gates)
+    assert code == 0, err
+    assert "merged passes every gate; candidates that fail: weight_averaging" in out
+
+
+def test_an_audit_says_what_was_audited_and_other_gates_change_none_of_it(
+    capsys: pytest.CaptureFixture[str], material: Path, tiny_vit: Path, finished: Path
+) -> None:
+    audited = json.loads((finished / "audit.json").read_text())["audited"]
+    found = {(item["role"], item["name"]): item for item in audited["items"]}
+    released = found["merged", "merged"]
+    assert released["path"] == "released.safetensors"
+    assert released["sha256"] == {"model.safetensors": sha256(material / "released.safetensors")}
+    assert found["ingredient", "blobs"]["sha256"] == {"model.safetensors": sha256(material / "public.safetensors")}
+    assert found["base", ""]["sha256"]["model.safetensors"] == sha256(tiny_vit / "model.safetensors")
+    assert found["images", "blobs"]["sha256"] == {"sha256": sha256(material / "blobs.npz")}
+    assert 0 <= (datetime.now(UTC) - datetime.fromisoformat(audited["date"])).total_seconds() < 3600
+    assert (audited["device"], audited["seed"], audited["images_per_task"]) == ("cpu", 0, 9)
+    assert audited["attacks"]["fgsm"]["steps"] == 1
+    code, _, err = call(capsys, "audit", material / "audit.yaml", "--out", finished, "--fail-if", "asr > 0.99")
+    assert code in {0, 3}, err
+    assert json.loads((finished / "audit.json").read_text())["audited"] == audited
+    for name in ("audit.md", "audit.html"):
+        said = (finished / name).read_text()
+        assert sha256(material / "released.safetensors") in said
+        assert audited["date"][:10] in said
+    for name in ("audit.json", "audit.md", "audit.html", "report.html", "summary.json"):
+        assert str(material) not in (finished / name).read_text(), name
+        assert str(tiny_vit.parent) not in (finished / name).read_text(), name
+
+
+def test_files_are_checked_against_an_audit(
+    capsys: pytest.CaptureFixture[str], material: Path, finished: Path, tmp_path: Path
+) -> None:
+    code, out, err = call(capsys, "audit", "--verify", finished)
+    assert code == 0, err
+    assert "all of it is what was audited on " in out
+    for name in ("public.safetensors", "released.safetensors", "blobs.npz", "audit.yaml"):
+        (tmp_path / name).write_bytes((material / name).read_bytes())
+    elsewhere = tmp_path / "audit.yaml"
+    assert call(capsys, "audit", elsewhere, "--verify", finished)[0] == 0
+    flipped = bytearray((material / "released.safetensors").read_bytes())
+    flipped[-1] ^= 1
+    (tmp_path / "released.safetensors").write_bytes(flipped)
+    pictures = arrays("blobs")
+    np.savez(tmp_path / "blobs.npz", **pictures | {"images": pictures["images"] // 2})
+    code, out, err = call(capsys, "audit", elsewhere, "--verify", finished)
+    assert code == 3, err
+    states = {tuple(line.split()[:2]): line.split()[-1] for line in out.splitlines()}
+    assert states["ingredient", "blobs"] == "same"
+    assert states["merged", "released.safetensors"] == "DIFFERS"
+    # The same file under another role: it differs there, too.
+    assert states["ingredient", "foreign"] == "DIFFERS"
+    assert states["images", "blobs"] == "DIFFERS"
+    assert "3 of " in out.splitlines()[-1]
+    (material / "public.safetensors").rename(tmp_path / "away")
+    try:
+        code, out, err = call(capsys, "audit", "--verify", finished)
+    finally:
+        (tmp_path / "away").rename(material / "public.safetensors")
+    assert code == 3, err
+    assert "MISSING" in out
+    assert "1 of " in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["audit"], "give the audit's file: mergerisk audit FILE"),
+        (["audit", "--verify", "nowhere"], "nowhere/audit.json: cannot be read"),
+        (["audit", "--verify", "nowhere", "--limit", "3"], "--verify runs nothing: leave out --limit"),
+    ],
+)
+def test_what_cannot_be_checked_is_said(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    code, _, err = call(capsys, *arguments)
+    assert code == 2
+    assert message in err
 
 
 @pytest.mark.parametrize(

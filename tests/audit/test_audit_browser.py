@@ -67,7 +67,7 @@ def test_the_page_draws_and_runs_nothing(browser: Browser, full: Verdict, tmp_pa
         )
         assert len(set(looks)) == curves, "two surrogates look alike"
         assert page.locator(".legend .dashed").count() == 1
-        assert page.locator(".verdict").inner_text() == "✗ Not to be released: 1 of 2 gates failed"
+        assert page.locator(".verdict").inner_text() == "✗ Not to be released: ties fails 1 of 2 gates"
         assert page.locator(".gates .failed").count() == 1
         assert HOSTILE in page.locator(".legend").inner_text()
         assert page.locator("img, script").count() == 0

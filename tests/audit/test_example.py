@@ -30,7 +30,7 @@ SMALLER = {
     "attacks": ["fgsm"],
     "budgets": {"epsilon": ["4/255", "8/255"]},
     "images_per_task": 20,
-    "fail_if": ["relative_asr > 0.9 at 4/255", "clean_accuracy < 1%"],
+    "fail_if": ["asr > 70% at 4/255", "epsilon50 < 0.1/255", "clean_accuracy < 1%"],
 }
 
 
@@ -83,7 +83,7 @@ def test_the_example_runs_from_material_to_verdict(
     assert len(photos) == 60
     accuracy = found["models"][0]["clean_accuracy"]["value"]
     assert accuracy > 1.5 / 14, "no better than guessing: heads and labels are mixed up"
-    assert "gate passed: clean_accuracy < 1%" in said
+    assert "gate passed on merged: clean accuracy must be at least 1%" in said
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 from mergerisk.audit import Audit, judge
 from mergerisk.audit.page import to_html
 from mergerisk.audit.readings import read_outcomes
+from mergerisk.audit.sentences import banner, headline
 from mergerisk.audit.verdict import check_gates
 from mergerisk.audit.writing import to_json, to_markdown, to_text
 from mergerisk.errors import UserError
@@ -145,25 +146,122 @@ def test_the_safest_of_those_that_are_accurate_enough(
 
 
 @pytest.mark.parametrize(
-    ("gate", "failed", "detail"),
+    ("gate", "failed", "must", "detail"),
     [
-        ("relative_asr > 0.9 at 2/255", True, "relative_asr is 1.600 from a at 2/255 (strong)"),
-        ("relative_asr > 1.7", False, "relative_asr is 1.600 from a"),
-        ("asr > 0.5 at 1/255", False, "asr is 0.400 from a at 1/255"),
-        ("asr > 0.05 from pretrained", False, "asr is 0.040 from pretrained at 2/255 (weak)"),
-        ("asr >= 1 from ties", True, "asr is 1.000 from ties at 2/255"),
-        ("asr > 0.85 on average", True, "asr is 0.875 from a at 2/255"),
-        ("epsilon50 < 1/255", False, "epsilon50 is 1.19/255 from a (strong)"),
-        ("epsilon50 < 1.5/255", True, "epsilon50 is 1.19/255 from a (strong)"),
-        ("clean_accuracy < 90%", True, "clean_accuracy is 0.800"),
-        ("delta_asr > 40", False, "delta_asr is 30.0 points from a at 2/255"),
+        (
+            "relative_asr > 0.9 at 2/255",
+            True,
+            "relative ASR at 2/255 must be at most 0.9",
+            "1.600 [1.349, 1.897] of 100 images under strong made on a at 2/255; the estimate decides, and its whole",
+        ),
+        (
+            "relative_asr > 1.7",
+            False,
+            "relative ASR at every budget must be at most 1.7",
+            "1.600 [1.349, 1.897] of 100 images under strong made on a at 2/255; the estimate decides, though",
+        ),
+        (
+            "asr > 0.5 at 1/255 on ties",
+            False,
+            "ASR at 1/255 must be at most 50%",
+            "40.0% [30.9, 49.8] of 100 images",
+        ),
+        (
+            "asr_high >= 0.5 at 1/255",
+            False,
+            "the upper end of the interval of ASR at 1/255 must be below 50%",
+            "the upper end of the interval decides",
+        ),
+        (
+            "asr_low > 30% at 1/255 on ties",
+            True,
+            "the lower end of the interval of ASR at 1/255 must be at most 30%",
+            "40.0% [30.9, 49.8] of 100 images under strong made on a at 1/255; the lower end",
+        ),
+        (
+            "asr > 0.05 from pretrained",
+            False,
+            "under attacks made on pretrained must be at most 5%",
+            "4.0% [1.6, 9.8] of 100 images under weak made on pretrained at 2/255",
+        ),
+        ("asr >= 1 from ties", True, "must be below 100%", "under strong made on ties at 2/255"),
+        (
+            "asr > 0.85 on average",
+            True,
+            "must be at most 85%",
+            "87.5% [78.5, 93.1] of 80 images under strong made on a at 2/255; the estimate decides, though its interval reaches across the limit",
+        ),
+        ("epsilon50 < 1/255", False, "ε50 must be at least 1/255", "1.19/255 ["),
+        (
+            "epsilon50 < 1.5/255",
+            True,
+            "ε50 must be at least 1.5/255",
+            "under strong made on a; the estimate decides",
+        ),
+        (
+            "clean_accuracy < 90%",
+            True,
+            "clean accuracy must be at least 90%",
+            "80.0% [75.0, 85.0]; the estimate decides, and its whole",
+        ),
+        (
+            "delta_asr > 40",
+            False,
+            "ΔASR at every budget must be at most 40 points",
+            "30.0 points of 100 images under strong made on a at 2/255; the estimate decides",
+        ),
     ],
 )
-def test_gates(gate: str, failed: bool, detail: str) -> None:
+def test_gates(gate: str, failed: bool, must: str, detail: str) -> None:
     found = verdict(gate)
     (result,) = found.gates
     assert (result.failed, found.failed) == (failed, failed)
+    assert must in result.must
     assert detail in result.detail
+
+
+def test_the_headline_is_the_reason_of_the_banner() -> None:
+    """One worst attacker, by ASR; a gate on relative ASR may fail on another, which is then not called the worst."""
+    here = {EPSILONS[0]: 10, EPSILONS[1]: 45}
+    weaker = pd.DataFrame(rows("ties", "pretrained", "strong", here)).assign(surrogate_adversarial=0)
+    weaker.loc[weaker["image"] < 20, "surrogate_adversarial"] = 1
+    mixed = pd.concat([outcomes().query("surrogate != 'pretrained'"), weaker])
+    shares = accuracy(ties=0.8, average=0.5)
+    on_worst = judge(audit(fail_if=["asr > 0.5 at 2/255", "clean_accuracy < 90%"]), mixed, shares)
+    assert banner(on_worst) == "Not to be released: ties fails 2 of 2 gates"
+    assert headline(on_worst).startswith(
+        "Attacks made on a fool ties on 80% [71, 87] of 100 images at 2/255. ASR at"
+    )
+    assert headline(on_worst).endswith("ASR at 2/255 must be at most 50%.")
+    on_another = judge(audit(fail_if=["relative_asr > 1.8 at 2/255"]), mixed, shares)
+    assert headline(on_another).startswith("Attacks made on pretrained fool ties on 45% ")
+    assert headline(on_another).endswith("Relative ASR at 2/255 must be at most 1.8.")
+    text = to_text(on_another)
+    assert "The worst attacker, by ASR, holds a. Attacks made on a fool ties on 80%" in text
+    assert text.count("orst attacker") == 1
+    accurate = judge(audit(fail_if=["clean_accuracy < 90%"]), mixed, shares)
+    assert headline(accurate).startswith("ties: clean accuracy must be at least 90%; it is 80.0% [75.0, 85.0]; ")
+
+
+def test_gates_say_at_which_budget_the_worst_attacker_is_looked_for() -> None:
+    assert verdict().reference_epsilon == EPSILONS[1]
+    assert verdict("asr > 0.9 at 1/255").reference_epsilon == EPSILONS[0]
+    # One on a candidate beside the release does not.
+    beside = verdict("asr > 0.9 at 1/255 on ties", merged={"average": "x"}, candidates=["ties"])
+    assert beside.reference_epsilon == EPSILONS[1]
+
+
+def test_a_candidates_failure_does_not_condemn_the_release() -> None:
+    found = verdict("asr > 0.85 on ties", "asr > 0.9", merged={"average": "x"}, candidates=["ties"])
+    assert [(result.model, result.failed) for result in found.gates] == [("ties", False), ("average", False)]
+    found = verdict("asr > 0.7 on ties", "asr > 0.9", merged={"average": "x"}, candidates=["ties"])
+    assert [(result.model, result.failed, result.decides) for result in found.gates] == [
+        ("ties", True, False),
+        ("average", False, True),
+    ]
+    assert not found.failed
+    assert banner(found) == "average passes every gate; candidates that fail: ties"
+    assert "gate FAILED on ties, a candidate: the release does not hang on it: ASR" in to_text(found)
 
 
 def test_every_model_to_be_released_has_to_pass() -> None:
@@ -172,6 +270,8 @@ def test_every_model_to_be_released_has_to_pass() -> None:
     both = verdict("asr > 0.85", merged={"ties": "x", "average": "y"}, candidates=[])
     assert [(result.model, result.failed) for result in both.gates] == [("ties", False), ("average", True)]
     assert both.failed
+    assert both.subject.name == "average"
+    assert banner(both) == "Not to be released: average fails 1 of 1 gate"
 
 
 def test_models_that_are_not_accurate_enough_are_not_compared() -> None:
@@ -236,12 +336,14 @@ def test_a_gate_on_black_boxes_needs_some() -> None:
 
 def test_every_rendering_says_the_same() -> None:
     found = verdict("relative_asr > 0.9 at 2/255")
-    sentence = "attacks made on a fool ties on 80% of images, more often than the surrogate itself"
-    for text in (to_text(found), to_markdown(found), to_html(found), to_json(found)):
+    sentence = "Attacks made on a fool ties on 80% [71, 87] of 100 images at 2/255. Relative ASR at 2/255 must be at most 0.9."
+    for text in (to_text(found), to_markdown(found).replace("\\", ""), to_html(found), to_json(found)):
+        assert "Not to be released: ties fails 1 of 1 gate" in text
         assert sentence in text
+        assert "From a: ε50 1.19/255 [" in text
+        assert "; relative ASR 1.60 [1.35, 1.90] at 2/255." in text
         assert "average cannot be told from it" in text
-    assert "gate FAILED: relative_asr > 0.9 at 2/255" in to_text(found)
-    assert "Not to be released" in to_html(found)
+    assert "gate FAILED on ties: relative ASR at 2/255 must be at most 0.9; it is 1.600" in to_text(found)
     assert math.isclose(found.subject.clean_accuracy.value, 0.8)
 
 
@@ -257,4 +359,4 @@ def test_names_from_outside_stay_text() -> None:
     assert "<img" not in card.replace("\\<img", "")
     assert "&lt;img src=x" in page
     table = [line for line in card.splitlines() if line.startswith("|")]
-    assert all(line.replace("\\|", "").count("|") == len(EPSILONS) + 3 for line in table[:4])
+    assert all(line.replace("\\|", "").count("|") == len(EPSILONS) + 4 for line in table[:4])

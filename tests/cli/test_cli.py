@@ -60,7 +60,7 @@ def test_plan_counts_and_knows_what_is_cached(
     study = write_tiny_study(tmp_path, tiny_vit, images_per_task=4, attacks=["fgsm"], merging=["ties"])
     code, out, _ = call(capsys, "plan", study, "--out", tmp_path / "run")
     assert code == 0
-    assert "1 merging methods × 2 tasks × 1 attacks = 2 settings" in out
+    assert "1 merging method × 2 tasks × 1 attack = 2 settings" in out
     lines = {line.split()[0]: line.split()[1:3] for line in out.splitlines() if line.split()[1:2]}
     assert lines["craft"] == ["12", "0"]
     assert not (tmp_path / "run").exists(), "planning must not make anything"

@@ -31,6 +31,7 @@ from mergerisk.report.risk import (
 )
 from mergerisk.report.verdict import leader, verdict
 from mergerisk.report.view import view_of
+from mergerisk.report.worst import worst_attackers
 from tests.naive.intervals import bonett_price, ratio_of_means
 
 from .synthetic import result_row, run_record, wilson
@@ -382,3 +383,32 @@ def test_steps_table_has_a_column_per_number_of_steps() -> None:
     assert table.rows["fgsm"] == {1: pytest.approx((0.4, 0.2)), 10: pytest.approx((0.8, 0.4))}
     assert table.rows["mi"] == {10: pytest.approx((1.0, 0.5))}
     assert step_table(summary.by_step, axes_of(summary), "pretrained", E4).rows == {}
+
+
+def test_the_worst_attacker_is_another_for_another_model() -> None:
+    """Weights of tasks are equal; a surrogate that is merged, or is the model itself, is no attacker from outside."""
+    rows = [
+        *pair("digits", 0.4, 0.7),
+        *pair("letters", 0.6, 0.1, images_both_correct=60),
+        *pair("digits", 0.3, 0.9, surrogate="pretrained"),
+        *pair("letters", 0.3, 0.9, surrogate="pretrained"),
+        *pair("digits", 0.99, 0.99, surrogate="ties"),
+        *pair("letters", 0.99, 0.99, surrogate="ties"),
+        *(result_row(task=task, target="expert", asr=0.9) for task in ("digits", "letters")),
+        *(
+            result_row(task=task, target="expert", asr=0.2, surrogate="pretrained")
+            for task in ("digits", "letters")
+        ),
+    ]
+    found = worst_attackers(view_of(tiny(rows)))
+    assert {target: worst.surrogate for target, worst in found.items()} == {
+        "ties": "expert",
+        "dare": "pretrained",
+        "expert": "pretrained",
+    }
+    assert found["ties"].asr.value == pytest.approx(0.5)
+    assert found["ties"].relative.value == pytest.approx(0.5 / 0.8)
+    assert found["ties"].images == result_row()["images_both_correct"] + 60  # type: ignore[operator]
+    assert found["expert"].asr.value == pytest.approx(0.2)
+    merged_only = [row for row in rows if row["surrogate"] == "ties"]
+    assert {t: w.surrogate for t, w in worst_attackers(view_of(tiny(merged_only))).items()} == {"dare": "ties"}

@@ -6,3 +6,4 @@ from .schema import Audit as Audit
 from .schema import load_audit as load_audit
 from .verdict import Verdict as Verdict
 from .verdict import judge as judge
+from .verifying import verify as verify

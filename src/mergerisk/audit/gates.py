@@ -35,7 +35,7 @@ OF_A_MODEL = ("clean_accuracy", "clean_accuracy_low", "clean_accuracy_high")
 _SHARES = ("asr", "clean_accuracy")
 """What measures begin with that lie in [0, 1]."""
 
-_GRAMMAR = "MEASURE > NUMBER [at EPSILON] [from SURROGATE] [on MODEL], such as 'relative_asr > 0.9 at 4/255'"
+_GRAMMAR = "MEASURE > NUMBER [at EPSILON] [from SURROGATE] [on MODEL], such as 'asr > 50% at 4/255'"
 
 _PATTERN = re.compile(
     r"\s*(?P<measure>\w+)\s*(?P<comparison>>=|<=|>|<)\s*(?P<limit>[^\s%]+)(?:(?P<percent>\s*%)(?=\s|$|at\b|from\b|on\b))?"
@@ -71,7 +71,7 @@ class Gate:
 
 
 def parse_gate(text: str) -> Gate:
-    """``relative_asr > 0.9 at 4/255``: fail if a surrogate's relative ASR on the audited model exceeds 0.9 there.
+    """``asr > 50% at 4/255``: fail if some surrogate's attacks fool the model on more than half of the images.
 
     Args:
         text: ``MEASURE > NUMBER``, then optionally ``at EPSILON``, ``from SURROGATE`` and ``on MODEL``. A number

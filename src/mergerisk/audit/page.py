@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mergerisk.audit.sentences import WHITE_BOX, findings, headline
-from mergerisk.audit.writing import model_table, surrogate_table
+from mergerisk.audit.sentences import WHITE_BOX, banner, beside, findings, headline
+from mergerisk.audit.writing import audited_table, circumstances, model_table, surrogate_rows
 from mergerisk.provenance import versions
 from mergerisk.report.formatting import budget, percent
 
@@ -34,7 +33,7 @@ class Line:
         name: the surrogate.
         colour: index into the style sheet's.
         white_box: whether it is the model itself: dashed, its marks hollow.
-        worst: whether it is the most dangerous: drawn thicker, with its band.
+        worst: whether it is the worst attacker's: drawn thicker, with its band.
         path: through the measured budgets.
         band: between the ends of the intervals.
         marks: where they were measured: x, y and what is said there.
@@ -63,10 +62,12 @@ def to_html(verdict: Verdict) -> str:
     return environment.get_template("audit.html.j2").render(
         verdict=verdict,
         subject=subject,
+        banner=banner(verdict),
         headline=headline(verdict),
+        beside=beside(verdict),
         findings=findings(verdict),
         models=model_table(verdict),
-        surrogates=surrogate_table(verdict, subject),
+        surrogates=surrogate_rows(verdict, subject),
         lines=_lines(verdict, subject),
         axes={
             "width": _WIDTH,
@@ -79,8 +80,11 @@ def to_html(verdict: Verdict) -> str:
             "y": [(_y(share), percent(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)],
         },
         white_box=WHITE_BOX if any(reading.white_box for reading in subject.readings) else "",
-        base=_shown_base(verdict.base),
-        version=versions()["mergerisk"],
+        audited=None
+        if verdict.audited is None
+        else {"said": circumstances(verdict.audited), "files": audited_table(verdict.audited)},
+        base=verdict.base,
+        version=(versions() if verdict.audited is None else verdict.audited.versions)["mergerisk"],
         style=Markup(style),  # the package's own
     )
 
@@ -130,8 +134,3 @@ def _lines(verdict: Verdict, model: ModelVerdict) -> list[Line]:
 
 def _path(points: list[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
-
-
-def _shown_base(base: str) -> str:
-    """A name of the hub as it is, of a folder its own: where it lies is nobody's business."""
-    return Path(base).name if Path(base).is_absolute() else base

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergerisk import api
+from mergerisk.audit.audited import describe_work, read_items
 from mergerisk.audit.page import to_html
 from mergerisk.audit.schema import Audit, in_words_of_audits, load_audit
 from mergerisk.audit.verdict import Verdict, check_gates, judge
@@ -16,6 +17,7 @@ from mergerisk.study.files import write_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mergerisk.audit.audited import AuditedItem
     from mergerisk.store import Store
     from mergerisk.study import Plan, Stage
 
@@ -78,11 +80,13 @@ def audit(
     study = asked.to_study()
     check_gates(asked, [spec.label for spec in study.surrogates])
     folder = Path(out) if out is not None else Path("audits") / asked.name
+    begun: list[tuple[Plan, Store, tuple[AuditedItem, ...]]] = []
 
     def begin(plan: Plan, kept: Store) -> None:
         # What an earlier audit left here must not be taken for this one's verdict, should this one not end.
         for name in (JSON, MARKDOWN, PAGE):
             (folder / name).unlink(missing_ok=True)
+        begun.append((plan, kept, read_items(asked, study, plan)))
         prepared(plan, kept)
 
     with in_words_of_audits():
@@ -99,7 +103,8 @@ def audit(
             prepared=begin,
             listener=listener,
         )
-    verdict = judge(asked, result.outcomes, result.summary.accuracy, result.summary.run.notes)
+    audited = describe_work(*begun[-1])
+    verdict = judge(asked, result.outcomes, result.summary.accuracy, result.summary.run.notes, audited)
     write_bytes(folder / JSON, to_json(verdict).encode())
     write_bytes(folder / MARKDOWN, to_markdown(verdict).encode())
     write_bytes(folder / PAGE, to_html(verdict).encode())

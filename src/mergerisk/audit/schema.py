@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, field_validator, model_validator
 
 from mergerisk.audit.gates import Gate, parse_gate
 from mergerisk.errors import UserError, located
 from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
-from mergerisk.study.paths import placed, with_paths
+from mergerisk.study.paths import placed, with_paths, without_places
 from mergerisk.study.schema import Study
 from mergerisk.study.specs import (
     OTHER_ARCHITECTURE,
@@ -95,6 +95,7 @@ class Audit(Model):
     fail_if: tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
     calibration: Literal["held_out", "test"] = "held_out"
+    _given: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @field_validator("candidates", "scenarios", "attacks", "fail_if", mode="before")
     @classmethod
@@ -159,6 +160,11 @@ class Audit(Model):
     def gates(self) -> tuple[Gate, ...]:
         """What makes the audit fail."""
         return tuple(parse_gate(text) for text in self.fail_if)
+
+    def as_given(self, spec: str) -> str:
+        """A model or image set as the audit's file calls it; of an absolute path the last part, since where it
+        lies is nobody's business, and what is published must not tell."""
+        return str(without_places(self._given.get(spec, spec)))
 
     def to_study(self) -> Study:
         """The study that answers the audit.
@@ -277,15 +283,31 @@ def load_audit(path: str | Path, *, fail_if: Iterable[str] = ()) -> Audit:
         UserError: no such file, not YAML, or a field that is wrong; the message names it.
     """
     path = Path(path)
-    content = _with_paths(read_mapping(path, "an audit"), path.parent)
+    written = read_mapping(path, "an audit")
+    content = _with_paths(written, path.parent)
+    given = dict(_replaced(content, written))
     content.setdefault("name", path.stem)
     gates = content.get("fail_if", [])
     content["fail_if"] = [*(gates if isinstance(gates, list) else [gates]), *fail_if]
     with located(str(path)):
         try:
-            return Audit(**content)
+            audit = Audit(**content)
         except ValidationError as error:
             raise UserError(first_finding(error, Audit.model_fields)) from error
+    audit._given = given
+    return audit
+
+
+def _replaced(placed: Any, written: Any) -> Iterator[tuple[str, str]]:
+    """Texts that are paths now → what was written for them."""
+    if isinstance(placed, str) and isinstance(written, str) and placed != written:
+        yield placed, written
+    elif isinstance(placed, dict) and isinstance(written, dict):
+        for key in placed.keys() & written.keys():
+            yield from _replaced(placed[key], written[key])
+    elif isinstance(placed, list) and isinstance(written, list):
+        for one, other in zip(placed, written, strict=True):
+            yield from _replaced(one, other)
 
 
 def _with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -8,41 +8,88 @@ from typing import TYPE_CHECKING
 from mergerisk.report.formatting import budget, interval, listing, percent, plural
 
 if TYPE_CHECKING:
-    from mergerisk.audit.readings import Curve
+    from mergerisk.audit.readings import Curve, Reading
     from mergerisk.audit.verdict import ModelVerdict, Verdict
 
 WHITE_BOX = "the model itself, which nobody can hold before it is released: an upper bound"
 
 
+def banner(verdict: Verdict) -> str:
+    """What the gates say of the release, in a few words; nothing if there are none."""
+    if not verdict.gates:
+        return ""
+    reason = verdict.reason
+    if reason is not None:
+        own = [result for result in verdict.gates if result.model == reason.model]
+        count = sum(result.failed for result in own)
+        return f"Not to be released: {reason.model} fails {count} of {plural(len(own), 'gate')}"
+    tried = [result for result in verdict.gates if result.decides]
+    failing = sorted({result.model for result in verdict.gates if result.failed})
+    more = f"; candidates that fail: {listing(failing)}" if failing else ""
+    if not tried:
+        return f"No gate on what is going to be released{more}"
+    names = list(dict.fromkeys(result.model for result in tried))
+    return f"{listing(names)} {'passes' if len(names) == 1 else 'pass'} every gate{more}"
+
+
 def headline(verdict: Verdict) -> str:
-    """The verdict in one sentence."""
-    subject, worst = verdict.subject, verdict.subject.worst
-    if worst is None and all(reading.white_box for reading in subject.readings) and subject.readings:
+    """How often the worst attacker fools the model; if the audit fails, on what it does, and what must hold."""
+    subject, reason = verdict.subject, verdict.reason
+    if reason is None:
+        return _threat(verdict, subject.worst)
+    must = f"{reason.must[0].upper()}{reason.must[1:]}"
+    if math.isnan(reason.value):
+        return f"{_threat(verdict, subject.worst)} {must}, but {reason.detail}."
+    if reason.surrogate is None:
+        return f"{subject.name}: {reason.must}; it is {reason.detail}."
+    return f"{_threat(verdict, _told(verdict))} {must}."
+
+
+def beside(verdict: Verdict) -> str:
+    """ε50 and relative ASR from the surrogate that the headline speaks of; nothing without one."""
+    reading = _told(verdict)
+    if reading is None:
+        return ""
+    subject = verdict.subject
+    curve = next(curve for curve in subject.curves if curve.surrogate == reading.surrogate)
+    relative = f"relative ASR {ratio(reading.relative_asr, reading.relative_asr_low, reading.relative_asr_high)}"
+    if math.isnan(reading.relative_asr):
+        relative = f"relative ASR unknown, since {reading.surrogate} itself is never fooled"
+    return f"From {reading.surrogate}: ε50 {epsilon50_text(curve)}; {relative} at {budget(reading.epsilon)}."
+
+
+def _told(verdict: Verdict) -> Reading | None:
+    """What the headline speaks of: the worst attacker, or the surrogate on which the audit fails."""
+    subject, reason = verdict.subject, verdict.reason
+    if reason is None or reason.surrogate is None:
+        return subject.worst
+    return subject.at(reason.surrogate, verdict.reference_epsilon if reason.epsilon is None else reason.epsilon)
+
+
+def _threat(verdict: Verdict, reading: Reading | None) -> str:
+    """How often one attacker fools the model."""
+    subject = verdict.subject
+    if reading is None and all(other.white_box for other in subject.readings) and subject.readings:
         return f"{subject.name}: only the model itself was a surrogate; what it shows is an upper bound."
-    if worst is None:
+    if reading is None:
         return f"{subject.name}: surrogate and model classify no image correctly alike; nothing can be said."
-    share = percent(worst.asr)
-    what = f"At {budget(worst.epsilon)}, attacks made on {worst.surrogate} fool {subject.name} on {share}"
-    if math.isnan(worst.relative_asr):
-        return f"{what} of images, though not {worst.surrogate} itself."
-    if worst.relative_asr_low > 1:
-        how = "more often than the surrogate itself"
-    elif worst.relative_asr_high < 1:
-        how = f"{percent(worst.relative_asr)} as often as the surrogate itself"
-    else:
-        how = "about as often as the surrogate itself"
-    return f"{what} of images, {how}."
+    return (
+        f"Attacks made on {reading.surrogate} fool {subject.name} on {percent(reading.asr)} "
+        f"{interval(reading.asr_low, reading.asr_high)} of {plural(reading.images_both_correct, 'image')} at "
+        f"{budget(reading.epsilon)}."
+    )
 
 
 def findings(verdict: Verdict) -> list[str]:
     """What else is to be said, most important first."""
     subject = verdict.subject
-    said = [_accuracy(subject), *_risk(subject), *_choice(verdict)]
+    said = [*_worst(verdict), _accuracy(subject), *_choice(verdict)]
     pretrained = subject.at("pretrained", verdict.reference_epsilon)
     if pretrained is not None and subject.worst is not None and subject.worst.surrogate != "pretrained":
         said.append(
             f"The public base alone reaches {percent(pretrained.asr)} "
-            f"{interval(pretrained.asr_low, pretrained.asr_high)} at {budget(pretrained.epsilon)}."
+            f"{interval(pretrained.asr_low, pretrained.asr_high)} of "
+            f"{plural(pretrained.images_both_correct, 'image')} at {budget(pretrained.epsilon)}."
         )
     return said
 
@@ -53,16 +100,19 @@ def _accuracy(model: ModelVerdict) -> str:
     return f"Clean accuracy of {model.name}: {percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}{over}."
 
 
-def _risk(model: ModelVerdict) -> list[str]:
-    worst = model.worst
+def _worst(verdict: Verdict) -> list[str]:
+    """Who the worst attacker is, if the headline speaks of another, and how the attack is made."""
+    worst, told = verdict.subject.worst, _told(verdict)
     if worst is None:
         return []
-    rate = f"{percent(worst.asr, 1)} {interval(worst.asr_low, worst.asr_high, 1)} at {budget(worst.epsilon)}"
-    relative = ratio(worst.relative_asr, worst.relative_asr_low, worst.relative_asr_high)
-    wrong = f"of all images, clean errors included, {percent(worst.asr_all, 1)} are wrong"
-    said = f"Most dangerous surrogate: {worst.surrogate}, with {worst.attack}: ASR {rate}; relative ASR {relative}"
-    curve = next(curve for curve in model.curves if curve.surrogate == worst.surrogate)
-    return [f"{said}; {wrong}.", f"ε50 from {curve.surrogate}: {epsilon50_text(curve)}."]
+    all_images = f"{percent(worst.asr_all, 1)} {interval(worst.asr_all_low, worst.asr_all_high, 1)}"
+    images = plural(worst.images, "image")
+    how = f"with {worst.attack}; of all {images}, clean errors included, {all_images} are wrong"
+    if told is worst and headline(verdict).startswith(_threat(verdict, worst)):
+        return [
+            f"The worst attacker, by ASR at {budget(worst.epsilon)}, holds {worst.surrogate} and attacks {how}."
+        ]
+    return [f"The worst attacker, by ASR, holds {worst.surrogate}. {_threat(verdict, worst)}", f"That is {how}."]
 
 
 def _choice(verdict: Verdict) -> list[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mergerisk.audit.gates import AT_A_BUDGET, OF_A_CURVE, OF_A_MODEL, Gate
+from mergerisk.audit.gate_results import GateResult, is_worst, try_gate
+from mergerisk.audit.gates import OF_A_CURVE, OF_A_MODEL
 from mergerisk.audit.readings import Curve, Reading, read_outcomes
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.report.formatting import plural
@@ -17,9 +18,10 @@ from mergerisk.report.risk import Mean, mean_over_tasks
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from mergerisk.audit.audited import Audited
     from mergerisk.audit.schema import Audit
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of ``audit.json``. Raised when a field changes its name or meaning."""
 
 SATURATED = 0.99
@@ -37,8 +39,8 @@ class ModelVerdict:
         by_task: task → clean accuracy.
         readings: by surrogate and budget.
         curves: by surrogate.
-        worst: the reading from the most dangerous surrogate at the reference budget, white boxes left out; None if
-            there is none.
+        worst: the reading from the worst attacker, which is the surrogate with the highest ASR at the reference
+            budget, white boxes left out; None if there is none.
     """
 
     name: str
@@ -56,23 +58,6 @@ class ModelVerdict:
 
 
 @dataclass(frozen=True)
-class GateResult:
-    """How a gate ended.
-
-    Attributes:
-        gate: the condition.
-        model: on which it was tried.
-        failed: whether it holds somewhere, so that the audit fails.
-        detail: where, or how far from it.
-    """
-
-    gate: Gate
-    model: str
-    failed: bool
-    detail: str
-
-
-@dataclass(frozen=True)
 class Verdict:
     """What an audit finds.
 
@@ -83,7 +68,8 @@ class Verdict:
         surrogates: in the order of the audit.
         epsilons: measured budgets, rising, in pixel units.
         norm: what they bound.
-        reference_epsilon: the budget at which models are compared: where their ASR is nearest one half.
+        reference_epsilon: the budget at which models are compared and their worst attackers found: the one that
+            gates name; of several, or of all if they name none, where ASR is nearest one half.
         attacks: the strongest of which counts.
         images: attacked, over all tasks.
         models: the audited ones.
@@ -94,6 +80,7 @@ class Verdict:
         tolerance: clean accuracy that may be given up, as a share.
         gates: how they ended.
         remarks: what one must know to read the figures.
+        audited: what the figures rest on: files by their digests, date, versions; None if that is not known.
     """
 
     schema_version: int
@@ -112,11 +99,21 @@ class Verdict:
     tolerance: float
     gates: tuple[GateResult, ...]
     remarks: tuple[str, ...]
+    audited: Audited | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether a gate failed."""
-        return any(result.failed for result in self.gates)
+        """Whether a gate failed on what is going to be released; a candidate beside it may fail, and only the
+        candidate is told off."""
+        return any(result.failed and result.decides for result in self.gates)
+
+    @property
+    def reason(self) -> GateResult | None:
+        """Why the audit fails: of the gates that failed, the first on which the worst attacker decided, or else
+        the first."""
+        failed = [result for result in self.gates if result.failed and result.decides]
+        by_worst = (it for it in failed if is_worst(self.model(it.model), it.surrogate, it.epsilon))
+        return next(by_worst, failed[0] if failed else None)
 
     def model(self, name: str) -> ModelVerdict:
         """The audited model called ``name``."""
@@ -129,11 +126,20 @@ class Verdict:
 
     @property
     def subject(self) -> ModelVerdict:
-        """What the verdict is about: the model to be released, else the recommended, else the first."""
+        """What the verdict is about: the model for which the audit fails, else the (first) one to be released,
+        else the recommended, else the first."""
+        if self.reason is not None:
+            return self.model(self.reason.model)
         return self.model(self.released or self.recommended or self.models[0].name)
 
 
-def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, notes: Sequence[str] = ()) -> Verdict:
+def judge(
+    audit: Audit,
+    outcomes: pd.DataFrame,
+    accuracy: pd.DataFrame,
+    notes: Sequence[str] = (),
+    audited: Audited | None = None,
+) -> Verdict:
     """The verdict on an audit whose study has run.
 
     Args:
@@ -141,13 +147,14 @@ def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, notes: S
         outcomes: per image; see :mod:`mergerisk.transfer.rates`.
         accuracy: see :attr:`mergerisk.report.Summary.accuracy`.
         notes: what one must know of the models and images, in sentences.
+        audited: what the figures rest on, where that is known.
 
     Raises:
         UserError: a gate names a surrogate, a budget or a model that was not measured.
     """
     names = list(audit.models)
     readings, curves = read_outcomes(outcomes[_asked(audit, outcomes)], names)
-    reference = _reference(readings, audit.budgets.epsilon)
+    reference = _reference(readings, audit)
     models = tuple(_model(name, audit, accuracy, readings, curves, reference) for name in names)
     recommended, as_safe = _safest(models, audit.accuracy_tolerance)
     first = outcomes["target"].iloc[0]
@@ -155,7 +162,7 @@ def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, notes: S
     verdict = Verdict(
         schema_version=SCHEMA_VERSION,
         name=audit.name,
-        base=audit.base,
+        base=audit.as_given(audit.base),
         surrogates=tuple(dict.fromkeys(reading.surrogate for reading in readings)),
         epsilons=audit.budgets.epsilon,
         norm=audit.budgets.norm,
@@ -169,12 +176,13 @@ def judge(audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, notes: S
         tolerance=audit.accuracy_tolerance,
         gates=(),
         remarks=(*_remarks(audit, models, reference), *notes),
+        audited=audited,
     )
     default = [*audit.merged] or [verdict.subject.name]
     return replace(
         verdict,
         gates=tuple(
-            _tried(gate, verdict.model(name))
+            try_gate(gate, verdict.model(name), decides=not audit.merged or name in audit.merged)
             for gate in audit.gates
             for name in ([gate.model] if gate.model else default)
         ),
@@ -233,14 +241,22 @@ def _asked(audit: Audit, outcomes: pd.DataFrame) -> pd.Series[bool]:
     return wanted
 
 
-def _reference(readings: Sequence[Reading], epsilons: Sequence[float]) -> float:
-    """The budget at which the mean ASR of black boxes is nearest one half: there a ceiling hides least."""
+def _reference(readings: Sequence[Reading], audit: Audit) -> float:
+    """The budget that gates on what is going to be released name. Of several, or of all if they name none, the one
+    at which the mean ASR of black boxes is nearest one half: there a ceiling hides least."""
+    wanted = [
+        gate.epsilon
+        for gate in audit.gates
+        if gate.epsilon is not None and (gate.model is None or not audit.merged or gate.model in audit.merged)
+    ]
+    measured = audit.budgets.epsilon
+    named = [epsilon for epsilon in measured if any(math.isclose(epsilon, other) for other in wanted)]
 
     def distance(epsilon: float) -> float:
         here = [r.asr for r in readings if r.epsilon == epsilon and not r.white_box and not math.isnan(r.asr)]
         return abs(sum(here) / len(here) - 0.5) if here else math.inf
 
-    return min(epsilons, key=distance)
+    return min(named or measured, key=distance)
 
 
 def _model(
@@ -305,47 +321,3 @@ def _remarks(audit: Audit, models: Sequence[ModelVerdict], reference: float) -> 
 
 _FEW = 30
 """Images; below, an interval is wider than most differences."""
-
-
-def _tried(gate: Gate, model: ModelVerdict) -> GateResult:
-    values = [(where, value) for where, value in _values(gate, model) if not math.isnan(value)]
-    if not values:
-        return GateResult(gate, model.name, failed=True, detail="nothing to compare was measured")
-    failing = [(where, value) for where, value in values if gate.holds(value)]
-    largest = gate.comparison in {">", ">="}
-    where, value = (max if largest else min)(failing or values, key=lambda item: item[1])
-    return GateResult(gate, model.name, bool(failing), f"{gate.measure} is {_shown(gate, value)}{where}")
-
-
-def _values(gate: Gate, model: ModelVerdict) -> Iterable[tuple[str, float]]:
-    """Where a gate looks, and what it finds there."""
-    if gate.measure in AT_A_BUDGET:
-        for reading in model.readings:
-            if _looked_at(gate, reading.surrogate, model) and (
-                gate.epsilon is None or math.isclose(gate.epsilon, reading.epsilon)
-            ):
-                yield (
-                    f" from {reading.surrogate} at {255 * reading.epsilon:g}/255 ({reading.attack})",
-                    getattr(reading, gate.measure),
-                )
-    elif gate.measure in OF_A_CURVE:
-        for curve in model.curves:
-            if _looked_at(gate, curve.surrogate, model):
-                value = {"below_smallest": 0.0, "not_reached": math.inf}.get(
-                    curve.epsilon50.status, curve.epsilon50.value
-                )
-                yield f" from {curve.surrogate} ({curve.attack})", value
-    else:
-        end = {"clean_accuracy": "value", "clean_accuracy_low": "low", "clean_accuracy_high": "high"}[gate.measure]
-        yield "", getattr(model.clean_accuracy, end)
-
-
-def _looked_at(gate: Gate, surrogate: str, model: ModelVerdict) -> bool:
-    """White boxes only if asked for: nobody can hold a model that is not released yet."""
-    return surrogate == gate.surrogate if gate.surrogate else surrogate != model.name
-
-
-def _shown(gate: Gate, value: float) -> str:
-    if gate.measure in OF_A_CURVE:
-        return f"{255 * value:.3g}/255" if math.isfinite(value) else "beyond the largest budget"
-    return f"{value:.1f} points" if gate.measure == "delta_asr" else f"{value:.3f}"

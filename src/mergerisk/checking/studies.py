@@ -97,7 +97,7 @@ def check_study(
     located = locate(resolved, offline=offline)
     placed = located.study
     outlines = check_material(placed)
-    plan = unmerged(make_plan(placed, located.notes))
+    plan = unmerged(make_plan(placed, located.notes, outlines))
     store = Store(store_folder(folder, None))
     prepared(plan, store)
     while True:

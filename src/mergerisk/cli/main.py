@@ -143,15 +143,17 @@ def validate(study: str, data: Path | None, offline: bool) -> None:
     """Check STUDY and every file it names, without running anything."""
     from mergerisk import api
     from mergerisk.cli.words import note_lines
+    from mergerisk.report.formatting import plural
 
     checked = api.validate(study, data=data, offline=offline)
-    click.echo(f"{study}: valid; {checked.study.settings} settings in {len(checked.stages)} stages")
+    settings, stages = plural(checked.study.settings, "setting"), plural(len(checked.stages), "stage")
+    click.echo(f"{study}: valid; {settings} in {stages}")
     for line in note_lines(checked.notes):
         click.echo(line)
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: audits/NAME]", metavar="DIR"
 )
@@ -166,10 +168,16 @@ def validate(study: str, data: Path | None, offline: bool) -> None:
     "gates",
     multiple=True,
     metavar="GATE",
-    help="Exit with 3 if it holds, as 'relative_asr > 0.9 at 4/255'; repeatable.",
+    help="Exit with 3 if it holds, as 'asr > 50% at 4/255'; repeatable.",
+)
+@click.option(
+    "--verify",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Audit nothing: check whether files are those that were audited into DIR.",
 )
 def audit(
-    file: Path,
+    file: Path | None,
     out: Path | None,
     store: Path | None,
     limit: int | None,
@@ -178,13 +186,22 @@ def audit(
     workers: int | None,
     force: bool,
     gates: tuple[str, ...],
+    verify: Path | None,
 ) -> None:
     """Audit a merged model, or choose the safest way to merge, as the YAML file FILE says.
 
-    Exits with 3 if a gate fails, so that it can stand in a release pipeline.
+    Exits with 3 if a gate on what is to be released fails, so that it can stand in a release pipeline.
+
+    With --verify, files are compared by their SHA-256 with those that were audited into DIR, where the audit found
+    them, or where FILE says that they are now. Exits with 3 if they differ.
     """
+    if verify is not None:
+        _verify(verify, file)
+        return
+    if file is None:
+        raise UserError("give the audit's file: mergerisk audit FILE; or check one: mergerisk audit --verify DIR")
     from mergerisk.audit import audit as run_audit
-    from mergerisk.cli.words import describe_audit
+    from mergerisk.cli.audit_words import describe_audit
 
     result = run_audit(
         file,
@@ -199,6 +216,24 @@ def audit(
     )
     click.echo(describe_audit(result))
     if result.verdict.failed:
+        sys.exit(EXIT_GATE)
+
+
+def _verify(folder: Path, file: Path | None) -> None:
+    """Raises:
+    UserError: an option is given that only running an audit has, or there is no audit to check against.
+    """
+    from mergerisk.audit.verifying import verify
+    from mergerisk.cli.audit_words import describe_verification
+
+    context = click.get_current_context()
+    for name in ("out", "store", "limit", "offline", "device", "workers", "force", "gates"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = "fail-if" if name == "gates" else name
+            raise UserError(f"--verify runs nothing: leave out --{option}")
+    found = verify(folder, file)
+    click.echo(describe_verification(found))
+    if not found.agrees:
         sys.exit(EXIT_GATE)
 
 

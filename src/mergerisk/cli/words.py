@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
-from math import isnan
+from math import inf, isfinite, isnan
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergerisk.api import StudyResult
-    from mergerisk.audit import AuditResult
     from mergerisk.registry import Entry, Registry
-    from mergerisk.report.risk import RiskTable
+    from mergerisk.report.risk import Mean
+    from mergerisk.report.worst import WorstAttacker
     from mergerisk.signatures import Signature
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
@@ -175,6 +175,7 @@ def _fold(rows: list[dict[str, str]], width: int) -> list[dict[str, str]]:
 
 def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> str:
     """The graph of stages with counts, what is cached, and the work left; in time too, if speeds are known."""
+    from mergerisk.report.formatting import plural
     from mergerisk.study.stage import STAGE_VERSIONS, image_counts
 
     missing = {stage.key for stage in plan.stages.values() if store is None or not store.has(stage.key)}
@@ -192,18 +193,34 @@ def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None)
             (kind, str(len(stages)), str(len(stages) - len(left)), ", ".join(needs[kind]) or "–", work or "–")
         )
     study = plan.study
+    seeds = f" with {len(study.seeds)} seeds" if len(study.seeds) > 1 else ""
+    surrogates = plural(len(study.surrogates), "surrogate")
+    budgets = plural(len(study.budgets.epsilon), "budget")
     head = (
-        f"{study.name}: {len(study.merging)} merging methods × {len(study.tasks)} tasks × "
-        f"{len(study.attacks)} attacks = {study.settings} settings,\n"
-        f"each from {len(study.surrogates)} surrogates at {len(study.budgets.epsilon)} budgets "
-        f"with {len(study.seeds)} seed(s) and up to {study.images_per_task} images a task\n"
+        f"{study.name}: {_settings(study)},\n"
+        f"each from {surrogates} at {budgets}{seeds} and up to {plural(study.images_per_task, 'image')} a task\n"
         f"{_preprocessing(study)}"
     )
     total = sum(plan.stages[key].work for key in missing)
     table = _table(("stage", "count", "cached", "needs", "images left: passes through a model"), rows)
-    left_over = f"{len(missing)} stages, about {total / 1e6:.2f} million forward passes of one image"
+    left_over = f"{plural(len(missing), 'stage')}, about {total / 1e6:.2f} million forward passes of one image"
     notes = "".join(f"\n{line}" for line in note_lines(plan.notes))
     return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}{notes}"
+
+
+def _settings(study: Study) -> str:
+    """The number of settings as a product: ``2 merging methods × 7 tasks × 1 attack = 14 settings``."""
+    from mergerisk.report.formatting import plural
+
+    methods, targets = plural(len(study.merging), "merging method"), plural(len(study.targets), "target")
+    what = [text for text, some in ((methods, study.merging), (targets, study.targets)) if some]
+    attacks, settings = plural(len(study.attacks), "attack"), plural(study.settings, "setting")
+    if len(set(study.tasks_of_targets)) > 1:  # a black box need not answer every task
+        pairs = plural(sum(study.tasks_of_targets), "task")
+        return f"{' and '.join(what)} on {pairs} together × {attacks} = {settings}"
+    models = f"({' + '.join(what)})" if len(what) > 1 else what[0]
+    tasks = plural(next(iter(study.tasks_of_targets)), "task")
+    return f"{models} × {tasks} × {attacks} = {settings}"
 
 
 def note_lines(notes: Iterable[str]) -> list[str]:
@@ -244,64 +261,57 @@ def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str
 
 
 def describe_result(result: StudyResult) -> str:
-    """A few lines to end a run with: the methods, and where to look."""
+    """A few lines to end a run with: every model under its worst attacker, and where to look."""
+    from mergerisk.report.accuracy import mean_accuracy
+    from mergerisk.report.formatting import budget, plural
     from mergerisk.report.view import view_of
+    from mergerisk.report.worst import worst_attackers
 
     summary = result.summary
-    methods = list(summary.run.methods)
-    accuracy = summary.accuracy.groupby("model", observed=True)["accuracy"].mean()
     view = view_of(summary)
-    epsilon = view.epsilon
-    # A few surrogates fit into a terminal; the report has them all.
-    surrogates = [name for name in summary.run.surrogates if name not in methods][:_SURROGATES]
+    axes, found = view.axes, worst_attackers(view)
+    accuracies = mean_accuracy(summary.accuracy, axes)
+    references = [name for name in axes.targets if name not in axes.methods]
     rows = [
-        (name, f"{accuracy[name]:.1%}", *("" for _ in surrogates))
-        for name in ("pretrained", "expert")
-        if name in accuracy
+        (name, *_threat(found.get(name), axes.epsilons), _mean(accuracies[name]))
+        for name in (*references, *axes.methods)
     ]
-    rows += [
-        (
-            name,
-            f"{accuracy[name]:.1%}",
-            *(_ratio(view.risks, surrogate, epsilon, name) for surrogate in surrogates),
-        )
-        for name in methods
-    ]
-    title = ("model", "clean accuracy", *(f"from {name}" for name in surrogates))
-    remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
+    title = ("model", f"ASR at {budget(view.epsilon)}", "ε50", "relative ASR", "worst attacker", "clean accuracy")
+    tasks, attacks = plural(len(axes.tasks), "task"), plural(len(axes.attacks), "attack")
     said = (
-        f"from …: relative ASR at {epsilon * 255:g}/255 of attacks made on that surrogate: mean ASR over the "
-        "surrogate's mean ASR"
+        "The worst attacker holds the surrogate whose attacks fool the model most often. ASR: the mean over "
+        f"{tasks} and {attacks},\nof the images that both classify correctly when clean. ε50: the median budget "
+        "that fools half of them.\nRelative ASR: that ASR over the surrogate's own. In brackets: 95 % intervals."
     )
     if carried := view.carried():
         said += f"\n{carried}"
+    remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
     return f"{_table(title, rows)}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
 
 
-_SURROGATES = 4
+def _threat(found: WorstAttacker | None, epsilons: Sequence[float]) -> tuple[str, str, str, str]:
+    """ASR, ε50, relative ASR and the worst attacker's name, as a run's table shows them."""
+    from mergerisk.report.epsilon50 import epsilon50_text
+
+    if found is None:
+        return "–", "–", "–", "–"
+    half, relative = "–", "–"
+    if found.epsilon50 is not None:
+        value, low, high = (
+            epsilon50_text(number, epsilons)
+            for number in (found.epsilon50.value, found.epsilon50.low or -inf, found.epsilon50.high)
+        )
+        half = f"{value} [{low}, {high}]" if isfinite(found.epsilon50.value) else value
+    if not isnan(found.relative.value):
+        high = f"{found.relative.high:.2f}" if isfinite(found.relative.high) else "∞"
+        relative = f"{found.relative.value:.2f} [{found.relative.low:.2f}, {high}]"
+    return f"{_mean(found.asr)} of {found.images}", half, relative, found.surrogate
 
 
-def _ratio(risks: RiskTable, surrogate: str, epsilon: float, target: str) -> str:
-    found = risks.get((surrogate, epsilon, "relative"), {}).get(target)
-    return "–" if found is None or isnan(found.value) else f"{found.value:.3f}"
+def _mean(mean: Mean) -> str:
+    from mergerisk.report.formatting import interval, percent
 
-
-def describe_audit(result: AuditResult) -> str:
-    """An audit's verdict, its tables, and where the page is."""
-    from mergerisk.audit.writing import model_table, surrogate_table, to_text
-
-    verdict = result.verdict
-    title, rows = surrogate_table(verdict, verdict.subject)
-    # One budget a line: four columns of intervals are wider than a terminal.
-    lines = [
-        (name, budget.removeprefix("relative ASR at "), *cell.split(", ASR "), half)
-        for name, *cells, half in rows
-        for budget, cell in zip(title[1:-1], cells, strict=True)
-    ]
-    tables = [_table(("surrogate", "budget", "relative ASR", "ASR", "ε50"), lines)]
-    if len(verdict.models) > 1:
-        tables.append(_table(*model_table(verdict)))
-    return "\n\n".join([*tables, to_text(verdict), f"verdict: {result.folder / 'audit.html'}"])
+    return f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}".rstrip()
 
 
 def describe_attack(folder: Path, summary: Mapping[str, Any]) -> str:

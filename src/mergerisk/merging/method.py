@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
@@ -115,6 +115,8 @@ class MergingMethod(ABC):
 
     needs_calibration: ClassVar[bool] = False
     """Whether :meth:`merge` reads images."""
+    reads_by: ClassVar[Literal["forward", "training"]] = "training"
+    """How the images it reads pass through models: forward only, or to the weights and back."""
     uses_seed: ClassVar[bool] = False
     """Whether a method that reads no images draws at random all the same."""
     encoder_per_task: ClassVar[bool] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -54,6 +54,7 @@ class RegMean(EncoderMerging):
     """
 
     needs_calibration: ClassVar[bool] = True
+    reads_by: ClassVar[Literal["forward", "training"]] = "forward"
 
     examples: PositiveInt = 256
     non_diagonal: Annotated[float, Field(ge=0, le=1)] = 0.95

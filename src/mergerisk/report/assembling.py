@@ -9,6 +9,7 @@ import numpy as np
 from mergerisk.report.formatting import listing, percent, plural
 from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTime, Summary
 from mergerisk.statistics import accuracy_table, curve_tables, rate_table, with_intervals
+from mergerisk.study.paths import without_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,7 +74,7 @@ def _record(run: FinishedRun) -> RunRecord:
     return RunRecord(
         study=study.name,
         description=study.description,
-        backbone=study.backbone,
+        backbone=without_places(study.backbone),
         tasks=tuple(run.clean["task"].unique()),
         methods=study.target_labels,
         attacks=tuple(spec.label for spec in study.attacks),
@@ -101,7 +102,7 @@ def _record(run: FinishedRun) -> RunRecord:
             *_form_caveats(record.get("own_forms", {})),
             *notes,
         ),
-        study_yaml=study.to_yaml(),
+        study_yaml=study.to_yaml(places=False),
         notes=notes,
     )
 

@@ -49,6 +49,11 @@ class TargetGroup:
     targets: Mapping[str, str | None]
 
     @property
+    def passes(self) -> int:
+        """Encoders that an image passes through."""
+        return 1
+
+    @property
     def variants(self) -> list[str | None]:
         """The distinct classifiers: adapter keys, None (no adapter) first."""
         return sorted(set(self.targets.values()), key=lambda key: key or "")
@@ -111,6 +116,10 @@ class EnsembleGroup(TargetGroup):
 
     members: Mapping[str, str | None]
     combine: str
+
+    @property
+    def passes(self) -> int:
+        return len(self.members)
 
     def inputs(self) -> dict[str, str]:
         return {f"member/{name}": key for name, key in self.members.items() if key is not None}

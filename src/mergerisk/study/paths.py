@@ -76,3 +76,15 @@ def _at(value: Any, keys: list[str], change: Callable[[Any], Any]) -> Any:
     if not isinstance(value, dict) or keys[0] not in value:
         return value
     return value | {keys[0]: _at(value[keys[0]], keys[1:], change)}
+
+
+def without_places(value: Any) -> Any:
+    """Plain data with the last part of every absolute path for the path: where things lie on somebody's machine is
+    nobody's business, and what is published must not tell."""
+    if isinstance(value, dict):
+        return {key: without_places(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(part) for part in value]
+    if isinstance(value, str) and "\n" not in value and (value.startswith("~") or Path(value).is_absolute()):
+        return Path(value).name
+    return value

@@ -20,6 +20,7 @@ from mergerisk.study.groups import Architecture, Backbone, BlackBoxGroup, Encode
 from mergerisk.study.heads import classifier_of, names_for_prompts
 from mergerisk.study.specs import OTHER_ARCHITECTURE, OUTSIDER, Outsider
 from mergerisk.study.stage import STAGE_VERSIONS, Stage
+from mergerisk.study.work import read_images, sizes_of
 from mergerisk.tasks.loading import file_digest
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from mergerisk.study.groups import TargetGroup
     from mergerisk.study.schema import Study
     from mergerisk.study.specs import AttackSpec, MethodSpec, Reference, SurrogateSpec
+    from mergerisk.study.work import Sizes
     from mergerisk.tasks.loading import TaskSource
+    from mergerisk.tasks.outline import Outline
 
 
 @dataclass(frozen=True)
@@ -96,17 +99,23 @@ class Plan:
         return [stage for key, stage in self.stages.items() if not store.has(key)]
 
 
-def make_plan(study: Study, notes: tuple[str, ...] = ()) -> Plan:
+def make_plan(
+    study: Study,
+    notes: tuple[str, ...] = (),
+    outlines: Mapping[TaskSource, Outline] | None = None,
+) -> Plan:
     """The plan of a resolved study.
 
     Args:
         study: what is planned.
         notes: what one must know to read its results; see :mod:`mergerisk.study.notes`.
+        outlines: of its tasks, where they are known, to count images by; of others they are looked up, or
+            assumed of what is not downloaded yet.
 
     Raises:
         UserError: a file that the study names cannot be read.
     """
-    return replace(_Planner(study).plan(), notes=notes)
+    return replace(_Planner(study, outlines or {}).plan(), notes=notes)
 
 
 def single_step_attacks(study: Study) -> frozenset[str]:
@@ -153,8 +162,11 @@ class _Models:
 class _Planner:
     """Collects stages; equal work is one stage."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, outlines: Mapping[TaskSource, Outline]) -> None:
         self.study = study
+        self.outlines = outlines
+        self.sizes: dict[str, Sizes] = {}
+        """By the key of the stage that makes the task."""
         self.stages: dict[str, Stage] = {}
         self.backbone = _backbone(study.backbone, study.image_size, study.preprocessing)
         self.tasks = {spec.source.name: spec.source for spec in study.tasks}
@@ -227,7 +239,19 @@ class _Planner:
         )
 
     def _task(self, source: TaskSource) -> str:
-        return self._add(Stage("task", source.name, source.identity(), sources=source.sources()))
+        key = self._add(Stage("task", source.name, source.identity(), sources=source.sources()))
+        if key not in self.sizes:
+            self.sizes[key] = sizes_of(source, self.outlines)
+        return key
+
+    def _attacked(self, task_key: str) -> int:
+        """Attacked images of a task."""
+        return min(self.study.images_per_task, self.sizes[task_key].test)
+
+    def _pools(self, inputs: Mapping[str, str]) -> list[int]:
+        """Images that a method may read, per task."""
+        sizes = [self.sizes[key] for role, key in inputs.items() if role.startswith("task/")]
+        return [size.test if self.study.calibration == "test" else size.calibration for size in sizes]
 
     def _head(self, source: TaskSource, task_key: str) -> str:
         """The head that every encoder carries for a task."""
@@ -260,7 +284,8 @@ class _Planner:
 
     def _probe(self, task: str, task_key: str, backbone: Backbone) -> str:
         parameters = {"backbone": backbone.identity, "regularization": self.study.heads.regularization}
-        return self._add(Stage("head", task, parameters, {"task": task_key}, backbone.sources))
+        images = {"forward": self.sizes[task_key].train}
+        return self._add(Stage("head", task, parameters, {"task": task_key}, backbone.sources, images))
 
     def _load(self, name: str, spec: str) -> str:
         """A model made elsewhere."""
@@ -287,8 +312,7 @@ class _Planner:
     ) -> str:
         recipe = {**self.study.experts.fine_tune, **changes}
         parameters = {"backbone": backbone.identity, "fine_tune": recipe, "task": task, "seed": seed}
-        # The split's size is known only once the task is made; a thousand is the suite's order.
-        images = {"training": 1000 * recipe["epochs"]}
+        images = {"training": self.sizes[task_key].train * recipe["epochs"]}
         inputs = {"task": task_key, "head": head}
         return self._add(
             Stage("expert", f"{who}{task}, seed {seed}", parameters, inputs, backbone.sources, images)
@@ -366,7 +390,7 @@ class _Planner:
             "method": method,
             "parameters": dict(parameters),
         }
-        images = {}
+        images: dict[str, int] = {}
         inputs = dict(ingredients)
         implementation = METHODS.load(method)
         estimated = self.batch_norm and not implementation.encoder_per_task
@@ -377,9 +401,9 @@ class _Planner:
             keyed["calibration"] = self.study.calibration
             inputs |= calibration
         if implementation.needs_calibration:
-            images = _read_images(parameters, len(ingredients))
-        elif estimated:
-            images = {"forward": 256 * len(ingredients)}
+            images = read_images(parameters, self._pools(calibration), implementation.reads_by)
+        if estimated:
+            images["forward"] = images.get("forward", 0) + sum(self._pools(calibration))
         # The experts' order is part of the recipe: coefficients belong to positions.
         keyed["order"] = list(self.study.merged_names)
         return self._add(Stage("merge", f"{method}, seed {seed}", keyed, inputs, self.backbone.sources, images))
@@ -396,7 +420,10 @@ class _Planner:
         }
         own = spec.parameters[correction]
         inside = CORRECTIONS.load(correction).changes_encoder
-        images = _read_images(own, len(names)) if inside else {"forward": 2 * 256 * len(names)}
+        pools = self._pools(inputs)
+        # The merge's features and the expert's, which one that changes the encoder computes anew in every step.
+        seen = {"forward": sum(pools) if inside else 2 * sum(pools)}
+        images = seen | (read_images(own, pools, "training") if inside else {})
         return self._add(
             Stage(
                 "correct",
@@ -461,10 +488,11 @@ class _Planner:
     def _clean(self, task: str, material: _Material, group: TargetGroup) -> str:
         inputs = {"head": group.head(material.heads[task]), **group.inputs(), "task": material.tasks[task]}
         parameters = self._group_parameters(task, group)
-        work = {"forward": 400}
+        key = material.tasks[task]
+        work = {"forward": self.sizes[key].test * group.passes}
         if isinstance(group, BlackBoxGroup):  # each image is a query: no more than those attacked
             parameters["images"] = self.study.images_per_task
-            work = {"query": self.study.images_per_task}
+            work = {"query": self._attacked(key)}
         label = f"{task} on {', '.join(group.targets)}"
         return self._add(Stage("clean", label, parameters, inputs, self._group_sources(group), work))
 
@@ -502,8 +530,9 @@ class _Planner:
         label = f"{name}, ε = {epsilon * 255:g}/255, seed {run.seed}"
         inputs = {"task": run.task_key, "head": group.head(run.head_key), **group.inputs()}
         sources = self._group_sources(group) | attack.sources
+        images = self._attacked(run.task_key) * group.passes
         return self._add(
-            Stage("craft", label, parameters, inputs, sources, {"gradient": count * attack.gradients})
+            Stage("craft", label, parameters, inputs, sources, {"gradient": images * attack.gradients})
         )
 
     def _evaluate(
@@ -519,7 +548,7 @@ class _Planner:
                 self._group_parameters(run.task, group),
                 inputs,
                 self._group_sources(group),
-                {how: self.study.images_per_task * len(crafted) * iterates},
+                {how: self._attacked(run.task_key) * len(crafted) * iterates * group.passes},
             )
         )
 
@@ -583,11 +612,3 @@ def _plan_attack(spec: AttackSpec, after: tuple[int, ...]) -> _Attack:
         attack.gradients_per_image,
         (*(steps for steps in after if steps < taken), taken),
     )
-
-
-def _read_images(parameters: Mapping[str, Any], tasks: int) -> dict[str, int]:
-    """What a data-driven method passes through models: by its steps, or else by the examples it looks at."""
-    if "steps" not in parameters:
-        return {"gradient": parameters.get("examples", 256) * tasks}
-    drawn = parameters.get("batches", 1) * parameters.get("batch_size", 1)
-    return {"training": parameters["steps"] * drawn * tasks}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -130,14 +130,14 @@ def run_study(
     workers = options.workers or (1 if device != "cpu" else min(os.cpu_count() or 1, 4))
     located = locate(study, offline=options.offline)
     outlines = check_material(located.study)
-    plan = make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)))
+    plan = make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)), outlines)
     store = Store(store_folder(out, options.store))
     missing = plan.missing(store)
     check_queries(missing, store.root)
     check_space(store.root, needed_bytes(missing, outlines, study.images_per_task))
     write_bytes(out / STUDY, study.to_yaml().encode())
     prepared(plan, store)
-    started, clock = datetime.now(UTC), time.perf_counter()
+    started = datetime.now(UTC)
     cached = plan.stages.keys() - {stage.key for stage in missing}
 
     remade: Counter[str] = Counter()
@@ -169,6 +169,7 @@ def run_study(
             by_step = collected[kept].reset_index(drop=True)
             pictures = list(pick_pictures(plan, store, outcomes))
             record = _record(plan, store, out, cached, device, workers) | {"skipped": _skipped(plan, store)}
+            record["counts"] = _counts(plan, store, outlines)
             break
         except LostArtefactError as error:
             watch(plan.stages[error.key], "damaged", 0.0)  # the next round makes it again
@@ -178,7 +179,7 @@ def run_study(
     write_bytes(out / PICTURES, pictures_to_bytes(pictures))
     record |= {
         "started": started.isoformat(timespec="seconds"),
-        "seconds": time.perf_counter() - clock,
+        "seconds": _worked(plan, store, started, datetime.now(UTC)),
         "commits": {**located.commits, **_dataset_commits(plan)},
         "damaged": sorted(plan.stages[key].label for key in remade),
         "own_forms": _own_forms(plan, store),
@@ -248,6 +249,49 @@ def _own_forms(plan: Plan, store: Store) -> dict[str, list[str]]:
     return {label: form["differences"] for label, form in forms.items() if form}
 
 
+def _counts(plan: Plan, store: Store, outlines: Mapping[TaskSource, Outline]) -> dict[str, int]:
+    """Images crafted, and passed through models, by what was there to read: files that could not be read are no
+    images, though they were planned with."""
+    read = _really_read(plan, store, outlines)
+    if read != outlines:
+        plan = make_plan(plan.study, outlines=read)
+    crafted = [key for key, stage in plan.stages.items() if stage.kind == "craft"]
+    images = sum(store.manifest(key)["shapes"]["adversarial"][1] for key in crafted)
+    passed = image_counts(plan.stages.values())
+    return {"crafted_images": images, **{f"images_{how}": count for how, count in passed.items()}}
+
+
+def _really_read(plan: Plan, store: Store, outlines: Mapping[TaskSource, Outline]) -> Mapping[TaskSource, Outline]:
+    """The outlines, with the splits as they came to be where files could not be read."""
+    from mergerisk.study.workbench import Compute, Workbench
+
+    bench, found = Workbench(store, Compute()), dict(outlines)
+    for key, stage in plan.stages.items():
+        if stage.kind == "task" and store.manifest(key)["info"].get("skipped"):
+            source = TaskSource.from_sources(stage.sources)
+            task = bench.task(replace(stage, inputs={"task": key}))
+            found[source] = replace(
+                found[source], train=len(task.train), calibration=len(task.calibration), test=len(task.test)
+            )
+    return found
+
+
+def _worked(plan: Plan, store: Store, started: datetime, now: datetime) -> float:
+    """Seconds spent on a run, whenever it was stopped and resumed: the time in which some stage of it was
+    computed, and this last part of it from start to end."""
+    spans = [(started.timestamp(), now.timestamp())]
+    for key in plan.stages:
+        made = store.manifest(key)["provenance"]
+        if "finished" in made:  # kept by an older version without
+            end = datetime.fromisoformat(made["finished"]).timestamp()
+            spans.append((end - float(made["seconds"]), end))
+    total, reached = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
 def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, workers: int) -> dict[str, Any]:
     """What ``run.json`` says of how the results came about."""
     kinds: dict[str, dict[str, float]] = {}
@@ -267,11 +311,6 @@ def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, 
         "git_revision": git_revision(),
         "store": str(store.root.relative_to(out) if inside else store.root.resolve()),
         "single_step_attacks": sorted(single_step_attacks(plan.study)),
-        "counts": {
-            "crafted_images": sum(stage.kind == "craft" for stage in plan.stages.values())
-            * plan.study.images_per_task,
-            **{f"images_{how}": count for how, count in image_counts(plan.stages.values()).items()},
-        },
         "kinds": kinds,
         "stages": stages,
     }

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 from mergerisk.errors import UserError, did_you_mean, located
 from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
 from mergerisk.study.hub_experts import hub_experts
-from mergerisk.study.paths import with_paths
+from mergerisk.study.paths import with_paths, without_places
 from mergerisk.study.shipped import shipped_studies
 from mergerisk.study.specs import (
     OTHER_ARCHITECTURE,
@@ -233,8 +233,16 @@ class Study(Model):
 
     @property
     def settings(self) -> int:
-        """Merging methods and targets × tasks × attacks."""
-        return (len(self.merging) + len(self.targets)) * len(self.tasks) * len(self.attacks)
+        """Merging methods × tasks × attacks, and so of every target the tasks that it answers."""
+        return sum(self.tasks_of_targets) * len(self.attacks)
+
+    @property
+    def tasks_of_targets(self) -> tuple[int, ...]:
+        """How many tasks are attacked on every merging method and target."""
+        return (
+            *(len(self.tasks) for _ in self.merging),
+            *(len(spec.places) or len(self.tasks) for spec in self.targets),
+        )
 
     def resolved(self) -> Study:
         """The study with every hyper-parameter's default filled in, all of them checked.
@@ -267,8 +275,12 @@ class Study(Model):
             }
         )
 
-    def to_yaml(self) -> str:
-        """The study as a file that :func:`load_study` reads back."""
+    def to_yaml(self, *, places: bool = True) -> str:
+        """The study as a file that :func:`load_study` reads back.
+
+        Args:
+            places: without them, for a file that is published: of absolute paths the last part alone.
+        """
         content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         content["tasks"] = [spec.as_written() for spec in self.tasks]
         for field, key in (("merging", "method"), ("attacks", "attack")):
@@ -279,6 +291,8 @@ class Study(Model):
             content["outsider"]["task"] = self.outsider.task.as_written()
         content["surrogates"] = [spec.as_written() for spec in self.surrogates]
         content["budgets"]["epsilon"] = [_as_fraction(value) for value in self.budgets.epsilon]
+        if not places:
+            content = without_places(content)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,8 @@ def make_artefact(stage: Stage, bench: Workbench) -> float:
         result.arrays,
         recipe=stage.recipe,
         info=result.info,
-        provenance=provenance(bench.compute.device) | {"seconds": seconds, "label": stage.label},
+        provenance=provenance(bench.compute.device)
+        | {"seconds": seconds, "finished": datetime.now(UTC).isoformat(), "label": stage.label},
         compressed=result.compressed,
         spooled=result.spooled,
     )

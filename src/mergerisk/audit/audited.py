@@ -1,0 +1,185 @@
+"""What was audited: files by their digests, and when, on what and with what it was computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from mergerisk.audit.schema import Audit
+    from mergerisk.store import Store
+    from mergerisk.study import Plan, Study
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model or an image set that a study names.
+
+    Attributes:
+        role: what it is in the audit: ``base``, ``ingredient``, ``merged``, ``head``, ``outsider``,
+            ``other_architecture`` or ``images``.
+        name: of the ingredient, the model or the task; empty where there is one only.
+        spec: path, name or hub id.
+        identity: what decides what it computes, or which images it holds, computed from the files as they are now.
+    """
+
+    role: str
+    name: str
+    spec: str
+    identity: Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class AuditedItem:
+    """A model or an image set as it was audited.
+
+    Attributes:
+        role: see :class:`Source`.
+        name: likewise.
+        path: as it was given; of an absolute path the last part, since where it lies is nobody's business.
+        sha256: file → its SHA-256; of a folder of images, one digest of the chosen images and their classes.
+        identity: what else decides: a hub's commit, options, versions of what renders or decodes.
+    """
+
+    role: str
+    name: str
+    path: str
+    sha256: Mapping[str, str]
+    identity: Mapping[str, Any]
+
+
+def title(role: str, name: str) -> str:
+    """What a model or an image set is called: ``ingredient street_numbers``."""
+    return f"{role} {name}".strip() if name != role else role
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit's figures rest on. Nothing here changes when gates are tried again on a finished audit.
+
+    Attributes:
+        date: when the last of what it rests on was computed, UTC; None if that was not kept.
+        device: where: ``cpu``, ``cuda`` or both.
+        seed: of everything random.
+        images_per_task: attacked images, at most.
+        attacks: label → its ``attack``, number of ``steps`` and other hyper-parameters.
+        versions: of the package, Python and libraries that computed it; several where stages differ.
+        items: models and images.
+    """
+
+    date: str | None
+    device: str
+    seed: int
+    images_per_task: int
+    attacks: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, str]
+    items: tuple[AuditedItem, ...]
+
+
+def sources_of(study: Study) -> Iterator[Source]:
+    """Every model and image set of an audit's study."""
+    from mergerisk.models.experts import expert_identity
+    from mergerisk.models.loading import backbone_identity
+
+    def model(role: str, name: str, spec: str) -> Source:
+        return Source(role, name, spec, partial(expert_identity, spec))
+
+    yield Source("base", "", study.backbone, partial(backbone_identity, study.backbone))
+    for spec in study.targets:
+        if spec.encoder:
+            yield model("merged", spec.label, spec.encoder)
+    for name, file in {**study.experts.files, **study.ingredients}.items():
+        yield model("ingredient", name, file)
+    for name, file in study.heads.files.items():
+        yield model("head", name, file)
+    if study.outsider is not None and study.outsider.file is not None:
+        yield model("outsider", "", study.outsider.file)
+    if study.other_architecture is not None:
+        backbone = study.other_architecture.backbone
+        yield Source("other_architecture", "", backbone, partial(backbone_identity, backbone))
+    for task in study.tasks:
+        yield Source("images", task.source.name, task.source.spec, task.source.identity)
+    if study.outsider is not None and study.outsider.task is not None:
+        source = study.outsider.task.source
+        yield Source("outsider", source.name, source.spec, source.identity)
+
+
+def read_items(audit: Audit, study: Study, plan: Plan) -> tuple[AuditedItem, ...]:
+    """What a plan is going to audit, by the digests that its stages' keys hold.
+
+    Args:
+        audit: what was asked; how things were called there is how they are called here.
+        study: the audit's, before what it takes from a hub was fetched.
+        plan: of that study.
+    """
+    asked = {(source.role, source.name): source.spec for source in sources_of(study)}
+    files = {
+        stage.sources["file"]: stage.parameters["file"]
+        for stage in plan.stages.values()
+        if stage.kind == "expert" and "file" in stage.parameters
+    }
+    tasks = {stage.label: stage.parameters for stage in plan.stages.values() if stage.kind == "task"}
+    found = []
+    for source in sources_of(plan.study):
+        known: Any = tasks.get(source.name) if source.role == "images" else files.get(source.spec)
+        spec = asked[source.role, source.name]
+        found.append(item_of(source, audit.as_given(spec), known if known is not None else source.identity()))
+    return tuple(found)
+
+
+def item_of(source: Source, path: str, identity: Mapping[str, Any]) -> AuditedItem:
+    """A model or image set with its identity taken apart into digests and the rest."""
+    digests = dict(_digests(identity))
+    rest = {name: value for name, value in identity.items() if name not in digests and not _is_digests(value)}
+    return AuditedItem(source.role, source.name, path, digests, rest)
+
+
+def _is_digests(value: object) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(_is_digest(part) for part in value.values())
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
+def _digests(identity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Digests of an identity, those of a mapping of several by their own names."""
+    for name, value in identity.items():
+        if _is_digest(value):
+            yield name, value
+        elif _is_digests(value):
+            yield from value.items()
+
+
+def describe_work(plan: Plan, store: Store, items: tuple[AuditedItem, ...]) -> Audited:
+    """What a finished audit's figures rest on, from what its stages left: a rerun that computes nothing finds the
+    same."""
+    kept = [store.manifest(key)["provenance"] for key in plan.stages]
+    (seed,) = plan.study.seeds
+    return Audited(
+        max((str(one["finished"]) for one in kept if "finished" in one), default=None),
+        _joined(one["device"] for one in kept),
+        seed,
+        plan.study.images_per_task,
+        {spec.label: {"attack": spec.name, **_steps(spec.name, spec.parameters)} for spec in plan.study.attacks},
+        {name: _joined(one["versions"][name] for one in kept) for name in kept[0]["versions"]},
+        items,
+    )
+
+
+def _steps(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    from mergerisk.attacks import create
+
+    rest = {key: value for key, value in parameters.items() if key not in {"steps", "file"}}
+    return {"steps": create(name, **parameters).iterations, "parameters": rest}
+
+
+def _joined(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))

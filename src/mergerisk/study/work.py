@@ -1,0 +1,55 @@
+"""How many images a stage passes through models, by the sizes of the tasks that it reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mergerisk.hub_downloads import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mergerisk.tasks.loading import TaskSource
+    from mergerisk.tasks.outline import Outline
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images of a task's splits."""
+
+    train: int
+    calibration: int
+    test: int
+
+
+ASSUMED = Sizes(1000, 256, 400)
+"""Of a data set of the hub that was not downloaded yet: the starter suite's order."""
+
+
+def sizes_of(source: TaskSource, outlines: Mapping[TaskSource, Outline]) -> Sizes:
+    """A task's sizes: from its outline if that is known, else as far as they show without a download.
+
+    Raises:
+        UserError: the task's files are at fault.
+    """
+    outline = outlines.get(source)
+    if outline is None:
+        try:
+            outline = (source.offline() if source.kind == "hub" else source).check()
+        except UnavailableError:
+            return ASSUMED
+    return Sizes(outline.train, outline.calibration, outline.test)
+
+
+def read_images(parameters: Mapping[str, Any], pools: Sequence[int], how: str) -> dict[str, int]:
+    """What a data-driven method passes through models: by its steps, or else by the examples it looks at.
+
+    Args:
+        parameters: the method's hyper-parameters, defaults filled in.
+        pools: images that it may read, per task.
+        how: ``forward`` only, or to the weights and back: ``training``.
+    """
+    if "steps" not in parameters:
+        return {how: sum(min(pool, parameters.get("examples", pool)) for pool in pools)}
+    return {how: parameters["steps"] * parameters.get("batches", 1) * parameters.get("batch_size", 1) * len(pools)}
