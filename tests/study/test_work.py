@@ -17,6 +17,7 @@ from mergerisk import api
 from mergerisk.cli.words import describe_plan
 from mergerisk.study import stages
 from mergerisk.study.planning import make_plan
+from mergerisk.study.running import _covered
 from mergerisk.study.schema import load_study
 from mergerisk.study.stage import image_counts
 from tests.tiny import arrays, save_tiny_models, write_tiny_study
@@ -122,6 +123,19 @@ def test_the_time_a_run_took_is_that_of_all_its_parts(
     again = api.run(study, tmp_path / "run", workers=1, progress=False)
     assert again.summary.run.seconds >= own
     assert again.summary.run.seconds < own + 60
+
+
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [
+        ([(0, 2), (5, 6)], 3),
+        ([(5, 6), (0, 2), (1, 4)], 5),
+        ([(0, 10), (2, 3), (9, 11)], 11),
+        ([], 0),
+    ],
+)
+def test_spans_that_overlap_count_once(spans: list[tuple[float, float]], seconds: float) -> None:
+    assert _covered(spans) == seconds
 
 
 @pytest.mark.parametrize(

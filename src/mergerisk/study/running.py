@@ -170,6 +170,7 @@ def run_study(
             pictures = list(pick_pictures(plan, store, outcomes))
             record = _record(plan, store, out, cached, device, workers) | {"skipped": _skipped(plan, store)}
             record["counts"] = _counts(plan, store, outlines)
+            earlier = _spans(plan, store)
             break
         except LostArtefactError as error:
             watch(plan.stages[error.key], "damaged", 0.0)  # the next round makes it again
@@ -179,7 +180,7 @@ def run_study(
     write_bytes(out / PICTURES, pictures_to_bytes(pictures))
     record |= {
         "started": started.isoformat(timespec="seconds"),
-        "seconds": _worked(plan, store, started, datetime.now(UTC)),
+        "seconds": _covered([*earlier, (started.timestamp(), datetime.now(UTC).timestamp())]),
         "commits": {**located.commits, **_dataset_commits(plan)},
         "damaged": sorted(plan.stages[key].label for key in remade),
         "own_forms": _own_forms(plan, store),
@@ -276,15 +277,21 @@ def _really_read(plan: Plan, store: Store, outlines: Mapping[TaskSource, Outline
     return found
 
 
-def _worked(plan: Plan, store: Store, started: datetime, now: datetime) -> float:
-    """Seconds spent on a run, whenever it was stopped and resumed: the time in which some stage of it was
-    computed, and this last part of it from start to end."""
-    spans = [(started.timestamp(), now.timestamp())]
+def _spans(plan: Plan, store: Store) -> list[tuple[float, float]]:
+    """When each stage was computed, from and to, in seconds of the epoch, in whichever part of a run that was
+    stopped and resumed."""
+    found = []
     for key in plan.stages:
         made = store.manifest(key)["provenance"]
-        if "finished" in made:  # kept by an older version without
+        if "finished" in made:  # an older version did not keep it
             end = datetime.fromisoformat(made["finished"]).timestamp()
-            spans.append((end - float(made["seconds"]), end))
+            found.append((end - float(made["seconds"]), end))
+    return found
+
+
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Seconds that lie in some span: those of workers at the same time count once, pauses between parts of a run
+    do not."""
     total, reached = 0.0, -math.inf
     for begin, end in sorted(spans):
         total += max(0.0, end - max(begin, reached))
