@@ -76,7 +76,10 @@ def test_every_report_carries_claims_and_ranks(run: FinishedRun, tmp_path: Path)
     for claim in BUILT_IN:
         assert claim.sentence in page
     assert "the surrogates of the published study" in page
-    assert "attacks made on expert, pretrained" in page
+    assert "attacks made on the worst of expert, pretrained" in page
+    assert "by the worst attacker (" in page
+    assert "both pooled" in page
+    assert "tested over 6 tasks" in page
     write_exports(summary, tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "## Claims" in text
@@ -97,8 +100,8 @@ def test_rank_one_is_the_lowest_risk_in_the_picture(run: FinishedRun) -> None:
     theirs = next(verdict.ranks for verdict in verdicts if verdict.name == "averaging_worst")
     assert theirs is not None
     assert ranks == pytest.approx({n: 5 - r for n, r in zip(theirs.names, theirs.mean_ranks, strict=True)})
-    assert "12 blocks" in picture.basis
-    assert "attacks made on expert, pretrained, all" in picture.basis
+    assert "each of 6 tasks" in picture.basis
+    assert "attacks made on the worst of expert, pretrained, all" in picture.basis
 
 
 def test_without_the_claims_method_another_ranking_is_drawn() -> None:
@@ -182,12 +185,16 @@ def test_a_claim_says_its_effect_and_interval(run: FinishedRun) -> None:
     targets = run.outcomes["target"].isin(list(CHANCES))
     fooled = (run.outcomes["target_adversarial"] != 0)[targets].mean()
     own = (run.outcomes["surrogate_adversarial"] != 0)[targets].mean()
-    assert claim["effect"] == f"ratio of mean ASRs {fooled / own:.3f}"
+    pooled = next(part for part in claim["attackers"] if part["attacker"] == "pooled")
+    assert pooled["effect"] == f"{fooled / own:.3f}"
+    assert [part["attacker"] for part in claim["attackers"]] == ["expert", "pretrained", "pooled"]
+    assert claim["attacker"].startswith("worst attacker (")
+    assert claim["effect"] == f"ratio of mean ASRs {verdict.effects[0].value:.3f}"
     low, high = verdict.intervals[0].low, verdict.intervals[0].high
     assert claim["interval"] == f"{low:.3f} to {high:.3f}, over images"
     assert claim["compared"].startswith("relative ASR of every setting against 1")
     assert claim["by_other_ASR"].startswith("relative ASR over all images: ")
-    assert low < fooled / own < high
+    assert low < verdict.effects[0].value < high
     untested = replace(verdict, test="", reason="Not tested: nothing.", effects=())
     assert claim_of(untested)["verdict"] == "not tested"
     assert "effect" not in claim_of(untested)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mergerisk.report.critical_difference import CriticalDifference
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of `Summary` and of the JSON written from it. Raised when a field changes its name or meaning."""
 
 REFERENCE_TARGETS = ("pretrained", "expert")

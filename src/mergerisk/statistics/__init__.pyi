@@ -20,8 +20,6 @@ from .differences import unpaired_difference as unpaired_difference
 from .intervals import mean_ratio_interval as mean_ratio_interval
 from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval
-from .judging import TargetPair as TargetPair
-from .judging import compare_targets as compare_targets
 from .judging import judge as judge
 from .measuring import Rate as Rate
 from .measuring import Transfer as Transfer
@@ -76,6 +74,9 @@ from .tables import (
 from .tables import (
     with_intervals as with_intervals,
 )
+from .two_targets import TargetPair as TargetPair
+from .two_targets import compare_targets as compare_targets
+from .verdicts import AttackerAnswer as AttackerAnswer
 from .verdicts import Effect as Effect
 from .verdicts import Figure as Figure
 from .verdicts import Retest as Retest

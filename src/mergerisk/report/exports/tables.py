@@ -164,7 +164,12 @@ def claims(view: View) -> Table:
     rows = tuple(
         (
             claim.sentence,
-            claim.verdict,
+            "; ".join(
+                [
+                    f"{claim.attacker}: {claim.verdict}" if claim.attacker else claim.verdict,
+                    *(f"{part.attacker}: {part.verdict} ({part.effect})" for part in claim.attackers),
+                ]
+            ),
             "; ".join(f"{name} {text}" for name, text in claim.figures),
             " ".join([claim.reason, *(f"{caution}." for caution in claim.cautions)]).strip(),
         )
