@@ -6,47 +6,48 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.report.assembling import summarize
-from mergerisk.report.critical_difference import CriticalDifference
-from mergerisk.statistics import judge, tables_from_outcomes
+from mergerisk.statistics import judge, standings, tables_from_outcomes
 from mergerisk.statistics.judging import first_known, show_effect
 from mergerisk.transfer import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mergerisk.report.summary import Summary
-    from mergerisk.statistics import AttackerAnswer, Interval, RankPicture, Verdict
+    from mergerisk.statistics import AttackerAnswer, Interval, Tables, Verdict
     from mergerisk.study import FinishedRun
     from mergerisk.transfer import Counted
 
-RANKING = "averaging_worst"
-"""The claim whose ranks are drawn, if it could be tested; otherwise those of the first that ranks methods."""
-
 
 def judged_summary(run: FinishedRun) -> Summary:
-    """The summary of a run, with the built-in claims judged on it and how its methods rank by relative ASR.
+    """The summary of a run, with the built-in claims judged on it and how its methods stand.
 
     The claims are those of :data:`mergerisk.statistics.BUILT_IN`: attacks made on the attacked task's own expert
     and on the pretrained model, against the merges; judged for the worse of the two in every setting, with each by
     itself beside it. What a run is too small for is not tested, and says so.
     """
     counted = count(run.outcomes)
-    verdicts = verdicts_on(run, counted)
+    tables = tables_of(run, counted)
     return summarize(
-        run, claims=[claim_of(verdict) for verdict in verdicts], critical_difference=picture_of(verdicts),
+        run,
+        claims=[claim_of(verdict) for verdict in judge(tables)],
+        standings=standings(tables, [spec.label for spec in run.study.merging]),
         counted=counted,
-    )  # fmt: skip
+    )
 
 
-def verdicts_on(run: FinishedRun, counted: Counted | None = None) -> tuple[Verdict, ...]:
-    """The built-in claims, judged.
+def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:
+    """What a run's claims are judged on.
 
     Args:
         run: what was run.
         counted: :func:`mergerisk.transfer.count` of its outcomes, where somebody has it already.
     """
     merges = [spec.label for spec in run.study.merging]
-    return judge(tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted))
+    return tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted)
+
+
+def verdicts_on(run: FinishedRun) -> tuple[Verdict, ...]:
+    """The built-in claims, judged."""
+    return judge(tables_of(run))
 
 
 def claim_of(verdict: Verdict) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def _beside(part: AttackerAnswer) -> dict[str, Any]:
         "attacker": part.attacker,
         "verdict": part.answer,
         "effect": show_effect(part.effect) if part.effect else None,
-        "interval": _interval(part.interval, unit),
+        "interval": (_interval(part.interval, unit) or "").partition(", over ")[0] or None,
         "p_adjusted": part.p_adjusted,
     }
 
@@ -123,26 +124,3 @@ _COLUMN = re.compile(rf"(?<![\w+-])({'|'.join(_WORDS)})(_all)?(?![\w+-])")
 def _plain(text: str) -> str:
     """Names of columns in the words of the report."""
     return _COLUMN.sub(lambda found: _WORDS[found[1]] + (" over all images" if found[2] else ""), text)
-
-
-def picture_of(verdicts: Iterable[Verdict]) -> CriticalDifference | None:
-    """How methods rank by relative ASR, rank 1 being the lowest; None where no claim ranks them."""
-    ranked = [verdict for verdict in verdicts if verdict.ranks is not None and verdict.measure == "relative_asr"]
-    chosen = min(ranked, key=lambda verdict: verdict.name != RANKING, default=None)
-    if chosen is None or chosen.ranks is None:
-        return None
-    return _picture(chosen.ranks, chosen.comparison)
-
-
-def _picture(ranks: RankPicture, comparison: str) -> CriticalDifference:
-    """Ranks of statistics begin at the highest ASR, those of the report at the lowest risk."""
-    made_on = comparison.rpartition("; attacks made on ")[2] if "; attacks made on " in comparison else ""
-    basis = f"Ranked by relative ASR within each of {ranks.blocks} tasks"
-    basis += f"; attacks made on {made_on.removesuffix('; and by clean_accuracy')}" if made_on else ""
-    return CriticalDifference(
-        names=ranks.names[::-1],
-        mean_ranks=tuple(len(ranks.names) + 1 - rank for rank in ranks.mean_ranks[::-1]),
-        difference=ranks.critical_difference,
-        cliques=tuple(clique[::-1] for clique in ranks.cliques[::-1]),
-        basis=f"{basis}, all attacks and budgets together.",
-    )

@@ -17,6 +17,8 @@ from .curves import epsilon50 as epsilon50
 from .curves import falls as falls
 from .differences import paired_difference as paired_difference
 from .differences import unpaired_difference as unpaired_difference
+from .doubts import Doubt as Doubt
+from .doubts import doubts as doubts
 from .intervals import mean_ratio_interval as mean_ratio_interval
 from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval
@@ -50,6 +52,10 @@ from .rank_tests import signed_rank as signed_rank
 from .resampling import ClusterMean as ClusterMean
 from .resampling import Interval as Interval
 from .resampling import cluster_mean as cluster_mean
+from .safest import PairOf as PairOf
+from .safest import Standing as Standing
+from .safest import Standings as Standings
+from .safest import standings as standings
 from .sources import read_tables as read_tables
 from .table_set import Saturation as Saturation
 from .table_set import Tables as Tables

@@ -181,9 +181,7 @@ def worst_attacker(tables: Tables, rows: NDArray[np.bool_], seed: int) -> Worst:
     other = np.stack(choices)[1 - half, group[setting]]
     mine = owner[setting] == other
     taken = used[mine]
-    chosen = outcomes.iloc[taken].assign(
-        surrogate=pd.Categorical.from_codes(np.zeros(len(taken), dtype=np.int64), [label])
-    )
+    chosen = outcomes.iloc[taken].assign(surrogate=label)
     found_tables = tables_from_outcomes(
         chosen.reset_index(drop=True),
         merges=rates.loc[rates["target_role"] == "merge", "target"].unique(),
@@ -208,7 +206,7 @@ def worst_attacker(tables: Tables, rows: NDArray[np.bool_], seed: int) -> Worst:
 
 
 def _unclear(
-    group: NDArray[np.intp],
+    group: NDArray[Any],
     owner: NDArray[Any],
     shape: tuple[int, int, int],
     hits: NDArray[np.float64],
@@ -216,6 +214,8 @@ def _unclear(
 ) -> float:
     """The share of groups in which chance could have swapped the two surrogates with the highest ASRs."""
     groups, _, surrogates = shape
+    if surrogates < 2:
+        return 0.0
     cell = group * surrogates + owner
     k, n = (np.bincount(cell, part, minlength=groups * surrogates).reshape(groups, -1) for part in (hits, trials))
     rate = np.divide(k, n, out=np.full_like(k, -1.0), where=n > 0)
@@ -233,7 +233,7 @@ _BY_CHANCE = 1.96
 
 
 def _choices(
-    group: NDArray[np.intp],
+    group: NDArray[Any],
     owner: NDArray[Any],
     model_of_group: NDArray[np.intp],
     shape: tuple[int, int, int],
