@@ -51,7 +51,7 @@ def full() -> Verdict:
             fail_if=["asr > 0.5 at 2/255", "clean_accuracy < 50%"],
         ),
         pd.concat([outcomes(), pd.DataFrame(more)], ignore_index=True),
-        accuracy(ties=0.8, average=0.8),
+        accuracy(ties=0.8, average=0.7),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,10 @@ from mergerisk.report import (
     StageTime,
     Summary,
 )
+from mergerisk.statistics import PairOf, Standing, Standings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TASKS = ("digits", "street_numbers", "traffic_signs", "textures", "land_cover", "letters", "pictograms")
 ATTACKS = ("fgsm", "i_fgsm", "mi_fgsm", "ni_fgsm", "ti_fgsm", "di_fgsm")
@@ -82,6 +88,30 @@ def result_row(**changes: object) -> dict[str, object]:
         "delta_asr": -40.0, "same_mistake": 0.3, "mean_l2": 0.7,
     }  # fmt: skip
     return row | changes
+
+
+def standing(values: Mapping[str, float], *, gap: float = 0.1, epsilon: float = 4 / 255) -> Standings:
+    """How methods stand, two of them apart from a difference of ``gap`` on."""
+    order = sorted(values, key=lambda name: (values[name], name))
+    pairs = tuple(
+        PairOf(first, second, d, d - gap, d + gap, 0.001 if d >= gap else 1.0, d >= gap)
+        for first, second in combinations(order, 2)
+        if (d := values[second] - values[first]) >= 0
+    )
+    methods = tuple(
+        Standing(name, values[name], max(0.0, values[name] - 0.05), min(1.0, values[name] + 0.05))
+        for name in order
+    )
+    return Standings(epsilon, ("expert", "pretrained"), methods, pairs, 2, 1, 160)
+
+
+def standings_of(results: pd.DataFrame) -> tuple[Standings, ...]:
+    """:func:`standing` of every budget, from the mean ASRs of methods attacked from outside."""
+    black = results[
+        ~results["target"].isin(["expert", "pretrained"]) & (results["surrogate"] != results["target"])
+    ]
+    means = black.dropna(subset=["asr"]).groupby(["epsilon", "target"], sort=True)["asr"].mean()
+    return tuple(standing(means[epsilon].to_dict(), epsilon=epsilon) for epsilon in means.index.unique("epsilon"))
 
 
 def summary(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mergerisk.report import CriticalDifference, render_html
+from mergerisk.report import render_html
 from mergerisk.report.accuracy import mean_accuracy
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.view import view_of
 
 from .browser import grave_faults, needs_chromium, opened, started_browser
-from .synthetic import METHODS, summary
+from .synthetic import METHODS, standing, standings_of, summary
 from .test_report_page import HOSTILE, hostile
 
 if TYPE_CHECKING:
@@ -36,11 +36,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def full() -> Summary:
     plain = summary()
-    ranks = CriticalDifference(
-        METHODS, tuple(float(place) for place in range(1, 9)), 1.6, (METHODS[:3], METHODS[2:4])
-    )
     claims = ({"sentence": "Surgery lowers the risk", "verdict": "holds", "p_value": 0.01},)
-    return replace(plain, critical_difference=ranks, claims=claims)
+    return replace(plain, standings=standings_of(plain.results), claims=claims)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +69,9 @@ def test_empty_study_draws_without_complaint(browser: Browser, tmp_path: Path) -
 def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
     names = (HOSTILE + "method", "$x^2$ <img src=x onerror=alert(3)>")
     sentence = {"sentence": HOSTILE, "verdict": HOSTILE, "reason": HOSTILE, HOSTILE: HOSTILE}
-    ranks = CriticalDifference(names, (1.0, 2.0), 0.5, (names,))
-    html = render_html(replace(hostile(), critical_difference=ranks, claims=(sentence,)))
+    plain = hostile()
+    known = tuple(standing(dict(zip(names, (0.1, 0.2), strict=True)), epsilon=e) for e in plain.run.epsilons)
+    html = render_html(replace(plain, standings=known, claims=(sentence,)))
     with opened(browser, html, tmp_path) as found:
         page = found.page
         assert page.evaluate("document.documentElement.dataset.ready") == "true"

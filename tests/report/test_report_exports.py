@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from mergerisk.errors import UserError
-from mergerisk.report import CriticalDifference, summary_schema, summary_to_json
+from mergerisk.report import summary_schema, summary_to_json
 from mergerisk.report.exports import FORMATS, parse_formats, write_exports
 from mergerisk.report.exports.figures import drawn, pictures
 from mergerisk.report.exports.latex import escaped as latex_escaped
@@ -27,7 +27,7 @@ from mergerisk.report.exports.tables import Table, tables
 from mergerisk.report.view import view_of
 from tests.naive.intervals import ratio_of_means
 
-from .synthetic import summary, wilson
+from .synthetic import standings_of, summary, wilson
 from .test_report_page import hostile
 from .test_report_views import pair, tiny
 
@@ -42,9 +42,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture(scope="module")
 def small() -> Summary:
     plain = summary(tasks=("digits", "letters"), attacks=("fgsm", "mi_fgsm"), methods=("ties", "dare"), examples=1)
-    ranks = CriticalDifference(("ties", "dare"), (1.2, 1.8), 0.9, (("ties", "dare"),))
     claims = ({"sentence": "s", "verdict": "holds", "interval": (0.1, math.inf), "p_value": math.nan},)
-    return replace(plain, critical_difference=ranks, claims=claims)
+    return replace(plain, standings=standings_of(plain.results), claims=claims)
 
 
 def test_summary_keeps_to_its_schema(small: Summary) -> None:
@@ -53,10 +52,10 @@ def test_summary_keeps_to_its_schema(small: Summary) -> None:
     validator = Draft202012Validator(schema)
     document = json.loads(summary_to_json(small))
     assert list(validator.iter_errors(document)) == []
-    bare = replace(small, critical_difference=None, claims=())
+    bare = replace(small, standings=(), claims=())
     assert list(validator.iter_errors(json.loads(summary_to_json(bare)))) == []
     for spoilt in (
-        document | {"schema_version": 2},
+        document | {"schema_version": 1},
         document | {"more": 1},
         document | {"claims": [{"sentence": "s"}]},
         document | {"results": document["results"] | {"columns": ["asr"]}},
@@ -169,7 +168,7 @@ def test_pictures_are_the_same_each_time_and_titled(small: Summary) -> None:
     shown = list(pictures(view_of(small)))
     assert [picture.name for picture in shown] == [
         "accuracy_against_risk_expert", "curves_expert", "heat_map_expert", "accuracy_against_risk_pretrained",
-        "curves_pretrained", "heat_map_pretrained", "critical_difference",
+        "curves_pretrained", "heat_map_pretrained", "standings",
     ]  # fmt: skip
     for picture in (shown[0], shown[-1]):
         svg = drawn(picture, "svg")

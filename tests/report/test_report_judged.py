@@ -13,8 +13,9 @@ from jsonschema import Draft202012Validator
 
 from mergerisk.report import summary_schema, summary_to_json
 from mergerisk.report.exports import write_exports
-from mergerisk.report.judged import claim_of, judged_summary, picture_of, verdicts_on
+from mergerisk.report.judged import claim_of, judged_summary, verdicts_on
 from mergerisk.report.page import render_html
+from mergerisk.report.view import view_of
 from mergerisk.statistics import BUILT_IN
 from mergerisk.study import load_study
 from mergerisk.study.running import FinishedRun
@@ -76,35 +77,35 @@ def test_every_report_carries_claims_and_ranks(run: FinishedRun, tmp_path: Path)
     for claim in BUILT_IN:
         assert claim.sentence in page
     assert "the surrogates of the published study" in page
-    assert "attacks made on expert, pretrained" in page
+    assert "attacks made on the worst of expert, pretrained" in page
+    assert "under the worst attacker (" in page
+    assert "both pooled" in page
+    assert "tested over 6 tasks" in page
     write_exports(summary, tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "## Claims" in text
     assert (tmp_path / "tables" / "claims.tex").is_file()
-    assert (tmp_path / "figures" / "critical_difference.svg").is_file()
+    assert (tmp_path / "figures" / "standings.svg").is_file()
     assert pd.read_csv(tmp_path / "data" / "claims.csv")["name"].tolist() == [claim.name for claim in BUILT_IN]
     assert (tmp_path / "data" / "claims.parquet").is_file()
 
 
-def test_rank_one_is_the_lowest_risk_in_the_picture(run: FinishedRun) -> None:
-    verdicts = verdicts_on(run)
-    picture = picture_of(verdicts)
-    assert picture is not None
-    ranks = dict(zip(picture.names, picture.mean_ranks, strict=True))
-    assert min(ranks, key=ranks.__getitem__) == "ties+surgery"
-    assert max(ranks, key=ranks.__getitem__) == "weight_averaging"
-    assert list(picture.mean_ranks) == sorted(picture.mean_ranks)
-    theirs = next(verdict.ranks for verdict in verdicts if verdict.name == "averaging_worst")
-    assert theirs is not None
-    assert ranks == pytest.approx({n: 5 - r for n, r in zip(theirs.names, theirs.mean_ranks, strict=True)})
-    assert "12 blocks" in picture.basis
-    assert "attacks made on expert, pretrained, all" in picture.basis
-
-
-def test_without_the_claims_method_another_ranking_is_drawn() -> None:
-    picture = picture_of(verdicts_on(finished({"ties": 0.5, "dare": 0.3, "adamerging": 0.4})))
-    assert picture is not None
-    assert set(picture.names) == {"ties", "dare", "adamerging"}
+def test_methods_stand_by_risk_and_the_page_gives_one_answer(run: FinishedRun) -> None:
+    summary = judged_summary(run)
+    assert [round(255 * found.epsilon) for found in summary.standings] == [2, 4, 8]
+    for found in summary.standings:
+        assert found.leader.name == "ties+surgery"
+        assert found.methods[-1].name == "weight_averaging"
+        assert found.attackers == ("expert", "pretrained")
+        assert (found.tasks, found.images, len(found.pairs)) == (6, 360, 6)
+    view = view_of(summary)
+    assert view.standing is not None
+    card = next(finding for finding in view.findings() if finding.question == "Which method is the safest?")
+    assert card.headline == view.standing.leader.name == "ties+surgery"
+    assert card.clear == view.standing.clear
+    assert "ties+surgery is the safest" in " ".join(view.in_short())
+    row = next(row for row in view.overview if row.epsilon == view.epsilon)
+    assert (row.pairs_apart, row.pairs) == (view.standing.pairs_apart, 6)
 
 
 def test_other_surrogates_and_white_boxes_leave_claims_as_they_are(run: FinishedRun) -> None:
@@ -122,8 +123,7 @@ def test_other_surrogates_and_white_boxes_leave_claims_as_they_are(run: Finished
     for one, other in zip(few, many, strict=True):
         assert one.to_dict() == other.to_dict()
     summary = judged_summary(wide)
-    page = words(render_html(summary))
-    assert "With attacks made on" in page
+    render_html(summary)
     assert len({str(name) for name in summary.results["surrogate"]}) == 9
 
 
@@ -168,7 +168,7 @@ def test_small_runs_are_told_what_is_not_tested(name: str) -> None:
     json.loads(summary_to_json(summary))
     if name in {"no merging", "nothing but ingredients"}:
         assert {claim["verdict"] for claim in found.values()} == {"not tested"}
-        assert summary.critical_difference is None
+        assert summary.standings == ()
     if name == "no Surgery":
         assert found["poster_surgery"]["verdict"] == found["bias_mitigation"]["verdict"] == "not tested"
         assert found["no_robustness"]["verdict"] != "not tested"
@@ -182,12 +182,16 @@ def test_a_claim_says_its_effect_and_interval(run: FinishedRun) -> None:
     targets = run.outcomes["target"].isin(list(CHANCES))
     fooled = (run.outcomes["target_adversarial"] != 0)[targets].mean()
     own = (run.outcomes["surrogate_adversarial"] != 0)[targets].mean()
-    assert claim["effect"] == f"ratio of mean ASRs {fooled / own:.3f}"
+    pooled = next(part for part in claim["attackers"] if part["attacker"] == "pooled")
+    assert pooled["effect"] == f"{fooled / own:.3f}"
+    assert [part["attacker"] for part in claim["attackers"]] == ["expert", "pretrained", "pooled"]
+    assert claim["attacker"].startswith("worst attacker (")
+    assert claim["effect"] == f"ratio of mean ASRs {verdict.effects[0].value:.3f}"
     low, high = verdict.intervals[0].low, verdict.intervals[0].high
     assert claim["interval"] == f"{low:.3f} to {high:.3f}, over images"
     assert claim["compared"].startswith("relative ASR of every setting against 1")
     assert claim["by_other_ASR"].startswith("relative ASR over all images: ")
-    assert low < fooled / own < high
+    assert low < verdict.effects[0].value < high
     untested = replace(verdict, test="", reason="Not tested: nothing.", effects=())
     assert claim_of(untested)["verdict"] == "not tested"
     assert "effect" not in claim_of(untested)

@@ -9,13 +9,14 @@ from dataclasses import replace
 import pytest
 
 from mergerisk.errors import UserError
-from mergerisk.report import CriticalDifference, render_html
+from mergerisk.report import render_html
 from mergerisk.report.claims import claim_views
-from mergerisk.report.critical_difference import bars, critical_difference_svg, in_words, places
 from mergerisk.report.pareto import pareto_front
+from mergerisk.report.standing import bars, in_words, places, standing_svg, ticks
 from mergerisk.report.view import view_of
+from mergerisk.statistics import Doubt
 
-from .synthetic import result_row, summary
+from .synthetic import result_row, standing, summary
 from .test_report_page import HOSTILE, read
 from .test_report_views import pair, tiny
 
@@ -33,23 +34,28 @@ def test_in_short_says_who_leads_and_what_it_costs() -> None:
     # dare is more accurate (0.9 against 0.7), ties passes on less
     rows = [*pair("digits", 0.2, 0.6), *pair("letters", 0.2, 0.6)]
     text = " ".join(view_of(tiny(rows)).in_short())
-    assert "changes each pixel by up to 4/255 fools the merged models on 40%" in text
-    assert "from 20% (ties) to 60% (dare)" in text
-    assert "no other interval reaches its own" in text
+    assert (
+        "changes each pixel by up to 4/255 fools the merged models on 20% [16, 24] (ties) to 60% [56, 64]" in text
+    )
+    assert "ties is the safest: the worst attacker fools it on 20% [15, 25], and every other method more" in text
     assert "no method beats ties and dare on both at once" in text
 
 
 def test_in_short_claims_no_lead_that_intervals_do_not_bear_out() -> None:
     text = " ".join(view_of(tiny([*pair("digits", 0.40, 0.41), *pair("letters", 0.40, 0.41)])).in_short())
     assert "No method stands out as safest" in text
+    doubtful = replace(tiny([*pair("digits", 0.2, 0.6)]), doubts=(Doubt("chance", "The experts guess."),))
+    text = " ".join(view_of(doubtful).in_short())
+    assert "ties is the safest" in text
+    assert "price" not in text
+    page = " ".join(" ".join(read(render_html(doubtful)).text).split())
+    assert page.index("The experts guess.") < page.index("fools the merged models")
     alone = " ".join(view_of(tiny([result_row()])).in_short())
     assert "stands out" not in alone
     assert "fools ties on 40%" in alone
 
 
-RANKS = CriticalDifference(
-    ("a", "b", "c", "d", "e"), (1.2, 4.6, 2.4, 3.0, 3.8), 1.5, (("a", "c"), ("c", "d", "e"), ("e", "b"), ("b",))
-)
+RANKS = standing({"a": 0.12, "b": 0.46, "c": 0.24, "d": 0.30, "e": 0.38}, gap=0.145)
 
 
 def test_names_go_down_both_sides_of_the_axis_without_crossing() -> None:
@@ -60,41 +66,38 @@ def test_names_go_down_both_sides_of_the_axis_without_crossing() -> None:
 
 def test_bars_that_touch_lie_on_different_rows() -> None:
     drawn = bars(RANKS)
-    assert [(bar.low, bar.high) for bar in drawn] == [(1.2, 2.4), (2.4, 3.8), (3.8, 4.6)]
+    assert [(bar.low, bar.high) for bar in drawn] == [(0.12, 0.24), (0.24, 0.38), (0.38, 0.46)]
     assert [bar.row for bar in drawn] == [0, 1, 0]
 
 
 def test_picture_is_to_scale_and_tells_itself() -> None:
-    picture = ET.fromstring(str(critical_difference_svg(RANKS)))
-    circles = [float(node.get("cx", "nan")) for node in picture.iter("circle")]
-    unit = (max(circles) - min(circles)) / (4.6 - 1.2)
-    (scale,) = [node.get("d", "") for node in picture.iter("path") if node.get("class") == "cd-ink"]
-    left, right = float(scale.split("M")[1].split(",")[0]), float(scale.split("H")[1].split("M")[0])
-    assert right - left == pytest.approx(1.5 * unit, abs=0.2)
+    picture = ET.fromstring(str(standing_svg(RANKS)))
+    circles = sorted(float(node.get("cx", "nan")) for node in picture.iter("circle"))
+    unit = (circles[-1] - circles[0]) / (0.46 - 0.12)
+    assert circles[1] - circles[0] == pytest.approx((0.24 - 0.12) * unit, abs=0.2)
+    marks = [node for node in picture.iter("text") if node.get("text-anchor") == "middle"]
+    assert [node.text for node in marks] == ["10%", "20%", "30%", "40%", "50%"]
+    at = {node.text: float(node.get("x", "nan")) for node in marks}
+    assert at["20%"] - at["10%"] == pytest.approx(0.1 * unit, abs=0.2)
     assert [node.tag for node in picture][:2] == ["title", "desc"]
     assert "not told apart: a, c; c, d, e; e, b" in in_words(RANKS)
 
 
 def test_names_in_the_picture_are_escaped() -> None:
-    hostile = CriticalDifference((HOSTILE, "b"), (1.0, 2.0), 0.5, ())
-    picture = str(critical_difference_svg(hostile))
+    picture = str(standing_svg(standing({HOSTILE: 0.1, "b": 0.2})))
     assert "<script" not in picture
     assert ET.fromstring(picture).find("desc") is not None
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"names": ("a", "a", "c", "d", "e")}, "different names"),
-        ({"mean_ranks": (1.0, 2.0)}, "2 ranks"),
-        ({"mean_ranks": (0.5, 2, 3, 4, 5)}, r"\[1, 5\]"),
-        ({"difference": math.nan}, "0 or more"),
-        ({"cliques": (("a", "z"),)}, "'z'"),
-    ],
+    "values", [(0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.4, 0.4), (0.412, 0.418), (0.05, 0.351), (0.999, 1.0)]
 )
-def test_ranks_that_make_no_sense_are_refused(changes: dict[str, object], said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        replace(RANKS, **changes)  # type: ignore[arg-type]
+def test_ticks_span_every_method(values: tuple[float, float]) -> None:
+    found = ticks(standing(dict(zip("ab", values, strict=True))))
+    assert 2 <= len(found) <= 9
+    assert 0 <= found[0] <= values[0]
+    assert values[1] <= found[-1] <= 1 or found[-1] == pytest.approx(1)
+    ET.fromstring(str(standing_svg(standing(dict(zip("ab", values, strict=True))))))
 
 
 def test_claims_show_their_figures_in_order_and_the_rest_after() -> None:
@@ -124,6 +127,6 @@ def test_page_shows_claims_and_ranks_only_where_there_are_any() -> None:
     page = render_html(replace(plain, claims=({"sentence": "It <b>holds</b>", "verdict": "holds"},)))
     assert "It <b>holds</b>" in read(page).text
     assert "Claims, tested" in page
-    page = render_html(replace(plain, critical_difference=RANKS))
-    assert "How the methods rank" in page
+    page = render_html(replace(plain, standings=(RANKS,)))
+    assert "How the methods stand" in page
     assert "Claims, tested" not in page

@@ -27,14 +27,13 @@ from mergerisk.report.risk import (
     mean_of_ratios,
     mean_over_tasks,
     mean_risk,
-    risk_table,
 )
-from mergerisk.report.verdict import leader, verdict
+from mergerisk.report.verdict import leader
 from mergerisk.report.view import view_of
 from mergerisk.report.worst import worst_attackers
 from tests.naive.intervals import bonett_price, ratio_of_means
 
-from .synthetic import result_row, run_record, wilson
+from .synthetic import result_row, run_record, standings_of, wilson
 
 E2, E4, E8 = 2 / 255, 4 / 255, 8 / 255
 
@@ -57,6 +56,7 @@ def tiny(results: list[dict[str, object]], **changes: object) -> Summary:
         "epsilon50": pd.DataFrame(columns=list(EPSILON50_COLUMNS)),
         "flags": pd.DataFrame(columns=list(FLAG_COLUMNS)),
         "examples": (),
+        "standings": standings_of(pd.DataFrame(results)),
     }  # fmt: skip
     return Summary(**(fields | changes))  # type: ignore[arg-type]
 
@@ -73,13 +73,7 @@ def pair(task: str, ties: float, dare: float, half: float = 0.05, **changes: obj
 
 
 def findings_of(summary: Summary) -> dict[str, tuple[str, str, bool]]:
-    axes = axes_of(summary)
-    cells = average_over_seeds(summary.results)
-    risks = risk_table(cells, axes)
-    overview = budget_overview(cells, risks, axes, "expert")
-    medians = epsilon50_table(summary.epsilon50, axes)
-    epsilon = default_epsilon(cells, axes)
-    found = verdict(cells, risks, summary.accuracy, medians, axes, overview, "expert", epsilon)
+    found = view_of(summary).findings()
     return {finding.question: (finding.headline, finding.sentence, finding.clear) for finding in found}
 
 
@@ -214,7 +208,7 @@ def test_overview_counts_saturation_and_pairs_apart() -> None:
                         asr_high=1.0, epsilon=E8) for t in ("ties", "dare")]  # fmt: skip
     summary = tiny(rows)
     axes, cells = axes_of(summary), average_over_seeds(summary.results)
-    four, eight = budget_overview(cells, risk_table(cells, axes), axes, "expert")
+    four, eight = budget_overview(cells, axes, "expert", summary.standings)
     assert (four.pairs_apart, four.pairs, four.saturated) == (1, 1, 0.0)
     assert four.mean_asr == pytest.approx(0.4)
     assert (eight.pairs_apart, eight.pairs, eight.saturated) == (0, 1, 0.5)
@@ -223,11 +217,12 @@ def test_overview_counts_saturation_and_pairs_apart() -> None:
 def test_verdict_names_a_clear_leader() -> None:
     found = findings_of(tiny([*pair("digits", 0.2, 0.6), *pair("letters", 0.2, 0.6)]))
     low, high = ratio_of_means([(0.2, 0.15, 0.25)] * 2, [(0.8, *wilson(0.8, 80))] * 2, [0.0, 0.0])
-    headline, sentence, clear = found["Which method passes on the least risk?"]
+    headline, sentence, clear = found["Which method is the safest?"]
     assert headline == "ties"
     assert clear
     assert f"25% [{100 * low:.0f}, {100 * high:.0f}]" in sentence
-    assert "overlaps no other" in sentence
+    assert "the worst attacker of expert and pretrained fools it on 20% [15, 25]" in sentence
+    assert "Every other method is fooled more often (paired on the same images, corrected for 1 pair)" in sentence
     headline, sentence, clear = found["Which method is the most accurate?"]
     assert (headline, clear) == ("dare", True)
     assert "90.0%" in sentence
@@ -236,7 +231,7 @@ def test_verdict_names_a_clear_leader() -> None:
 
 def test_verdict_says_when_intervals_overlap_and_differences_are_small() -> None:
     found = findings_of(tiny([*pair("digits", 0.400, 0.405), *pair("letters", 0.4, 0.41)]))
-    _, sentence, clear = found["Which method passes on the least risk?"]
+    _, sentence, clear = found["Which method is the safest?"]
     assert not clear
     assert "may be chance" in sentence
     assert "Differences are small" in sentence
@@ -254,7 +249,7 @@ def test_verdict_says_that_saturated_budgets_rank_nothing() -> None:
 
 def test_verdict_with_one_method_compares_nothing() -> None:
     found = findings_of(tiny([result_row()]))
-    _, sentence, clear = found["Which method passes on the least risk?"]
+    _, sentence, clear = found["Which method is the safest?"]
     assert not clear
     assert "only one" in sentence
 
@@ -263,7 +258,7 @@ def test_a_white_box_method_is_not_ranked() -> None:
     rows = pair("digits", 0.4, 0.2, surrogate="dare")
     summary = tiny(rows)
     axes, cells = axes_of(summary), average_over_seeds(summary.results)
-    (row,) = budget_overview(cells, risk_table(cells, axes), axes, "dare")
+    (row,) = budget_overview(cells, axes, "dare", summary.standings)
     assert row.pairs == 0
     assert row.mean_asr == pytest.approx(0.4)
 

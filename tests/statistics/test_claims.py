@@ -14,6 +14,7 @@ from scipy.stats import ttest_1samp
 from mergerisk.errors import UserError
 from mergerisk.statistics import (
     BUILT_IN,
+    AttackerAnswer,
     ExtremeClaim,
     PairedClaim,
     RateClaim,
@@ -30,6 +31,7 @@ from mergerisk.statistics import (
     tables_from_outcomes,
     tables_from_rates,
 )
+from mergerisk.statistics.attackers import worst_attacker
 from tests.statistics.made_up import METHODS, outcomes
 
 if TYPE_CHECKING:
@@ -49,19 +51,35 @@ def by_name(verdicts: tuple[Verdict, ...]) -> dict[str, Verdict]:
     return {verdict.name: verdict for verdict in verdicts}
 
 
-def figures(verdict: Verdict) -> dict[str, str]:
+def figures(verdict: Verdict | AttackerAnswer) -> dict[str, str]:
     return {figure.name: figure.text for figure in verdict.figures}
+
+
+def of(verdict: Verdict, attacker: str) -> AttackerAnswer:
+    return next(part for part in verdict.attackers if part.attacker == attacker)
 
 
 def test_the_posters_figures_and_what_they_establish() -> None:
     found = by_name(judge(poster_tables()))
     delta, surgery, surrogate = (found[f"poster_{name}"] for name in ("delta", "surgery", "surrogate"))
-    assert figures(delta)["settings at or below 0"] == "46 of 48"
-    assert delta.effects[0].value == pytest.approx(-14.60, abs=0.005)
-    assert figures(delta)["mean with settings above 0 counted as 0"] == "-14.91 points"
-    assert delta.answer == "supported"
-    assert figures(surgery)["pairs at or below 0"] == "15 of 24"
+    published = of(delta, "pooled")
+    assert figures(published)["settings at or below 0"] == "46 of 48"
+    assert published.effect is not None
+    assert published.effect.value == pytest.approx(-14.60, abs=0.005)
+    assert figures(published)["mean with settings above 0 counted as 0"] == "-14.91 points"
+    assert published.answer == "supported"
+    # The worst of the two attackers, and the fine-tuned model alone, leave the claim open.
+    assert (delta.attacker, delta.answer) == ("worst attacker", "inconclusive")
+    assert [(part.attacker, part.answer) for part in delta.attackers] == [
+        ("finetuned", "inconclusive"), ("pretrained", "supported"), ("pooled", "supported"),
+    ]  # fmt: skip
+    rates = poster_tables().rates
+    merges = rates[(rates["target_role"] == "merge") & rates["surrogate_role"].isin(["expert", "pretrained"])]
+    worst = merges.loc[merges.groupby(["task", "attack", "target"])["asr_all"].idxmax()]
+    assert delta.effects[0].value == pytest.approx(worst["delta_asr_all"].mean())
+    assert figures(of(surgery, "pooled"))["pairs at or below 0"] == "15 of 24"
     assert surgery.answer == "inconclusive"
+    assert surrogate.attackers == ()
     assert figures(surrogate)["mean difference over all targets, ingredients included"] == "+24.05 points"
     assert surrogate.answer == "supported"
     assert found["stronger_more_vulnerable"].reason == "Not tested: the data hold no clean_accuracy."
@@ -128,8 +146,8 @@ def test_saturated_settings_are_marked_and_judged_on_epsilon50() -> None:
     assert verdict.saturation is not None
     assert (verdict.saturation.cells, verdict.saturation.saturated) == (96, 64)
     assert verdict.epsilon50 is not None
-    assert (verdict.epsilon50.units, verdict.epsilon50.answer) == (16, "supported")
-    assert verdict.epsilon50.p_adjusted == pytest.approx(2 * 0.5**16)
+    assert (verdict.epsilon50.units, verdict.epsilon50.answer) == (8, "supported")
+    assert verdict.epsilon50.p_adjusted == pytest.approx(2 * 0.5**8)
     assert any(text.startswith("mostly saturated") for text in verdict.cautions)
 
 
@@ -163,8 +181,8 @@ def test_blocks_without_a_method_are_left_out_and_said() -> None:
     made = outcomes(CHANCES, images=30)
     gone = (made["target"] == "ties") & (made["task"] == "maps")
     (verdict,) = judge(tables_from_outcomes(made[~gone]), [BUILT_IN[3].model_copy(update={"measures": ("asr",)})])
-    assert (verdict.units, verdict.left_out) == (10, 2)
-    assert "2 of 12 units lack a value and are left out" in verdict.cautions
+    assert (verdict.units, verdict.unit, verdict.rests_on) == (5, "tasks", 5 * 4 * 2 * 3)
+    assert "18 of 138 settings lack a value and are left out" in verdict.cautions
 
 
 def test_neither_the_order_of_rows_nor_of_claims_matters(study: Tables) -> None:
@@ -185,8 +203,11 @@ def test_rates_alone_give_the_same_tests_without_outcomes(study: Tables) -> None
     lean = by_name(judge(tables_from_rates(rates)))
     full = by_name(judge(study, resamples=200))
     for name in ("stronger_more_vulnerable", "bias_mitigation", "poster_surgery"):
-        assert lean[name].p_value == pytest.approx(full[name].p_value)
-        assert lean[name].effects[0].value == pytest.approx(full[name].effects[0].value)
+        for one, other in zip(lean[name].attackers, full[name].attackers, strict=True):
+            assert one.effect is not None
+            assert other.effect is not None
+            assert one.p_value == pytest.approx(other.p_value)
+            assert one.effect.value == pytest.approx(other.effect.value)
         assert [interval.over for interval in lean[name].intervals] == ["tasks"]
         assert [interval.over for interval in full[name].intervals] == ["images", "tasks"]
 
@@ -281,7 +302,9 @@ def test_clean_accuracies_are_counted_once(study: Tables) -> None:
         }
     )  # fmt: skip
     found = by_name(judge(study, claims, resamples=100))
-    assert {name: verdict.units for name, verdict in found.items()} == {"pairs": 12, "trend": 6, "rate": 24}
+    assert {name: verdict.units for name, verdict in found.items()} == dict.fromkeys(found, 6)
+    assert {name: found[name].rests_on for name in ("pairs", "rate")} == {"pairs": 12, "rate": 24}
+    assert {verdict.attacker for verdict in found.values()} == {""}
     assert found["pairs"].answer == "supported"
     assert found["pairs"].effects[0].value == pytest.approx(20, abs=4)
 
@@ -307,6 +330,12 @@ VALID: dict[str, Any] = {
         ({"measure": "relative_ars"}, "unknown measure 'relative_ars' (did you mean 'relative_asr'?)"),
         ({"expct": "higher"}, "claims[0]: expct: unknown field (did you mean 'expect'?)"),
         ({"expect": "same"}, "needs a margin above 0"),
+        ({"test": "signed_rank"}, "leave test out for Student's t over tasks, or write signed_rank_over_tasks"),
+        ({"test": "t"}, "unknown test 't'"),
+        (
+            {"kind": "best", "method": "ties", "block_by": ["task", "attack"]},
+            "block_by: methods are ranked once per task, which is what is independent; leave it out",
+        ),
         ({"where": {"target_role": "merged"}}, "unknown target_role 'merged' (did you mean 'merge'?)"),
         ({"where": {"epsilon": "two"}}, "must be a number or a fraction such as 8/255"),
         ({"first": {"task": "digits"}}, "pairs are of one task"),
@@ -340,7 +369,7 @@ def test_a_file_includes_built_in_claims(tmp_path: Path) -> None:
     )
     assert [claim.name for claim in load_claims(path)] == ["poster_delta", "low"]
     found = by_name(judge(poster_tables(), load_claims(path)))
-    assert found["low"].units == 3 * 2 * 2 * 2
+    assert of(found["low"], "pooled").rests_on == 3 * 2 * 2 * 2
     assert [claim.name for claim in parse_claims({"include": ["all"]})] == [claim.name for claim in BUILT_IN]
     with pytest.raises(UserError, match="did you mean 'poster_delta'"):
         parse_claims({"include": ["poster_deltas"]})
@@ -372,7 +401,7 @@ def test_relative_asr_of_settings_is_a_ratio_of_means() -> None:
     a, s = np.array(asr), np.array(own)
     ratio = a.sum() / s.sum()
     assert verdict.effects[0].value == pytest.approx(ratio)
-    assert (verdict.units, verdict.left_out) == (6, 0)
+    assert (verdict.units, verdict.unit, verdict.rests_on, verdict.left_out) == (3, "tasks", 6, 0)
     assert float(figures(verdict)["mean of the settings' own ratios"]) == pytest.approx(
         np.mean([x / y for x, y in zip(a.ravel(), s.ravel(), strict=True) if y]), abs=5e-4
     )
@@ -455,10 +484,93 @@ def test_white_boxes_enter_no_claim_that_names_no_target() -> None:
     )  # fmt: skip
     (verdict,) = judge(tables, [held])
     settings = tables.rates[(tables.rates["surrogate"] == "ties") & (tables.rates["target_role"] == "merge")]
-    assert verdict.units == (settings["target"] != "ties").sum()
+    assert verdict.rests_on == (settings["target"] != "ties").sum()
     assert verdict.effects[0].value == pytest.approx(
         100 * settings.loc[settings["target"] != "ties", "asr"].mean()
     )
+
+
+def opposite(tasks: int = 6, images: int = 100) -> Tables:
+    """From the expert merges are fooled 10 points more often than the expert is, from the base 30 less."""
+    rows = []
+    for t in range(tasks):
+        for surrogate, own, asr in (("expert", 0.6, 0.7), ("pretrained", 0.9, 0.6)):
+            for place in range(images):
+                # toughness in a different order for either model
+                fooled, own_fooled = (place * 37 + 11 * t) % images < asr * images, place % images < own * images
+                rows += [
+                    {
+                        "task": f"t{t}", "attack": "fgsm", "surrogate": surrogate, "target": target, "epsilon": 0.01,
+                        "seed": 0, "steps": 1, "image": place, "label": 0, "surrogate_clean": 0, "target_clean": 0,
+                        "surrogate_adversarial": int(own_fooled), "target_adversarial": int(fooled),
+                        "aimed_at": -1, "l2": 1.0, "linf": 0.01, "zero_gradients": 0,
+                    }
+                    for target in ("ties", "dare")
+                ]  # fmt: skip
+    return tables_from_outcomes(pd.DataFrame(rows))
+
+
+def test_a_claim_is_judged_for_each_attacker_and_the_worst_decides() -> None:
+    """The kind of case that was pooled: −10 points on average, which is true of no attacker."""
+    claim = next(claim for claim in BUILT_IN if claim.name == "poster_delta")
+    (verdict,) = judge(opposite(), [claim], resamples=300)
+    assert of(verdict, "pooled").answer == "supported"
+    assert of(verdict, "pretrained").answer == "supported"
+    assert of(verdict, "expert").answer == "contradicted"
+    assert (verdict.attacker, verdict.answer) == ("worst attacker", "contradicted")
+    assert verdict.chosen[0][0] == "expert"
+    values = {part.attacker: part.effect.value for part in verdict.attackers if part.effect}
+    assert values == pytest.approx({"expert": 10, "pretrained": -30, "pooled": -10})
+    said = "attackers disagree: pretrained (-30.00 points) the claimed way, expert (+10.00 points) the other way"
+    assert any(caution.startswith(said) for caution in verdict.cautions)
+    assert verdict.unit == "tasks"
+    assert verdict.p_value == pytest.approx(2 * 0.5**6, abs=0.03)
+
+
+def test_of_a_single_task_the_images_are_tested() -> None:
+    claim = next(claim for claim in BUILT_IN if claim.name == "poster_delta")
+    tables = opposite(tasks=1)
+    (verdict,) = judge(tables, [claim], resamples=300)
+    assert (verdict.unit, verdict.units, verdict.test) == ("images", 100, "bootstrap")
+    assert "over 100 images of one task" in verdict.reason
+    assert "one task, whose images are tested: little can be said of others" in verdict.cautions
+    assert 1 / 301 <= verdict.p_value <= 1
+    assert of(verdict, "pretrained").answer == "supported"
+    (bare,) = judge(tables_from_rates(tables.rates), [claim])
+    assert (bare.test, bare.answer) == ("", "inconclusive")
+    assert "rates alone leave nothing independent to test on" in bare.reason
+    (of_one,) = judge(tables, [claim.model_copy(update={"where": {"surrogate": ("expert",)}})], resamples=300)
+    assert (of_one.attacker, of_one.attackers, of_one.answer) == ("expert", (), "inconclusive")
+
+
+def test_the_worst_attacker_is_chosen_on_other_images_than_it_is_judged_on() -> None:
+    """Two surrogates that fool disjoint halves of the images: the larger of two noisy rates lies above both
+    truths; a choice made on other images does not."""
+    random = np.random.default_rng(0)
+    high, chosen = [], []
+    for seed in range(40):
+        made = outcomes({"ties": 0.5}, seed=seed, tasks=["a"], attacks=["fgsm"], epsilons=[0.01], images=40)
+        ties = (made["target"] == "ties").to_numpy()
+        made.loc[ties, "target_adversarial"] = 2 * (random.uniform(size=int(ties.sum())) < 0.5).astype(int)
+        tables = tables_from_outcomes(made)
+        rows = (tables.rates["target"] == "ties").to_numpy()
+        high.append(tables.rates.loc[rows, "asr"].max())
+        worst = worst_attacker(tables, rows, seed)
+        assert worst.spread == pytest.approx(np.sqrt(2)) or abs(np.diff(tables.rates.loc[rows, "asr"])[0]) > 0.2
+        chosen.append(float(worst.tables.rates["asr"].iloc[0]))
+    error = 0.5 / np.sqrt(40 * 40)
+    assert np.mean(high) > 0.5 + 2 * error
+    assert abs(np.mean(chosen) - 0.5) < 4 * error
+
+
+def test_a_clear_worst_attacker_is_that_attacker() -> None:
+    tables = opposite()
+    rows = (tables.rates["target"] == "ties").to_numpy()
+    worst = worst_attacker(tables, rows, 0)
+    only = tables.rates[rows & (tables.rates["surrogate"] == "expert").to_numpy()]
+    assert worst.tables.rates["asr"].mean() == pytest.approx(only["asr"].mean(), abs=0.06)
+    assert set(worst.tables.rates["surrogate"]) == {"the worst of expert, pretrained"}
+    assert len(worst.tables.rates) == 6
 
 
 def test_built_in_claims_rest_on_the_published_surrogates() -> None:
@@ -466,5 +578,5 @@ def test_built_in_claims_rest_on_the_published_surrogates() -> None:
         named = {column: values for part in claim.filters for column, values in part.items()}
         assert "surrogate_role" in named, claim.name
     found = by_name(judge(tables_from_outcomes(outcomes(CHANCES)), resamples=100))
-    assert found["poster_delta"].comparison.endswith("attacks made on expert, pretrained")
+    assert found["poster_delta"].comparison.endswith("attacks made on the worst of expert, pretrained")
     assert "attacks made on" not in found["poster_surrogate"].comparison  # they are what is compared

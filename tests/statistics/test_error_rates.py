@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from mergerisk.statistics import (
+    ExtremeClaim,
     PairedClaim,
     RateClaim,
     TrendClaim,
@@ -120,21 +121,48 @@ def test_bootstrap_intervals_of_paired_differences_cover() -> None:
         assert about(hits, simulations, 0.94)  # of 60 images a bootstrap takes the spread for 1 % too small
 
 
-def test_a_verdict_errs_at_its_level_though_settings_share_images() -> None:
-    """Two methods of equal chances, whose settings are all about the same few images: a rank test over settings
-    takes them for independent and errs most of the time; the verdict does not."""
-    claim = PairedClaim(
-        name="ties", sentence="TIES is fooled more.", measure="asr", expect="higher",
+NULL = (
+    RateClaim(name="delta", sentence="s", measure="delta_asr", expect="lower", against=0),
+    RateClaim(name="half", sentence="s", measure="asr", expect="lower", against=0.5),
+    PairedClaim(
+        name="pair", sentence="s", measure="asr", expect="higher",
         first={"target": "ties"}, second={"target": "dare"},
-    )  # fmt: skip
-    simulations, by_test, by_verdict = 50, 0, 0
+    ),
+    ExtremeClaim(name="worst", sentence="s", kind="worst", method="ties", measures=("asr",)),
+    TrendClaim(name="trend", sentence="s", measure="asr", order=("ties", "dare", "adamerging")),
+)  # fmt: skip
+"""Nothing of which is so: all methods, and all surrogates, are fooled half the time."""
+
+
+@pytest.mark.parametrize(
+    ("tasks", "shared", "simulations"),
+    [
+        (1, 0.5, 20),
+        pytest.param(1, 0.0, 100, marks=pytest.mark.slow),
+        pytest.param(3, 1.0, 60, marks=pytest.mark.slow),
+        pytest.param(7, 0.5, 60, marks=pytest.mark.slow),
+    ],
+)
+def test_no_answer_errs_above_its_level_though_settings_share_images(
+    tasks: int, shared: float, simulations: int
+) -> None:
+    """The worst of two equal attackers, and each by itself: no test takes settings on the same images for
+    independent, and the choice of the worst counts no luck as skill. (Rank tests over settings err in most of such
+    studies.)"""
+    errors: dict[tuple[str, str], int] = {}
     for seed in range(simulations):
-        made = outcomes({"ties": 0.5, "dare": 0.5}, seed=seed, tasks=["a", "b", "c"], surrogates=["expert"])
-        (verdict,) = judge(tables_from_outcomes(made), [claim], resamples=200, seed=seed)
-        by_test += verdict.p_value < 0.05
-        by_verdict += verdict.answer != "inconclusive"
-    assert by_test > 0.2 * simulations
-    assert at_most(by_verdict, simulations, 0.06)
+        made = outcomes(
+            dict.fromkeys(("ties", "dare", "adamerging"), 0.5), seed=seed, tasks=[f"t{t}" for t in range(tasks)],
+            epsilons=[0.01], images=60, shared=shared, white_box=0.5,
+        )  # fmt: skip
+        for verdict in judge(tables_from_outcomes(made), NULL, resamples=200, seed=seed):
+            tried = {"worst attacker": verdict.p_value} | {
+                part.attacker: part.p_value for part in verdict.attackers
+            }
+            for attacker, p in tried.items():
+                errors[verdict.name, attacker] = errors.get((verdict.name, attacker), 0) + (p < 0.05)
+    for name, count in errors.items():
+        assert at_most(count, simulations, 0.06), (name, count)
 
 
 @pytest.mark.slow

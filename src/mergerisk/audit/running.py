@@ -104,7 +104,8 @@ def audit(
             listener=listener,
         )
     audited = describe_work(*begun[-1])
-    verdict = judge(asked, result.outcomes, result.summary.accuracy, result.summary.run.notes, audited)
+    summary = result.summary
+    verdict = judge(asked, result.outcomes, summary.accuracy, summary.run.notes, audited, summary.doubts)
     write_bytes(folder / JSON, to_json(verdict).encode())
     write_bytes(folder / MARKDOWN, to_markdown(verdict).encode())
     write_bytes(folder / PAGE, to_html(verdict).encode())

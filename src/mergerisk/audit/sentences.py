@@ -124,11 +124,14 @@ def _choice(verdict: Verdict) -> list[str]:
         return [
             f"Of the {len(verdict.models)} models, only {verdict.recommended} is {within}: no other is compared."
         ]
-    said = f"Safest of the {count} models {within}: {verdict.recommended}"
+    assert verdict.standing is not None
+    leader, pairs = verdict.standing.leader, plural(len(verdict.standing.pairs), "pair")
+    rate = f"{percent(leader.value, 1)} {interval(leader.low, leader.high, 1)}"
+    said = f"Safest of the {count} models {within}: {leader.name}, which the worst attacker fools on {rate}"
+    how = f"on the same {plural(verdict.standing.images, 'image')}, corrected for {pairs}"
     if verdict.as_safe:
-        alike = "its interval overlaps" if len(verdict.as_safe) == 1 else "their intervals overlap"
-        return [f"{said}; {listing(list(verdict.as_safe))} cannot be told from it ({alike} with it)."]
-    return [f"{said}; no other model's interval of ASR overlaps with its own."]
+        return [f"{said}; {listing(list(verdict.as_safe))} cannot be told from it ({how})."]
+    return [f"{said}; every other is fooled more often ({how})."]
 
 
 def ratio(value: float, low: float, high: float) -> str:

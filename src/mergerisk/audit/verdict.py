@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from mergerisk.audit.gate_results import GateResult, is_worst, try_gate
@@ -14,12 +15,14 @@ from mergerisk.audit.readings import Curve, Reading, read_outcomes
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.report.formatting import plural
 from mergerisk.report.risk import Mean, mean_over_tasks
+from mergerisk.statistics import standings, tables_from_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mergerisk.audit.audited import Audited
     from mergerisk.audit.schema import Audit
+    from mergerisk.statistics import Doubt, Standings
 
 SCHEMA_VERSION = 2
 """Of ``audit.json``. Raised when a field changes its name or meaning."""
@@ -76,11 +79,15 @@ class Verdict:
         released: the model to be released; None if there are only candidates.
         recommended: the safest within the accuracy tolerance, among all audited models; None if nothing was
             measured.
-        as_safe: others within the tolerance whose intervals of ASR overlap its own at the reference budget.
+        as_safe: others within the tolerance that cannot be told from it at the reference budget, on the same
+            images.
+        standing: what both rest on: the models within the tolerance under the worst attacker; None if nothing was
+            measured.
         tolerance: clean accuracy that may be given up, as a share.
         gates: how they ended.
         remarks: what one must know to read the figures.
         audited: what the figures rest on: files by their digests, date, versions; None if that is not known.
+        doubts: why there is little to judge; said first.
     """
 
     schema_version: int
@@ -96,10 +103,12 @@ class Verdict:
     released: str | None
     recommended: str | None
     as_safe: tuple[str, ...]
+    standing: Standings | None
     tolerance: float
     gates: tuple[GateResult, ...]
     remarks: tuple[str, ...]
     audited: Audited | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -139,6 +148,7 @@ def judge(
     accuracy: pd.DataFrame,
     notes: Sequence[str] = (),
     audited: Audited | None = None,
+    doubts: Iterable[Doubt] = (),
 ) -> Verdict:
     """The verdict on an audit whose study has run.
 
@@ -148,6 +158,7 @@ def judge(
         accuracy: see :attr:`mergerisk.report.Summary.accuracy`.
         notes: what one must know of the models and images, in sentences.
         audited: what the figures rest on, where that is known.
+        doubts: see :attr:`mergerisk.report.Summary.doubts`.
 
     Raises:
         UserError: a gate names a surrogate, a budget or a model that was not measured.
@@ -156,7 +167,8 @@ def judge(
     readings, curves = read_outcomes(outcomes[_asked(audit, outcomes)], names)
     reference = _reference(readings, audit)
     models = tuple(_model(name, audit, accuracy, readings, curves, reference) for name in names)
-    recommended, as_safe = _safest(models, audit.accuracy_tolerance)
+    enough = [model.name for model in _accurate_enough(models, audit.accuracy_tolerance)]
+    standing = _standing(outcomes[_asked(audit, outcomes)], enough, reference)
     first = outcomes["target"].iloc[0]
     setting = outcomes.loc[outcomes["target"] == first, ["task", "image"]].drop_duplicates()
     verdict = Verdict(
@@ -171,12 +183,14 @@ def judge(
         images=len(setting),
         models=models,
         released=next(iter(audit.merged), None),
-        recommended=recommended,
-        as_safe=as_safe,
+        recommended=standing.leader.name if standing else None,
+        as_safe=standing.alike if standing else (),
+        standing=standing,
         tolerance=audit.accuracy_tolerance,
         gates=(),
         remarks=(*_remarks(audit, models, reference), *notes),
         audited=audited,
+        doubts=tuple(doubt.sentence for doubt in doubts),
     )
     default = [*audit.merged] or [verdict.subject.name]
     return replace(
@@ -286,17 +300,18 @@ def _accurate_enough(models: Sequence[ModelVerdict], tolerance: float) -> list[M
     return [m for m in models if m.worst is not None and m.clean_accuracy.value >= best - tolerance]
 
 
-def _safest(models: Sequence[ModelVerdict], tolerance: float) -> tuple[str | None, tuple[str, ...]]:
-    """The model with the lowest ASR from its most dangerous surrogate, among those accurate enough, and those that
-    the data does not tell from it."""
-    enough = {model.name: model.worst for model in _accurate_enough(models, tolerance) if model.worst is not None}
-    if not enough:
-        return None, ()
-    name = min(enough, key=lambda name: enough[name].asr)
-    safest = enough[name]
-    return name, tuple(
-        other for other, worst in enough.items() if other != name and worst.asr_low <= safest.asr_high
-    )
+def _standing(outcomes: pd.DataFrame, names: Sequence[str], epsilon: float) -> Standings | None:
+    """The models under the worst attacker at one budget: whoever holds the surrogate, with the attack, that fools
+    the model most often; the model itself is nobody's surrogate."""
+    here = outcomes[outcomes["target"].isin(names) & np.isclose(outcomes["epsilon"], epsilon)]
+    here = here[here["surrogate"].astype(str) != here["target"].astype(str)]
+    if here.empty:
+        return None
+    whose = here["surrogate"].astype(str) + " with " + here["attack"].astype(str)
+    attackers = here.assign(surrogate=whose, attack="the strongest", steps=0).reset_index(drop=True)
+    tables = tables_from_outcomes(attackers, merges=names)
+    found = standings(tables, names, rows=np.ones(len(tables.rates), dtype=bool))
+    return found[0] if found else None
 
 
 def _remarks(audit: Audit, models: Sequence[ModelVerdict], reference: float) -> tuple[str, ...]:

@@ -174,6 +174,7 @@ def to_markdown(verdict: Verdict) -> str:
     subject = verdict.subject
     parts = [
         "## Adversarial transfer risk",
+        *(f"> **Doubt:** {_escaped(doubt)}" for doubt in verdict.doubts),
         *(f"**{_escaped(said)}**" for said in filter(None, [banner(verdict)])),
         _escaped(f"{headline(verdict)} {beside(verdict)}".rstrip()),
         *(["\n".join(_markdown_gate(result) for result in verdict.gates)] if verdict.gates else []),
@@ -198,7 +199,8 @@ def to_markdown(verdict: Verdict) -> str:
 
 def to_text(verdict: Verdict) -> str:
     """For a terminal."""
-    lines = [line for line in (banner(verdict), headline(verdict), beside(verdict)) if line]
+    lines = [f"doubt: {doubt}" for doubt in verdict.doubts]
+    lines += [line for line in (banner(verdict), headline(verdict), beside(verdict)) if line]
     lines += [f"gate {'FAILED' if result.failed else 'passed'} {gate_line(result)}" for result in verdict.gates]
     lines += [f"- {sentence}" for sentence in findings(verdict)]
     if any(reading.white_box for model in verdict.models for reading in model.readings):

@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING
 
 from mergerisk._version import __version__
 from mergerisk.cli.words import _table
+from mergerisk.statistics.attackers import POOLED
 from mergerisk.statistics.judging import show_effect, show_p
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergerisk.statistics import Effect, Interval, RankPicture, Retest, Tables, Verdict
+    from mergerisk.statistics import Effect, Figure, Interval, RankPicture, Retest, Tables, Verdict
 
 WIDTH = 100
 """Columns of the longest line."""
 
 _LABEL = 14
 _RULE = (
-    "a verdict needs both: a corrected test, which takes settings as independent, and an interval on one side, "
-    "which knows that settings of one task share images"
+    "a claim's verdict is that of the worst attacker in every setting, whom a defender faces; each attacker by "
+    "itself and all pooled stand below it. A verdict needs both: a corrected test over what is independent "
+    "(tasks, or of a single task its images), and an interval on one side"
 )
 
 
@@ -36,10 +38,7 @@ def describe_claims(tables: Tables, verdicts: Sequence[Verdict]) -> str:
     head = [_wrap(f"source: {tables.source}; {_holding(tables)}")]
     head += [_wrap(note) for note in tables.notes]
     head.append(_wrap(_RULE))
-    rows = [
-        (verdict.name, verdict.answer, _p(verdict), _main_effect(verdict), _main_interval(verdict))
-        for verdict in verdicts
-    ]
+    rows = [row for verdict in verdicts for row in _rows(verdict)]
     by = "Holm" if verdicts and verdicts[0].correction == "holm" else "BH"
     table = _table(("claim", "verdict", f"p ({by})", "effect", "interval"), _fitting(rows))
     sections = [_section(verdict) for verdict in verdicts]
@@ -48,9 +47,9 @@ def describe_claims(tables: Tables, verdicts: Sequence[Verdict]) -> str:
 
 def claims_to_json(tables: Tables, verdicts: Sequence[Verdict], seed: int) -> str:
     """The same as strict JSON: ``schema_version``, ``mergerisk``, ``source``, ``notes``, ``seed`` and
-    ``verdicts``."""
+    ``verdicts``. Since version 2 a verdict is the worst attacker's, and ``attackers`` has the others."""
     document = {
-        "schema_version": 1,
+        "schema_version": 2,
         "mergerisk": __version__,
         "source": tables.source,
         "notes": list(tables.notes),
@@ -64,9 +63,22 @@ def _fitting(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Long names on several lines, so that the table keeps to the width."""
     widths = (28, 12, 9, 16, 27)
     return [
-        tuple(fill(cell, width, break_on_hyphens=False) for cell, width in zip(row, widths, strict=True))
+        tuple(
+            fill(
+                cell.strip(),
+                width,
+                initial_indent=_indent(cell),
+                subsequent_indent=_indent(cell),
+                break_on_hyphens=False,
+            )
+            for cell, width in zip(row, widths, strict=True)
+        )
         for row in rows
     ]
+
+
+def _indent(cell: str) -> str:
+    return " " * (len(cell) - len(cell.lstrip()))
 
 
 def _holding(tables: Tables) -> str:
@@ -83,19 +95,48 @@ def _holding(tables: Tables) -> str:
     return ", ".join(parts)
 
 
+def _rows(verdict: Verdict) -> list[tuple[str, ...]]:
+    """The claim's answer, then one row per attacker beside it."""
+    unit = verdict.effects[0].unit if verdict.effects else ""
+    first = next((interval for interval in verdict.intervals if interval.known), None)
+    effect = verdict.effects[0] if verdict.effects and verdict.test else None
+    rows: list[tuple[str, ...]] = [
+        (verdict.name, verdict.answer, _p(verdict.p_adjusted), _shown(effect), _short_interval(first, unit))
+    ]
+    rows += [
+        (
+            f"  {named(part.attacker)}",
+            part.answer,
+            _p(part.p_adjusted),
+            _shown(part.effect if part.test else None),
+            _short_interval(part.interval, part.effect.unit if part.effect else ""),
+        )
+        for part in verdict.attackers
+        if part.test
+    ]
+    return rows
+
+
+def named(attacker: str) -> str:
+    """An attacker in a few words."""
+    return "all of them pooled" if attacker == POOLED else f"from {attacker}"
+
+
 def _section(verdict: Verdict) -> str:
     lines = [
         _wrap(f"{verdict.name}: {verdict.answer.upper()}"),
         "─" * min(WIDTH, len(verdict.name) + 2 + len(verdict.answer)),
     ]
     lines += [_wrap(verdict.sentence)]
-    items = [("why", verdict.reason), ("compared", verdict.comparison)]
+    items = [("attacker", _attacker(verdict))] if verdict.attacker and verdict.test else []
+    items += [("why", verdict.reason), ("compared", verdict.comparison)]
     items += [("effect", f"{effect.name} {show_effect(effect)}") for effect in verdict.effects]
     items += [("interval", _interval(interval, verdict)) for interval in verdict.intervals]
-    items += [
-        ("counted", f"{figure.text} {figure.name}" if " of " in figure.text else f"{figure.name}: {figure.text}")
-        for figure in verdict.figures
-    ]
+    items += [("counted", _figure(figure)) for figure in verdict.figures]
+    for part in verdict.attackers:
+        if part.test:
+            counted = "; ".join(_figure(figure) for figure in part.figures)
+            items.append((part.attacker, f"{part.answer}: {part.reason} Counted: {counted}."))
     if verdict.images is not None:
         seen = verdict.images
         least = "no difference" if isnan(seen.detectable) else f"{100 * seen.detectable:.0f} points"
@@ -123,20 +164,31 @@ def _section(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
+def _attacker(verdict: Verdict) -> str:
+    if not verdict.chosen:
+        return f"{verdict.attacker}, the only one"
+    shares = ", ".join(f"{name} ({share:.0%})" for name, share in verdict.chosen)
+    return f"the worst in every setting: {shares} of the outcomes judged"
+
+
+def _figure(figure: Figure) -> str:
+    return f"{figure.text} {figure.name}" if " of " in figure.text else f"{figure.name}: {figure.text}"
+
+
 def _ranks(ranks: RankPicture) -> list[tuple[str, str]]:
     listed = ", ".join(f"{name} {rank:.2f}" for name, rank in zip(ranks.names, ranks.mean_ranks, strict=True))
     together = "; ".join(", ".join(group) for group in ranks.cliques)
     return [
         (
             "mean ranks",
-            f"{listed}; critical difference {ranks.critical_difference:.2f} (Nemenyi, {ranks.blocks} blocks)",
+            f"{listed}; critical difference {ranks.critical_difference:.2f} (Nemenyi, {ranks.blocks} tasks)",
         ),
         ("not separated", together or "none: every neighbour is"),
     ]
 
 
 def _retest(retest: Retest) -> str:
-    test = f"{retest.test} on {retest.units}: {show_p(retest.p_adjusted)}"
+    test = f"{retest.test} over {retest.units} tasks: {show_p(retest.p_adjusted)}"
     return f"{retest.answer}; {test}, {retest.effect.name} {show_effect(retest.effect)}"
 
 
@@ -147,33 +199,31 @@ def _detectable(effect: Effect) -> str:
     return f"a {effect.name} of {shown}, with a power of 80 %"
 
 
-def _p(verdict: Verdict) -> str:
-    return show_p(verdict.p_adjusted).removeprefix("p ").removeprefix("= ").replace("unknown", "–")
+def _p(p: float) -> str:
+    return show_p(p).removeprefix("p ").removeprefix("= ").replace("unknown", "–")
 
 
 def _interval(interval: Interval, verdict: Verdict) -> str:
     if not interval.known:
         return f"unknown ({interval.how})"
-    low, high = _ends(interval, verdict)
+    low, high = _ends(interval, verdict.effects[0].unit)
     return f"{interval.confidence:.0%} {low} to {high} over {interval.over} ({interval.how})"
 
 
-def _ends(interval: Interval, verdict: Verdict) -> tuple[str, str]:
-    digits = 2 if verdict.effects[0].unit else 3
-    sign = "+" if verdict.effects[0].unit else ""
+def _ends(interval: Interval, unit: str) -> tuple[str, str]:
+    digits, sign = (2, "+") if unit else (3, "")
     return f"{interval.low:{sign}.{digits}f}", f"{interval.high:{sign}.{digits}f}"
 
 
-def _main_effect(verdict: Verdict) -> str:
-    return show_effect(verdict.effects[0]) if verdict.effects else "not tested"
+def _shown(effect: Effect | None) -> str:
+    return show_effect(effect) if effect is not None else "not tested"
 
 
-def _main_interval(verdict: Verdict) -> str:
-    known = [interval for interval in verdict.intervals if interval.known]
-    if not known:
+def _short_interval(interval: Interval | None, unit: str) -> str:
+    if interval is None:
         return "–"
-    low, high = _ends(known[0], verdict)
-    return f"{low} to {high} ({known[0].over})"
+    low, high = _ends(interval, unit)
+    return f"{low} to {high} ({interval.over})"
 
 
 def _item(label: str, text: str) -> str:

@@ -261,9 +261,11 @@ def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str
 
 
 def describe_result(result: StudyResult) -> str:
-    """A few lines to end a run with: every model under its worst attacker, and where to look."""
+    """A few lines to end a run with: what leaves little to judge, every model under its worst attacker, which is
+    the safest, and where to look."""
     from mergerisk.report.accuracy import mean_accuracy
     from mergerisk.report.formatting import budget, plural
+    from mergerisk.report.verdict import safest_headline, told_apart
     from mergerisk.report.view import view_of
     from mergerisk.report.worst import worst_attackers
 
@@ -283,10 +285,13 @@ def describe_result(result: StudyResult) -> str:
         f"{tasks} and {attacks},\nof the images that both classify correctly when clean. ε50: the median budget "
         "that fools half of them.\nRelative ASR: that ASR over the surrogate's own. In brackets: 95 % intervals."
     )
+    if view.standing is not None and len(view.standing.methods) > 1:
+        said += f"\nThe safest: {safest_headline(view.standing)}. {told_apart(view.standing)}"
     if carried := view.carried():
         said += f"\n{carried}"
     remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
-    return f"{_table(title, rows)}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
+    first = "".join(f"doubt: {doubt.sentence}\n" for doubt in summary.doubts)
+    return f"{first}{_table(title, rows)}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
 
 
 def _threat(found: WorstAttacker | None, epsilons: Sequence[float]) -> tuple[str, str, str, str]:

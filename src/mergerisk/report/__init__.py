@@ -6,7 +6,6 @@ out.
 
 from __future__ import annotations
 
-from mergerisk.report.critical_difference import CriticalDifference
 from mergerisk.report.export import summary_schema, summary_to_json
 from mergerisk.report.page import render_html
 from mergerisk.report.summary import (
@@ -27,7 +26,6 @@ __all__ = [
     "FLAG_COLUMNS",
     "RESULT_COLUMNS",
     "SCHEMA_VERSION",
-    "CriticalDifference",
     "Example",
     "RunRecord",
     "StageTime",

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AccuracyCell:
-    """One cell: its text, a sentence for the pointer, and its colour (None: no value)."""
+    """One cell: its text, a sentence for the pointer, its colour (None: no value), its interval where shown."""
 
     text: str
     detail: str
     colour: int | None
     best: bool = False
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,11 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class AccuracyTable:
-    """The heat table. ``low`` and ``high`` are the ends of the colour scale, rates in [0,1]."""
+    """The heat table: of every task how many test images there are; ``low`` and ``high`` are the ends of the
+    colour scale, rates in [0,1]."""
 
     tasks: tuple[str, ...]
+    images: tuple[str, ...]
     rows: tuple[AccuracyRow, ...]
     low: float
     high: float
@@ -89,7 +92,13 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
             f"accuracy {percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}"
         )
         wins = model in ranked and mean.value == best_mean
-        return AccuracyCell(percent(mean.value, 1), detail, colour_bin(mean.value, low, 1.0), wins)
+        return AccuracyCell(
+            percent(mean.value, 1),
+            detail,
+            colour_bin(mean.value, low, 1.0),
+            wins,
+            interval(mean.low, mean.high, 1),
+        )
 
     rows = tuple(
         AccuracyRow(
@@ -100,7 +109,14 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
         )
         for model in axes.targets
     )
-    return AccuracyTable(axes.tasks, rows, low, 1.0)
+    counts = [
+        sorted({found.images for (_, name), found in measured.items() if name == task}) for task in axes.tasks
+    ]
+    images = tuple(
+        "" if not found else str(found[0]) if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+        for found in counts
+    )
+    return AccuracyTable(axes.tasks, images, rows, low, 1.0)
 
 
 @dataclass(frozen=True)

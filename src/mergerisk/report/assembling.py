@@ -8,7 +8,7 @@ import numpy as np
 
 from mergerisk.report.formatting import listing, percent, plural
 from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTime, Summary
-from mergerisk.statistics import accuracy_table, curve_tables, rate_table, with_intervals
+from mergerisk.statistics import accuracy_table, curve_tables, doubts, rate_table, with_intervals
 from mergerisk.study.paths import without_places
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mergerisk.report.critical_difference import CriticalDifference
+    from mergerisk.statistics import Standings
     from mergerisk.study import FinishedRun
     from mergerisk.study.examples import Picture
     from mergerisk.transfer import Counted
@@ -41,7 +41,7 @@ def summarize(
     run: FinishedRun,
     *,
     claims: Sequence[Mapping[str, Any]] = (),
-    critical_difference: CriticalDifference | None = None,
+    standings: Sequence[Standings] = (),
     counted: Counted | None = None,
 ) -> Summary:
     """Every table of the report, recomputed from the outcomes.
@@ -49,22 +49,24 @@ def summarize(
     Args:
         run: what was run.
         claims: what was tested on it, and
-        critical_difference: how the methods rank, for whoever computes them: this is where they enter the report;
+        standings: how the methods stand, for whoever computes them: this is where they enter the report;
             see :func:`mergerisk.report.judged.judged_summary`.
         counted: :func:`mergerisk.transfer.count` of the outcomes, where somebody has them already.
     """
     epsilon50, flags = curve_tables(run.outcomes, run.record["single_step_attacks"], counted)
+    results = rate_table(run.outcomes) if counted is None else with_intervals(counted.rates)
     return Summary(
         schema_version=SCHEMA_VERSION,
         run=_record(run),
-        results=rate_table(run.outcomes) if counted is None else with_intervals(counted.rates),
+        results=results,
         by_step=rate_table(run.by_step),
         accuracy=accuracy_table(run.clean),
         epsilon50=epsilon50,
         flags=flags,
         examples=tuple(_example(picture) for picture in run.pictures),
         claims=tuple(claims),
-        critical_difference=critical_difference,
+        standings=tuple(standings),
+        doubts=doubts(run.clean, results, run.study.target_labels, run.record.get("steps_per_epoch")),
     )
 
 

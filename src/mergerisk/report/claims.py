@@ -14,12 +14,24 @@ if TYPE_CHECKING:
 
 FIGURES = (
     ("test", "test"), ("effect", "effect"), ("interval", "95% interval"), ("p_value", "p"),
-    ("p_adjusted", "p, adjusted"), ("saturated", "saturated cells"),
+    ("p_adjusted", "p, adjusted"), ("tested_over", "tested over"), ("saturated", "saturated cells"),
 )  # fmt: skip
 """Fields of a claim that have a name of their own on the page, in this order; others follow under theirs."""
 
 HOLDS = {"holds", "supported", "confirmed", "true"}
 FAILS = {"fails", "refuted", "contradicted", "rejected", "false"}
+
+
+@dataclass(frozen=True)
+class AttackerView:
+    """The claim for one attacker: whose attacks, ✓, ✗ or ○, the verdict, effect and interval, which may be
+    empty."""
+
+    attacker: str
+    mark: str
+    verdict: str
+    effect: str
+    interval: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,8 @@ class ClaimView:
         figures: (name, text) of what stands behind it.
         compared: what was compared with what; may be empty.
         cautions: what limits it, a sentence each.
+        attacker: whose attacks the verdict is about; may be empty.
+        attackers: the same claim for each attacker, and for all pooled; empty where there is one.
     """
 
     sentence: str
@@ -43,6 +57,8 @@ class ClaimView:
     figures: tuple[tuple[str, str], ...]
     compared: str = ""
     cautions: tuple[str, ...] = ()
+    attacker: str = ""
+    attackers: tuple[AttackerView, ...] = ()
 
 
 def claim_views(claims: Iterable[Mapping[str, Any]]) -> tuple[ClaimView, ...]:
@@ -59,7 +75,18 @@ def _view(position: int, claim: Mapping[str, Any]) -> ClaimView:
     if lacking:
         raise UserError(f"claim {position}: has no {' and no '.join(lacking)}; give it one")
     named = dict(FIGURES)
-    taken = {"name", "sentence", "verdict", "reason", "compared", "cautions", "detail", *named}
+    taken = {
+        "name",
+        "sentence",
+        "verdict",
+        "reason",
+        "compared",
+        "cautions",
+        "detail",
+        "attacker",
+        "attackers",
+        *named,
+    }
     figures = [
         (label, _chance(claim[name]) if name.startswith("p_") else figure(claim[name]))
         for name, label in FIGURES
@@ -71,17 +98,33 @@ def _view(position: int, claim: Mapping[str, Any]) -> ClaimView:
         if name not in taken and value is not None
     ]
     verdict = str(claim["verdict"])
-    word = verdict.strip().lower()
-    mark = "✓" if word in HOLDS else "✗" if word in FAILS else "○"
     return ClaimView(
         str(claim["sentence"]),
         verdict,
         str(claim.get("reason") or ""),
-        mark,
+        _mark(verdict),
         tuple(figures),
         str(claim.get("compared") or ""),
         tuple(str(caution) for caution in claim.get("cautions") or ()),
+        str(claim.get("attacker") or ""),
+        tuple(_attacker(part) for part in claim.get("attackers") or ()),
     )
+
+
+def _attacker(part: Mapping[str, Any]) -> AttackerView:
+    verdict = str(part.get("verdict") or MISSING)
+    return AttackerView(
+        str(part.get("attacker") or MISSING),
+        _mark(verdict),
+        verdict,
+        str(part.get("effect") or ""),
+        str(part.get("interval") or ""),
+    )
+
+
+def _mark(verdict: str) -> str:
+    word = verdict.strip().lower()
+    return "✓" if word in HOLDS else "✗" if word in FAILS else "○"
 
 
 def _chance(p: Any) -> str:

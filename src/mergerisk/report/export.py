@@ -22,7 +22,7 @@ def summary_to_json(summary: Summary) -> str:
     """Write a summary as strict JSON (RFC 8259: no NaN, no Infinity).
 
     The object has ``schema_version``, ``run``, ``examples`` (without their pictures), ``claims``,
-    ``critical_difference`` (null where there is none) and five tables:
+    ``standings`` and five tables:
     ``results``, ``by_step``, ``accuracy``, ``epsilon50`` and ``flags``, each
     ``{"columns": [...], "data": [[...], ...]}``,
     so ``pandas.DataFrame(**document["results"])`` restores one. NaN is written as null, infinities as the
@@ -41,9 +41,8 @@ def summary_to_json(summary: Summary) -> str:
         "flags": _table(summary.flags),
         "examples": [_without_pictures(example) for example in summary.examples],
         "claims": [plain(claim) for claim in summary.claims],
-        "critical_difference": None
-        if summary.critical_difference is None
-        else plain(asdict(summary.critical_difference)),
+        "doubts": [plain(asdict(doubt)) for doubt in summary.doubts],
+        "standings": [plain(asdict(found)) for found in summary.standings],
     }
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 

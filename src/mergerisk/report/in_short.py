@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from mergerisk.report.accuracy import mean_accuracy
-from mergerisk.report.formatting import budget, listing, percent
+from mergerisk.report.formatting import budget, interval, listing, percent
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.risk import compared
-from mergerisk.report.verdict import Leader, leader
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.report.cells import Axes
-    from mergerisk.report.risk import RiskTable
+    from mergerisk.report.risk import Mean, RiskTable
+    from mergerisk.statistics import Standings
 
 
 def in_short(
-    risks: RiskTable, accuracy: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float, norm: str
+    risks: RiskTable,
+    accuracy: pd.DataFrame,
+    axes: Axes,
+    surrogate: str,
+    epsilon: float,
+    norm: str,
+    standing: Standings | None,
+    *,
+    judged: bool = True,
 ) -> tuple[str, ...]:
     """How large the risk is, who passes on the least, and what that costs; no sentence without figures.
 
@@ -27,9 +34,10 @@ def in_short(
         surrogate: whose attacks are spoken of.
         epsilon: at which budget, in [0,1] pixel units.
         norm: ``linf`` or ``l2``, what the budget bounds.
+        standing: how methods stand under the worst attacker there.
+        judged: whether there is something to judge; nothing is said of a price of safety otherwise.
     """
     fooled = compared(risks.get((surrogate, epsilon, "asr"), {}), axes, surrogate)
-    relative = compared(risks.get((surrogate, epsilon, "relative"), {}), axes, surrogate)
     if not fooled:
         return ()
     what = "each pixel by up to" if norm == "linf" else "an image by an L2 length of up to"
@@ -37,20 +45,20 @@ def in_short(
     high = max(fooled, key=lambda name: fooled[name].value)
     attacker = f"An attacker who holds {surrogate} and changes {what} {budget(epsilon)}"
     if low == high:
-        sentences = [f"{attacker} fools {low} on {percent(fooled[low].value)} of the images both get right."]
+        sentences = [f"{attacker} fools {low} on {_rate(fooled[low])} of the images both get right."]
     else:
-        mean = math.fsum(found.value for found in fooled.values()) / len(fooled)
-        spread = f"from {percent(fooled[low].value)} ({low}) to {percent(fooled[high].value)} ({high})"
-        all_of_them = (
-            f"{attacker} fools the merged models on {percent(mean)} of the images both get right: {spread}."
-        )
-        sentences = [all_of_them]
-    safest = leader(relative, lowest=True)
-    if safest is not None and safest.ranked > 1:
-        sentences.append(_safest(safest))
+        spread = f"{_rate(fooled[low])} ({low}) to {_rate(fooled[high])} ({high})"
+        sentences = [f"{attacker} fools the merged models on {spread} of the images that both get right."]
+    if standing is None or len(standing.methods) < 2:
+        return tuple(sentences)
+    sentences.append(_safest(standing))
+    if not judged:
+        return tuple(sentences)
     accuracies = mean_accuracy(accuracy, axes)
-    front = pareto_front({name: (accuracies[name].value, mean.value) for name, mean in relative.items()})
-    if len(relative) > 1 and front:
+    front = pareto_front(
+        {m.name: (accuracies[m.name].value, m.value) for m in standing.methods if m.name in accuracies}
+    )
+    if front:
         sentences.append(
             f"{front[0]} has the highest accuracy as well as the lowest risk."
             if len(front) == 1
@@ -59,10 +67,19 @@ def in_short(
     return tuple(sentences)
 
 
-def _safest(found: Leader) -> str:
-    if found.clear:
-        return f"{found.name} passes on the least of the surrogate’s risk, and no other interval reaches its own."
-    if len(found.rivals) == found.ranked - 1:
-        return f"No method stands out as safest: {found.name} leads, but every other interval overlaps its own."
-    rivals = listing(list(found.rivals))
-    return f"{found.name} passes on the least of the surrogate’s risk, but is not told apart from {rivals}."
+def _safest(standing: Standings) -> str:
+    name, whose = standing.leader.name, "the worst attacker" if standing.attackers[1:] else standing.attackers[0]
+    rate = f"{percent(standing.leader.value)} {interval(standing.leader.low, standing.leader.high)}"
+    if standing.clear:
+        return f"{name} is the safest: {whose} fools it on {rate}, and every other method more often."
+    if len(standing.alike) == len(standing.methods) - 1:
+        return f"No method stands out as safest: {name} leads with {rate} under {whose}, but none is told from it."
+    return (
+        f"{name} is fooled the least often by {whose} ({rate}), but is not told apart from "
+        f"{listing(list(standing.alike))}."
+    )
+
+
+def _rate(mean: Mean) -> str:
+    """A rate with its interval."""
+    return f"{percent(mean.value)} {interval(mean.low, mean.high)}"

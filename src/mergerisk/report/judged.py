@@ -6,46 +6,48 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.report.assembling import summarize
-from mergerisk.report.critical_difference import CriticalDifference
-from mergerisk.statistics import judge, tables_from_outcomes
-from mergerisk.statistics.judging import show_effect
+from mergerisk.statistics import judge, standings, tables_from_outcomes
+from mergerisk.statistics.judging import first_known, show_effect
 from mergerisk.transfer import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mergerisk.report.summary import Summary
-    from mergerisk.statistics import Interval, RankPicture, Verdict
+    from mergerisk.statistics import AttackerAnswer, Interval, Tables, Verdict
     from mergerisk.study import FinishedRun
     from mergerisk.transfer import Counted
 
-RANKING = "averaging_worst"
-"""The claim whose ranks are drawn, if it could be tested; otherwise those of the first that ranks methods."""
-
 
 def judged_summary(run: FinishedRun) -> Summary:
-    """The summary of a run, with the built-in claims judged on it and how its methods rank by relative ASR.
+    """The summary of a run, with the built-in claims judged on it and how its methods stand.
 
     The claims are those of :data:`mergerisk.statistics.BUILT_IN`: attacks made on the attacked task's own expert
-    and on the pretrained model, against the merges. What a run is too small for is not tested, and says so.
+    and on the pretrained model, against the merges; judged for the worse of the two in every setting, with each by
+    itself beside it. What a run is too small for is not tested, and says so.
     """
     counted = count(run.outcomes)
-    verdicts = verdicts_on(run, counted)
+    tables = tables_of(run, counted)
     return summarize(
-        run, claims=[claim_of(verdict) for verdict in verdicts], critical_difference=picture_of(verdicts),
+        run,
+        claims=[claim_of(verdict) for verdict in judge(tables)],
+        standings=standings(tables, [spec.label for spec in run.study.merging]),
         counted=counted,
-    )  # fmt: skip
+    )
 
 
-def verdicts_on(run: FinishedRun, counted: Counted | None = None) -> tuple[Verdict, ...]:
-    """The built-in claims, judged.
+def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:
+    """What a run's claims are judged on.
 
     Args:
         run: what was run.
         counted: :func:`mergerisk.transfer.count` of its outcomes, where somebody has it already.
     """
     merges = [spec.label for spec in run.study.merging]
-    return judge(tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted))
+    return tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted)
+
+
+def verdicts_on(run: FinishedRun) -> tuple[Verdict, ...]:
+    """The built-in claims, judged."""
+    return judge(tables_of(run))
 
 
 def claim_of(verdict: Verdict) -> dict[str, Any]:
@@ -60,22 +62,47 @@ def claim_of(verdict: Verdict) -> dict[str, Any]:
     }
     if tested:
         effect = verdict.effects[0]
-        known = next((interval for interval in verdict.intervals if interval.known), None)
         full = verdict.saturation
         shown |= {
+            "attacker": _whose(verdict),
             "effect": _plain(f"{effect.name} {show_effect(effect)}"),
-            "interval": _interval(known, effect.unit) if known else None,
+            "interval": _interval(first_known(verdict.intervals), effect.unit),
             "p_adjusted": verdict.p_adjusted,
+            "tested_over": f"{verdict.units} {'tasks' if verdict.unit == 'tasks' else 'images of one task'}",
             "saturated": f"{full.saturated} of {full.cells}" if full else None,
             "by_other_ASR": "; ".join(_plain(f"{again.measure}: {again.answer}") for again in verdict.denominators)
             or None,
             "on_ε50": verdict.epsilon50.answer if verdict.epsilon50 else None,
             "cautions": [_plain(caution) for caution in verdict.cautions if caution not in _said(verdict)],
+            "attackers": [_beside(part) for part in verdict.attackers if part.test],
         }
     return shown | {"detail": verdict.to_dict()}
 
 
-def _interval(interval: Interval, unit: str) -> str:
+def _whose(verdict: Verdict) -> str | None:
+    """Whose attacks the answer is about; None where attackers do not matter."""
+    if not verdict.attacker:
+        return None
+    if not verdict.chosen:
+        return verdict.attacker
+    return f"{verdict.attacker} ({', '.join(f'{name} in {share:.0%}' for name, share in verdict.chosen)})"
+
+
+def _beside(part: AttackerAnswer) -> dict[str, Any]:
+    """What one attacker's attacks say of the claim, or all pooled."""
+    unit = part.effect.unit if part.effect else ""
+    return {
+        "attacker": part.attacker,
+        "verdict": part.answer,
+        "effect": show_effect(part.effect) if part.effect else None,
+        "interval": (_interval(part.interval, unit) or "").partition(", over ")[0] or None,
+        "p_adjusted": part.p_adjusted,
+    }
+
+
+def _interval(interval: Interval | None, unit: str) -> str | None:
+    if interval is None:
+        return None
     digits, sign = (1, "+") if unit else (3, "")
     ends = f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}"
     return f"{ends} {unit}".rstrip() + f", over {interval.over}"
@@ -97,26 +124,3 @@ _COLUMN = re.compile(rf"(?<![\w+-])({'|'.join(_WORDS)})(_all)?(?![\w+-])")
 def _plain(text: str) -> str:
     """Names of columns in the words of the report."""
     return _COLUMN.sub(lambda found: _WORDS[found[1]] + (" over all images" if found[2] else ""), text)
-
-
-def picture_of(verdicts: Iterable[Verdict]) -> CriticalDifference | None:
-    """How methods rank by relative ASR, rank 1 being the lowest; None where no claim ranks them."""
-    ranked = [verdict for verdict in verdicts if verdict.ranks is not None and verdict.measure == "relative_asr"]
-    chosen = min(ranked, key=lambda verdict: verdict.name != RANKING, default=None)
-    if chosen is None or chosen.ranks is None:
-        return None
-    return _picture(chosen.ranks, chosen.comparison)
-
-
-def _picture(ranks: RankPicture, comparison: str) -> CriticalDifference:
-    """Ranks of statistics begin at the highest ASR, those of the report at the lowest risk."""
-    made_on = comparison.rpartition("; attacks made on ")[2] if "; attacks made on " in comparison else ""
-    basis = f"Ranked by relative ASR within {ranks.blocks} blocks of one task and attack each"
-    basis += f"; attacks made on {made_on.removesuffix('; and by clean_accuracy')}" if made_on else ""
-    return CriticalDifference(
-        names=ranks.names[::-1],
-        mean_ranks=tuple(len(ranks.names) + 1 - rank for rank in ranks.mean_ranks[::-1]),
-        difference=ranks.critical_difference,
-        cliques=tuple(clique[::-1] for clique in ranks.cliques[::-1]),
-        basis=f"{basis}, all budgets together.",
-    )

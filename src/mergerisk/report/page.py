@@ -18,7 +18,6 @@ from mergerisk.report.cells import (
     rounded,
 )
 from mergerisk.report.claims import claim_views
-from mergerisk.report.critical_difference import critical_difference_svg, in_words
 from mergerisk.report.epsilon50 import (
     ALL,
     epsilon50_bin,
@@ -27,6 +26,7 @@ from mergerisk.report.epsilon50 import (
 )
 from mergerisk.report.formatting import BINS, budget
 from mergerisk.report.pictures import strips
+from mergerisk.report.standing import basis, in_words, standing_svg
 from mergerisk.report.templating import environment, page_style, template
 from mergerisk.report.view import view_of
 
@@ -82,17 +82,18 @@ def render_html(summary: Summary) -> str:
     )
     shown, left_out = strips(summary.examples)
     script = page_script()
-    ranks = summary.critical_difference
+    standing = view.standing if view.standing is not None and len(view.standing.methods) > 1 else None
     context = {
         "run": summary.run,
         "axes": axes,
         "findings": view.findings(),
         "in_short": view.in_short(),
+        "doubts": summary.doubts,
         "claims": claim_views(summary.claims),
-        "ranks": critical_difference_svg(ranks) if ranks else None,
-        "ranks_basis": ranks.basis if ranks else "",
+        "ranks": standing_svg(standing) if standing else None,
+        "ranks_basis": basis(standing) if standing else "",
         "carried": view.carried(),
-        "ranks_in_words": in_words(ranks) if ranks else "",
+        "ranks_in_words": in_words(standing) if standing else "",
         "overview": view.overview,
         "surrogate": surrogate,
         "epsilon": epsilon,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +12,12 @@ from mergerisk.report.cells import black_box_methods
 from mergerisk.statistics import mean_ratio_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
     from mergerisk.report.cells import Axes
+    from mergerisk.statistics import Standings
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,22 @@ class BudgetOverview:
     """What one budget can show, for one surrogate.
 
     Attributes:
-        mean_asr: over merging methods, tasks and attacks.
+        mean_asr: over merging methods, tasks and attacks, with
+        low: and
+        high: the ends of a 95 % interval that takes the methods as fully dependent;
+        images: counted, in the cells of fewest and
+        most_images: of most.
         saturated: share of those cells that are saturated, in [0,1].
-        pairs_apart: pairs of merging methods whose intervals of mean relative ASR do not overlap.
+        pairs_apart: pairs of merging methods told apart under the worst attacker, on the same images.
         pairs: all pairs that could be compared.
     """
 
     epsilon: float
     mean_asr: float
+    low: float
+    high: float
+    images: int
+    most_images: int
     saturated: float
     pairs_apart: int
     pairs: int
@@ -202,30 +210,35 @@ def compared(means: Mapping[str, Mean], axes: Axes, surrogate: str) -> dict[str,
     }
 
 
-def pairs_apart(means: Mapping[str, Mean]) -> tuple[int, int]:
-    """How many pairs have intervals that do not overlap, and how many pairs there are."""
-    pairs = list(combinations(means.values(), 2))
-    return sum(not a.overlaps(b) for a, b in pairs), len(pairs)
+def at_budget(found: Iterable[Standings], epsilon: float) -> Standings | None:
+    """How methods stand at one budget; None where nothing says."""
+    return next((standing for standing in found if math.isclose(standing.epsilon, epsilon)), None)
 
 
 def budget_overview(
-    cells: pd.DataFrame, risks: RiskTable, axes: Axes, surrogate: str
+    cells: pd.DataFrame, axes: Axes, surrogate: str, standings: Iterable[Standings]
 ) -> tuple[BudgetOverview, ...]:
     """One `BudgetOverview` per measured budget, ascending; none for a surrogate without results."""
     rows: list[BudgetOverview] = []
+    known = tuple(standings)
     if surrogate not in axes.surrogates:
         return ()
     for epsilon in axes.epsilons:
         here = cells[(cells["surrogate"] == surrogate) & (cells["epsilon"] == epsilon)]
         methods = black_box_methods(here, axes).dropna(subset=["asr"])
-        apart, pairs = pairs_apart(compared(risks[surrogate, epsilon, "relative"], axes, surrogate))
+        standing = at_budget(known, epsilon)
+        mean = mean_over_tasks(methods, "asr", "asr_low", "asr_high")
         rows.append(
             BudgetOverview(
                 epsilon=epsilon,
-                mean_asr=float(methods["asr"].mean()) if len(methods) else math.nan,
+                mean_asr=mean.value,
+                low=mean.low,
+                high=mean.high,
+                images=int(methods["images_both_correct"].min()) if len(methods) else 0,
+                most_images=int(methods["images_both_correct"].max()) if len(methods) else 0,
                 saturated=float(methods["saturated"].mean()) if len(methods) else math.nan,
-                pairs_apart=apart,
-                pairs=pairs,
+                pairs_apart=standing.pairs_apart if standing else 0,
+                pairs=len(standing.pairs) if standing else 0,
             )
         )
     return tuple(rows)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergerisk.report.critical_difference import CriticalDifference
+    from mergerisk.statistics import Doubt, Standings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of `Summary` and of the JSON written from it. Raised when a field changes its name or meaning."""
 
 REFERENCE_TARGETS = ("pretrained", "expert")
@@ -152,7 +152,8 @@ class Summary:
         examples: strips of pictures; may be empty.
         claims: what was tested, as plain dicts: ``sentence`` and ``verdict``, and what else there is of
             ``reason, test, effect, interval, p_value, p_adjusted, saturated``; see `report.claims`.
-        critical_difference: mean ranks of the merging methods, where they were computed.
+        doubts: why the figures say little of merging; empty where nothing does.
+        standings: how the merging methods stand under the worst attacker, by rising budget; may be empty.
 
     Raises:
         UserError: a frame lacks a column.
@@ -167,7 +168,8 @@ class Summary:
     flags: pd.DataFrame
     examples: tuple[Example, ...]
     claims: tuple[Mapping[str, Any], ...] = ()
-    critical_difference: CriticalDifference | None = None
+    standings: tuple[Standings, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     def __post_init__(self) -> None:
         for name, frame, columns in (

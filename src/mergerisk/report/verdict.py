@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mergerisk.report.accuracy import mean_accuracy
 from mergerisk.report.cells import from_first, from_outside
 from mergerisk.report.epsilon50 import ALL, Epsilon50, epsilon50_range, epsilon50_text
-from mergerisk.report.formatting import budget, interval, listing, percent
+from mergerisk.report.formatting import budget, interval, listing, percent, plural
 from mergerisk.report.risk import BudgetOverview, Mean, RiskTable, compared, mean_over_tasks
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.report.cells import Axes
+    from mergerisk.statistics import Standings
 
 MOSTLY_SATURATED = 0.5
 """Share of saturated cells from which a budget is said to show little."""
@@ -75,13 +76,14 @@ def verdict(
     overview: tuple[BudgetOverview, ...],
     surrogate: str,
     epsilon: float,
+    standing: Standings | None,
 ) -> tuple[Finding, ...]:
     """The cards of the verdict for one surrogate and budget; fewer where the data cannot answer."""
     accuracies = {name: mean for name, mean in mean_accuracy(accuracy, axes).items() if name in axes.methods}
     findings = (
-        _lowest_risk(risks, axes, surrogate, epsilon),
+        _lowest_risk(risks, axes, surrogate, epsilon, standing),
         _highest_epsilon50(epsilon50, axes, surrogate),
-        _most_accurate(accuracies, leader(_ranked(risks, axes, surrogate, epsilon), lowest=True)),
+        _most_accurate(accuracies, standing),
         _told_apart(overview),
         _strongest_attack(cells, axes, epsilon),
     )
@@ -106,34 +108,51 @@ def _ranked(risks: RiskTable, axes: Axes, surrogate: str, epsilon: float) -> dic
     return compared(risks.get((surrogate, epsilon, "relative"), {}), axes, surrogate)
 
 
-def _lowest_risk(risks: RiskTable, axes: Axes, surrogate: str, epsilon: float) -> Finding | None:
-    means = _ranked(risks, axes, surrogate, epsilon)
-    found = leader(means, lowest=True)
-    question = "Which method passes on the least risk?"
-    if found is None:
-        return Finding(question, "No answer", "No merging method has a relative ASR here.", clear=False)
-    spread = max(mean.value for mean in means.values()) - found.mean.value
+def _lowest_risk(
+    risks: RiskTable, axes: Axes, surrogate: str, epsilon: float, standing: Standings | None
+) -> Finding:
+    question = "Which method is the safest?"
+    if standing is None:
+        return Finding(
+            question, "No answer", "No merging method was attacked with figures to compare.", clear=False
+        )
+    safest = standing.leader
+    whose = listing(list(standing.attackers), limit=6)
+    worst = f"the worst attacker of {whose}" if standing.attackers[1:] else f"attacks made on {whose}"
     text = (
-        f"At ε = {budget(epsilon)}, attacks made on {surrogate} fool it {percent(found.mean.value)} "
-        f"{interval(found.mean.low, found.mean.high)} as often as they fool {surrogate} itself "
-        f"(relative ASR: a ratio of mean ASRs). {_rivals(found)}"
+        f"At ε = {budget(epsilon)} {worst} fool{'s' if standing.attackers[1:] else ''} it on "
+        f"{percent(safest.value)} {interval(safest.low, safest.high)} of the images counted "
+        f"({plural(standing.images, 'image')} of {plural(standing.tasks, 'task')}). {told_apart(standing)}"
     )
-    if found.ranked > 1 and spread < 0.02:
+    spread = standing.methods[-1].value - safest.value
+    if len(standing.methods) > 1 and spread < 0.02:
         text += f" Differences are small: all methods lie within {100 * spread:.1f} percentage points."
-    elsewhere = _by_surrogate(risks, axes, surrogate, epsilon)
-    if elsewhere:
-        text += f" With attacks made on {elsewhere}."
-    return Finding(question, _headline(found), text, found.clear)
+    relative = _ranked(risks, axes, surrogate, epsilon).get(safest.name)
+    if relative is not None:
+        text += (
+            f" Attacks made on {surrogate} fool it {percent(relative.value)} "
+            f"{interval(relative.low, relative.high)} as often as {surrogate} itself (relative ASR)."
+        )
+    return Finding(question, safest_headline(standing), text, standing.clear)
 
 
-def _by_surrogate(risks: RiskTable, axes: Axes, surrogate: str, epsilon: float) -> str:
-    """Who has the lowest relative ASR under attacks made on the other surrogates, those that agree together."""
-    leaders: dict[str, list[str]] = {}
-    for other in axes.surrogates:
-        best = leader(_ranked(risks, axes, other, epsilon), lowest=True) if other != surrogate else None
-        if best is not None:
-            leaders.setdefault(best.name, []).append(f"{other} ({percent(best.mean.value)})")
-    return "; on ".join(f"{listing(names, limit=6)} the lowest is {name}" for name, names in leaders.items())
+def safest_headline(standing: Standings) -> str:
+    """The safest method in a few words; none where all are alike."""
+    if len(standing.methods) > 2 and len(standing.alike) == len(standing.methods) - 1:
+        return f"None stands out ({standing.leader.name} leads)"
+    return standing.leader.name
+
+
+def told_apart(standing: Standings) -> str:
+    """Who cannot be told from the safest method, and by what."""
+    if len(standing.methods) == 1:
+        return "It is the only one measured, so there is nothing to compare it with."
+    how = f"paired on the same images, corrected for {plural(len(standing.pairs), 'pair')}"
+    if not standing.alike:
+        return f"Every other method is fooled more often ({how})."
+    if len(standing.alike) == len(standing.methods) - 1:
+        return f"No other is told from it ({how}): the order may be chance."
+    return f"It is not told from {listing(list(standing.alike), limit=6)} ({how})."
 
 
 def _highest_epsilon50(
@@ -160,7 +179,7 @@ def _highest_epsilon50(
     return Finding(question, _headline(found), text + _rivals(found), found.clear)
 
 
-def _most_accurate(accuracies: Mapping[str, Mean], safest: Leader | None) -> Finding | None:
+def _most_accurate(accuracies: Mapping[str, Mean], standing: Standings | None) -> Finding | None:
     found = leader(accuracies, lowest=False)
     if found is None:
         return None
@@ -168,11 +187,13 @@ def _most_accurate(accuracies: Mapping[str, Mean], safest: Leader | None) -> Fin
         f"Mean clean accuracy {percent(found.mean.value, 1)} {interval(found.mean.low, found.mean.high, 1)}. "
         f"{_rivals(found)}"
     )
-    if safest is not None and safest.name == found.name:
-        text += " It also has the lowest relative ASR."
-    elif safest is not None and not math.isnan(accuracies[safest.name].value):
-        mean = accuracies[safest.name]
-        text += f" The method of lowest risk, {safest.name}, reaches {percent(mean.value, 1)}."
+    safest = standing.leader.name if standing else None
+    if safest == found.name:
+        text += " It is also fooled the least often by the worst attacker."
+    elif safest is not None and safest in accuracies and not math.isnan(accuracies[safest].value):
+        mean = accuracies[safest]
+        text += f" The one fooled the least often, {safest}, reaches {percent(mean.value, 1)} "
+        text += f"{interval(mean.low, mean.high, 1)}."
     return Finding("Which method is the most accurate?", _headline(found), text, found.clear)
 
 
@@ -185,12 +206,12 @@ def _told_apart(overview: tuple[BudgetOverview, ...]) -> Finding | None:
         noun = "pair" if best.pairs == 1 else "pairs"
         headline = f"ε = {budget(best.epsilon)}"
         text = (
-            f"There {best.pairs_apart} of {best.pairs} {noun} of merging methods have intervals of "
-            "relative ASR that do not overlap"
+            f"There {best.pairs_apart} of {best.pairs} {noun} of merging methods are told apart under the worst "
+            "attacker, on the same images"
         ) + (", the most of any measured budget." if len(usable) > 1 else ".")
     else:
         headline = "At none"
-        text = "At no measured budget do the intervals of any two merging methods' relative ASR part."
+        text = "At no measured budget are any two merging methods told apart under the worst attacker."
     full = [row for row in overview if row.saturated >= MOSTLY_SATURATED]
     if full:
         where = listing([f"{budget(row.epsilon)} ({percent(row.saturated)})" for row in full], limit=4)

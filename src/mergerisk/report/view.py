@@ -9,7 +9,7 @@ from mergerisk.report.cells import average_over_seeds, axes_of, default_epsilon
 from mergerisk.report.epsilon50 import epsilon50_table
 from mergerisk.report.formatting import listing, percent
 from mergerisk.report.in_short import in_short
-from mergerisk.report.risk import budget_overview, carried_by_few, risk_table
+from mergerisk.report.risk import at_budget, budget_overview, carried_by_few, risk_table
 from mergerisk.report.verdict import strongest, verdict
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mergerisk.report.risk import BudgetOverview, RiskTable
     from mergerisk.report.summary import Summary
     from mergerisk.report.verdict import Finding
+    from mergerisk.statistics import Standings
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,7 @@ class View:
         surrogate: spoken of first: the study's first; empty without one.
         epsilon: spoken of first, in [0,1] pixel units; NaN without one.
         attack: spoken of first: the strongest; empty without one.
+        standing: how methods stand under the worst attacker at that budget; None where nothing says.
     """
 
     summary: Summary
@@ -47,18 +49,36 @@ class View:
     surrogate: str
     epsilon: float
     attack: str
+    standing: Standings | None
 
     def findings(self) -> tuple[Finding, ...]:
         """The cards of the verdict."""
         accuracy = self.summary.accuracy
         return verdict(
-            self.cells, self.risks, accuracy, self.medians, self.axes, self.overview, self.surrogate, self.epsilon
+            self.cells,
+            self.risks,
+            accuracy,
+            self.medians,
+            self.axes,
+            self.overview,
+            self.surrogate,
+            self.epsilon,
+            self.standing,
         )
 
     def in_short(self) -> tuple[str, ...]:
         """The verdict in a few sentences."""
         norm = self.summary.run.norm
-        return in_short(self.risks, self.summary.accuracy, self.axes, self.surrogate, self.epsilon, norm)
+        return in_short(
+            self.risks,
+            self.summary.accuracy,
+            self.axes,
+            self.surrogate,
+            self.epsilon,
+            norm,
+            self.standing,
+            judged=not self.summary.doubts,
+        )
 
     def carried(self) -> str:
         """Where a mean of the cells' own ratios would say something else than relative ASR as it is shown, a ratio
@@ -87,8 +107,9 @@ def view_of(summary: Summary) -> View:
         cells=cells,
         medians=epsilon50_table(summary.epsilon50, axes),
         risks=risks,
-        overview=budget_overview(cells, risks, axes, surrogate),
+        overview=budget_overview(cells, axes, surrogate, summary.standings),
         surrogate=surrogate,
         epsilon=epsilon,
         attack=hardest.name if hardest else next(iter(axes.attacks), ""),
+        standing=at_budget(summary.standings, epsilon),
     )

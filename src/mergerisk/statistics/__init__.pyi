@@ -17,11 +17,11 @@ from .curves import epsilon50 as epsilon50
 from .curves import falls as falls
 from .differences import paired_difference as paired_difference
 from .differences import unpaired_difference as unpaired_difference
+from .doubts import Doubt as Doubt
+from .doubts import doubts as doubts
 from .intervals import mean_ratio_interval as mean_ratio_interval
 from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval
-from .judging import TargetPair as TargetPair
-from .judging import compare_targets as compare_targets
 from .judging import judge as judge
 from .measuring import Rate as Rate
 from .measuring import Transfer as Transfer
@@ -52,6 +52,10 @@ from .rank_tests import signed_rank as signed_rank
 from .resampling import ClusterMean as ClusterMean
 from .resampling import Interval as Interval
 from .resampling import cluster_mean as cluster_mean
+from .safest import PairOf as PairOf
+from .safest import Standing as Standing
+from .safest import Standings as Standings
+from .safest import standings as standings
 from .sources import read_tables as read_tables
 from .table_set import Saturation as Saturation
 from .table_set import Tables as Tables
@@ -76,6 +80,9 @@ from .tables import (
 from .tables import (
     with_intervals as with_intervals,
 )
+from .two_targets import TargetPair as TargetPair
+from .two_targets import compare_targets as compare_targets
+from .verdicts import AttackerAnswer as AttackerAnswer
 from .verdicts import Effect as Effect
 from .verdicts import Figure as Figure
 from .verdicts import Retest as Retest

@@ -76,6 +76,18 @@ surrogate and target get right when clean, where that is known; the same with ``
 mean ASR of surrogates."""
 
 
+def _test(value: object) -> object:
+    if value == "signed_rank":
+        raise ValueError(
+            "signed_rank took settings on the same images for independent; leave test out for Student's t over "
+            "tasks, or write signed_rank_over_tasks"
+        )
+    return _known(str(value), ("tasks", "signed_rank_over_tasks"), "test")
+
+
+Test = Annotated[str, BeforeValidator(_test)]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -115,14 +127,14 @@ class _Compared(Claim):
         against: the number, in the measure's unit.
         margin: what counts as no difference: ``higher`` is then higher than ``against`` − ``margin``, ``lower``
             lower than ``against`` + ``margin``, the ``same`` within it.
-        test: ``tasks``, Student's t with tasks as units, or ``signed_rank``, Wilcoxon's over settings.
+        test: with tasks as units: ``tasks``, Student's t, or ``signed_rank_over_tasks``, Wilcoxon's exact one.
     """
 
     measure: Measure = "relative_asr"
     expect: Literal["higher", "lower", "same"]
     against: float
     margin: NonNegativeFloat = 0.0
-    test: Literal["tasks", "signed_rank"]
+    test: Test = "tasks"
 
     @model_validator(mode="after")
     def _equivalence_needs_a_margin(self) -> _Compared:
@@ -140,7 +152,6 @@ class RateClaim(_Compared):
     """A mean over settings against a number: ``{kind: rate, measure: asr, expect: higher, against: 0.5}``."""
 
     kind: Literal["rate"] = "rate"
-    test: Literal["tasks", "signed_rank"] = "tasks"
 
 
 class PairedClaim(_Compared):
@@ -159,7 +170,6 @@ class PairedClaim(_Compared):
     second: Filters
     pair_by: tuple[str, ...] = ()
     against: float = 0.0
-    test: Literal["tasks", "signed_rank"] = "signed_rank"
 
     @field_validator("pair_by")
     @classmethod
@@ -194,15 +204,27 @@ class PairedClaim(_Compared):
         return tuple(columns)
 
 
-class TrendClaim(Claim):
+class _Ranked(Claim):
+    """Claims on the order of methods, ranked task by task."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_task(cls, given: object) -> object:
+        if isinstance(given, dict) and "block_by" in given:
+            raise ValueError(
+                "block_by: methods are ranked once per task, which is what is independent; leave it out"
+            )
+        return given
+
+
+class TrendClaim(_Ranked):
     """Methods along an order: stated (``order: [ties, adamerging]``) or measured (``by: clean_accuracy``).
 
     Attributes:
         measure: that rises or falls.
         expect: which.
         order: the targets, first to last; with ``by`` all that there are.
-        by: measure that orders them, block by block.
-        block_by: columns that name a block; settings of one block and target are averaged.
+        by: measure that orders them, task by task.
     """
 
     kind: Literal["trend"] = "trend"
@@ -210,12 +232,6 @@ class TrendClaim(Claim):
     expect: Literal["rising", "falling"] = "rising"
     order: tuple[str, ...] = ()
     by: Measure | None = None
-    block_by: tuple[str, ...] = ("task", "attack")
-
-    @field_validator("block_by")
-    @classmethod
-    def _columns(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
-        return _with_task(columns, "block_by")
 
     @model_validator(mode="after")
     def _one_order(self) -> TrendClaim:
@@ -231,7 +247,7 @@ class TrendClaim(Claim):
         return self.order
 
 
-class ExtremeClaim(Claim):
+class ExtremeClaim(_Ranked):
     """One method against all others.
 
     Attributes:
@@ -239,18 +255,11 @@ class ExtremeClaim(Claim):
             accuracy.
         method: the target.
         measures: by which; with several it has to be so by each.
-        block_by: columns that name a block; clean accuracy is blocked by task alone, since it depends on no more.
     """
 
     kind: Literal["best", "worst"]
     method: str
     measures: Annotated[tuple[Measure, ...], Field(min_length=1)] = ("relative_asr",)
-    block_by: tuple[str, ...] = ("task", "attack")
-
-    @field_validator("block_by")
-    @classmethod
-    def _columns(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
-        return _with_task(columns, "block_by")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -316,7 +325,6 @@ BUILT_IN: tuple[Claim, ...] = (
         measure="delta_asr",
         expect="lower",
         against=0,
-        test="signed_rank",
     ),
     PairedClaim(
         name="poster_surgery",

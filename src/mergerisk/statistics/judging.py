@@ -1,4 +1,4 @@
-"""Claims and data → verdicts."""
+"""Claims and data → verdicts, attacker by attacker."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ import numpy as np
 from scipy.special import ndtri
 
 from mergerisk.errors import UserError
-from mergerisk.statistics.claims import BUILT_IN, Claim, ExtremeClaim, PairedClaim, TrendClaim, check_claims
-from mergerisk.statistics.comparing import (
-    PERCENT_MEASURES,
-    Comparison,
-    column_of,
-    compare,
-    complete,
-    difference,
-    pair_design,
-    ratio_numbers,
-)
+from mergerisk.statistics.attackers import POOLED, Attackers
+from mergerisk.statistics.claims import BUILT_IN, Claim, ExtremeClaim, PairedClaim, check_claims
+from mergerisk.statistics.comparing import compare
+from mergerisk.statistics.comparison import PERCENT_MEASURES
 from mergerisk.statistics.correction import correct
+from mergerisk.statistics.means import pair_design
 from mergerisk.statistics.on_epsilon50 import compare_epsilon50, curve_table
 from mergerisk.statistics.pairs import image_pairs, mcnemar_table
-from mergerisk.statistics.resampling import Aggregate, basic_interval, bootstrap, cluster_mean, task_outcomes
+from mergerisk.statistics.resampling import Resampler, bootstrap_p, cluster_mean, task_outcomes
 from mergerisk.statistics.table_set import saturation
-from mergerisk.statistics.verdicts import Effect, Retest, Verdict
+from mergerisk.statistics.verdicts import AttackerAnswer, Effect, Retest, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,9 +27,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mergerisk.statistics.attackers import Attacker
+    from mergerisk.statistics.comparison import Comparison
     from mergerisk.statistics.correction import Correction
     from mergerisk.statistics.pairs import ImagePairs
-    from mergerisk.statistics.resampling import Interval, Over, TaskOutcomes, TasksAs
+    from mergerisk.statistics.resampling import Interval, TasksAs
     from mergerisk.statistics.table_set import Tables
     from mergerisk.statistics.verdicts import Answer
 
@@ -44,100 +40,102 @@ _FEW_TASKS = 5
 
 
 @dataclass(frozen=True, eq=False)
-class _Family:
-    """All claims tested on one measure, corrected together."""
+class _Tested:
+    """One claim tested for one attacker on one measure.
 
-    found: tuple[Comparison | None, ...]
-    intervals: tuple[tuple[Interval, ...], ...]
-    adjusted: tuple[float, ...]
-    answers: tuple[Answer, ...]
+    Attributes:
+        attacker: whose.
+        denominator: ``both_correct`` or ``all``.
+        found: the test, its p-value filled in.
+        intervals: of its first effect.
+        adjusted: its p-value, corrected over the claims.
+        answer: what the claim is called by it.
+    """
+
+    attacker: Attacker
+    denominator: str
+    found: Comparison
+    intervals: tuple[Interval, ...] = ()
+    adjusted: float = np.nan
+    answer: Answer = "inconclusive"
 
 
 @dataclass(frozen=True, eq=False)
 class _Judging:
-    """What all families share."""
+    """What all tests share."""
 
-    tables: Tables
-    outcomes: list[TaskOutcomes]
     correction: Correction
-    seed: int
     level: float
+    seed: int
     resamples: int
     tasks: TasksAs
 
-    def families(self, given: Sequence[tuple[Sequence[Comparison | None], Sequence[str]]]) -> tuple[_Family, ...]:
-        """Of each family the tests, corrected, with the intervals that have to agree; all resampled together.
+    def resampled(self, given: Sequence[_Tested]) -> list[_Tested]:
+        """The same with intervals of every first effect, by the bootstrap where there are outcomes, and over
+        tasks; and with the p-values of those tested on images. Tests on the same tables share their resamples."""
+        by_tables: dict[int, list[int]] = {}
+        for i, part in enumerate(given):
+            by_tables.setdefault(id(part.attacker.tables), []).append(i)
+        done = list(given)
+        for places in by_tables.values():
+            resampler = Resampler(
+                given[places[0]].attacker.tables, self.seed, 1 - self.level, self.resamples, self.tasks
+            )
+            wanted = [i for i in places if resampler.outcomes and given[i].found.aggregate is not None]
+            taken = [i for i in wanted if given[i].found.minus is not None]
+            aggregates = [given[i].found.aggregate for i in wanted] + [given[i].found.minus for i in taken]
+            drawn = resampler.resample(
+                [aggregate for aggregate in aggregates if aggregate is not None],
+                [given[i].denominator for i in [*wanted, *taken]],
+            )
+            minus = dict(zip(taken, drawn[len(wanted) :], strict=True))
+            values = {i: part - minus[i] if i in minus else part for i, part in zip(wanted, drawn, strict=False)}
+            for i in places:
+                done[i] = self._finished(given[i], resampler, values.get(i))
+        return done
 
-        Args:
-            given: per family what was found and by which denominator.
-        """
-        everything = [part for found, _ in given for part in found]
-        intervals = self._intervals(everything, [name for _, names in given for name in names])
-        starts = np.cumsum([0, *(len(found) for found, _ in given)])
-        return tuple(
-            self._family(found, intervals[start : start + len(found)])
-            for (found, _), start in zip(given, starts, strict=False)
-        )
+    def _finished(self, tested: _Tested, resampler: Resampler, drawn: NDArray[np.float64] | None) -> _Tested:
+        found = tested.found
+        if not found.test or not len(found.numbers):
+            return tested
+        intervals: list[Interval] = []
+        value = float(found.numbers.mean())
+        if drawn is not None and found.aggregate is not None:
+            percent = found.aggregate.measure in PERCENT_MEASURES and found.effects[0].unit
+            drawn = value + tested.attacker.spread * ((100 if percent else 1) * drawn - value)
+            intervals.append(resampler.around(value, drawn, tasks=len(set(found.unit_tasks))))
+        across = cluster_mean(found.numbers, found.unit_tasks)
+        over_tasks = across.interval(1 - self.level, f"t over the means of {across.clusters} tasks")
+        if over_tasks.known:
+            intervals.append(over_tasks)
+        if found.unit == "images":
+            found = self._by_images(found, resampler, value, drawn)
+            if not found.test:
+                return replace(tested, found=found)
+        return replace(tested, found=found, intervals=tuple(intervals))
 
-    def _family(self, found: Sequence[Comparison | None], intervals: Sequence[tuple[Interval, ...]]) -> _Family:
-        p_values = [np.nan if part is None else part.p_value for part in found]
-        adjusted = correct(p_values, self.correction).tolist()
-        answers = tuple(
-            "inconclusive" if part is None else _answer(part, p, first_known(given), self.level)
-            for part, p, given in zip(found, adjusted, intervals, strict=True)
-        )
-        return _Family(tuple(found), tuple(intervals), tuple(adjusted), answers)
+    def _by_images(
+        self, found: Comparison, resampler: Resampler, value: float, drawn: NDArray[np.float64] | None
+    ) -> Comparison:
+        """The test of a single task: its images are drawn anew."""
+        lacking = ""
+        p = np.nan
+        if drawn is None or found.supported_in is None:
+            lacking = "of one task, rates alone leave nothing independent to test on; outcomes per image would"
+        else:
+            p = bootstrap_p(value, drawn, found.supported_in)
+            lacking = "too few of its images count" if np.isnan(p) else ""
+        if lacking:
+            return replace(found, test="", missing=lacking, unit="", units=0, effects=(), figures=(), also=())
+        return replace(found, p_value=min(1.0, found.tries * p), units=resampler.images(found.unit_tasks))
 
-    def _intervals(
-        self, found: Sequence[Comparison | None], denominators: Sequence[str]
-    ) -> list[tuple[Interval, ...]]:
-        """Of every first effect: by the bootstrap where there are outcomes, and over tasks."""
-        intervals: list[tuple[Interval, ...]] = [()] * len(found)
-        wanted = [
-            (i, part, part.aggregate)
-            for i, part in enumerate(found)
-            if self.outcomes and part is not None and part.aggregate is not None
+    def corrected(self, family: Sequence[_Tested]) -> list[_Tested]:
+        """The same with p-values corrected as one family, and what follows."""
+        adjusted = correct([tested.found.p_value for tested in family], self.correction).tolist()
+        return [
+            replace(tested, adjusted=p, answer=_answer(tested.found, p, first_known(tested.intervals), self.level))
+            for tested, p in zip(family, adjusted, strict=True)
         ]
-        taken = [(i, part.minus) for i, part, _ in wanted if part.minus is not None]
-        resampled = self.resample(
-            [*(aggregate for _, _, aggregate in wanted), *(aggregate for _, aggregate in taken)],
-            [denominators[i] for i in [*(i for i, _, _ in wanted), *(i for i, _ in taken)]],
-        )
-        minus = dict(zip((i for i, _ in taken), resampled[len(wanted) :], strict=True))
-        for (i, part, aggregate), drawn in zip(wanted, resampled, strict=False):
-            values = drawn - minus[i] if i in minus else drawn
-            unit = 100 if aggregate.measure in PERCENT_MEASURES and part.effects[0].unit else 1
-            intervals[i] = (self.around(float(part.numbers.mean()), unit * values),)
-        for i, tested in enumerate(found):
-            if tested is None or not len(tested.numbers):
-                continue
-            across = cluster_mean(tested.numbers, tested.unit_tasks)
-            over_tasks = across.interval(1 - self.level, f"t over the means of {across.clusters} tasks")
-            if over_tasks.known:
-                intervals[i] = (*intervals[i], over_tasks)
-        return intervals
-
-    def resample(self, aggregates: Sequence[Aggregate], denominators: Sequence[str]) -> list[NDArray[np.float64]]:
-        """Bootstrap values of aggregates."""
-        if not aggregates:
-            return []
-        return bootstrap(
-            aggregates,
-            self.outcomes,
-            self.tables.rates["seed"].to_numpy(dtype=np.int64),
-            denominators=denominators,
-            resamples=self.resamples,
-            seed=self.seed,
-            tasks=self.tasks,
-        )
-
-    def around(self, value: float, resampled: NDArray[np.float64]) -> Interval:
-        """The interval of a bootstrapped value."""
-        drawn = "images within tasks" if self.tasks == "strata" else "tasks, images within them"
-        seeds = "seeds, " if self.tables.rates["seed"].nunique() > 1 else ""
-        how = f"bootstrap, {seeds}{drawn}, {self.resamples} resamples"
-        over: Over = "images" if self.tasks == "strata" else "tasks"
-        return basic_interval(value, resampled, confidence=1 - self.level, over=over, how=how)
 
 
 def judge(
@@ -152,19 +150,20 @@ def judge(
 ) -> tuple[Verdict, ...]:
     """Judge claims as one family.
 
-    A claim is supported if its corrected test is significant at ``level``, the data lean its way and the effect's
-    interval lies there too; contradicted if both lie on the other side; inconclusive otherwise. The interval has
-    its say because settings of one task share images, which rank tests over settings do not know: it is the
-    bootstrap's where outcomes are known, else the one over tasks. Claims that the data cannot speak to are
-    inconclusive and do not count in the correction. Seeds of a study are averaged before testing: they are no
-    further evidence about other tasks or attacks.
+    A claim is judged for every attacker it speaks of (see :mod:`mergerisk.statistics.attackers`), and its answer
+    is that of the worst of them in every setting. It is supported if its corrected test is significant at
+    ``level``, the data lean its way and the effect's interval lies there too; contradicted if both lie on the
+    other side; inconclusive otherwise. What a test takes as independent is tasks, within which settings share
+    images; of a single task it is the images. Claims that the data cannot speak to are inconclusive and do not
+    count in the correction, which is over the claims' answers; those of each attacker are corrected over the
+    claims likewise. Seeds of a study are averaged before testing: they are no further evidence about other tasks.
 
     Args:
         tables: rates, and outcomes where there are any.
         claims: what to judge.
         correction: ``holm``, against any false finding, or ``bh`` (Benjamini and Hochberg), against too large a
             share of them.
-        seed: of the bootstrap.
+        seed: of the bootstrap, and of the halves that worst attackers are chosen on.
         level: of the corrected tests; intervals have confidence 1 − level.
         resamples: of the bootstrap.
         tasks: what its intervals are about: ``strata``, other images of these tasks, or ``clusters``, other tasks.
@@ -172,46 +171,59 @@ def judge(
     Raises:
         UserError: a claim names what the data do not hold, or an option is out of range.
     """
-    judging = _judging(tables, correction, seed, level, resamples, tasks)
+    check_options(seed, level, resamples)
+    judging = _Judging(correction, level, seed, resamples, tasks)
     check_claims(claims, tables.rates)
-    known = tables.denominators
-    primary = [_primary(claim, known) for claim in claims]
-    others = [next((other for other in known if other != name), None) for name in primary]
-    curves = {name: curve_table(tables.rates, name) for name in known}
-    main, elsewhere, on_curves = judging.families(
-        [
-            (
-                [compare(claim, tables.rates, name, level) for claim, name in zip(claims, primary, strict=True)],
-                primary,
-            ),
-            (
-                [
-                    None if name is None else compare(claim, tables.rates, name, level)
-                    for claim, name in zip(claims, others, strict=True)
-                ],
-                [name or "" for name in others],
-            ),
-            (
-                [compare_epsilon50(claim, curves[name]) for claim, name in zip(claims, primary, strict=True)],
-                primary,
-            ),
-        ]
-    )
+    jobs = _jobs(tables, claims, seed, level)
+    resampled = judging.resampled([job for _, _, job in jobs])
+    by_role: dict[str, dict[int, _Tested]] = {}
+    for (role, i, _), tested in zip(jobs, resampled, strict=True):
+        by_role.setdefault(role, {})[i] = tested
+    families = {
+        role: dict(zip(found, judging.corrected(list(found.values())), strict=True))
+        for role, found in by_role.items()
+    }
     return tuple(
-        _verdict(judging, claim, primary[i], main, elsewhere, on_curves, i) for i, claim in enumerate(claims)
+        _verdict(judging, claim, {role: family[i] for role, family in families.items() if i in family})
+        for i, claim in enumerate(claims)
     )
 
 
-def _judging(
-    tables: Tables, correction: Correction, seed: int, level: float, resamples: int, tasks: TasksAs
-) -> _Judging:
+def _jobs(tables: Tables, claims: Sequence[Claim], seed: int, level: float) -> list[tuple[str, int, _Tested]]:
+    """Everything to be tested: its part in the verdict, of which claim, and the test. Parts are ``main``, ``of``
+    another attacker, ``other`` denominator and ``ε50``; each is corrected over the claims by itself."""
+    known, attackers = tables.denominators, Attackers(tables, seed)
+    curves: dict[tuple[int, str], pd.DataFrame | None] = {}
+    jobs: list[tuple[str, int, _Tested]] = []
+    for i, claim in enumerate(claims):
+        name = _primary(claim, known)
+        headline, *beside = attackers.of(claim)
+        asked = [("main", headline, name), *((f"of {attacker.name}", attacker, name) for attacker in beside)]
+        asked += [("other", headline, other) for other in known if other != name]
+        for role, attacker, denominator in asked:
+            found = compare(attacker.claim, attacker.tables.rates, denominator, level)
+            jobs.append((role, i, _Tested(attacker, denominator, found)))
+        key = (id(headline.tables), name)
+        if key not in curves:
+            curves[key] = curve_table(headline.tables.rates, name)
+        on_curves = compare_epsilon50(headline.claim, curves[key])
+        if on_curves is not None:
+            jobs.append(("ε50", i, _Tested(headline, name, on_curves)))
+    return jobs
+
+
+def check_options(seed: int, level: float, resamples: int) -> None:
+    """Whether a bootstrap can be made.
+
+    Raises:
+        UserError: an option is out of range.
+    """
     if not 0 < level < 1:
         raise UserError(f"level must lie between 0 and 1, got {level:g}")
     if resamples < 100:
         raise UserError(f"resamples must be 100 or more, got {resamples}")
     if seed < 0:
         raise UserError(f"seed must be 0 or more, got {seed}")
-    return _Judging(tables, task_outcomes(tables), correction, seed, level, resamples, tasks)
 
 
 def _primary(claim: Claim, known: tuple[str, ...]) -> str:
@@ -242,63 +254,82 @@ def first_known(intervals: Sequence[Interval]) -> Interval | None:
     return next((interval for interval in intervals if interval.known), None)
 
 
-def _retest(family: _Family, i: int) -> Retest | None:
-    found = family.found[i]
-    if found is None or not found.test:
+def _retest(tested: _Tested | None) -> Retest | None:
+    if tested is None or not tested.found.test:
         return None
-    return Retest(found.measure, found.test, found.units, found.effects[0], family.adjusted[i], family.answers[i])
+    found = tested.found
+    return Retest(found.measure, found.test, found.units, found.effects[0], tested.adjusted, tested.answer)
 
 
-def _verdict(
-    judging: _Judging,
-    claim: Claim,
-    denominator: str,
-    main: _Family,
-    elsewhere: _Family,
-    on_curves: _Family,
-    i: int,
-) -> Verdict:
-    found, intervals, answer = main.found[i], main.intervals[i], main.answers[i]
-    assert found is not None
-    used = judging.tables.rates.iloc[np.unique(found.rows)]
-    ends = saturation(used, denominator) if len(used) else None
-    other = _retest(elsewhere, i)
+def _verdict(judging: _Judging, claim: Claim, by_role: dict[str, _Tested]) -> Verdict:
+    main = by_role["main"]
+    found, attacker = main.found, main.attacker
+    used = attacker.tables.rates.iloc[np.unique(found.rows)]
+    ends = saturation(used, main.denominator) if found.test and len(used) else None
+    other = _retest(by_role.get("other"))
     verdict = Verdict(
         name=claim.name,
         kind=str(getattr(claim, "kind", "")),
         sentence=claim.sentence,
+        attacker=attacker.name,
+        chosen=attacker.chosen,
+        attackers=tuple(_beside(tested, judging) for role, tested in by_role.items() if role.startswith("of ")),
         comparison=found.comparison,
         measure=found.measure,
         test=found.test,
+        unit=found.unit,
         units=found.units,
+        rests_on=found.rests_on,
+        of=found.of,
         left_out=found.left_out,
-        tasks=len(set(found.unit_tasks)),
+        tasks=len(set(found.unit_tasks)) if found.test else 0,
         statistic=found.statistic,
         p_value=found.p_value,
-        p_adjusted=main.adjusted[i],
+        p_adjusted=main.adjusted,
         correction=judging.correction,
         level=judging.level,
         effects=found.effects,
         threshold=found.threshold,
-        intervals=intervals,
-        answer=answer,
-        reason=_reason(claim, found, main.adjusted[i], answer, first_known(intervals), judging),
+        intervals=main.intervals,
+        answer=main.answer,
+        reason=_reason(main, judging),
         figures=found.figures,
         saturation=ends,
         denominators=() if other is None or other.measure == found.measure else (other,),
-        epsilon50=_retest(on_curves, i),
-        images=_on_images(judging, claim, found, denominator),
-        detectable=_detectable(found, first_known(intervals), judging.level),
+        epsilon50=_retest(by_role.get("ε50")),
+        images=_on_images(main, judging.level),
+        detectable=_detectable(found, first_known(main.intervals), judging.level),
         ranks=found.ranks,
         cautions=(),
     )
     return replace(verdict, cautions=tuple(_cautions(verdict, found)))
 
 
+def _beside(tested: _Tested, judging: _Judging) -> AttackerAnswer:
+    found = tested.found
+    return AttackerAnswer(
+        attacker=tested.attacker.name,
+        answer=tested.answer,
+        leans=found.direction,
+        effect=found.effects[0] if found.effects else None,
+        interval=first_known(tested.intervals),
+        test=found.test,
+        units=found.units,
+        unit=found.unit,
+        rests_on=found.rests_on,
+        p_value=found.p_value,
+        p_adjusted=tested.adjusted,
+        reason=_reason(tested, judging),
+        figures=found.figures,
+    )
+
+
 def _detectable(found: Comparison, interval: Interval | None, level: float) -> Effect | None:
     """What the test would have found, and the interval, which has to agree: the larger of the two, where they are
     in one unit."""
     smallest = found.detectable
+    if smallest is None and interval is not None and found.unit == "images":
+        smallest = replace(found.effects[0], value=0.0)
     if smallest is None or interval is None or found.ranks is not None:
         return smallest
     z = float(ndtri(1 - level / 2))
@@ -306,27 +337,27 @@ def _detectable(found: Comparison, interval: Interval | None, level: float) -> E
     return replace(smallest, value=max(smallest.value, by_interval))
 
 
-def _on_images(judging: _Judging, claim: Claim, found: Comparison, denominator: str) -> ImagePairs | None:
-    if not judging.outcomes or not found.test or not isinstance(claim, PairedClaim):
+def _on_images(tested: _Tested, level: float) -> ImagePairs | None:
+    found, claim, tables = tested.found, tested.attacker.claim, tested.attacker.tables
+    if tables.outcomes is None or not found.test or not isinstance(claim, PairedClaim):
         return None
     if found.aggregate is None:  # clean accuracies
         return None
-    design = pair_design(claim, judging.tables.rates, seeds=True)
-    return image_pairs(mcnemar_table(design, judging.outcomes, denominator), level=judging.level)
+    design = pair_design(claim, tables.rates, seeds=True)
+    return image_pairs(mcnemar_table(design, task_outcomes(tables), tested.denominator), level=level)
 
 
-def _reason(
-    claim: Claim, found: Comparison, p: float, answer: Answer, interval: Interval | None, judging: _Judging
-) -> str:
+def _reason(tested: _Tested, judging: _Judging) -> str:
+    found, p, interval = tested.found, tested.adjusted, first_known(tested.intervals)
     if not found.test:
         return f"Not tested: {found.missing}."
     by = "Holm" if judging.correction == "holm" else "Benjamini–Hochberg"
-    ranks = isinstance(claim, TrendClaim | ExtremeClaim)
-    units = "blocks" if ranks else "pairs" if isinstance(claim, PairedClaim) else "settings"
     lean = {1: "the claimed way", -1: "the other way", 0: "neither way"}[found.direction]
     effect = f"{found.effects[0].name} {show_effect(found.effects[0])}"
-    start = f"{found.test} on {found.units} {units}: {show_p(p)} after {by}, {effect}, {lean}"
-    if answer != "inconclusive" or found.direction == 0:
+    of = f"{found.rests_on} {found.of}"
+    within = f"{found.units} tasks ({of})" if found.unit == "tasks" else f"{found.units} images of one task ({of})"
+    start = f"{found.test} over {within}: {show_p(p)} after {by}, {effect}, {lean}"
+    if tested.answer != "inconclusive" or found.direction == 0:
         return f"{start}."
     if not p < judging.level:
         return f"{start}, but no more than chance explains."
@@ -337,9 +368,11 @@ def _reason(
 def _cautions(verdict: Verdict, found: Comparison) -> Iterator[str]:
     if not verdict.test:
         return
+    yield from _disagreement(verdict)
     yield from found.also
     if verdict.left_out:
-        yield f"{verdict.left_out} of {verdict.left_out + verdict.units} units lack a value and are left out"
+        all_of_them = verdict.left_out + verdict.rests_on
+        yield f"{verdict.left_out} of {all_of_them} {verdict.of} lack a value and are left out"
     again, ends = verdict.epsilon50, verdict.saturation
     if ends is not None and ends.mostly:
         retested = "there is no ε50 to test it on" if again is None else f"on ε50 it is {again.answer}"
@@ -356,7 +389,26 @@ def _cautions(verdict: Verdict, found: Comparison) -> Iterator[str]:
     if verdict.answer != "inconclusive" and not (over is not None and _agrees(found, over)):
         yield "said of these tasks only: the interval over tasks does not exclude the opposite"
     if verdict.tasks < _FEW_TASKS:
-        yield f"{verdict.tasks} task{'s' * (verdict.tasks != 1)}: little can be said of others"
+        few = "one task, whose images are tested" if verdict.tasks == 1 else f"{verdict.tasks} tasks"
+        yield f"{few}: little can be said of others"
+
+
+def _disagreement(verdict: Verdict) -> Iterator[str]:
+    """Where attackers lean to different sides, so that no average over them speaks of either."""
+    ones = [part for part in verdict.attackers if part.attacker != POOLED and part.effect is not None]
+    sides = {
+        lean: [
+            f"{part.attacker} ({show_effect(part.effect)})"
+            for part in ones
+            if part.leans == lean and part.effect is not None
+        ]
+        for lean in (1, -1)
+    }
+    if sides[1] and sides[-1]:
+        yield (
+            f"attackers disagree: {', '.join(sides[1])} the claimed way, {', '.join(sides[-1])} the other way; "
+            "the pooled line averages over them and holds for none"
+        )
 
 
 def show_effect(effect: Effect) -> str:
@@ -371,79 +423,3 @@ def show_p(p: float) -> str:
     if not np.isfinite(p):
         return "p unknown"
     return "p < 1e-12" if p < 1e-12 else f"p = {p:.1e}" if p < 0.001 else f"p = {p:.3f}"
-
-
-@dataclass(frozen=True, eq=False)
-class TargetPair:
-    """Two targets compared on the same images.
-
-    Attributes:
-        settings: McNemar's test per setting; see :func:`mergerisk.statistics.mcnemar_table`.
-        summary: of it; None if no setting has both.
-        differences: per measure the mean over settings of first − second (shares; ΔASR in points); of relative ASR
-            the difference of two ratios of means.
-        intervals: of each.
-    """
-
-    settings: pd.DataFrame
-    summary: ImagePairs | None
-    differences: dict[str, float]
-    intervals: dict[str, Interval]
-
-
-def compare_targets(
-    tables: Tables,
-    first: str,
-    second: str,
-    *,
-    denominator: str = "both_correct",
-    seed: int = 0,
-    level: float = 0.05,
-    resamples: int = 1000,
-    tasks: TasksAs = "strata",
-) -> TargetPair:
-    """Two targets on the same images: exact McNemar per setting, and a paired bootstrap of mean differences.
-
-    Args:
-        tables: with outcomes.
-        first: a target.
-        second: another.
-        denominator: ``both_correct`` or ``all``.
-        seed: of the bootstrap.
-        level: intervals have confidence 1 − level.
-        resamples: of the bootstrap.
-        tasks: ``strata`` or ``clusters``; see :func:`judge`.
-
-    Raises:
-        UserError: a target is not in the data, or there are no outcomes.
-    """
-    judging = _judging(tables, "holm", seed, level, resamples, tasks)
-    if not judging.outcomes:
-        raise UserError(f"{tables.source}: holds rates only; images are compared in a finished run's outcomes")
-    one, other = {"target": (first,)}, {"target": (second,)}
-    pair = PairedClaim(
-        name="pair", sentence="They differ.", first=one, second=other, expect="higher", measure="asr"
-    )
-    check_claims([pair], tables.rates)
-    laid_out = pair_design(pair, tables.rates)
-    aggregates, means = [], {}
-    for measure in ("asr", "delta_asr"):
-        design, matrix = complete(laid_out, tables.rates, column_of(measure, denominator))
-        if len(matrix):
-            means[measure] = float(difference(matrix).mean())
-            aggregates.append(Aggregate(design, measure, difference))
-    ratio = ratio_numbers(laid_out, tables.rates, column_of("relative_asr", denominator))
-    if ratio is not None:
-        means["relative_asr"] = float(ratio.numbers.mean())
-        aggregates += ratio.aggregates
-    resampled = judging.resample(aggregates, [denominator] * len(aggregates))
-    if ratio is not None:
-        *resampled, one_drawn, other_drawn = resampled
-        resampled.append(one_drawn - other_drawn)
-    table = mcnemar_table(pair_design(pair, tables.rates, seeds=True), judging.outcomes, denominator)
-    return TargetPair(
-        table,
-        image_pairs(table, level=level),
-        means,
-        {name: judging.around(means[name], values) for name, values in zip(means, resampled, strict=True)},
-    )

@@ -1,7 +1,8 @@
 """Claims tested again on ε50, which does not saturate where ASR does.
 
 An ε50 below the smallest measured budget, or above the largest, is known only to lie there: values are compared by
-their order, all of one end tied. So pairs are judged by the sign test, and blocks by ranks.
+their order, all of one end tied. So of pairs the share that differ one way is judged over tasks, and methods by
+their ranks within tasks. Of a single task nothing is tested.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import numpy as np
 from scipy import stats
 
 from mergerisk.statistics.claims import Claim, ExtremeClaim, PairedClaim, RateClaim, TrendClaim
-from mergerisk.statistics.comparing import Comparison, bare, pair_design, settings_of
+from mergerisk.statistics.comparison import Comparison, bare, settings_of, task_means
 from mergerisk.statistics.correction import holm
 from mergerisk.statistics.curves import crossings
 from mergerisk.statistics.designs import Design, make_design
-from mergerisk.statistics.rank_tests import conover, friedman, page, sign_test
+from mergerisk.statistics.means import pair_design
+from mergerisk.statistics.rank_tests import conover, friedman, page, signed_rank
 from mergerisk.statistics.table_set import IDENTITY
 from mergerisk.statistics.verdicts import Effect
 
@@ -111,20 +113,25 @@ def _by_signs(
 ) -> Comparison | None:
     known = ~np.isnan(pairs).any(axis=1)
     pairs, tasks = pairs[known], tasks[known]
-    if len(pairs) < 2:
+    if len(set(tasks)) < 2:
         return None
     signs = (pairs[:, 0] > pairs[:, 1]).astype(np.float64) - (pairs[:, 0] < pairs[:, 1])
-    found = sign_test(signs)
+    above, below = int((signs > 0).sum()), int((signs < 0).sum())
+    found = signed_rank(task_means(signs, tasks))
     higher = claim.expect == "higher"
-    share = found.above / (found.above + found.below) if found.above + found.below else np.nan
+    share = above / (above + below) if above + below else np.nan
+    ties = len(signs) - above - below
     return Comparison(
         "ε50",
         "epsilon50",
-        "sign test",
-        units=len(pairs),
+        "Wilcoxon signed-rank on each task's balance",
+        unit="tasks",
+        units=len(set(tasks)),
+        rests_on=len(pairs),
+        of="pairs",
         p_value=found.p_value,
-        direction=int(np.sign(found.above - found.below)) * (1 if higher else -1),
-        effects=(Effect(f"share fooled at a smaller budget, of pairs that differ ({found.ties} tie)", share),),
+        direction=int(np.sign(found.rank_biserial)) * (1 if higher else -1),
+        effects=(Effect(f"share fooled at a smaller budget, of pairs that differ ({ties} tie)", share),),
         threshold=0.0,
         supported_in=(0.0, np.inf) if higher else (-np.inf, 0.0),
         numbers=signs,
@@ -133,7 +140,7 @@ def _by_signs(
 
 
 def _blocks(claim: TrendClaim | ExtremeClaim, curves: pd.DataFrame) -> tuple[Design, tuple[str, ...]] | None:
-    """Blocked by surrogate as well, since infinite values cannot be averaged."""
+    """One block per task, of every target the lower median of its curves, since infinite values have no mean."""
     chosen = curves[settings_of(claim, curves)]
     ordered = claim.order if isinstance(claim, TrendClaim) else ()
     targets = ordered or tuple(sorted(chosen["target"].unique()))
@@ -141,8 +148,7 @@ def _blocks(claim: TrendClaim | ExtremeClaim, curves: pd.DataFrame) -> tuple[Des
         return None
     places = {name: place for place, name in enumerate(targets)}
     position = np.array([places.get(name, -1) for name in chosen["target"]], dtype=np.intp)
-    by = list(dict.fromkeys([*(column for column in claim.block_by if column != "epsilon"), "surrogate"]))
-    return make_design(chosen, by, position, targets), targets
+    return make_design(chosen, ["task"], position, targets), targets
 
 
 def _trend(claim: TrendClaim, curves: pd.DataFrame) -> Comparison | None:
@@ -165,11 +171,13 @@ def _trend(claim: TrendClaim, curves: pd.DataFrame) -> Comparison | None:
         "ε50",
         "epsilon50",
         "Page's trend test",
+        unit="tasks",
         units=found.blocks,
+        rests_on=len(design.rows),
         statistic=found.statistic,
         p_value=found.p_value,
         direction=rising if claim.expect == "rising" else -rising,
-        effects=(Effect("mean Spearman ρ per block", found.rho),),
+        effects=(Effect("mean Spearman ρ per task", found.rho),),
         threshold=0.0,
         supported_in=(0.0, np.inf) if claim.expect == "rising" else (-np.inf, 0.0),
         numbers=found.rhos[~np.isnan(found.rhos)],
@@ -202,7 +210,9 @@ def _extreme(claim: ExtremeClaim, curves: pd.DataFrame) -> Comparison | None:
         "ε50",
         "epsilon50",
         "Friedman, then Conover against every other",
+        unit="tasks",
         units=len(matrix),
+        rests_on=len(design.rows),
         statistic=found.statistic,
         p_value=p,
         direction=direction,

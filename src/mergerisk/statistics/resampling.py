@@ -289,6 +289,80 @@ def basic_interval(
     return Interval(float(2 * value - high), float(2 * value - low), confidence, over, how)
 
 
+def bootstrap_p(value: float, resampled: NDArray[np.float64], inside: tuple[float, float]) -> float:
+    """Two-sided p-value of a value against the ends of a stretch, by what resampling changed: the level at which
+    :func:`basic_interval` would just touch (Davison and Hinkley 1997, section 4.4); never 0.
+
+    Args:
+        value: the estimate.
+        resampled: its bootstrap values.
+        inside: from where to where the truth is claimed to lie. With two finite ends and a value between them, the
+            larger of two one-sided p-values (Schuirmann 1987).
+
+    Returns:
+        NaN where fewer than half of the resamples have a value.
+    """
+    known = resampled[~np.isnan(resampled)]
+    if 2 * len(known) < len(resampled) or not len(known):
+        return np.nan
+    moved = known - value
+
+    def beyond(end: float) -> float:
+        """One-sided: chance that an estimate lies as far from a truth at ``end`` as this one does."""
+        as_far = moved >= value - end if value >= end else moved <= value - end
+        return float((1 + as_far.sum()) / (1 + len(known)))
+
+    ends = [end for end in inside if np.isfinite(end)]
+    if len(ends) == 2 and ends[0] < value < ends[1]:
+        return max(beyond(end) for end in ends)
+    return min(1.0, 2 * beyond(min(ends, key=lambda end: abs(value - end))))
+
+
+class Resampler:
+    """The bootstrap of one study.
+
+    Args:
+        tables: rates and outcomes.
+        seed: of the drawing.
+        confidence: of intervals.
+        resamples: how many.
+        tasks: ``strata`` or ``clusters``; see :func:`bootstrap`.
+    """
+
+    def __init__(self, tables: Tables, seed: int, confidence: float, resamples: int, tasks: TasksAs) -> None:
+        self.outcomes = task_outcomes(tables)
+        self._seeds = seeds_of(tables.rates)
+        self._seed, self._confidence, self._resamples, self._tasks = seed, confidence, resamples, tasks
+
+    def resample(self, aggregates: Sequence[Aggregate], denominators: Sequence[str]) -> list[NDArray[np.float64]]:
+        """Bootstrap values of aggregates."""
+        if not aggregates:
+            return []
+        return bootstrap(
+            aggregates,
+            self.outcomes,
+            self._seeds,
+            denominators=denominators,
+            resamples=self._resamples,
+            seed=self._seed,
+            tasks=self._tasks,
+        )
+
+    def around(self, value: float, resampled: NDArray[np.float64], tasks: int = 2) -> Interval:
+        """The interval of a bootstrapped value of some tasks."""
+        one_level = self._tasks == "strata" or tasks < 2
+        drawn = "images within tasks" if one_level else "tasks, images within them"
+        seeds = "seeds, " if len(np.unique(self._seeds)) > 1 else ""
+        how = f"bootstrap, {seeds}{drawn}, {self._resamples} resamples"
+        over: Over = "images" if one_level else "tasks"
+        return basic_interval(value, resampled, confidence=self._confidence, over=over, how=how)
+
+    def images(self, tasks: Iterable[Any]) -> int:
+        """How many images some tasks have."""
+        wanted = {str(task) for task in tasks}
+        return sum(len(part.images) for part in self.outcomes if part.task in wanted)
+
+
 @dataclass(frozen=True)
 class ClusterMean:
     """A mean of numbers that come in clusters.

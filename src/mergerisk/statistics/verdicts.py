@@ -45,7 +45,7 @@ class Retest:
     Attributes:
         measure: ``asr``, ``asr_all`` and their like, or ``epsilon50``.
         test: the test's name.
-        units: what was tested: pairs, blocks or settings.
+        units: how many tasks were tested on.
         effect: its effect size.
         p_adjusted: corrected like the claim's own, over the same claims.
         answer: what the claim would be called by it.
@@ -60,18 +60,62 @@ class Retest:
 
 
 @dataclass(frozen=True)
+class AttackerAnswer:
+    """What the claim is called for one attacker.
+
+    Attributes:
+        attacker: a surrogate's name, or ``pooled``.
+        answer: supported, contradicted or inconclusive.
+        leans: 1 if the figures lean to the claim, −1 if against it, 0 if to neither.
+        effect: its own.
+        interval: the one that has its say; None if there is none.
+        test: the test's name; empty where the data cannot say anything.
+        units: how many are independent,
+        unit: of what: ``tasks`` or ``images``.
+        rests_on: how many settings, pairs or cells those are made of.
+        p_value: two-sided.
+        p_adjusted: corrected over the claims judged for the same attacker.
+        reason: why, in one sentence.
+        figures: what was counted.
+    """
+
+    attacker: str
+    answer: Answer
+    leans: int
+    effect: Effect | None
+    interval: Interval | None
+    test: str
+    units: int
+    unit: str
+    rests_on: int
+    p_value: float
+    p_adjusted: float
+    reason: str
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A claim, judged.
+
+    Test, effects, intervals and answer are those of the worst attacker, whom a defender faces; ``attackers`` has
+    the others beside it. Where a study has one attacker, or a claim compares them, there are no others.
 
     Attributes:
         name: the claim's.
         kind: ``rate``, ``paired``, ``trend``, ``best`` or ``worst``.
         sentence: what was claimed.
+        attacker: ``worst attacker``, the only surrogate there is, or nothing where attackers do not matter.
+        chosen: of the worst attacker, how often it is which surrogate, as shares.
+        attackers: the same claim for each surrogate by itself, and for all pooled.
         comparison: what was compared with what, in words.
         measure: by what.
         test: the test's name; empty where the data cannot say anything.
-        units: pairs, blocks or settings tested.
-        left_out: those with a missing cell.
+        unit: what the test takes as independent: ``tasks``, or of a single task its ``images``.
+        units: how many of them.
+        rests_on: how many settings, pairs or cells those are made of,
+        of: which of these three.
+        left_out: those that lack a value.
         tasks: how many tasks they are of.
         statistic: the test's.
         p_value: two-sided.
@@ -96,10 +140,16 @@ class Verdict:
     name: str
     kind: str
     sentence: str
+    attacker: str
+    chosen: tuple[tuple[str, float], ...]
+    attackers: tuple[AttackerAnswer, ...]
     comparison: str
     measure: str
     test: str
+    unit: str
     units: int
+    rests_on: int
+    of: str
     left_out: int
     tasks: int
     statistic: float

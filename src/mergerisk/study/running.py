@@ -299,6 +299,17 @@ def _covered(spans: list[tuple[float, float]]) -> float:
     return total
 
 
+def _steps_per_epoch(plan: Plan, store: Store) -> dict[str, int]:
+    """Task → optimiser steps in an epoch of its expert's fine-tuning, where the store knows it; the fewest."""
+    found: dict[str, int] = {}
+    for key, stage in plan.stages.items():
+        steps = store.manifest(key)["info"].get("steps_per_epoch") if stage.kind == "expert" else None
+        if steps is not None:
+            task = str(stage.parameters["task"])
+            found[task] = min(found.get(task, int(steps)), int(steps))
+    return found
+
+
 def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, workers: int) -> dict[str, Any]:
     """What ``run.json`` says of how the results came about."""
     kinds: dict[str, dict[str, float]] = {}
@@ -318,6 +329,7 @@ def _record(plan: Plan, store: Store, out: Path, cached: set[str], device: str, 
         "git_revision": git_revision(),
         "store": str(store.root.relative_to(out) if inside else store.root.resolve()),
         "single_step_attacks": sorted(single_step_attacks(plan.study)),
+        "steps_per_epoch": _steps_per_epoch(plan, store),
         "kinds": kinds,
         "stages": stages,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -127,14 +128,10 @@ def make_expert(stage: Stage, bench: Workbench) -> Result:
             preprocessing=stated_from(stage.sources.get("preprocessing")),
         )
         return Result(to_arrays(found.state), {"form": found.form.to_plain()} if found.form else {})
-    expert = fine_tune(
-        base,
-        bench.head(stage),
-        bench.task(stage),
-        recipe=FineTuning(**parameters["fine_tune"]),
-        seed=parameters["seed"],
-    )
-    return Result(to_arrays(expert.state()))
+    task, recipe = bench.task(stage), FineTuning(**parameters["fine_tune"])
+    expert = fine_tune(base, bench.head(stage), task, recipe=recipe, seed=parameters["seed"])
+    steps = math.ceil(len(task.training_split("fine-tuning")) / recipe.batch_size)
+    return Result(to_arrays(expert.state()), {"steps_per_epoch": steps})
 
 
 def make_merge(stage: Stage, bench: Workbench) -> Result:

@@ -13,10 +13,10 @@ from markupsafe import escape
 
 from mergerisk.report.accuracy import mean_accuracy
 from mergerisk.report.cells import relative_top
-from mergerisk.report.critical_difference import bars, in_words, places
 from mergerisk.report.formatting import budget
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.risk import compared
+from mergerisk.report.standing import bars, in_words, places, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mergerisk.report.view import View
+    from mergerisk.statistics import Standings
 
 COLOURS = ("#0072b2", "#d0540a", "#00825f", "#b0408a", "#8d6b00", "#3a8fc0", "#4b3bb3", "#8f2043")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "d")
@@ -76,9 +77,9 @@ def pictures(view: View) -> Iterator[Picture]:
                 f"Relative ASR in percent of attacks made on {surrogate} at {at}",
                 lambda figure, s=surrogate: _heat(figure, view, s),  # type: ignore[misc]
             )
-    ranks = view.summary.critical_difference
-    if ranks is not None:
-        yield Picture("critical_difference", in_words(ranks), lambda figure: _ranks(figure, view))
+    standing = view.standing
+    if standing is not None and len(standing.methods) > 1:
+        yield Picture("standings", in_words(standing), lambda figure: _standing(figure, standing))
 
 
 def drawn(picture: Picture, kind: Literal["svg", "png"]) -> bytes:
@@ -227,32 +228,28 @@ def _heat(figure: Figure, view: View, surrogate: str) -> None:
     figure.colorbar(image, ax=plot, label="relative ASR, %", pad=0.01, extend="max")
 
 
-def _ranks(figure: Figure, view: View) -> None:
-    found = view.summary.critical_difference
-    assert found is not None
-    placed, drawn_bars = places(found), bars(found)
-    count = len(found.names)
+def _standing(figure: Figure, found: Standings) -> None:
+    placed, drawn_bars, marks = places(found), bars(found), ticks(found)
     rows = max(place.row for place in placed) + 1
     depth = 0.5 + 0.3 * max((bar.row + 1 for bar in drawn_bars), default=0)
     figure.set_size_inches(6.5, 1.1 + 0.22 * rows)
     plot = figure.subplots()
-    margin = 0.06 * (count - 1)
-    plot.set_xlim(1 - margin, count + margin)
+    first, last = marks[0], marks[-1]
+    margin = 0.06 * (last - first)
+    plot.set_xlim(first - margin, last + margin)
     plot.set_ylim(depth + 0.9 * rows, -2.4)
     plot.axis("off")
-    plot.plot([1, count], [0, 0], color="black", linewidth=0.8)
-    for rank in range(1, count + 1):
-        plot.plot([rank, rank], [0, -0.25], color="black", linewidth=0.8)
-        plot.text(rank, -0.4, str(rank), ha="center", va="bottom")
-    end = min(1 + found.difference, count)
-    plot.plot([1, 1, 1, end, end, end], [-1.9, -1.6, -1.75, -1.75, -1.6, -1.9], color="black", linewidth=1)
-    plot.text(1, -2.0, f"critical difference {found.difference:.2f}", ha="left", va="bottom")
+    plot.plot([first, last], [0, 0], color="black", linewidth=0.8)
+    for mark in marks:
+        plot.plot([mark, mark], [0, -0.25], color="black", linewidth=0.8)
+        plot.text(mark, -0.4, f"{100 * mark:g}%", ha="center", va="bottom")
+    plot.text(first, -1.6, "ASR under the worst attacker", ha="left", va="bottom")
     for place in placed:
         y = depth + 0.9 * place.row
-        edge = 1 - margin if place.left else count + margin
-        plot.plot([place.rank, place.rank, edge], [0, y, y], color=REFERENCE, linewidth=0.7)
-        plot.plot([place.rank], [0], "o", color=COLOURS[0], markersize=3.5)
-        text = f"{_shortened(place.name, 34)} {place.rank:.2f}"
+        edge = first - margin if place.left else last + margin
+        plot.plot([place.value, place.value, edge], [0, y, y], color=REFERENCE, linewidth=0.7)
+        plot.plot([place.value], [0], "o", color=COLOURS[0], markersize=3.5)
+        text = f"{_shortened(place.name, 34)} {100 * place.value:.1f}%"
         plot.annotate(
             text, (edge, y), xytext=(-4 if place.left else 4, 0), textcoords="offset points",
             ha="right" if place.left else "left", va="center", annotation_clip=False,

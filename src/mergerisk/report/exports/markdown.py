@@ -47,9 +47,12 @@ def to_markdown(view: View, tables: Sequence[Table], figures: Sequence[tuple[str
     if run.description:
         lines += [escaped(run.description), ""]
     lines += [f"> {escaped(caveat)}\n" for caveat in run.caveats]
+    if view.summary.doubts:
+        lines += ["## Before reading a verdict into these figures", ""]
+        lines += [*(f"- {escaped(doubt.sentence)}" for doubt in view.summary.doubts), ""]
     lines += ["## Verdict", "", escaped(" ".join(view.in_short())), ""]
     for finding in view.findings():
-        clear = "intervals apart" if finding.clear else "not clear"
+        clear = "clear" if finding.clear else "not clear"
         lines.append(
             f"- **{escaped(finding.question)}** {escaped(finding.headline)} ({clear}). {escaped(finding.sentence)}"
         )

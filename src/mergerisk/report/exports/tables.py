@@ -12,10 +12,12 @@ from mergerisk.report.epsilon50 import ALL, epsilon50_text
 from mergerisk.report.formatting import MISSING, budget, interval, percent, plural
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.risk import compared
+from mergerisk.report.standing import basis
 
 if TYPE_CHECKING:
     from mergerisk.report.risk import Mean
     from mergerisk.report.view import View
+    from mergerisk.statistics import Standings
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,12 @@ def _by(view: View, column: str, names: tuple[str, ...]) -> Table:
 def budgets(view: View) -> Table:
     """What each budget can show."""
     rows = tuple(
-        (budget(row.epsilon), percent(row.mean_asr), percent(row.saturated), f"{row.pairs_apart} of {row.pairs}")
+        (
+            budget(row.epsilon),
+            f"{percent(row.mean_asr)} {interval(row.low, row.high)}",
+            percent(row.saturated),
+            f"{row.pairs_apart} of {row.pairs}",
+        )
         for row in view.overview
     )
     caption = (
@@ -148,15 +155,27 @@ def budgets(view: View) -> Table:
 
 
 def ranks(view: View) -> Table:
-    """Mean ranks, where they were computed."""
-    found = view.summary.critical_difference
+    """How methods stand under the worst attacker, where that is known."""
+    found = view.standing
+    columns = ("method", "ASR, worst attacker", "not told from it")
     if found is None:
-        return Table("ranks", "", ("method", "mean rank"), ())
-    order = sorted(zip(found.mean_ranks, found.names, strict=True))
-    caption = f"Mean ranks, 1 being the lowest risk; critical difference {found.difference:.2f}."
-    if found.basis:
-        caption += f" {found.basis}"
-    return Table("ranks", caption, ("method", "mean rank"), tuple((name, f"{rank:.2f}") for rank, name in order))
+        return Table("standings", "", columns, ())
+    alike = {
+        name: [other for clique in found.cliques if name in clique for other in clique] for name in _names(found)
+    }
+    rows = tuple(
+        (
+            method.name,
+            f"{percent(method.value, 1)} {interval(method.low, method.high, 1)}",
+            ", ".join(dict.fromkeys(other for other in alike[method.name] if other != method.name)) or "none",
+        )
+        for method in found.methods
+    )
+    return Table("standings", f"How the methods stand, safest first. {basis(found)}", columns, rows)
+
+
+def _names(found: Standings) -> list[str]:
+    return [method.name for method in found.methods]
 
 
 def claims(view: View) -> Table:
@@ -164,7 +183,12 @@ def claims(view: View) -> Table:
     rows = tuple(
         (
             claim.sentence,
-            claim.verdict,
+            "; ".join(
+                [
+                    f"{claim.attacker}: {claim.verdict}" if claim.attacker else claim.verdict,
+                    *(f"{part.attacker}: {part.verdict} ({part.effect})" for part in claim.attackers),
+                ]
+            ),
             "; ".join(f"{name} {text}" for name, text in claim.figures),
             " ".join([claim.reason, *(f"{caution}." for caution in claim.cautions)]).strip(),
         )

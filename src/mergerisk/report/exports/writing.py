@@ -104,7 +104,7 @@ def _data(summary: Summary, folder: Path, formats: Sequence[Format]) -> list[Pat
 def _flat(claim: Mapping[str, Any]) -> dict[str, str | float | None]:
     """A claim as a row: what is no number is text, and what is nested stays in the JSON."""
     return {
-        str(name): figure(value)
+        str(name): figure([_in_line(item) for item in value])
         if isinstance(value, list | tuple)
         else value
         if isinstance(value, float)
@@ -112,6 +112,13 @@ def _flat(claim: Mapping[str, Any]) -> dict[str, str | float | None]:
         for name, value in claim.items()
         if value is not None and not isinstance(value, dict)
     }
+
+
+def _in_line(item: Any) -> Any:
+    """An attacker's answer in one line; anything else as it is."""
+    if not isinstance(item, dict):
+        return item
+    return " ".join(str(item[name]) for name in ("attacker", "verdict", "effect") if item.get(name) is not None)
 
 
 def _make(folder: Path) -> None:

@@ -1,0 +1,192 @@
+"""What a claim's test gives before any correction, and what all kinds of claims choose settings by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mergerisk.statistics.claims import SURROGATE_COLUMNS, Claim, PairedClaim
+from mergerisk.statistics.verdicts import Effect, Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from mergerisk.statistics.designs import Design
+    from mergerisk.statistics.rank_tests import RankPicture
+    from mergerisk.statistics.resampling import Aggregate
+
+PERCENT_MEASURES = frozenset({"asr", "surrogate_asr", "clean_accuracy"})
+"""Shares: their differences are shown in percentage points."""
+
+Unit = Literal["tasks", "images", ""]
+"""What a test takes as independent of each other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A claim's test, before any correction.
+
+    Attributes:
+        test: its name; empty if the data cannot say anything, for the reason in ``missing``.
+        missing: why not.
+        unit: what the test takes as independent: ``tasks``; of a single task its ``images``, and then the p-value
+            is the bootstrap's of ``aggregate``.
+        units: how many of them.
+        rests_on: how many settings, pairs or cells those are made of.
+        of: which of these three.
+        left_out: those that lack a value.
+        direction: 1 if the data lean to the claim, −1 if against it, 0 if to neither.
+        tries: what a bootstrap's p-value is multiplied by, where the data chose what is tested.
+        numbers: one per cell; the first effect is their mean.
+        aggregate: the same for resampled rates; None where they do not depend on outcomes.
+        minus: what is taken from it, resample by resample.
+        supported_in: where the interval of the first effect has to lie for the claim to be supported, and where no
+            part of it may lie for it to be contradicted; None if it has no say.
+        rows: the settings used.
+        also: cautions of the test's own.
+
+    The others are those of :class:`mergerisk.statistics.Verdict`.
+    """
+
+    comparison: str
+    measure: str
+    test: str = ""
+    missing: str = ""
+    unit: Unit = ""
+    units: int = 0
+    rests_on: int = 0
+    of: str = "settings"
+    left_out: int = 0
+    statistic: float = np.nan
+    p_value: float = np.nan
+    direction: int = 0
+    tries: int = 1
+    effects: tuple[Effect, ...] = ()
+    threshold: float = np.nan
+    supported_in: tuple[float, float] | None = None
+    figures: tuple[Figure, ...] = ()
+    numbers: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    unit_tasks: NDArray[np.object_] = field(default_factory=lambda: np.zeros(0, dtype=object))
+    aggregate: Aggregate | None = None
+    minus: Aggregate | None = None
+    rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    detectable: Effect | None = None
+    ranks: RankPicture | None = None
+    also: tuple[str, ...] = ()
+
+
+BOOTSTRAP = "bootstrap"
+"""The test of a single task."""
+
+
+def bare(measure: str) -> str:
+    """Without ``_all``."""
+    return measure.removesuffix("_all")
+
+
+def column_of(measure: str, denominator: str) -> str:
+    """The column of rates that holds a measure."""
+    ending = "_all" if denominator == "all" and measure != "clean_accuracy" else ""
+    return f"{bare(measure)}{ending}"
+
+
+def select(table: pd.DataFrame, *filters: Mapping[str, tuple[str | float, ...]]) -> NDArray[np.bool_]:
+    """The rows that pass all filters."""
+    kept = np.ones(len(table), dtype=bool)
+    for part in filters:
+        for column, values in part.items():
+            if column == "epsilon":
+                given = np.array([float(value) for value in values])
+                known = table["epsilon"].to_numpy(dtype=np.float64)
+                kept &= (np.abs(known[:, None] - given) < 1e-9).any(axis=1)
+            else:
+                kept &= table[column].isin(values).to_numpy()
+    return kept
+
+
+def settings_of(claim: Claim, table: pd.DataFrame) -> NDArray[np.bool_]:
+    """The rows that a claim is about, with the defaults for roles that its filters do not name."""
+    named = {column for part in claim.filters for column in part}
+    kept = select(table, claim.where)
+    if not named & {"target", "target_role"}:
+        kept &= (table["target_role"] == "merge").to_numpy() | table["target"].isin(claim.needs).to_numpy()
+        kept &= (table["surrogate"] != table["target"]).to_numpy()
+    if not named & set(SURROGATE_COLUMNS):
+        kept &= (table["surrogate_role"] != "merge").to_numpy()
+    return kept
+
+
+def difference(matrix: NDArray[np.float64], units: NDArray[np.intp] | None = None) -> NDArray[np.float64]:  # noqa: ARG001
+    """First minus second."""
+    return np.asarray(matrix[..., 0] - matrix[..., 1], dtype=np.float64)
+
+
+def treatment(place: int, matrix: NDArray[np.float64], units: NDArray[np.intp]) -> NDArray[np.float64]:  # noqa: ARG001
+    """One column."""
+    return np.asarray(matrix[..., place], dtype=np.float64)
+
+
+def complete(design: Design, table: pd.DataFrame, column: str) -> tuple[Design, NDArray[np.float64]]:
+    """The units without a missing cell, and the matrix of their means; of relative ASR ratios of means."""
+    if bare(column) == "relative_asr":
+        asr, own = (design.matrix(values) for values in parts_of_ratio(table, column))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            matrix = np.where(own > 0, asr / own, np.nan)
+    else:
+        matrix = design.matrix(table[column].to_numpy(dtype=np.float64))
+    kept = np.flatnonzero(~np.isnan(matrix).any(axis=1))
+    return design.select(kept), matrix[kept]
+
+
+def parts_of_ratio(table: pd.DataFrame, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """ASR of target and surrogate, of settings where both are known; what relative ASR is the ratio of."""
+    ending = column.removeprefix("relative_asr")
+    asr, own = (table[f"{name}{ending}"].to_numpy(dtype=np.float64) for name in ("asr", "surrogate_asr"))
+    return np.where(np.isnan(own), np.nan, asr), np.where(np.isnan(asr), np.nan, own)
+
+
+def made_on(chosen: pd.DataFrame, column: str, claim: Claim | None = None) -> str:
+    """Which surrogates' attacks are compared, unless they are what is compared."""
+    named = {} if claim is None else {name for part in claim.filters[1:] for name in part}
+    names = sorted(str(name) for name in chosen["surrogate"].unique())
+    if column == "clean_accuracy" or not names or set(SURROGATE_COLUMNS) & set(named):
+        return ""
+    more = f" and {len(names) - 4} others" if len(names) > 5 else ""
+    listed = ", ".join(names[:4] if more else names)
+    return f"; attacks made on {listed}{more}"
+
+
+def depends_on(measure: str, columns: Sequence[str]) -> list[str]:
+    """The columns that a measure can differ by: a clean accuracy knows no attack, surrogate or budget, and the
+    same number again and again would be no further evidence."""
+    if measure != "clean_accuracy":
+        return list(columns)
+    return [name for name in columns if name not in {"attack", "epsilon", *SURROGATE_COLUMNS}]
+
+
+def task_means(numbers: NDArray[np.float64], tasks: NDArray[np.object_]) -> NDArray[np.float64]:
+    """The mean of every task's numbers, tasks by name."""
+    return np.array([numbers[tasks == task].mean() for task in sorted(set(tasks))])
+
+
+def noun(claim: Claim) -> str:
+    """What a claim's numbers are of."""
+    return "pairs" if isinstance(claim, PairedClaim) else "settings"
+
+
+def effect(name: str, value: float, measure: str) -> Effect:
+    """Shares as percentage points; ΔASR is in those already."""
+    if measure in PERCENT_MEASURES:
+        return Effect(name, 100 * value, "points")
+    return Effect(name, value, "points" if measure == "delta_asr" else "")
+
+
+def amount(value: float, measure: str) -> str:
+    """A number in a measure's unit."""
+    shown = effect("", value, bare(measure))
+    return f"{shown.value:+.2f} points" if shown.unit and shown.value else f"{shown.value:.4g}"

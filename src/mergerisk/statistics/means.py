@@ -1,0 +1,340 @@
+"""Claims on a mean: a rate against a number, or pairs of settings, tested over tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from mergerisk.statistics.claims import TARGET_COLUMNS, PairedClaim, RateClaim
+from mergerisk.statistics.comparison import (
+    BOOTSTRAP,
+    PERCENT_MEASURES,
+    Comparison,
+    amount,
+    bare,
+    column_of,
+    complete,
+    depends_on,
+    difference,
+    effect,
+    made_on,
+    noun,
+    parts_of_ratio,
+    select,
+    settings_of,
+    task_means,
+    treatment,
+)
+from mergerisk.statistics.designs import Design, make_design
+from mergerisk.statistics.power import detectable_mean
+from mergerisk.statistics.rank_tests import signed_rank
+from mergerisk.statistics.resampling import Aggregate, cluster_mean
+from mergerisk.statistics.verdicts import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    Scalar = Callable[[NDArray[np.float64], NDArray[np.intp]], NDArray[np.float64]]
+
+
+def compare_rate(claim: RateClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
+    """Test a claim on a mean over settings; see :func:`mergerisk.statistics.comparing.compare`."""
+    column = column_of(claim.measure, denominator)
+    chosen = table[settings_of(claim, table)]
+    against = f"{amount(claim.against, claim.measure)}{_margin(claim)}"
+    words = f"{column} of every setting against {against}{made_on(chosen, column)}"
+    if chosen.empty:
+        return Comparison(words, column, missing="no setting of the data is of this kind")
+    units = depends_on(column, ["task", "attack", "surrogate", "target", "epsilon"])
+    design = make_design(chosen, units, np.zeros(len(chosen), dtype=np.intp), ("mean",))
+    return _on_numbers(claim, design, table, column, words, denominator, level, partial(treatment, 0))
+
+
+def pair_design(claim: PairedClaim, table: pd.DataFrame, *, seeds: bool = False) -> Design:
+    """Units are pairs, treatments the first and the second group; with ``seeds`` each is a unit of its own."""
+    base = settings_of(claim, table)
+    chosen = table[base]
+    first, second = select(chosen, claim.first), select(chosen, claim.second)
+    side = np.where(first & ~second, 0, np.where(second & ~first, 1, -1))
+    columns = [*depends_on(claim.measure, claim.pairing), *(["seed"] if seeds else [])]
+    return make_design(chosen, columns, side, (_group(claim.first), _group(claim.second)))
+
+
+def compare_paired(claim: PairedClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
+    """Test a claim on pairs; see :func:`mergerisk.statistics.comparing.compare`."""
+    column = column_of(claim.measure, denominator)
+    design = pair_design(claim, table)
+    words = (
+        f"{column}, {_group(claim.first)} minus {_group(claim.second)}, paired by "
+        f"{', '.join(depends_on(column, claim.pairing))}"
+        f"{_margin(claim)}{made_on(table.iloc[np.unique(design.rows)], column, claim)}"
+    )
+    if not len(design.units):
+        return Comparison(words, column, missing="no setting of the data is in either group")
+    return _on_numbers(claim, design, table, column, words, denominator, level, difference)
+
+
+def _on_numbers(
+    claim: RateClaim | PairedClaim,
+    design: Design,
+    table: pd.DataFrame,
+    column: str,
+    words: str,
+    denominator: str,
+    level: float,
+    scalar: Scalar,
+) -> Comparison:
+    """A claim on the mean of one number per setting or pair; of relative ASR on the ratio of two means."""
+    everything = len(design.units)
+    measure = bare(claim.measure)
+    ratio, paired = measure == "relative_asr", isinstance(claim, PairedClaim)
+    sample = _numbers(design, table, column, measure, scalar)
+    if sample is None or not len(sample.design.units):
+        what = "no pair is complete" if paired else f"{column} is known of no setting"
+        return Comparison(words, column, missing=what, left_out=everything, of=noun(claim))
+    design, numbers, shown = sample.design, sample.numbers, sample.shown
+    tasks = len(set(design.tasks))
+    across = cluster_mean(sample.against(claim.threshold), design.tasks)
+    shift = _shifts(sample, claim) if tasks > 1 else (np.nan, _lean(numbers, claim))
+    mean, median = float(numbers.mean()), float(np.median(shown)) if len(shown) else np.nan
+    also: list[str] = []
+    if (mean - claim.threshold) * (median - claim.threshold) < 0:
+        also.append("mean and median lie on different sides: a few settings carry the mean")
+    figures = list(_counted(claim, shown, design, table, denominator))
+    if ratio and len(shown):
+        what, by_itself = "pairs' own differences" if paired else "settings' own ratios", float(shown.mean())
+        figures.append(Figure(f"mean of the {what}", f"{by_itself:.3f}"))
+        if abs(by_itself - mean) > max(_CARRIED * max(abs(by_itself), abs(mean)), _LITTLE):
+            also.append(
+                f"the mean of the {what} is {by_itself:.3f}, carried by few with surrogates rarely fooled: "
+                f"the {'difference of ratios' if paired else 'ratio'} of means is judged"
+            )
+    names = ("mean difference", "median") if paired else ("mean", "median")
+    if ratio:
+        names = (
+            ("difference of ratios of mean ASRs", "median of pairs")
+            if paired
+            else ("ratio of mean ASRs", "median of settings")
+        )
+    ends = {"higher": (claim.threshold, np.inf), "lower": (-np.inf, claim.threshold)}
+    inside = ends.get(claim.expect, (claim.against - claim.margin, claim.against + claim.margin))
+    unit = 100 if measure in PERCENT_MEASURES else 1
+    by_ranks = claim.test == "signed_rank_over_tasks"
+    statistic = (across.mean - claim.threshold) / across.error if across.error > 0 else np.nan
+    detectable = detectable_mean(task_means(numbers, design.tasks), level=level)
+    return Comparison(
+        words,
+        column,
+        BOOTSTRAP if tasks < 2 else "Wilcoxon signed-rank" if by_ranks else "t-test",
+        unit="images" if tasks < 2 else "tasks",
+        units=tasks,
+        rests_on=len(numbers),
+        of=noun(claim),
+        left_out=everything - len(numbers),
+        statistic=float(statistic) if tasks > 1 and not by_ranks else np.nan,
+        p_value=shift[0],
+        direction=shift[1],
+        effects=(effect(names[0], mean, measure), effect(names[1], median, measure)),
+        threshold=effect("", claim.threshold, measure).value,
+        figures=tuple(figures),
+        supported_in=(unit * inside[0], unit * inside[1]),
+        numbers=numbers * unit,
+        unit_tasks=design.tasks,
+        aggregate=None if measure == "clean_accuracy" else sample.aggregates[0],
+        minus=sample.aggregates[1] if sample.aggregates[1:] else None,
+        rows=design.rows,
+        detectable=effect("difference of the ratio of means" if ratio else "mean difference", detectable, measure)
+        if tasks > 1
+        else None,
+        also=tuple(also),
+    )
+
+
+_CARRIED, _LITTLE = 0.1, 0.02
+"""From this difference on, relative to the larger and by itself, a mean of ratios is said to differ much from a
+ratio of means."""
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """One number per unit of a design.
+
+    Attributes:
+        design: of the units that have one.
+        numbers: their mean is the effect.
+        shown: what a unit is by itself.
+        against: number → what is tested against it, unit by unit.
+        aggregates: the effect for resampled rates; of two the first minus the second.
+    """
+
+    design: Design
+    numbers: NDArray[np.float64]
+    shown: NDArray[np.float64]
+    against: Callable[[float], NDArray[np.float64]]
+    aggregates: tuple[Aggregate, ...]
+
+
+def _numbers(design: Design, table: pd.DataFrame, column: str, measure: str, scalar: Scalar) -> Numbers | None:
+    if measure == "relative_asr":
+        return ratio_numbers(design, table, column)
+    design, matrix = complete(design, table, column)
+    known = scalar(matrix, np.arange(len(matrix)))
+    return Numbers(design, known, known, lambda _: known, (Aggregate(design, measure, scalar),))
+
+
+def ratio_numbers(design: Design, table: pd.DataFrame, column: str) -> Numbers | None:
+    """A ratio of means, or the difference of two, as a mean of numbers.
+
+    With ASRs a of targets and s of surrogates, R + (a − R s) / mean s has the mean R = Σa / Σs, and its spread is
+    that of the ratio (Cochran 1977, section 6.4). Whether R lies above a number θ is whether a − θ s lies above 0
+    on average: θ + (a − θ s) / mean s is tested against θ; of two groups the difference of their a / mean s.
+
+    Args:
+        design: of one treatment or two.
+        table: rates of settings.
+        column: ``relative_asr`` or ``relative_asr_all``.
+
+    Returns:
+        None where the surrogates of a treatment are never fooled, or nothing is known.
+    """
+    asr, own = (design.matrix(values) for values in parts_of_ratio(table, column))
+    kept = np.flatnonzero(~np.isnan(asr).any(axis=1))
+    design, asr, own = design.select(kept), asr[kept], own[kept]
+    if not (own.sum(axis=0) > 0).all():
+        return None
+    ratios, means = asr.sum(axis=0) / own.sum(axis=0), own.mean(axis=0)
+    numbers = _less(ratios + (asr - ratios * own) / means)
+
+    def against(number: float) -> NDArray[np.float64]:
+        return _less(asr / means if len(means) > 1 else number + (asr - number * own) / means)
+
+    fooled = (own > 0).all(axis=1)
+    aggregates = tuple(
+        Aggregate(design, "asr", partial(treatment, place), over="surrogate_asr") for place in range(len(means))
+    )
+    return Numbers(design, numbers, _less(asr[fooled] / own[fooled]), against, aggregates)
+
+
+def _less(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The only treatment, or the first minus the second."""
+    return matrix[:, 0] if matrix.shape[1] == 1 else matrix[:, 0] - matrix[:, 1]
+
+
+def _shifts(sample: Numbers, claim: RateClaim | PairedClaim) -> tuple[float, int]:
+    """Two-sided p-value over tasks, and which way the data lean."""
+
+    def sides(threshold: float) -> tuple[float, float, float, float]:
+        """One-sided p-values for above and below, the two-sided one, and what has the sign of the difference."""
+        numbers, tasks = sample.against(threshold), sample.design.tasks
+        across = cluster_mean(numbers, tasks)
+        lean = round(across.mean - threshold, 12)
+        if claim.test == "signed_rank_over_tasks":
+            found = signed_rank(task_means(numbers, tasks) - threshold)
+            return found.p_greater, found.p_less, found.p_value, lean
+        if round(across.error, 12) == 0:
+            # Tasks agree to the last digit: t would be infinite; flipping the signs of as many tasks is not.
+            sure, unsure = 0.5**across.clusters, 1.0
+            above = sure if lean > 0 else unsure
+            below = sure if lean < 0 else unsure
+        else:
+            above = across.p_greater(threshold)
+            below = 1 - above
+        return above, below, min(1.0, 2 * min(above, below)), lean
+
+    if claim.expect != "same":
+        _, _, p, lean = sides(claim.threshold)
+        return p, int(np.sign(lean)) * (1 if claim.expect == "higher" else -1)
+    # Two one-sided tests (Schuirmann 1987): within the margin if above its lower end and below its upper one.
+    over_low, under_low, _, lean_low = sides(claim.against - claim.margin)
+    over_high, under_high, _, lean_high = sides(claim.against + claim.margin)
+    if lean_low > 0 > lean_high:
+        return max(over_low, under_high), 1
+    return min(1.0, 2 * min(under_low, over_high)), -1
+
+
+def _lean(numbers: NDArray[np.float64], claim: RateClaim | PairedClaim) -> int:
+    """Which way the data lean."""
+    mean = float(numbers.mean())
+    if claim.expect == "same":
+        return 1 if abs(mean - claim.against) < claim.margin else -1
+    return int(np.sign(round(mean - claim.threshold, 12))) * (1 if claim.expect == "higher" else -1)
+
+
+def _counted(
+    claim: RateClaim | PairedClaim,
+    numbers: NDArray[np.float64],
+    design: Design,
+    table: pd.DataFrame,
+    denominator: str,
+) -> tuple[Figure, ...]:
+    """How many settings or pairs are where, and what else people state of such data; counts, not tests."""
+    measure, against = bare(claim.measure), claim.against
+    beyond = (numbers - against).round(12)
+    low = claim.expect == "lower"
+    inside = beyond <= 0 if low else beyond >= 0
+    side = "at or below" if low else "at or above"
+    what = f"{noun(claim)} {side} {amount(against, claim.measure)}"
+    figures = [Figure(what, f"{int(inside.sum())} of {len(numbers)}")]
+    if not isinstance(claim, PairedClaim):
+        if measure != "delta_asr":
+            return tuple(figures)
+        clipped = against + (np.minimum(beyond, 0) if low else np.maximum(beyond, 0)).mean()
+        beyond_it = "above" if low else "below"
+        shown = amount(against, claim.measure)
+        figures.append(
+            Figure(
+                f"mean with settings {beyond_it} {shown} counted as {shown}",
+                amount(float(clipped), claim.measure),
+            )
+        )
+        return tuple(figures)
+    named = {column for part in claim.filters for column in part}
+    if not named & set(TARGET_COLUMNS):
+        everywhere = PairedClaim(
+            **claim.model_dump(exclude={"where"}),
+            where={**claim.where, "target_role": ("expert", "pretrained", "merge", "other")},
+        )
+        wide = pair_design(everywhere, table)
+        _, matrix = complete(wide, table, column_of(claim.measure, denominator))
+        mean = float((matrix[:, 0] - matrix[:, 1]).mean())
+        figures.append(
+            Figure("mean difference over all targets, ingredients included", amount(mean, claim.measure))
+        )
+    if measure == "asr":
+        figures += _beyond_sampling(design, table, denominator)
+    return tuple(figures)
+
+
+def _beyond_sampling(design: Design, table: pd.DataFrame, denominator: str) -> list[Figure]:
+    """Pairs that the sampling of images does not explain, by the two-proportion z-test at 5 %, which is cautious
+    where both rates are of the same images."""
+    rate, count = ("asr", "images_both_correct") if denominator == "both_correct" else ("asr_all", "images")
+    rates = design.matrix(table[rate].to_numpy(dtype=np.float64))
+    images = design.matrix(table[count].to_numpy(dtype=np.float64))
+    if not np.isfinite(images).all():
+        return []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pooled = (rates * images).sum(axis=1) / images.sum(axis=1)
+        error = np.sqrt(pooled * (1 - pooled) * (1 / images).sum(axis=1))
+        z = np.where(error > 0, (rates[:, 0] - rates[:, 1]) / error, 0.0)
+    limit = float(stats.norm.isf(0.025))
+    text = f"{int((z > limit).sum())} higher, {int((z < -limit).sum())} lower, of {len(z)}"
+    return [Figure("pairs that differ beyond the sampling of images (5 % level each)", text)]
+
+
+def _group(filters: Mapping[str, tuple[str | float, ...]]) -> str:
+    return " and ".join(
+        f"{column.replace('_role', '')} {' or '.join(str(value) for value in values)}"
+        for column, values in filters.items()
+    )
+
+
+def _margin(claim: RateClaim | PairedClaim) -> str:
+    return f", margin {amount(claim.margin, claim.measure)}" if claim.margin else ""
