@@ -43,6 +43,19 @@ def test_the_time_left_is_that_of_each_kinds_own_measured_seconds() -> None:
     assert pace.elapsed == pytest.approx(4 * 2.0 + 10.0)
 
 
+def test_a_kinds_first_stage_of_many_says_nothing() -> None:
+    """It also imports and reads: ten times what the others take."""
+    clock = Clock()
+    pace = Pace(clock)
+    crafts = stages("craft", 200, 50)
+    pace.plan(crafts, crafts)
+    do(pace, clock, crafts[0], 10.0)
+    assert pace.remaining is None
+    for stage in crafts[1:4]:
+        do(pace, clock, stage, 1.0)
+    assert pace.remaining == pytest.approx(196 * 13.0 / 4)
+
+
 def test_the_first_seconds_name_no_time() -> None:
     clock = Clock()
     pace = Pace(clock)

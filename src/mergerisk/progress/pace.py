@@ -16,6 +16,8 @@ _TRUSTED = 0.5
 """Share of the remaining work whose kinds have to have been timed before a time is named."""
 _SETTLED = 5.0
 """Seconds of stages finished before a time is named: the first ones also import and read."""
+_KNOWN = 0.02
+"""Share of a kind's work that has to be done before what it takes counts as measured, for the same reason."""
 
 
 class Pace:
@@ -112,11 +114,14 @@ class Pace:
             total, busy = sum(left.values()), sum(self._seconds.values())
             if not left:
                 return 0.0
-            if sum(work for kind, work in left.items() if self._timed[kind]) < _TRUSTED * total or busy < _SETTLED:
+            known = {
+                kind for kind, work in left.items() if self._timed[kind] >= _KNOWN * (self._timed[kind] + work)
+            }
+            if sum(left[kind] for kind in known) < _TRUSTED * total or busy < _SETTLED:
                 return None
             usual = busy / sum(self._timed.values())
             seconds = sum(
-                work * (self._seconds[kind] / self._timed[kind] if self._timed[kind] else usual)
+                work * (self._seconds[kind] / self._timed[kind] if kind in known else usual)
                 for kind, work in left.items()
             )
             now = self._clock()
