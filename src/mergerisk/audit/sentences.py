@@ -125,10 +125,9 @@ def _choice(verdict: Verdict) -> list[str]:
             f"Of the {len(verdict.models)} models, only {verdict.recommended} is {within}: no other is compared."
         ]
     assert verdict.standing is not None
-    leader, pairs = verdict.standing.leader, plural(len(verdict.standing.pairs), "pair")
-    rate = f"{percent(leader.value, 1)} {interval(leader.low, leader.high, 1)}"
-    said = f"Safest of the {count} models {within}: {leader.name}, which the worst attacker fools on {rate}"
-    how = f"on the same {plural(verdict.standing.images, 'image')}, corrected for {pairs}"
+    images, pairs = plural(verdict.standing.images, "image"), plural(len(verdict.standing.pairs), "pair")
+    said = f"Safest of the {count} models {within}: {verdict.recommended}"
+    how = f"each under its own worst attacker, on the same {images}, corrected for {pairs}"
     if verdict.as_safe:
         return [f"{said}; {listing(list(verdict.as_safe))} cannot be told from it ({how})."]
     return [f"{said}; every other is fooled more often ({how})."]
