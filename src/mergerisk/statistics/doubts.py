@@ -129,6 +129,6 @@ def _few_steps(steps_per_epoch: Mapping[str, int]) -> Iterator[Doubt]:
         listed = ", ".join(f"{task} ({steps})" for task, steps in few.items())
         yield Doubt(
             "few_steps",
-            f"An epoch of the experts' fine-tuning is {FEW_STEPS} optimiser steps or fewer on {listed}: a smaller "
-            "batch, more epochs or more training images would let them leave the base.",
+            f"An epoch of fine-tuning is {FEW_STEPS} optimiser steps or fewer on {listed}: a smaller "
+            "batch, more epochs or more training images would let experts leave the base.",
         )
