@@ -125,9 +125,9 @@ def _choice(verdict: Verdict) -> list[str]:
             f"Of the {len(verdict.models)} models, only {verdict.recommended} is {within}: no other is compared."
         ]
     assert verdict.standing is not None
-    leader, pairs = verdict.standing.leader, plural(len(verdict.standing.pairs), "pair")
-    rate = f"{percent(leader.value, 1)} {interval(leader.low, leader.high, 1)}"
-    said = f"Safest of the {count} models {within}: {leader.name}, which the worst attacker fools on {rate}"
+    # Its rate is in the table; that of the comparison, from halves of the images, would be another figure for it.
+    pairs = plural(len(verdict.standing.pairs), "pair")
+    said = f"Safest of the {count} models {within}: {verdict.standing.leader.name}"
     how = f"on the same {plural(verdict.standing.images, 'image')}, corrected for {pairs}"
     if verdict.as_safe:
         return [f"{said}; {listing(list(verdict.as_safe))} cannot be told from it ({how})."]
