@@ -67,7 +67,7 @@ def test_a_runs_folder_holds_what_is_promised(finished: Path) -> None:
     assert len(outcomes) == len(results) * 12
     assert (outcomes["linf"] <= outcomes["epsilon"]).all()
     assert "<html" in (finished / "report.html").read_text()
-    assert json.loads((finished / "summary.json").read_text())["schema_version"] == 1
+    assert json.loads((finished / "summary.json").read_text())["schema_version"] == 2
     record = json.loads((finished / "run.json").read_text())
     assert record["kinds"]["craft"]["seconds"] > 0
     assert load_study(finished / "study.yaml") == load_study(finished / "study.yaml", resolve=False)
