@@ -170,6 +170,7 @@ def run_study(
             pictures = list(pick_pictures(plan, store, outcomes))
             record = _record(plan, store, out, cached, device, workers) | {"skipped": _skipped(plan, store)}
             record["counts"] = _counts(plan, store, outlines)
+            record["own_forms"] = _own_forms(plan, store)
             earlier = _spans(plan, store)
             break
         except LostArtefactError as error:
@@ -183,7 +184,6 @@ def run_study(
         "seconds": _covered([*earlier, (started.timestamp(), datetime.now(UTC).timestamp())]),
         "commits": {**located.commits, **_dataset_commits(plan)},
         "damaged": sorted(plan.stages[key].label for key in remade),
-        "own_forms": _own_forms(plan, store),
         "notes": list(plan.notes),
     }
     write_bytes(out / RECORD, json.dumps(record, indent=1).encode())
