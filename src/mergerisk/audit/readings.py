@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergerisk.statistics import Epsilon50, epsilon50, paired_ratio_interval, wilson_interval
+from mergerisk.transfer import what_happened
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -81,11 +82,9 @@ def read_outcomes(outcomes: pd.DataFrame, models: Collection[str]) -> tuple[list
         outcomes: per image; see :mod:`mergerisk.transfer.rates`. Of one seed, so that no image counts twice.
         models: the audited ones.
     """
-    label = outcomes["label"]
+    found = what_happened(outcomes)
     happened = outcomes[["task", "attack", "surrogate", "target", "epsilon", "image"]].assign(
-        counts=(outcomes["surrogate_clean"] == label) & (outcomes["target_clean"] == label),
-        fooled=outcomes["target_adversarial"] != label,
-        surrogate_fooled=outcomes["surrogate_adversarial"] != label,
+        counts=found.counts, wrong=found.target_wrong, surrogate_wrong=found.surrogate_wrong
     )
     readings, curves = [], []
     for (model, surrogate), here in _groups(happened[happened["target"].isin(models)], ["target", "surrogate"]):
@@ -106,11 +105,11 @@ def _groups(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple[Any, .
 
 
 def _reading(model: str, surrogate: str, attack: str, epsilon: float, rows: pd.DataFrame) -> Reading:
-    counts, fooled, surrogate_fooled = (rows[name].to_numpy() for name in ("counts", "fooled", "surrogate_fooled"))
+    counts, wrong, surrogate_wrong = (rows[name].to_numpy() for name in ("counts", "wrong", "surrogate_wrong"))
     images, correct = len(rows), int(counts.sum())
-    hit, surrogate_hit = int((fooled & counts).sum()), int((surrogate_fooled & counts).sum())
-    both = int((fooled & surrogate_fooled & counts).sum())
-    low, high = wilson_interval([hit, fooled.sum()], [correct, images])
+    hit, surrogate_hit = int((wrong & counts).sum()), int((surrogate_wrong & counts).sum())
+    both = int((wrong & surrogate_wrong & counts).sum())
+    low, high = wilson_interval([hit, wrong.sum()], [correct, images])
     relative_low, relative_high = paired_ratio_interval(both, hit - both, surrogate_hit - both)
     asr = hit / correct if correct else np.nan
     surrogate_asr = surrogate_hit / correct if correct else np.nan
@@ -125,7 +124,7 @@ def _reading(model: str, surrogate: str, attack: str, epsilon: float, rows: pd.D
         asr=asr,
         asr_low=float(low[0]),
         asr_high=float(high[0]),
-        asr_all=int(fooled.sum()) / images,
+        asr_all=int(wrong.sum()) / images,
         asr_all_low=float(low[1]),
         asr_all_high=float(high[1]),
         surrogate_asr=surrogate_asr,
@@ -139,12 +138,12 @@ def _reading(model: str, surrogate: str, attack: str, epsilon: float, rows: pd.D
 
 def _curve(model: str, surrogate: str, rows: pd.DataFrame) -> Curve:
     counted = rows[rows["counts"]]
-    means = counted.groupby("attack", sort=False, observed=True)["fooled"].mean()
+    means = counted.groupby("attack", sort=False, observed=True)["wrong"].mean()
     attack = str(means.idxmax()) if len(means) else str(rows["attack"].iloc[0])
     budgets = np.sort(rows["epsilon"].unique())
     matrix = (
         counted[counted["attack"] == attack]
-        .pivot_table(index=["task", "image"], columns="epsilon", values="fooled", observed=True)
+        .pivot_table(index=["task", "image"], columns="epsilon", values="wrong", observed=True)
         .to_numpy(dtype=bool)
         .reshape(-1, len(budgets))
     )

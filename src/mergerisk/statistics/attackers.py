@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -149,7 +149,7 @@ def worst_attacker(tables: Tables, rows: NDArray[np.bool_], seed: int) -> Worst:
     model_of_group = np.zeros(groups, dtype=np.intp)
     model_of_group[group] = model
     shape = (groups, models, len(names))
-    if tables.outcomes is None or tables.setting_of is None:
+    if tables.outcomes is None or tables.setting_of is None or tables.happened is None:
         known = "asr" if table["asr"].notna().any() else "asr_all"
         values = table[known].to_numpy(dtype=np.float64)
         trials = (~np.isnan(values)).astype(np.float64)
@@ -165,17 +165,13 @@ def worst_attacker(tables: Tables, rows: NDArray[np.bool_], seed: int) -> Worst:
     of_row = place[tables.setting_of]
     used = np.flatnonzero(of_row >= 0)
     setting, half = of_row[used], _halves(outcomes, seed)[used]
-    label_of = outcomes["label"].to_numpy()[used]
-    counted = (outcomes["surrogate_clean"].to_numpy()[used] == label_of) & (
-        outcomes["target_clean"].to_numpy()[used] == label_of
-    )
-    fooled = counted & (outcomes["target_adversarial"].to_numpy()[used] != label_of)
+    happened = tables.happened.of(used)
     hits, trials_of = (
         [
-            np.bincount(setting[happened & (half == which)], minlength=len(here)).astype(np.float64)
+            np.bincount(setting[which_count & (half == which)], minlength=len(here)).astype(np.float64)
             for which in (0, 1)
         ]
-        for happened in (fooled, counted)
+        for which_count in (happened.fooled, happened.counts)
     )
     choices = _choices(group, owner, model_of_group, shape, hits, trials_of)
     other = np.stack(choices)[1 - half, group[setting]]
@@ -190,13 +186,7 @@ def worst_attacker(tables: Tables, rows: NDArray[np.bool_], seed: int) -> Worst:
     keys = ["task", "target", "seed"]
     clean = rates[[*keys, "clean_accuracy"]].drop_duplicates(keys)
     accuracy = found_tables.rates[keys].merge(clean, how="left", on=keys)["clean_accuracy"].to_numpy()
-    worst = Tables(
-        found_tables.rates.assign(clean_accuracy=accuracy),
-        found_tables.outcomes,
-        found_tables.setting_of,
-        tables.source,
-        tables.notes,
-    )
+    worst = replace(found_tables, rates=found_tables.rates.assign(clean_accuracy=accuracy), notes=tables.notes)
     shares = _shares(names, np.bincount(owner[setting[mine]], minlength=len(names)))
     return Worst(
         worst,

@@ -17,12 +17,13 @@ from mergerisk.models.classifiers import LoadedClassifier
 from mergerisk.models.hooks import evaluating
 from mergerisk.statistics.curves import epsilon50_of
 from mergerisk.statistics.intervals import wilson_interval
-from mergerisk.statistics.tables import rate_table
+from mergerisk.statistics.tables import with_intervals
 from mergerisk.tasks.class_names import Classes
 from mergerisk.tasks.images import check_pixels
 from mergerisk.tasks.matching import matching_rows
 from mergerisk.transfer.black_box import BlackBox
 from mergerisk.transfer.evaluate import predict
+from mergerisk.transfer.rates import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -261,14 +262,16 @@ def measure_transfer(
 
 
 def _judged(outcomes: pd.DataFrame, epsilons: Sequence[float], norm: str) -> Transfer:
-    first = outcomes[outcomes["epsilon"] == epsilons[0]]
-    right = {
-        role: first[f"{role}_clean"].to_numpy() == first["label"].to_numpy() for role in ("surrogate", "target")
+    counted = count(outcomes)
+    happened, images = counted.happened, len(outcomes) // len(epsilons)
+    # One block of the same images per budget: who counts is the same in each.
+    wrong = happened.target_wrong.reshape(len(epsilons), images).T
+    half = epsilon50_of([(wrong[happened.counts[:images]], epsilons)])[0]
+    accuracy = {
+        role: _share(float(right[:images].mean()), images)
+        for role, right in (("surrogate", happened.surrogate_right), ("target", happened.target_right))
     }
-    wrong = (outcomes["target_adversarial"] != outcomes["label"]).to_numpy().reshape(len(epsilons), -1).T
-    half = epsilon50_of([(wrong[right["surrogate"] & right["target"]], epsilons)])[0]
-    accuracy = {role: _share(float(values.mean()), len(values)) for role, values in right.items()}
-    return Transfer(outcomes, rate_table(outcomes), half, accuracy, norm)
+    return Transfer(outcomes, with_intervals(counted.rates), half, accuracy, norm)
 
 
 class _Player:

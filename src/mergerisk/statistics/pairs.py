@@ -85,7 +85,7 @@ def mcnemar_table(design: Design, outcomes: Sequence[TaskOutcomes], denominator:
         first, second = np.searchsorted(part.settings, pairs[units]).T
         kept = part.kept(denominator)
         eligible = kept[:, first] & kept[:, second]
-        one, other = part.fooled[:, first] & eligible, part.fooled[:, second] & eligible
+        one, other = part.wrong[:, first] & eligible, part.wrong[:, second] & eligible
         block = design.units.iloc[units].reset_index(drop=True)
         block["images"] = eligible.sum(axis=0)
         block["both"] = (one & other).sum(axis=0)

@@ -87,8 +87,8 @@ class TaskOutcomes:
         images: indices, rising.
         present: images × settings: whether the image was attacked.
         counted: surrogate and target get it right when clean.
-        fooled: the target gets it wrong under attack.
-        surrogate_fooled: the surrogate does.
+        wrong: the target gets it wrong under attack, whether it counts or not.
+        surrogate_wrong: the surrogate does.
     """
 
     task: str
@@ -96,8 +96,8 @@ class TaskOutcomes:
     images: NDArray[np.int64]
     present: NDArray[np.bool_]
     counted: NDArray[np.bool_]
-    fooled: NDArray[np.bool_]
-    surrogate_fooled: NDArray[np.bool_]
+    wrong: NDArray[np.bool_]
+    surrogate_wrong: NDArray[np.bool_]
 
     def kept(self, denominator: str) -> NDArray[np.bool_]:
         """The images that count, images × settings."""
@@ -106,15 +106,14 @@ class TaskOutcomes:
 
 def task_outcomes(tables: Tables) -> list[TaskOutcomes]:
     """Per task, by name; none where only rates are known."""
-    outcomes, codes = tables.outcomes, tables.setting_of
-    if outcomes is None or codes is None:
+    outcomes, codes, happened = tables.outcomes, tables.setting_of, tables.happened
+    if outcomes is None or codes is None or happened is None:
         return []
-    label = outcomes["label"].to_numpy()
     columns = {
-        "counted": (outcomes["surrogate_clean"].to_numpy() == label)
-        & (outcomes["target_clean"].to_numpy() == label),
-        "fooled": outcomes["target_adversarial"].to_numpy() != label,
-        "surrogate_fooled": outcomes["surrogate_adversarial"].to_numpy() != label,
+        "present": np.ones(len(codes), dtype=bool),
+        "counted": happened.counts,
+        "wrong": happened.target_wrong,
+        "surrogate_wrong": happened.surrogate_wrong,
     }
     image = outcomes["image"].to_numpy()
     tasks = tables.rates["task"].to_numpy()
@@ -129,7 +128,7 @@ def task_outcomes(tables: Tables) -> list[TaskOutcomes]:
         place[settings] = np.arange(len(settings))
         flat = row * len(settings) + place[codes[here]]
         arrays = {}
-        for name, values in {"present": np.ones(len(label), dtype=bool), **columns}.items():
+        for name, values in columns.items():
             cells = np.zeros(len(images) * len(settings), dtype=bool)
             cells[flat] = values[here]
             arrays[name] = cells.reshape(len(images), len(settings))
@@ -226,7 +225,7 @@ def _of_task(aggregate: Aggregate, part: TaskOutcomes) -> tuple[Design, NDArray[
 def _arrays(part: TaskOutcomes, denominator: str, used: NDArray[np.intp]) -> list[NDArray[np.float32]]:
     """Images × settings that are used: whether an image counts, and fools target and surrogate."""
     kept = part.kept(denominator)[:, used]
-    fooled, own = kept & part.fooled[:, used], kept & part.surrogate_fooled[:, used]
+    fooled, own = kept & part.wrong[:, used], kept & part.surrogate_wrong[:, used]
     return [array.astype(np.float32) for array in (kept, fooled, own)]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergerisk.transfer.rates import Counted
+    from mergerisk.transfer.rates import Counted, Happened
 
 EXPERTS = frozenset({"expert", "finetuned", "fine_tuned", "individual"})
 PRETRAINED = frozenset({"pretrained", "pre_trained", "zero_shot", "zeroshot", "base"})
@@ -46,6 +46,7 @@ class Tables:
         setting_of: per row of ``outcomes`` its row in ``rates``; None likewise.
         source: where it all comes from, in words.
         notes: what a reader must know of how it was read.
+        happened: per row of ``outcomes`` who counts and who is fooled; None likewise.
     """
 
     rates: pd.DataFrame
@@ -53,6 +54,7 @@ class Tables:
     setting_of: NDArray[np.intp] | None
     source: str
     notes: tuple[str, ...] = ()
+    happened: Happened | None = None
 
     @property
     def denominators(self) -> tuple[str, ...]:
@@ -80,9 +82,8 @@ def tables_from_outcomes(
     """
     known = count(outcomes) if counted is None else counted
     found = known.rates.copy()
-    wrong = outcomes["surrogate_adversarial"].to_numpy() != outcomes["label"].to_numpy()
-    fooled = np.bincount(known.setting_of[wrong], minlength=len(found))
-    found["surrogate_asr_all"] = fooled / found["images"].to_numpy()
+    wrong = np.bincount(known.setting_of[known.happened.surrogate_wrong], minlength=len(found))
+    found["surrogate_asr_all"] = wrong / found["images"].to_numpy()
     found["clean_accuracy"] = found["clean_accuracy_target"]
     if clean is not None:
         whole = accuracies(clean).rename(columns={"model": "target", "accuracy": "whole"})
@@ -92,9 +93,8 @@ def tables_from_outcomes(
     place = np.empty(len(order), dtype=np.intp)
     place[order] = np.arange(len(order))
     codes = place[known.setting_of]
-    return Tables(
-        table, outcomes, codes, source, ("clean accuracies are of whole test splits",) if clean is not None else ()
-    )
+    notes = ("clean accuracies are of whole test splits",) if clean is not None else ()
+    return Tables(table, outcomes, codes, source, notes, known.happened)
 
 
 def tables_from_rates(

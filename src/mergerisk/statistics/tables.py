@@ -148,16 +148,14 @@ def _fall_table(curves: Iterable[_Curve], single_step: Collection[str]) -> pd.Da
 
 def _curves(outcomes: pd.DataFrame, counted: Counted | None = None) -> Iterator[_Curve]:
     """Per curve, in the order in which they first occur."""
-    label = outcomes["label"].to_numpy()
+    known = count(outcomes) if counted is None else counted
     happened = {
-        "counts": (outcomes["surrogate_clean"].to_numpy() == label)
-        & (outcomes["target_clean"].to_numpy() == label),
-        "fooled": outcomes["target_adversarial"].to_numpy() != label,
-        "surrogate_fooled": outcomes["surrogate_adversarial"].to_numpy() != label,
+        "counts": known.happened.counts,
+        "wrong": known.happened.target_wrong,
+        "surrogate_wrong": known.happened.surrogate_wrong,
         "zero": outcomes["zero_gradients"].to_numpy() > 0,
     }
     epsilon, image = outcomes["epsilon"].to_numpy(), outcomes["image"].to_numpy()
-    known = count(outcomes) if counted is None else counted
     curve_of = known.rates.groupby(CURVE, sort=False).ngroup().to_numpy()
     curve = curve_of[known.setting_of]
     order = np.lexsort((epsilon, image, curve))

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as save_safetensors
 
 from mergerisk.tasks.arrays import TEST
+from mergerisk.transfer import what_happened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,13 +62,12 @@ def pick_pictures(plan: Plan, store: Store, outcomes: pd.DataFrame) -> Iterator[
 
 def _telling_row(outcomes: pd.DataFrame) -> pd.Series | None:
     """The first image, at the budget that fools nearest to half, that both models know and both mistake."""
-    label = outcomes["label"]
-    known = outcomes[(outcomes["surrogate_clean"] == label) & (outcomes["target_clean"] == label)]
+    happened = what_happened(outcomes)
+    known = outcomes[happened.counts].assign(fooled=happened.target_wrong[happened.counts])
     if known.empty:
         return None
-    fooled = known["target_adversarial"] != known["label"]
-    epsilon = (fooled.groupby(known["epsilon"]).mean() - 0.5).abs().idxmin()
-    both = known[(known["epsilon"] == epsilon) & fooled & (known["surrogate_adversarial"] != known["label"])]
+    epsilon = (known.groupby("epsilon")["fooled"].mean() - 0.5).abs().idxmin()
+    both = outcomes[happened.fooled & happened.surrogate_fooled & (outcomes["epsilon"] == epsilon).to_numpy()]
     return None if both.empty else both.sort_values("image").iloc[0]
 
 

@@ -8,7 +8,9 @@ from .queries import QueryBudget as QueryBudget
 from .rates import CURVE as CURVE
 from .rates import SETTING as SETTING
 from .rates import Counted as Counted
+from .rates import Happened as Happened
 from .rates import accuracies as accuracies
 from .rates import count as count
 from .rates import final_iterates as final_iterates
 from .rates import rates as rates
+from .rates import what_happened as what_happened

@@ -24,9 +24,60 @@ CURVE = ["task", "attack", "surrogate", "target", "seed", "steps"]
 """The columns that name a curve: a setting without its budget."""
 
 
-_PREDICTED = (
-    "label", "surrogate_clean", "target_clean", "surrogate_adversarial", "target_adversarial", "aimed_at",
-)  # fmt: skip
+@dataclass(frozen=True, eq=False)
+class Happened:
+    """Who counts and who is fooled, one entry per outcome: the definition on which every rate rests.
+
+    Attributes:
+        surrogate_right: the surrogate names the label of the clean image.
+        target_right: the target does.
+        surrogate_wrong: the surrogate does not name the label of the attacked image.
+        target_wrong: the target does not.
+    """
+
+    surrogate_right: NDArray[np.bool_]
+    target_right: NDArray[np.bool_]
+    surrogate_wrong: NDArray[np.bool_]
+    target_wrong: NDArray[np.bool_]
+
+    @property
+    def counts(self) -> NDArray[np.bool_]:
+        """Surrogate and target are both right when clean: the images that ASR is a share of."""
+        return self.surrogate_right & self.target_right
+
+    @property
+    def fooled(self) -> NDArray[np.bool_]:
+        """Of those that count: the target is wrong under attack."""
+        return self.counts & self.target_wrong
+
+    @property
+    def surrogate_fooled(self) -> NDArray[np.bool_]:
+        """Of those that count: the surrogate is wrong under attack."""
+        return self.counts & self.surrogate_wrong
+
+    def of(self, rows: NDArray[np.intp]) -> Happened:
+        """The same for some of the outcomes."""
+        return Happened(
+            self.surrogate_right[rows],
+            self.target_right[rows],
+            self.surrogate_wrong[rows],
+            self.target_wrong[rows],
+        )
+
+
+def what_happened(outcomes: pd.DataFrame) -> Happened:
+    """Who counts and who is fooled.
+
+    Args:
+        outcomes: per image, with ``label`` and the four columns of predictions.
+    """
+    label = outcomes["label"].to_numpy()
+    return Happened(
+        outcomes["surrogate_clean"].to_numpy() == label,
+        outcomes["target_clean"].to_numpy() == label,
+        outcomes["surrogate_adversarial"].to_numpy() != label,
+        outcomes["target_adversarial"].to_numpy() != label,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +87,12 @@ class Counted:
     Attributes:
         rates: see :func:`rates`.
         setting_of: per outcome its setting's row of ``rates``.
+        happened: per outcome who counts and who is fooled.
     """
 
     rates: pd.DataFrame
     setting_of: NDArray[np.intp]
+    happened: Happened
 
 
 def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -66,30 +119,25 @@ def rates(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 def count(outcomes: pd.DataFrame) -> Counted:
     """:func:`rates`, and which outcome belongs to which of them."""
-    values = {name: outcomes[name].to_numpy() for name in _PREDICTED}
-    label, aimed_at = values["label"], values["aimed_at"]
-    surrogate_right, target_right = values["surrogate_clean"] == label, values["target_clean"] == label
-    surrogate_fooled = values["surrogate_adversarial"] != label
-    target_fooled = values["target_adversarial"] != label
-    counts = surrogate_right & target_right
-    both_fooled = counts & surrogate_fooled & target_fooled
-    same = both_fooled & (values["surrogate_adversarial"] == values["target_adversarial"])
-    happened = {
-        "images_both_correct": counts,
-        "surrogate_right": surrogate_right,
-        "target_right": target_right,
-        "fooled": counts & target_fooled,
-        "wrong": target_fooled,
-        "surrogate_fooled": counts & surrogate_fooled,
+    happened = what_happened(outcomes)
+    aimed_at, said = outcomes["aimed_at"].to_numpy(), outcomes["target_adversarial"].to_numpy()
+    both_fooled = happened.fooled & happened.surrogate_wrong
+    counted = {
+        "images_both_correct": happened.counts,
+        "surrogate_right": happened.surrogate_right,
+        "target_right": happened.target_right,
+        "fooled": happened.fooled,
+        "wrong": happened.target_wrong,
+        "surrogate_fooled": happened.surrogate_fooled,
         "both_fooled": both_fooled,
-        "same": same,
-        "aimed": counts & (aimed_at >= 0),
-        "hit": counts & (values["target_adversarial"] == aimed_at),
+        "same": both_fooled & (outcomes["surrogate_adversarial"].to_numpy() == said),
+        "aimed": happened.counts & (aimed_at >= 0),
+        "hit": happened.counts & (said == aimed_at),
         "zero_gradient_images": outcomes["zero_gradients"].to_numpy() > 0,
     }
     codes, table = _settings_of(outcomes)
     n = np.bincount(codes, minlength=len(table))
-    grouped = {name: np.bincount(codes[part], minlength=len(table)) for name, part in happened.items()}
+    grouped = {name: np.bincount(codes[part], minlength=len(table)) for name, part in counted.items()}
     both = grouped["images_both_correct"]
     table["images"] = n
     table["images_both_correct"] = both
@@ -105,7 +153,7 @@ def count(outcomes: pd.DataFrame) -> Counted:
     table["targeted_success"] = _share(grouped["hit"], grouped["aimed"])
     table["mean_l2"] = _share(outcomes["l2"].groupby(codes).sum().to_numpy(), n)
     table["zero_gradient_images"] = grouped["zero_gradient_images"]
-    return Counted(table, codes)
+    return Counted(table, codes, happened)
 
 
 def _settings_of(outcomes: pd.DataFrame) -> tuple[NDArray[np.intp], pd.DataFrame]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mergerisk.transfer import what_happened
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -54,17 +56,12 @@ def matrices(outcomes: pd.DataFrame) -> Iterator[tuple[tuple[str, int], Matrices
         first = np.unique(codes, return_index=True)[1]
         settings = pd.MultiIndex.from_frame(keys.iloc[first].astype(dict.fromkeys(SETTING[:3], object)))
         images, columns = np.unique(frame["image"].to_numpy(), return_inverse=True)
-        label = frame["label"].to_numpy()
         labels = np.zeros(len(images), dtype=np.int64)
-        labels[columns] = label
-        right = (frame["surrogate_clean"].to_numpy() == label) & (frame["target_clean"].to_numpy() == label)
+        labels[columns] = frame["label"].to_numpy()
+        happened = what_happened(frame)
         parts = []
-        for happened in (
-            right,
-            right & (frame["target_adversarial"].to_numpy() != label),
-            right & (frame["surrogate_adversarial"].to_numpy() != label),
-        ):
+        for which in (happened.counts, happened.fooled, happened.surrogate_fooled):
             part = np.zeros((len(settings), len(images)), dtype=bool)
-            part[codes, columns] = happened
+            part[codes, columns] = which
             parts.append(part)
         yield (str(task), int(str(seed))), Matrices(settings, images, labels, *parts)
