@@ -166,6 +166,15 @@ class Registry(Generic[T]):
         return construct(cast("type[Any]", self.load(name)), parameters, f"{self.kind} {name!r}")
 
 
+def plugins(*entries: Entry) -> dict[str, list[str]]:
+    """What a key says of entries that installed packages add: another version may compute something else.
+
+    Empty if all are built in or registered, so that keys without plugins are what they were.
+    """
+    found = sorted({entry.distribution for entry in entries} - {""})
+    return {"plugins": found} if found else {}
+
+
 def _place(implementation: object) -> str:
     """Where an implementation is defined, as an entry point says it."""
     module, name = (getattr(implementation, part, implementation) for part in ("__module__", "__qualname__"))

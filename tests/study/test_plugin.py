@@ -1,7 +1,8 @@
-"""An attack of a third party, installed as a package, in a study: nothing of ours knows its name."""
+"""What a third party adds, installed as a package, in a study: nothing of ours knows its names."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,19 +16,35 @@ from mergerisk.cli.main import main
 from tests.tiny import write_tiny_study
 
 SOURCE = Path(__file__).parents[1] / "plugin_package"
-ATTACKS = ["coin_toss", "mi_fgsm", {"attack": "mi_fgsm", "inputs": ["both_ways"], "label": "mi_both_ways"}]
+ATTACKS = [
+    "coin_toss",
+    "mi_fgsm",
+    {"attack": "mi_fgsm", "inputs": ["both_ways"], "label": "mi_both_ways"},
+    {"attack": "mi_fgsm", "gradient": ["loudest"], "label": "mi_loudest"},
+]
+MERGING = ["weight_averaging", "median", "weight_averaging+shift", "median+surgery"]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process that finds the plugin."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the plugin is installed."""
     source, target = tmp_path_factory.mktemp("source") / "plugin", tmp_path_factory.mktemp("installed")
     shutil.copytree(SOURCE, source)  # building leaves files beside the source
     offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     pip = [sys.executable, "-m", "pip", "install", *offline, "--target", str(target), str(source)]
     done = subprocess.run(pip, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    path = os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return target
+
+
+@pytest.fixture(scope="module")
+def installed(folder: Path) -> dict[str, str]:
+    """The environment of a process that finds the plugin."""
+    return finding(folder)
+
+
+def finding(folder: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     return os.environ | {"PYTHONPATH": path}
 
 
@@ -38,24 +55,61 @@ def mergerisk(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def test_an_installed_attack_and_input_run_in_a_study(
-    installed: dict[str, str], tiny_vit: Path, tmp_path: Path
-) -> None:
-    study = write_tiny_study(
-        tmp_path, tiny_vit, merging=["weight_averaging"], surrogates=["expert"], attacks=ATTACKS
-    )
+def test_what_is_installed_runs_in_a_study(installed: dict[str, str], tiny_vit: Path, tmp_path: Path) -> None:
+    study = write_tiny_study(tmp_path, tiny_vit, merging=MERGING, surrogates=["expert"], attacks=ATTACKS)
     mergerisk(installed, "run", str(study), "--out", str(tmp_path / "run"), "--workers", "2")
     outcomes = pd.read_parquet(tmp_path / "run" / "outcomes.parquet")
-    # tasks × attacks × (merge + expert + pretrained) × budgets × images
-    assert len(outcomes) == 2 * 3 * 3 * 3 * 12
+    # tasks × attacks × (merges + expert + pretrained) × budgets × images
+    assert len(outcomes) == 2 * 4 * 6 * 3 * 12
+    assert set(MERGING) < set(outcomes["target"])
     lengths = outcomes.groupby("attack", observed=True)["l2"].sum()
-    assert set(lengths.index) == {"coin_toss", "mi_fgsm", "mi_both_ways"}
-    assert lengths["mi_both_ways"] != lengths["mi_fgsm"]
+    assert set(lengths.index) == {"coin_toss", "mi_fgsm", "mi_both_ways", "mi_loudest"}
+    assert len({lengths[name] for name in ("mi_fgsm", "mi_both_ways", "mi_loudest")}) == 3
     # Its pixels go all the way, but for those that the box stops.
     signs = outcomes[outcomes["attack"] == "coin_toss"]
     assert (signs["linf"] <= signs["epsilon"]).all()
     assert (signs["linf"] > 0.999 * signs["epsilon"]).all()
     assert (signs["l2"] > 0.8 * signs["epsilon"] * (3 * 16 * 16) ** 0.5).all()
+
+
+PLANNED = """
+import json, sys
+from mergerisk.study import load_study, make_plan
+print(json.dumps({stage.label: [key, stage.parameters.get("plugins")]
+                  for key, stage in make_plan(load_study(sys.argv[1])).stages.items()}))
+"""
+
+
+def test_another_version_of_a_plugin_is_another_artefact(folder: Path, tiny_vit: Path, tmp_path: Path) -> None:
+    """What is kept of 1.0 must not be taken for what 2.0 makes."""
+    study = write_tiny_study(tmp_path, tiny_vit, merging=MERGING, surrogates=["expert"], attacks=ATTACKS)
+    newer = tmp_path / "newer"
+    shutil.copytree(folder, newer)
+    (metadata,) = newer.glob("*.dist-info/METADATA")
+    metadata.write_text(metadata.read_text().replace("\nVersion: 1.0\n", "\nVersion: 2.0\n"))
+    before, after = (planned(finding(place), study) for place in (folder, newer))
+    assert before.keys() == after.keys()
+    changed = {label for label in before if before[label] != after[label]}
+    assert {"median, seed 0", "weight_averaging+shift, seed 0", "median+surgery, seed 0"} < changed
+    for attack in ("coin_toss", "mi_both_ways", "mi_loudest"):
+        assert f"{attack} on stripes from expert, ε = 2/255, seed 0" in changed
+    kept = before.keys() - changed
+    assert {"weight_averaging, seed 0", "stripes, seed 0", "stripes"} < kept
+    assert "mi_fgsm on stripes from expert, ε = 2/255, seed 0" in kept
+    # Only what the plugin computes itself names it.
+    assert before["median, seed 0"][1] == ["mergerisk-example-plugin 1.0"]
+    assert after["weight_averaging+shift, seed 0"][1] == ["mergerisk-example-plugin 2.0"]
+    assert before["median+surgery, seed 0"][1] is None
+    assert all(before[label][1] is None for label in kept)
+
+
+def planned(environment: dict[str, str], study: Path) -> dict[str, list[object]]:
+    """Label → key of a study's stage, and the plugins that it names."""
+    command = [sys.executable, "-c", PLANNED, str(study)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    stages: dict[str, list[object]] = json.loads(done.stdout)
+    return stages
 
 
 def test_an_installed_attack_and_input_are_listed(installed: dict[str, str]) -> None:

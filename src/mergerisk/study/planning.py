@@ -16,6 +16,7 @@ from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
 from mergerisk.models.loading import backbone_identity, has_batch_norm, text_identity
 from mergerisk.models.templates import templates_for
+from mergerisk.registry import plugins
 from mergerisk.study.groups import Architecture, Backbone, BlackBoxGroup, EncoderGroup, EnsembleGroup
 from mergerisk.study.heads import classifier_of, names_for_prompts
 from mergerisk.study.specs import OTHER_ARCHITECTURE, OUTSIDER, Outsider
@@ -389,6 +390,7 @@ class _Planner:
             "backbone": self.backbone.identity,
             "method": method,
             "parameters": dict(parameters),
+            **plugins(METHODS.check(method)),
         }
         images: dict[str, int] = {}
         inputs = dict(ingredients)
@@ -417,6 +419,7 @@ class _Planner:
             "seed": seed,
             "calibration": self.study.calibration,
             "order": list(names),
+            **plugins(CORRECTIONS.check(correction)),
         }
         own = spec.parameters[correction]
         inside = CORRECTIONS.load(correction).changes_encoder
@@ -602,9 +605,7 @@ def _plan_attack(spec: AttackSpec, after: tuple[int, ...]) -> _Attack:
         *(INPUTS.check(part["input"]) for part in parameters.get("inputs", ())),
         *(FILTERS.check(part["filter"]) for part in parameters.get("gradient", ())),
     ]
-    plugins = sorted({entry.distribution for entry in entries} - {""})
-    if plugins:  # other versions of them may craft other images
-        keyed["plugins"] = plugins
+    keyed |= plugins(*entries)
     return _Attack(
         spec.label,
         keyed,

@@ -1,4 +1,4 @@
-"""An attack and an input transformation that mergerisk does not know of."""
+"""An attack, an input transformation and a gradient filter that mergerisk does not know of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from mergerisk.attacks import Attack, InputTransform
+from mergerisk.attacks import Attack, GradientFilter, InputTransform
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -43,3 +43,12 @@ class BothWays(InputTransform):
     def views(self, images: torch.Tensor, problem: Problem) -> Iterator[torch.Tensor]:  # noqa: ARG002
         yield images
         yield images.flip(-1)
+
+
+@hyperparameters
+class Loudest(GradientFilter):
+    """Of every pixel's channels the one whose gradient is the largest, the others at zero."""
+
+    def filter(self, gradient: torch.Tensor) -> torch.Tensor:
+        size = gradient.abs()
+        return gradient * (size == size.amax(dim=1, keepdim=True))
