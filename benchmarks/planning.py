@@ -22,10 +22,12 @@ def main(methods: int) -> None:
     study = load_study("starter")
     if methods:
         generated = tuple(
-            MethodSpec(
-                name="task_arithmetic",
-                parameters={"scaling": (position + 1) / methods},
-                label=f"scaling-{position + 1}",
+            MethodSpec.model_validate(
+                {
+                    "method": "task_arithmetic",
+                    "scaling": (position + 1) / methods,
+                    "label": f"scaling-{position + 1}",
+                }
             )
             for position in range(methods)
         )
