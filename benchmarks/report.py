@@ -21,7 +21,7 @@ from mergerisk.report.export import summary_to_json
 from mergerisk.report.judged import judged_summary
 from mergerisk.report.page import render_html
 from mergerisk.study import load_study
-from mergerisk.study.running import FinishedRun
+from mergerisk.study.finished import FinishedRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,12 +14,12 @@ from mergerisk.report.exports import FORMATS, write_exports
 from mergerisk.report.page import render_html
 from mergerisk.store import Store
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
+from mergerisk.study.finished import load_run as read_run
 from mergerisk.study.locating import locate
 from mergerisk.study.notes import notes_of
 from mergerisk.study.planning import make_plan
 from mergerisk.study.preflight import check_material, resolve_device
 from mergerisk.study.running import Options, run_study, store_folder
-from mergerisk.study.running import load_run as read_run
 from mergerisk.study.schema import Study, load_study
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mergerisk.report.exports.writing import Format
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import Claim, Verdict
+    from mergerisk.study.finished import FinishedRun
     from mergerisk.study.planning import Plan
-    from mergerisk.study.running import FinishedRun
     from mergerisk.study.stage import Stage
     from mergerisk.study.timing import Speeds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 
 import mergerisk as mr
+from mergerisk import api
 from mergerisk.audit import audit, load_audit
 from mergerisk.errors import UserError
 from mergerisk.progress.stages import CHECKING
@@ -22,6 +24,8 @@ from tests.tiny import arrays, save_tiny_models
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mergerisk.study import FinishedRun
 
 AUDIT: dict[str, Any] = {
     "name": "tiny",
@@ -87,6 +91,23 @@ def test_the_same_figures_as_the_study_behind_it(finished: Path) -> None:
         ].iloc[0]
         for name in ("asr", "asr_low", "asr_high", "asr_all", "images_both_correct"):
             assert reading[name] == pytest.approx(row[name])
+
+
+def test_an_audit_needs_no_store_once_its_run_is_collected(
+    material: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage that nobody can make again any more must not matter: here everything is gone."""
+    write = api._write
+
+    def lose_the_store_first(run: FinishedRun, folder: Path) -> api.StudyResult:
+        shutil.rmtree(folder / "store")
+        return write(run, folder)
+
+    monkeypatch.setattr(api, "_write", lose_the_store_first)
+    shutil.copytree(finished / "store", tmp_path / "out" / "store")
+    audit(material / "audit.yaml", tmp_path / "out")
+    kept = [json.loads((out / "audit.json").read_text())["audited"] for out in (tmp_path / "out", finished)]
+    assert kept[0] == kept[1], "nothing was computed anew"
 
 
 def test_a_failed_gate_exits_with_3_and_a_passed_one_with_0(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from tests.tiny import write_tiny_study
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mergerisk.study import Stage
 
 QUICK: dict[str, Any] = {
     "merging": ["weight_averaging"],
@@ -46,6 +49,29 @@ def test_a_run_takes_up_what_a_check_made(tmp_path: Path, tiny_vit: Path) -> Non
         of = clean[(clean["task"] == row["task"]) & (clean["model"] == row["model"])]
         assert row["correct"] == int((of["label"] == of["prediction"]).sum())
         assert row["images"] == len(of)
+
+
+def test_damage_found_when_everything_is_made_is_said_and_made_again(tmp_path: Path, tiny_vit: Path) -> None:
+    study = write_tiny_study(tmp_path, tiny_vit, **QUICK)
+    sound = check_study(study, tmp_path / "sound", device="cpu")
+    events: list[str] = []
+
+    def damage(stage: Stage, event: str, times: int) -> None:
+        if stage.kind == "clean" and event == "done" and events.count("done") < times:
+            place = tmp_path / "run" / "store" / "objects" / stage.key[:2] / stage.key / "manifest.json"
+            place.write_bytes(b"")
+            events.append("done")
+        if event == "damaged":
+            events.append(f"{stage.kind} damaged")
+
+    out = tmp_path / "run"
+    found = check_study(study, out, device="cpu", listener=lambda stage, event, _: damage(stage, event, 1))
+    assert events == ["done", "clean damaged"]
+    pd.testing.assert_frame_equal(found.accuracy, sound.accuracy)
+    shutil.rmtree(out)
+    events.clear()
+    with pytest.raises(UserError, match=r"again 3 times; the disk is not sound"):
+        check_study(study, out, device="cpu", listener=lambda stage, event, _: damage(stage, event, 1000))
 
 
 def test_an_expert_without_use_is_named(

@@ -18,7 +18,7 @@ from mergerisk.report.page import render_html
 from mergerisk.report.view import view_of
 from mergerisk.statistics import BUILT_IN
 from mergerisk.study import load_study
-from mergerisk.study.running import FinishedRun
+from mergerisk.study.finished import FinishedRun
 from tests.statistics.made_up import outcomes
 
 from .test_report_page import read

@@ -13,7 +13,7 @@ import pytest
 import mergerisk as mr
 from mergerisk.report.assembling import summarize
 from mergerisk.study import load_study, make_plan
-from mergerisk.study.running import load_run
+from mergerisk.study.finished import load_run
 from mergerisk.study.schema import Budgets
 from tests.tiny import write_tiny_study
 from tests.transfer.black_box_stand_in import Reply, service

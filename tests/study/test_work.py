@@ -17,7 +17,7 @@ from mergerisk import api
 from mergerisk.cli.words import describe_plan
 from mergerisk.study import stages
 from mergerisk.study.planning import make_plan
-from mergerisk.study.running import _covered
+from mergerisk.study.record import covered
 from mergerisk.study.schema import load_study
 from mergerisk.study.stage import image_counts
 from tests.tiny import arrays, save_tiny_models, write_tiny_study
@@ -135,7 +135,7 @@ def test_the_time_a_run_took_is_that_of_all_its_parts(
     ],
 )
 def test_spans_that_overlap_count_once(spans: list[tuple[float, float]], seconds: float) -> None:
-    assert _covered(spans) == seconds
+    assert covered(spans) == seconds
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from mergerisk.audit.schema import Audit
-    from mergerisk.store import Store
     from mergerisk.study import Plan, Study
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -158,18 +157,22 @@ def _digests(identity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from value.items()
 
 
-def describe_work(plan: Plan, store: Store, items: tuple[AuditedItem, ...]) -> Audited:
-    """What a finished audit's figures rest on, from what its stages left: a rerun that computes nothing finds the
-    same."""
-    kept = [store.manifest(key)["provenance"] for key in plan.stages]
-    (seed,) = plan.study.seeds
+def describe_work(study: Study, computed: Mapping[str, Any], items: tuple[AuditedItem, ...]) -> Audited:
+    """What a finished audit's figures rest on: a rerun that computes nothing finds the same.
+
+    Args:
+        study: the audit's, resolved.
+        computed: of its run's record: when, where and with what it was computed.
+        items: what was audited.
+    """
+    (seed,) = study.seeds
     return Audited(
-        max((str(one["finished"]) for one in kept if "finished" in one), default=None),
-        _joined(one["device"] for one in kept),
+        computed["finished"],
+        ", ".join(computed["devices"]),
         seed,
-        plan.study.images_per_task,
-        {spec.label: {"attack": spec.name, **_steps(spec.name, spec.parameters)} for spec in plan.study.attacks},
-        {name: _joined(one["versions"][name] for one in kept) for name in kept[0]["versions"]},
+        study.images_per_task,
+        {spec.label: {"attack": spec.name, **_steps(spec.name, spec.parameters)} for spec in study.attacks},
+        {name: ", ".join(several) for name, several in computed["versions"].items()},
         items,
     )
 
@@ -179,7 +182,3 @@ def _steps(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     rest = {key: value for key, value in parameters.items() if key not in {"steps", "file"}}
     return {"steps": create(name, **parameters).iterations, "parameters": rest}
-
-
-def _joined(values: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(values))

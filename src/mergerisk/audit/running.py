@@ -13,13 +13,14 @@ from mergerisk.audit.schema import Audit, in_words_of_audits, load_audit
 from mergerisk.audit.verdict import Verdict, check_gates, judge
 from mergerisk.audit.writing import to_json, to_markdown
 from mergerisk.study.files import write_bytes
+from mergerisk.study.finished import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mergerisk.audit.audited import AuditedItem
     from mergerisk.store import Store
-    from mergerisk.study import Plan, Stage
+    from mergerisk.study import Plan, Stage, Study
 
 JSON, MARKDOWN, PAGE = "audit.json", "audit.md", "audit.html"
 
@@ -80,13 +81,13 @@ def audit(
     study = asked.to_study()
     check_gates(asked, [spec.label for spec in study.surrogates])
     folder = Path(out) if out is not None else Path("audits") / asked.name
-    begun: list[tuple[Plan, Store, tuple[AuditedItem, ...]]] = []
+    begun: list[tuple[Study, tuple[AuditedItem, ...]]] = []
 
     def begin(plan: Plan, kept: Store) -> None:
         # What an earlier audit left here must not be taken for this one's verdict, should this one not end.
         for name in (JSON, MARKDOWN, PAGE):
             (folder / name).unlink(missing_ok=True)
-        begun.append((plan, kept, read_items(asked, study, plan)))
+        begun.append((plan.study, read_items(asked, study, plan)))
         prepared(plan, kept)
 
     with in_words_of_audits():
@@ -103,7 +104,8 @@ def audit(
             prepared=begin,
             listener=listener,
         )
-    audited = describe_work(*begun[-1])
+    resolved, items = begun[-1]
+    audited = describe_work(resolved, read_record(folder)["computed"], items)
     summary = result.summary
     verdict = judge(asked, result.outcomes, summary.accuracy, summary.run.notes, audited, summary.doubts)
     write_bytes(folder / JSON, to_json(verdict).encode())

@@ -11,12 +11,12 @@ import pandas as pd
 from mergerisk.checking.reasons import order_of_classes
 from mergerisk.errors import UserError
 from mergerisk.statistics import wilson_interval
-from mergerisk.store import DamagedArtefactError, Store
-from mergerisk.study.executors.local import run_stages
+from mergerisk.store import Store
 from mergerisk.study.groups import EncoderGroup
 from mergerisk.study.locating import locate
 from mergerisk.study.planning import make_plan
 from mergerisk.study.preflight import check_material, check_output, resolve_device
+from mergerisk.study.rounds import run_and_collect
 from mergerisk.study.running import store_folder
 from mergerisk.study.schema import load_study
 
@@ -100,13 +100,7 @@ def check_study(
     plan = unmerged(make_plan(placed, located.notes, outlines))
     store = Store(store_folder(folder, None))
     prepared(plan, store)
-    while True:
-        run_stages(plan, store, computing, listener=listener)
-        try:
-            clean = collect_clean(plan, store)
-            break
-        except DamagedArtefactError:
-            continue  # it was moved aside: the next round makes it again
+    clean, _ = run_and_collect(plan, store, computing, lambda: collect_clean(plan, store), listener=listener)
     about = {source.name: outline for source, outline in outlines.items()}
     tasks = pd.DataFrame(
         [

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from mergerisk.errors import UserError, first_line
 from mergerisk.statistics.poster import poster_tables, with_known_images
@@ -20,6 +21,8 @@ OUTCOME_COLUMNS = (
     "task", "attack", "surrogate", "target", "epsilon", "seed", "steps", "image", "label", "surrogate_clean",
     "target_clean", "surrogate_adversarial", "target_adversarial",
 )  # fmt: skip
+_NAMES = ("task", "attack", "surrogate", "target", "model")
+CLEAN_COLUMNS = ("task", "model", "seed", "image", "label", "prediction")
 
 
 def read_tables(source: str | Path) -> Tables:
@@ -47,12 +50,11 @@ def _run(folder: Path) -> Tables:
     merges = _merges(folder / "study.yaml")
     if outcomes.is_file():
         table = _read(outcomes)
-        lacking = [name for name in OUTCOME_COLUMNS if name not in table.columns]
-        if lacking or table.empty:
-            what = f"lacks the column {lacking[0]}" if lacking else "holds no rows"
-            raise UserError(f"{outcomes}: {what}; run the study again, finished stages are kept")
+        _check(table, OUTCOME_COLUMNS, outcomes)
         clean = folder / "clean.parquet"
         whole = _read(clean) if clean.is_file() else None
+        if whole is not None:
+            _check(whole, CLEAN_COLUMNS, clean)
         return tables_from_outcomes(table, whole, merges=merges, source=str(folder))
     if results.is_file():
         return tables_from_rates(_read(results), merges=merges, source=str(results))
@@ -61,11 +63,30 @@ def _run(folder: Path) -> Tables:
     )
 
 
+def _check(table: pd.DataFrame, columns: tuple[str, ...], place: Path) -> None:
+    """Raises:
+    UserError: a column is missing or should hold numbers, or there is no row.
+    """
+    lacking = [name for name in columns if name not in table.columns]
+    words = [name for name in columns if name not in (*lacking, *_NAMES) and not is_numeric_dtype(table[name])]
+    if lacking or words or table.empty:
+        what = (
+            f"lacks the column {lacking[0]}"
+            if lacking
+            else f"the column {words[0]} holds no numbers"
+            if words
+            else "holds no rows"
+        )
+        raise UserError(f"{place}: {what}; run the study again, finished stages are kept")
+
+
 def _merges(study: Path) -> frozenset[str] | None:
     """Labels of a study's merges, which may be none; None if that is not known."""
     if not study.is_file():
         return None
-    found: list[Any] = read_mapping(study, "a study").get("merging") or []
+    found: Any = read_mapping(study, "a study").get("merging") or []
+    if not isinstance(found, list):
+        raise UserError(f"{study}: merging: must be a list; run the study again, finished stages are kept")
     labels = [item.get("label", item.get("method")) if isinstance(item, dict) else item for item in found]
     return frozenset(str(label) for label in labels)
 

@@ -1,13 +1,13 @@
+from .finished import (
+    FinishedRun as FinishedRun,
+)
+from .finished import (
+    load_run as load_run,
+)
 from .planning import Plan as Plan
 from .planning import make_plan as make_plan
 from .running import (
-    FinishedRun as FinishedRun,
-)
-from .running import (
     Options as Options,
-)
-from .running import (
-    load_run as load_run,
 )
 from .running import (
     run_study as run_study,

@@ -59,7 +59,7 @@ def check_same_study(study: Study, out: Path, kept: Path) -> None:
     from mergerisk.study.schema import load_study
 
     try:
-        other = load_study(kept, resolve=False)
+        other = load_study(kept, resolve=False, files=False)
     except UserError:
         return  # none, or none that can be told
     differs = (

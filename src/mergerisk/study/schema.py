@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mergerisk.errors import UserError, did_you_mean, located
 from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
@@ -16,6 +16,7 @@ from mergerisk.study.hub_experts import hub_experts
 from mergerisk.study.paths import with_paths, without_places
 from mergerisk.study.shipped import shipped_studies
 from mergerisk.study.specs import (
+    FILES,
     OTHER_ARCHITECTURE,
     OUTSIDER,
     RESERVED_TARGETS,
@@ -105,12 +106,14 @@ class Study(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _merges_as_surrogates(cls, content: object) -> object:
+    def _merges_as_surrogates(cls, content: object, info: ValidationInfo) -> object:
         """``merged`` stands for all of them."""
         if not isinstance(content, dict) or not isinstance(content.get("surrogates"), list | tuple):
             return content
         try:
-            labels = [MethodSpec.model_validate(spec).label for spec in content.get("merging", ())]
+            labels = [
+                MethodSpec.model_validate(spec, context=info.context).label for spec in content.get("merging", ())
+            ]
         except ValidationError:
             return content  # said where it belongs
         every = [f"merged/{label}" for label in labels]
@@ -130,7 +133,7 @@ class Study(Model):
     @field_validator("tasks")
     @classmethod
     def _tasks_differ(cls, tasks: tuple[TaskSpec, ...]) -> tuple[TaskSpec, ...]:
-        no_twins([spec.source.name for spec in tasks], "task")
+        no_twins([spec.called for spec in tasks], "task")
         return tasks
 
     @model_validator(mode="after")
@@ -214,7 +217,7 @@ class Study(Model):
     @property
     def task_names(self) -> tuple[str, ...]:
         """What results call the tasks."""
-        return tuple(spec.source.name for spec in self.tasks)
+        return tuple(spec.called for spec in self.tasks)
 
     @property
     def with_expert(self) -> tuple[str, ...]:
@@ -352,13 +355,17 @@ def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> Non
         raise UserError(f"budgets.after: {after[-1]} steps: no attack of the study takes more than {most}")
 
 
-def load_study(name: str | Path, *, resolve: bool = True, data: str | Path | None = None) -> Study:
+def load_study(
+    name: str | Path, *, resolve: bool = True, data: str | Path | None = None, files: bool = True
+) -> Study:
     """A study from a file, or one that ships with the package.
 
     Args:
         name: ``"starter"``, or the path of a YAML file.
         resolve: check hyper-parameters and fill in their defaults, for which implementations are imported.
         data: what relative paths in the study are relative to; by default the study file's folder.
+        files: see that tasks, methods and attacks are there. Those of a finished run were, once, and its results
+            need none of them; its paths are placed already, and stay as they are.
 
     Raises:
         UserError: no such study, not YAML, or a field that is wrong; the message names it.
@@ -369,26 +376,30 @@ def load_study(name: str | Path, *, resolve: bool = True, data: str | Path | Non
     if data is not None and not Path(data).is_dir():
         raise UserError(f"--data {data}: no such folder")
     try:
-        return parse_study(content, path.parent if data is None else Path(data), resolve=resolve)
+        return parse_study(content, path.parent if data is None else Path(data), resolve=resolve, files=files)
     except UserError as error:
         shipped = data is None and str(name) in shipped_studies()
         hint = "; give the folder with what it reads: --data DIR" if shipped else ""
         raise UserError(f"{path}: {error}{hint}") from error
 
 
-def parse_study(content: dict[str, Any], folder: Path | None = None, *, resolve: bool = True) -> Study:
+def parse_study(
+    content: dict[str, Any], folder: Path | None = None, *, resolve: bool = True, files: bool = True
+) -> Study:
     """A study from a mapping.
 
     Args:
         content: the fields of :class:`Study`.
         folder: what relative paths in it are relative to; the working directory by default.
         resolve: see :func:`load_study`.
+        files: likewise.
 
     Raises:
         UserError: a field is wrong; the message names it.
     """
     try:
-        study = Study(**with_paths(content, folder or Path()))
+        placed = with_paths(content, folder or Path()) if files else content
+        study = Study.model_validate(placed, context={FILES: files})
     except ValidationError as error:
         raise UserError(first_finding(error, Study.model_fields)) from error
     return study.resolved() if resolve else study

@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -19,7 +20,7 @@ from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.errors import did_you_mean
 from mergerisk.merging.catalogue import split_name
 from mergerisk.models.stated import StatedOrBase
-from mergerisk.tasks.loading import TaskSource, task_source
+from mergerisk.tasks.loading import TaskSource, task_name, task_source
 from mergerisk.validation import parse_fraction
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
+FILES = "files"
+"""Key of pydantic's context: whether what a study names has to be there; it has, unless this says otherwise."""
+
+
+def _looks(info: ValidationInfo) -> bool:
+    return not isinstance(info.context, dict) or bool(info.context.get(FILES, True))
+
+
 class TaskSpec(Model):
     """A task: ``digits``, ``photos/`` or ``{task: photos/, size: 224, limit: {test: 500}}``.
 
@@ -79,9 +88,14 @@ class TaskSpec(Model):
         return value
 
     @model_validator(mode="after")
-    def _known(self) -> TaskSpec:
-        _ = self.source
+    def _known(self, info: ValidationInfo) -> TaskSpec:
+        _ = self.source if _looks(info) else self.called
         return self
+
+    @property
+    def called(self) -> str:
+        """What results call it; its files need not be there."""
+        return task_name(self.task, **self.options)
 
     @property
     def source(self) -> TaskSource:
@@ -122,8 +136,9 @@ class MethodSpec(_Named):
         return value if isinstance(value, cls) else cls.parse(value, "method")
 
     @model_validator(mode="after")
-    def _known(self) -> MethodSpec:
-        split_name(self.name)
+    def _known(self, info: ValidationInfo) -> MethodSpec:
+        if _looks(info):
+            split_name(self.name)
         if self.label in RESERVED_TARGETS:
             raise ValueError(f"label {self.label!r} is taken by a target that is no merge")
         return self
@@ -138,8 +153,9 @@ class AttackSpec(_Named):
         return value if isinstance(value, cls) else cls.parse(value, "attack")
 
     @model_validator(mode="after")
-    def _known(self) -> AttackSpec:
-        ATTACKS.check(self.name)
+    def _known(self, info: ValidationInfo) -> AttackSpec:
+        if _looks(info):
+            ATTACKS.check(self.name)
         return self
 
 

@@ -360,12 +360,29 @@ def task_source(spec: str, **options: Any) -> TaskSource:
     if isinstance(options.get("limit"), dict):  # for a message that knows the splits' names
         options["limit"] = construct(Limits, options["limit"], f"task {spec!r}, limit")
     checked = construct(_OPTIONS[kind], options, f"task {spec!r}")
-    if kind == "hub":
-        assert isinstance(checked, HubOptions)
-        name = spec if spec in HUB_TASKS else hub_dataset(spec, checked).name.partition("/")[2]
-    else:
-        name = spec if kind == "starter" else path.name if path.is_dir() else path.stem
-    return TaskSource(one_form(checked.name or name or path.resolve().name), spec, checked)
+    return TaskSource(task_name(spec, **options), spec, checked)
+
+
+def task_name(spec: str, **options: Any) -> str:
+    """What results call a task, whether its files are there or not.
+
+    Args:
+        spec: see :class:`TaskSource`.
+        options: see :func:`task_source`.
+
+    Raises:
+        UserError: an option of a dataset of the hub is unknown or out of range.
+    """
+    if options.get("name"):
+        return one_form(str(options["name"]))
+    if spec in STARTER_TASKS or spec in HUB_TASKS:
+        return one_form(spec)
+    if spec.startswith("hub:"):
+        checked = construct(HubOptions, options, f"task {spec!r}")
+        return one_form(hub_dataset(spec, checked).name.partition("/")[2])
+    path = Path(spec)
+    file = path.suffix in {".npz", ".parquet"} and not path.is_dir()
+    return one_form((path.stem if file else path.name) or path.resolve().name)
 
 
 def load_task(spec: str, **options: Any) -> Task:

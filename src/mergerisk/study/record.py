@@ -1,0 +1,172 @@
+"""What a run keeps of how its results came about."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mergerisk.provenance import git_revision, versions
+from mergerisk.study.planning import make_plan, single_step_attacks
+from mergerisk.study.stage import image_counts
+from mergerisk.tasks.loading import TaskSource
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from mergerisk.store import Store
+    from mergerisk.study.planning import Plan
+    from mergerisk.tasks.outline import Outline
+
+
+def _dataset_commits(plan: Plan) -> dict[str, str]:
+    """The commit of every dataset of the hub, by its name."""
+    tasks = [stage.parameters for stage in plan.stages.values() if stage.kind == "task"]
+    return {f"hub:{task['hub']}": str(task["commit"]) for task in tasks if "hub" in task}
+
+
+def _skipped(plan: Plan, store: Store) -> dict[str, list[dict[str, str]]]:
+    """Task → files of it that could not be read, and why."""
+    found = {run.task: store.manifest(run.task_key)["info"].get("skipped", []) for run in plan.task_runs}
+    return {task: files for task, files in found.items() if files}
+
+
+def _own_forms(plan: Plan, store: Store) -> dict[str, list[str]]:
+    """Model made elsewhere → where its own configuration or preprocessing, which it keeps, is not the base's."""
+    loaded = {
+        stage.label: key
+        for key, stage in plan.stages.items()
+        if stage.kind == "expert" and "file" in stage.sources
+    }
+    forms = {label: store.manifest(key)["info"].get("form") for label, key in loaded.items()}
+    return {label: form["differences"] for label, form in forms.items() if form}
+
+
+def _counts(plan: Plan, store: Store, outlines: Mapping[TaskSource, Outline]) -> dict[str, int]:
+    """Images crafted, and passed through models, by what was there to read: files that could not be read are no
+    images, though they were planned with."""
+    read = _really_read(plan, store, outlines)
+    if read != outlines:
+        plan = make_plan(plan.study, outlines=read)
+    crafted = [key for key, stage in plan.stages.items() if stage.kind == "craft"]
+    images = sum(store.manifest(key)["shapes"]["adversarial"][1] for key in crafted)
+    passed = image_counts(plan.stages.values())
+    return {"crafted_images": images, **{f"images_{how}": count for how, count in passed.items()}}
+
+
+def _really_read(plan: Plan, store: Store, outlines: Mapping[TaskSource, Outline]) -> Mapping[TaskSource, Outline]:
+    """The outlines, with the splits as they came to be where files could not be read."""
+    from mergerisk.study.workbench import Compute, Workbench
+
+    bench, found = Workbench(store, Compute()), dict(outlines)
+    for key, stage in plan.stages.items():
+        if stage.kind == "task" and store.manifest(key)["info"].get("skipped"):
+            source = TaskSource.from_sources(stage.sources)
+            task = bench.task(replace(stage, inputs={"task": key}))
+            found[source] = replace(
+                found[source], train=len(task.train), calibration=len(task.calibration), test=len(task.test)
+            )
+    return found
+
+
+def spans(plan: Plan, store: Store) -> list[tuple[float, float]]:
+    """When each stage was computed, from and to, in seconds of the epoch, in whichever part of a run that was
+    stopped and resumed."""
+    found = []
+    for key in plan.stages:
+        made = store.manifest(key)["provenance"]
+        if "finished" in made:  # an older version did not keep it
+            end = datetime.fromisoformat(made["finished"]).timestamp()
+            found.append((end - float(made["seconds"]), end))
+    return found
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Seconds that lie in some span: those of workers at the same time count once, pauses between parts of a run
+    do not."""
+    total, reached = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _steps_per_epoch(plan: Plan, store: Store) -> dict[str, int]:
+    """Task → optimiser steps in an epoch of its expert's fine-tuning, where the store knows it; the fewest."""
+    found: dict[str, int] = {}
+    for key, stage in plan.stages.items():
+        steps = store.manifest(key)["info"].get("steps_per_epoch") if stage.kind == "expert" else None
+        if steps is not None:
+            task = str(stage.parameters["task"])
+            found[task] = min(found.get(task, int(steps)), int(steps))
+    return found
+
+
+def record_of(
+    plan: Plan,
+    store: Store,
+    outlines: Mapping[TaskSource, Outline],
+    *,
+    out: Path,
+    cached: Collection[str],
+    device: str,
+    workers: int,
+) -> dict[str, Any]:
+    """What ``run.json`` says of how the results came about, as far as the store knows it.
+
+    Args:
+        plan: whose every stage is done.
+        store: where.
+        outlines: of the plan's tasks.
+        out: the run's folder.
+        cached: keys of what was there before the run.
+        device: of the run.
+        workers: likewise.
+
+    Raises:
+        LostArtefactError: a manifest is damaged, or gone.
+    """
+    kinds: dict[str, dict[str, float]] = {}
+    stages = []
+    for key, stage in plan.stages.items():
+        seconds = float(store.manifest(key)["provenance"]["seconds"])
+        summary = kinds.setdefault(stage.kind, {"count": 0, "cached": 0, "seconds": 0.0})
+        summary["count"] += 1
+        summary["cached"] += key in cached
+        summary["seconds"] += seconds
+        stages.append({"kind": stage.kind, "label": stage.label, "key": key, "seconds": seconds})
+    inside = store.root.is_relative_to(out)
+    return {
+        "device": device,
+        "workers": workers,
+        "versions": versions(),
+        "git_revision": git_revision(),
+        "store": str(store.root.relative_to(out) if inside else store.root.resolve()),
+        "single_step_attacks": sorted(single_step_attacks(plan.study)),
+        "steps_per_epoch": _steps_per_epoch(plan, store),
+        "kinds": kinds,
+        "stages": stages,
+        "computed": _computed(plan, store),
+        "skipped": _skipped(plan, store),
+        "counts": _counts(plan, store, outlines),
+        "own_forms": _own_forms(plan, store),
+        "commits": _dataset_commits(plan),
+    }
+
+
+def _computed(plan: Plan, store: Store) -> dict[str, Any]:
+    """Of all that the results rest on, in whichever run it was computed: when the last of it was ``finished``
+    (UTC; None if that was not kept), on which ``devices``, and with which ``versions`` of libraries; several where
+    stages differ."""
+    kept = [store.manifest(key)["provenance"] for key in plan.stages]
+    names = dict.fromkeys(name for made in kept for name in made["versions"])
+    return {
+        "finished": max((str(made["finished"]) for made in kept if "finished" in made), default=None),
+        "devices": list(dict.fromkeys(made["device"] for made in kept)),
+        "versions": {
+            name: list(dict.fromkeys(made["versions"][name] for made in kept if name in made["versions"]))
+            for name in names
+        },
+    }

@@ -1,0 +1,74 @@
+"""Make what a plan lacks, collect what it left, and make again whatever of it turns out damaged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, TypeVar
+
+from mergerisk.errors import UserError
+from mergerisk.store import LostArtefactError
+from mergerisk.study.executors.local import run_stages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mergerisk.store import Store
+    from mergerisk.study.planning import Plan
+    from mergerisk.study.stage import Stage
+    from mergerisk.study.workbench import Compute
+
+T = TypeVar("T")
+
+_MOST_REMADE = 3
+"""Times that one damaged artefact is made again in a run."""
+
+
+def run_and_collect(
+    plan: Plan,
+    store: Store,
+    compute: Compute,
+    collect: Callable[[], T],
+    *,
+    workers: int = 1,
+    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+) -> tuple[T, frozenset[str]]:
+    """What ``collect`` reads from the store once every stage is done.
+
+    Whatever needs the store after the stages belongs into ``collect``: what it finds damaged or gone is made
+    again, and it is called anew.
+
+    Args:
+        plan: the stages.
+        store: where their artefacts are.
+        compute: device and batch size of every worker.
+        collect: reads artefacts; nothing it did before it failed may matter.
+        workers: processes.
+        listener: told of every stage's start and end, and of every artefact that was found damaged.
+
+    Returns:
+        What ``collect`` gave, and the keys of the artefacts that were found damaged.
+
+    Raises:
+        UserError: a stage's material is at fault, or the disk damages one artefact again and again.
+    """
+    remade: Counter[str] = Counter()
+    """How often each artefact that was found damaged was made again; several workers may find the same damage."""
+
+    def watch(stage: Stage, event: str, seconds: float) -> None:
+        if event == "damaged":
+            remade[stage.key] += 0
+            if remade[stage.key] >= _MOST_REMADE:
+                raise UserError(
+                    f"{store.root}: what stage {stage.kind} ({stage.label}) left was found damaged again after it "
+                    f"was made again {_MOST_REMADE} times; the disk is not sound, choose another --store"
+                )
+        elif event == "done" and seconds and stage.key in remade:
+            remade[stage.key] += 1
+        listener(stage, event, seconds)
+
+    while True:
+        run_stages(plan, store, compute, workers=workers, listener=watch)
+        try:
+            return collect(), frozenset(remade)
+        except LostArtefactError as error:
+            watch(plan.stages[error.key], "damaged", 0.0)  # the next round makes it again
