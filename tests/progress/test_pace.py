@@ -56,6 +56,20 @@ def test_a_kinds_first_stage_of_many_says_nothing() -> None:
     assert pace.remaining == pytest.approx(196 * 13.0 / 4)
 
 
+def test_a_time_that_was_known_stays_known_when_what_is_left_was_never_timed() -> None:
+    """A study crafts first and evaluates last, with little between."""
+    clock = Clock()
+    pace = Pace(clock)
+    crafts, evaluations = stages("craft", 20, 50), stages("evaluate", 10, 50)
+    pace.plan([*crafts, *evaluations], [*crafts, *evaluations])
+    for done, craft in enumerate(crafts, 1):
+        do(pace, clock, craft, 6.0)
+        # An evaluation of as many images takes as long, as far as anybody knows.
+        assert pace.remaining == pytest.approx((30 - done) * 6.0)
+    do(pace, clock, evaluations[0], 1.0)
+    assert pace.remaining == pytest.approx(9 * 1.0)
+
+
 def test_the_first_seconds_name_no_time() -> None:
     clock = Clock()
     pace = Pace(clock)

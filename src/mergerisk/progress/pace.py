@@ -41,6 +41,7 @@ class Pace:
         self._missing: set[str] = set()
         self._running: dict[str, float] = {}
         self._workers = 1
+        self._told = False
         self.stages: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
 
@@ -108,7 +109,9 @@ class Pace:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds left; None as long as too little of what is left has been timed to say so."""
+        """Seconds left; None as long as too little of what is left has been timed to say so. Once it was known it
+        stays so: when a kind that was timed comes to its end, a kind that was not may be most of what is left, and
+        is reckoned at the pace of the others until it is timed itself."""
         with self._lock:
             left = {kind: work for kind, work in self._left.items() if work > 0}
             total, busy = sum(left.values()), sum(self._seconds.values())
@@ -117,7 +120,9 @@ class Pace:
             known = {
                 kind for kind, work in left.items() if self._timed[kind] >= _KNOWN * (self._timed[kind] + work)
             }
-            if sum(left[kind] for kind in known) < _TRUSTED * total or busy < _SETTLED:
+            trusted = sum(left[kind] for kind in known) >= _TRUSTED * total and busy >= _SETTLED
+            self._told = self._told or trusted
+            if not self._told:
                 return None
             usual = busy / sum(self._timed.values())
             seconds = sum(
