@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from mergerisk.cli.main import LISTS, main
 from mergerisk.progress.stages import CHECKING
+from mergerisk.study.shipped import shipped_studies
 from tests.tiny import arrays, write_tiny_study
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -43,6 +43,26 @@ def test_list_prints_a_table(capsys: pytest.CaptureFixture[str], what: str) -> N
         "studies": "starter",
     }
     assert expected[what] in out
+
+
+def test_list_alone_says_what_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys, "list")
+    assert (code, err) == (0, "")
+    told = [line.partition("  ") for line in out.splitlines()[2:]]
+    assert all(len(text.split()) > 1 for _, _, text in told)
+    for command, _, _ in told:
+        assert call(capsys, *command.split()[1:])[0] == 0
+    assert len(told) == 8
+
+
+def test_a_shipped_study_is_listed_with_what_it_is_and_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = call(capsys, "list", "studies")[1].splitlines()[2:]
+    assert {line.split()[0] for line in lines} == {*shipped_studies()}
+    for line in lines:
+        name, *_, path = line.split()
+        content = yaml.safe_load(Path(path).read_text())
+        assert content["name"] == name
+        assert " ".join(content["description"].split()) in line
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,17 @@ import click
 from mergerisk._version import __version__
 from mergerisk.errors import UserError
 
-LISTS = ["tasks", "backbones", "surrogates", "merging", "attacks", "inputs", "filters", "studies"]
-"""What ``mergerisk list`` can show."""
+LISTS = {
+    "tasks": "what models are attacked on: the starter suite's, and those of the hub that have a name",
+    "backbones": "what a model may be given as",
+    "surrogates": "models that the attacker may hold",
+    "merging": "merging methods, and corrections on top of them",
+    "attacks": "transfer attacks",
+    "inputs": "input transformations that attacks can name",
+    "filters": "gradient filters that attacks can name",
+    "studies": "studies that ship with the package",
+}
+"""What ``mergerisk list`` can show, each in a few words."""
 
 EXIT_FAULT, EXIT_MISTAKE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -585,11 +594,17 @@ def claims(source: str, file: Path | None, correction: Literal["holm", "bh"], se
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(LISTS))
-def list_(what: str) -> None:
-    """Show the names a study file can use; one line per name if the output goes to a pipe or a file."""
-    from mergerisk.cli.words import describe_names
+@click.argument("what", type=click.Choice([*LISTS]), required=False)
+def list_(what: str | None) -> None:
+    """Show the names a study file can use; one line per name if the output goes to a pipe or a file.
 
+    Without a kind of names, show what kinds there are.
+    """
+    from mergerisk.cli.words import describe_kinds, describe_names
+
+    if what is None:
+        click.echo(describe_kinds(LISTS))
+        return
     click.echo(describe_names(what, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
 

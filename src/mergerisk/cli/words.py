@@ -42,6 +42,11 @@ def describe_names(what: str, width: int | None = None) -> str:
     return "\n".join([table, *(["", *below] if below else [])])
 
 
+def describe_kinds(kinds: Mapping[str, str]) -> str:
+    """What can be listed, with the command that lists it."""
+    return _table(("command", "what it lists"), [(f"mergerisk list {name}", text) for name, text in kinds.items()])
+
+
 def _names(what: str) -> list[dict[str, str]]:
     """Of every name, title of the column → cell."""
     if what == "tasks":
@@ -67,8 +72,16 @@ def _names(what: str) -> list[dict[str, str]]:
     if what == "merging":
         return _merging()
     from mergerisk.study.shipped import shipped_studies
+    from mergerisk.yaml_files import read_mapping
 
-    return _two_columns({name: str(path) for name, path in shipped_studies().items()})
+    return [
+        {
+            "name": name,
+            "what it is": " ".join(read_mapping(path, "a study")["description"].split()),
+            "file": str(path),
+        }
+        for name, path in shipped_studies().items()
+    ]
 
 
 def _two_columns(summaries: Mapping[str, str]) -> list[dict[str, str]]:
