@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mergerisk.errors import UserError
+from mergerisk.errors import Faults, UserError
 from mergerisk.progress.stages import StudyProgress
 from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports import FORMATS, write_exports
@@ -18,7 +18,7 @@ from mergerisk.study.finished import load_run as read_run
 from mergerisk.study.locating import locate
 from mergerisk.study.notes import notes_of
 from mergerisk.study.planning import make_plan
-from mergerisk.study.preflight import check_material, resolve_device
+from mergerisk.study.preflight import check_material, check_tasks, resolve_device
 from mergerisk.study.running import Options, run_study, store_folder
 from mergerisk.study.schema import Study, load_study
 
@@ -179,7 +179,14 @@ def validate(study: str | Path | Study, *, data: str | Path | None = None, offli
     Raises:
         UserError: the study or a file it names is at fault.
     """
-    located = locate(_resolved(study, data), offline=offline)
+    faults = Faults()
+    with faults.collecting():
+        resolved = _resolved(study, data)
+    if faults:
+        with faults.collecting():  # tasks can be looked at whatever hyper-parameters are wrong
+            check_tasks(study if isinstance(study, Study) else load_study(study, resolve=False, data=data))
+    faults.settle()
+    located = locate(resolved, offline=offline)
     outlines = check_material(located.study)
     return make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)), outlines)
 

@@ -15,10 +15,48 @@ _READABLE = 40
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: one line that says what is wrong, where, and what to do.
+    """A mistake the user can mend: one line that says what is wrong, where, and what to do; or several that have
+    nothing to do with each other, a line each.
 
-    The command line prints it without a traceback and exits with code 2.
+    The command line prints them without a traceback and exits with code 2.
     """
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong, a line each."""
+        return tuple(map(str, self.args))
+
+
+class Faults:
+    """Collects the user errors of checks that do not depend on each other, so that all are said at once."""
+
+    def __init__(self) -> None:
+        self._found: list[UserError] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Keep a user error, and go on behind the block."""
+        try:
+            yield
+        except UserError as error:
+            self._found.append(error)
+
+    def settle(self) -> None:
+        """Raise what was found, if anything was: each fault once, in the order they were met.
+
+        Raises:
+            UserError: something was; a single error as it is.
+        """
+        if len(self._found) == 1:
+            raise self._found[0]
+        if self._found:
+            raise UserError(*dict.fromkeys(fault for error in self._found for fault in error.faults))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -56,4 +94,4 @@ def located(where: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(f"{where}: {error}") from error
+        raise type(error)(*(f"{where}: {fault}" for fault in error.faults)) from error

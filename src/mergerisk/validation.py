@@ -13,6 +13,8 @@ from mergerisk.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pydantic_core import ErrorDetails
+
 T = TypeVar("T")
 
 
@@ -73,9 +75,24 @@ def _place(location: Sequence[int | str]) -> Sequence[int | str]:
     ]
 
 
+def findings(error: ValidationError, known: Iterable[str] = ()) -> tuple[str, ...]:
+    """What pydantic found, a line for every place: field, what is wrong, what was given."""
+    every = error.errors(include_url=False)
+    found: dict[str, str] = {}
+    for finding in every:
+        place = finding["loc"]
+        # A list whose only item is wrong is also found to be empty.
+        if not any(other["loc"][: len(place)] == place != other["loc"] for other in every if place):
+            found.setdefault(field_path(_place(place)), _in_words(finding, known))
+    return tuple(found.values())
+
+
 def first_finding(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """The first thing pydantic found, as one line: field, what is wrong, what was given."""
-    finding = error.errors(include_url=False)[0]
+    """The first of :func:`findings`, where there is room for one."""
+    return findings(error, known)[0]
+
+
+def _in_words(finding: ErrorDetails, known: Iterable[str]) -> str:
     path = field_path(_place(finding["loc"]))
     if finding["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         # ``known`` are the outermost fields; of a nested one others are possible.
@@ -100,4 +117,4 @@ def construct(cls: type[T], parameters: Mapping[str, Any], where: str) -> T:
         return cls(**parameters)
     except ValidationError as error:
         known = getattr(cls, "__dataclass_fields__", None) or getattr(cls, "model_fields", {})
-        raise UserError(f"{where}: {first_finding(error, known)}") from error
+        raise UserError(*(f"{where}: {finding}" for finding in findings(error, known))) from error

@@ -99,7 +99,7 @@ def test_a_field_that_is_missing_is_named() -> None:
         ("base: [", r"recipe\.yaml, line 1: not valid YAML"),
         ("- a", "a recipe is a mapping of fields, got list"),
         ("", "got NoneType"),
-        ("base: x", r"recipe\.yaml: experts: required"),
+        ("{base: x, method: ties}", r"recipe\.yaml: experts: required"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_one_line(tmp_path: Path, text: str, message: str) -> None:

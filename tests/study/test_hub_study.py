@@ -77,8 +77,8 @@ def command(address: str, cache: Path, *arguments: object) -> subprocess.Complet
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """The same command in this process: exit code, and what it is at fault with: one line, the last. What it prints
-    besides is in ``printed``."""
+    """The same command in this process: exit code, and what it is at fault with: the last lines, one a fault. What it
+    prints besides is in ``printed``."""
     printed: list[str] = []
 
     def run(address: str, *arguments: object) -> tuple[int, str]:
@@ -97,8 +97,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         said = captured.err.splitlines()
         printed.append(captured.out)
         faults = [line for line in said if line.startswith("mergerisk: ")]
-        assert faults == (said[-1:] if code else [])
-        return code, "".join(faults)
+        assert faults == (said[-len(faults) :] if code else [])
+        return code, "\n".join(faults)
 
     run.printed = printed  # type: ignore[attr-defined]
     return run
@@ -287,7 +287,7 @@ def test_every_repository_is_asked_for_before_any_is_downloaded(
         ),
     ],
 )
-def test_what_does_not_fit_is_one_line_before_any_stage(
+def test_what_does_not_fit_is_a_line_each_before_any_stage(
     real: RealHub,
     write: Write,
     here: Any,
@@ -300,5 +300,7 @@ def test_what_does_not_fit_is_one_line_before_any_stage(
     with serve(everything, gated=("org/gated",)) as (address, _):
         code, line = here(address, "run", path, "--out", tmp_path / "run")
     assert code == 2
+    of_each = message.startswith(("experts.files", "heads: head of"))
+    assert len(line.splitlines()) == (len(TASKS) if of_each else 1)
     assert re.search(message, line), line
     assert not (tmp_path / "run" / "store").exists()

@@ -27,7 +27,7 @@ from mergerisk.study.specs import (
     Outsider,
     TaskSpec,
 )
-from mergerisk.validation import first_finding
+from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Audit(Model):
             try:
                 return Study(**content).resolved()
             except ValidationError as error:
-                raise UserError(first_finding(error)) from error
+                raise UserError(*findings(error)) from error
 
     def _tasks(self) -> tuple[TaskSpec, ...]:
         """The images; of a folder that does not tell test from training, all are attacked if nothing learns from
@@ -256,10 +256,13 @@ def in_words_of_audits() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        message = str(error)
-        for pattern, field in _FIELDS:
-            message = pattern.sub(field, message)
-        raise UserError(message) from error
+        raise UserError(*map(_in_words, error.faults)) from error
+
+
+def _in_words(message: str) -> str:
+    for pattern, field in _FIELDS:
+        message = pattern.sub(field, message)
+    return message
 
 
 _FIELDS = (
@@ -293,7 +296,7 @@ def load_audit(path: str | Path, *, fail_if: Iterable[str] = ()) -> Audit:
         try:
             audit = Audit(**content)
         except ValidationError as error:
-            raise UserError(first_finding(error, Audit.model_fields)) from error
+            raise UserError(*findings(error, Audit.model_fields)) from error
     audit._given = given
     return audit
 

@@ -12,7 +12,7 @@ import pandas as pd
 from mergerisk.audit.gate_results import GateResult, is_worst, try_gate
 from mergerisk.audit.gates import OF_A_CURVE, OF_A_MODEL
 from mergerisk.audit.readings import Curve, Reading, read_outcomes
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import Faults, UserError, did_you_mean
 from mergerisk.report.formatting import plural
 from mergerisk.report.risk import Mean, mean_over_tasks
 from mergerisk.statistics import standings, tables_from_outcomes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mergerisk.audit.audited import Audited
+    from mergerisk.audit.gates import Gate
     from mergerisk.audit.schema import Audit
     from mergerisk.statistics import Doubt, Standings
 
@@ -209,29 +210,35 @@ def check_gates(audit: Audit, surrogates: Iterable[str]) -> None:
     Raises:
         UserError: one does not.
     """
-    names = list(audit.models)
-    known = list(surrogates)
-    released = next(iter(audit.merged), None)
+    known, faults = list(surrogates), Faults()
     for gate in audit.gates:
-        if gate.model is not None and gate.model not in names:
-            raise UserError(f"gate {gate.text!r}: no model {gate.model!r}{did_you_mean(gate.model, names)}")
-        if gate.surrogate is not None and gate.surrogate not in known:
-            near = did_you_mean(gate.surrogate, known)
-            raise UserError(f"gate {gate.text!r}: no surrogate {gate.surrogate!r}{near}")
-        model = gate.model or released
-        if gate.surrogate is not None and model is not None and not _holds(audit, gate.surrogate, model):
-            raise UserError(
-                f"gate {gate.text!r}: attacks on {model} from {gate.surrogate} belong to scenario "
-                f"{'merged' if gate.surrogate == model else 'other_merges'}, which is not asked for"
-            )
-        if gate.surrogate is None and gate.measure not in OF_A_MODEL and set(audit.scenarios) == {"merged"}:
-            raise UserError(f"gate {gate.text!r}: every scenario is a white box; say which: from MODEL")
-        if gate.measure in OF_A_CURVE and audit.budgets.norm == "linf" and gate.limit > 1:
-            raise UserError(f"gate {gate.text!r}: a budget is at most 1, as pixels are; write {gate.limit:g}/255")
-        measured = audit.budgets.epsilon
-        if gate.epsilon is not None and not any(math.isclose(gate.epsilon, epsilon) for epsilon in measured):
-            budgets = ", ".join(f"{255 * epsilon:g}/255" for epsilon in measured)
-            raise UserError(f"gate {gate.text!r}: no such budget is measured; budgets.epsilon has {budgets}")
+        with faults.collecting():
+            _check_gate(audit, gate, known)
+    faults.settle()
+
+
+def _check_gate(audit: Audit, gate: Gate, known: list[str]) -> None:
+    names = list(audit.models)
+    released = next(iter(audit.merged), None)
+    if gate.model is not None and gate.model not in names:
+        raise UserError(f"gate {gate.text!r}: no model {gate.model!r}{did_you_mean(gate.model, names)}")
+    if gate.surrogate is not None and gate.surrogate not in known:
+        near = did_you_mean(gate.surrogate, known)
+        raise UserError(f"gate {gate.text!r}: no surrogate {gate.surrogate!r}{near}")
+    model = gate.model or released
+    if gate.surrogate is not None and model is not None and not _holds(audit, gate.surrogate, model):
+        raise UserError(
+            f"gate {gate.text!r}: attacks on {model} from {gate.surrogate} belong to scenario "
+            f"{'merged' if gate.surrogate == model else 'other_merges'}, which is not asked for"
+        )
+    if gate.surrogate is None and gate.measure not in OF_A_MODEL and set(audit.scenarios) == {"merged"}:
+        raise UserError(f"gate {gate.text!r}: every scenario is a white box; say which: from MODEL")
+    if gate.measure in OF_A_CURVE and audit.budgets.norm == "linf" and gate.limit > 1:
+        raise UserError(f"gate {gate.text!r}: a budget is at most 1, as pixels are; write {gate.limit:g}/255")
+    measured = audit.budgets.epsilon
+    if gate.epsilon is not None and not any(math.isclose(gate.epsilon, epsilon) for epsilon in measured):
+        budgets = ", ".join(f"{255 * epsilon:g}/255" for epsilon in measured)
+        raise UserError(f"gate {gate.text!r}: no such budget is measured; budgets.epsilon has {budgets}")
 
 
 def _holds(audit: Audit, surrogate: str, model: str) -> bool:

@@ -9,12 +9,15 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from mergerisk._version import __version__
 from mergerisk.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LISTS = {
     "tasks": "what models are attacked on: the starter suite's, and those of the hub that have a name",
@@ -149,15 +152,16 @@ def plan(
 @_DATA
 @_OFFLINE
 def validate(study: str, data: Path | None, offline: bool) -> None:
-    """Check STUDY and every file it names, without running anything."""
-    from mergerisk import api
-    from mergerisk.cli.words import note_lines
-    from mergerisk.report.formatting import plural
+    """Check STUDY and every file it names, without running anything; everything that is wrong is said at once.
 
-    checked = api.validate(study, data=data, offline=offline)
-    settings, stages = plural(checked.study.settings, "setting"), plural(len(checked.stages), "stage")
-    click.echo(f"{study}: valid; {settings} in {stages}")
-    for line in note_lines(checked.notes):
+    STUDY is a study, or the file of an audit; of a recipe or of claims the file alone is checked.
+    """
+    from mergerisk.audit.validating import validate_file
+    from mergerisk.cli.words import note_lines
+
+    found, notes = validate_file(study, data=data, offline=offline)
+    click.echo(f"{study}: valid; {found}")
+    for line in note_lines(notes):
         click.echo(line)
 
 
@@ -621,22 +625,18 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        _fail(_one_line(error), EXIT_MISTAKE, debug)
+        _fail([_one_line(error)], EXIT_MISTAKE, debug)
     except (click.Abort, KeyboardInterrupt):
         kept = "; run again to resume: everything finished is kept" if {"run", "audit"} & set(given) else ""
-        _fail(f"interrupted{kept}", EXIT_INTERRUPTED, debug)
+        _fail([f"interrupted{kept}"], EXIT_INTERRUPTED, debug)
     except UserError as error:
-        _fail(str(error), EXIT_MISTAKE, debug)
+        _fail(error.faults, EXIT_MISTAKE, debug)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe went away, as `head` does
         sys.exit(EXIT_FAULT)
     except Exception as error:
-        _fail(
-            f"internal error, please report it: {type(error).__name__}: {_last_line(error)} "
-            "(--debug shows the traceback)",
-            EXIT_FAULT,
-            debug,
-        )
+        what = f"{type(error).__name__}: {_last_line(error)}"
+        _fail([f"internal error, please report it: {what} (--debug shows the traceback)"], EXIT_FAULT, debug)
 
 
 def _one_line(error: click.ClickException) -> str:
@@ -649,8 +649,9 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[-1]
 
 
-def _fail(message: str, code: int, debug: bool) -> None:
+def _fail(messages: Iterable[str], code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    click.echo(f"mergerisk: {' '.join(message.splitlines())}", err=True)
+    for message in messages:
+        click.echo(f"mergerisk: {' '.join(message.splitlines())}", err=True)
     sys.exit(code)

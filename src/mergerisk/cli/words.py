@@ -74,14 +74,10 @@ def _names(what: str) -> list[dict[str, str]]:
     from mergerisk.study.shipped import shipped_studies
     from mergerisk.yaml_files import read_mapping
 
-    return [
-        {
-            "name": name,
-            "what it is": " ".join(read_mapping(path, "a study")["description"].split()),
-            "file": str(path),
-        }
-        for name, path in shipped_studies().items()
-    ]
+    found = {name: (read_mapping(path, "a study"), path) for name, path in shipped_studies().items()}
+    return _two_columns(
+        {name: f"{' '.join(study['description'].split())} File: {path}" for name, (study, path) in found.items()}
+    )
 
 
 def _two_columns(summaries: Mapping[str, str]) -> list[dict[str, str]]:

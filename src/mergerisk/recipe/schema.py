@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mergerisk.errors import UserError, did_you_mean, located
+from mergerisk.errors import Faults, UserError, did_you_mean, located
 from mergerisk.models.copies import split_copy, with_copy
 from mergerisk.models.hub import is_path
 from mergerisk.models.stated import StatedOrBase
 from mergerisk.recipe.writing import WRITTEN
-from mergerisk.validation import first_finding
+from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
@@ -124,10 +124,14 @@ class Recipe(BaseModel):
             raise UserError(f"method: {self.method} reads images; run it in a study")
         known = {field.name for field in dataclasses.fields(METHODS.load(name))}  # type: ignore[arg-type]
         parameters = {**self.parameters, **changes}
-        for key in parameters:
-            if key not in known:
-                hint = did_you_mean(key, known | Recipe.model_fields.keys() - {"parameters"})
-                raise UserError(f"{key}: neither a field of a recipe nor a hyper-parameter of {name}{hint}")
+        possible = known | Recipe.model_fields.keys() - {"parameters"}
+        unknown = [
+            f"{key}: neither a field of a recipe nor a hyper-parameter of {name}{did_you_mean(key, possible)}"
+            for key in parameters
+            if key not in known
+        ]
+        if unknown:
+            raise UserError(*unknown)
         return create(name, **parameters)
 
     def to_yaml(self) -> str:
@@ -157,7 +161,7 @@ def load_recipe(path: str | Path) -> Recipe:
             content = translate(content)
         return parse_recipe(content, path.parent)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(*(f"{path}: {fault}" for fault in error.faults)) from error
 
 
 def parse_recipe(content: dict[str, Any], folder: Path | None = None) -> Recipe:
@@ -173,11 +177,13 @@ def parse_recipe(content: dict[str, Any], folder: Path | None = None) -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(first_finding(error, Recipe.model_fields)) from error
-    recipe.create_method()
+        raise UserError(*findings(error, Recipe.model_fields)) from error
+    recipe.create_method()  # what is wrong here is wrong in every layer
+    faults = Faults()
     for pattern, changes in recipe.layers.items():
-        with located(f"layers: {pattern}"):
+        with faults.collecting(), located(f"layers: {pattern}"):
             recipe.create_method(changes)
+    faults.settle()
     folder = folder or Path()
     experts = {name: _anchored(spec, folder) for name, spec in recipe.experts.items()}
     return recipe.model_copy(update={"base": _anchored(recipe.base, folder), "experts": experts})

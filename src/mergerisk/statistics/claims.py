@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import Faults, UserError, did_you_mean
 from mergerisk.statistics.designs import MEASURES
-from mergerisk.validation import first_finding, parse_fraction
+from mergerisk.validation import findings, parse_fraction
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
@@ -372,7 +372,8 @@ def load_claims(path: Path) -> tuple[Claim, ...]:
     try:
         return parse_claims(read_mapping(path, "a file of claims"))
     except UserError as error:
-        raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
+        faults = (fault if fault.startswith(str(path)) else f"{path}: {fault}" for fault in error.faults)
+        raise UserError(*faults) from error
 
 
 def parse_claims(content: Mapping[str, Any]) -> tuple[Claim, ...]:
@@ -384,14 +385,20 @@ def parse_claims(content: Mapping[str, Any]) -> tuple[Claim, ...]:
     try:
         file = ClaimFile(**content)
     except ValidationError as error:
-        raise UserError(first_finding(error, ClaimFile.model_fields)) from error
+        raise UserError(*findings(error, ClaimFile.model_fields)) from error
     built_in = {claim.name: claim for claim in BUILT_IN}
     wanted = list(built_in) if "all" in file.include else list(file.include)
+    faults = Faults()
+    claims = []
     for name in wanted:
-        if name not in built_in:
-            raise UserError(f"include: unknown claim {name!r}{did_you_mean(name, ['all', *built_in])}")
-    claims = [built_in[name] for name in wanted]
-    claims += [_parse_claim(given, f"claims[{position}]") for position, given in enumerate(file.claims)]
+        with faults.collecting():
+            if name not in built_in:
+                raise UserError(f"include: unknown claim {name!r}{did_you_mean(name, ['all', *built_in])}")
+            claims.append(built_in[name])
+    for position, given in enumerate(file.claims):
+        with faults.collecting():
+            claims.append(_parse_claim(given, f"claims[{position}]"))
+    faults.settle()
     names = [claim.name for claim in claims]
     if not claims:
         raise UserError("names no claim; give claims, a list, or include: [all]")
@@ -414,7 +421,7 @@ def _parse_claim(given: object, where: str) -> Claim:
     try:
         return model(**given)
     except ValidationError as error:
-        raise UserError(f"{where}: {first_finding(error, model.model_fields)}") from error
+        raise UserError(*(f"{where}: {finding}" for finding in findings(error, model.model_fields))) from error
     except TypeError as error:  # a field's name that is no text
         raise UserError(f"{where}: a field's name must be text") from error
 

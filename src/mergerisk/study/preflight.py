@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import UserError, located
+from mergerisk.errors import Faults, UserError, located
 from mergerisk.models.loading import BACKBONES, has_batch_norm
 from mergerisk.models.stated import of_base
 from mergerisk.study.notes import task_sources
@@ -136,24 +136,51 @@ def check_material(study: Study) -> dict[TaskSource, Outline]:
     Raises:
         UserError: it is not; the message names the file and what is wrong.
     """
-    outlines = {source: source.check() for source in task_sources(study)}
-    reading = _reading(study)
-    for source, outline in outlines.items():
-        _check_splits(study, source, outline, reading)
-    for attack in study.attacks:
-        from mergerisk.attacks import create
+    from mergerisk.attacks import create
 
-        create(attack.name, **attack.parameters).check_files()
+    faults = Faults()
+    outlines: dict[TaskSource, Outline] = {}
+    for source in task_sources(study):
+        with faults.collecting():
+            outlines[source] = source.check()
+    reading, base = None, None
+    with faults.collecting():
+        reading = _reading(study)
+    for source, outline in outlines.items():
+        with faults.collecting():
+            _check_splits(study, source, outline, reading)
+    for attack in study.attacks:
+        with faults.collecting():
+            create(attack.name, **attack.parameters).check_files()
     for target in study.targets:
         from mergerisk.study.black_boxes import make_black_box
         from mergerisk.transfer import Queries
 
         for name in target.places:
-            with located(f"target {target.label}"):
+            with faults.collecting(), located(f"target {target.label}"):
                 # No class name matters before it is asked.
                 make_black_box(target.model_dump(), name, ("", ""), Queries(target.queries or 0))
-    _check_heads(study, outlines, _check_models(study))
+    with faults.collecting():
+        base = _check_models(study)
+    if outlines:
+        with faults.collecting():
+            _check_heads(study, outlines, base)
+    faults.settle()
     return outlines
+
+
+def check_tasks(study: Study) -> None:
+    """Look at every task that is on this machine, as :func:`check_material` does; nothing is downloaded.
+
+    Raises:
+        UserError: one cannot be made.
+    """
+    faults = Faults()
+    for source in task_sources(study):
+        if source.kind != "hub":
+            with faults.collecting():
+                source.check()
+    faults.settle()
 
 
 def _reading(study: Study) -> str | None:
@@ -235,13 +262,14 @@ def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Enc
         with located("heads"):
             zero_shot(study.backbone, next(iter(names.values()))[:1], ["{}"])
     elif study.heads.source != "linear_probe":
+        faults = Faults()
         for source, outline in outlines.items():
             task = source.name
             if task not in study.task_names:
                 continue  # the outsider's own data get a linear probe
             files = study.heads.source == "files"
             spec = study.heads.files[task] if files else classifier_of(study, task)
-            with located("heads"):
+            with faults.collecting(), located("heads"):
                 if files:
                     head = head_of_file(spec, task, outline.class_names)
                 else:
@@ -251,6 +279,7 @@ def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Enc
                         f"head of {spec}: for {head.weight.shape[1]} features, the backbone gives {base.width}; "
                         "give a classifier of the backbone's architecture"
                     )
+        faults.settle()
 
 
 def _check_models(study: Study) -> Encoder | None:
@@ -267,29 +296,35 @@ def _check_models(study: Study) -> Encoder | None:
     given |= {f"targets: {spec.label}": spec.encoder for spec in study.targets if spec.encoder}
     if study.outsider is not None and study.outsider.file is not None:
         given["outsider.file"] = study.outsider.file
-    other = study.other_architecture
+    other, faults = study.other_architecture, Faults()
     if other is not None and other.backbone not in BACKBONES:
         from mergerisk.models import load_encoder
 
-        with located("other_architecture"):
+        with faults.collecting(), located("other_architecture"):
             stated = of_base(other.preprocessing)
             _check_encoder(
                 other.backbone, load_encoder(other.backbone, image_size=other.image_size, preprocessing=stated)
             )
     if study.backbone in BACKBONES and not given:
+        faults.settle()
         return None
 
     from mergerisk.models import load_encoder
     from mergerisk.models.siblings import check_one_form, check_projection, read_sibling
 
-    base = load_encoder(study.backbone, image_size=study.image_size, preprocessing=of_base(study.preprocessing))
-    _check_encoder(study.backbone, base)
-    for field, file in given.items():
-        with located(field):
+    base = None
+    with faults.collecting():
+        base = load_encoder(
+            study.backbone, image_size=study.image_size, preprocessing=of_base(study.preprocessing)
+        )
+        _check_encoder(study.backbone, base)
+    for field, file in given.items() if base is not None else ():
+        with faults.collecting(), located(field):
             form = read_sibling(base, file, image_size=study.image_size, preprocessing=study.preprocessing).form
             if _is_merged(study, field):
                 check_one_form(form)
             check_projection(base, file)
+    faults.settle()
     return base
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
-from mergerisk.errors import UserError, did_you_mean, located
+from mergerisk.errors import Faults, UserError, did_you_mean, located
 from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
 from mergerisk.study.hub_experts import hub_experts
 from mergerisk.study.paths import with_paths, without_places
@@ -36,7 +36,7 @@ from mergerisk.study.specs import (
     no_twins,
 )
 from mergerisk.tasks.loading import SUITES
-from mergerisk.validation import first_finding
+from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
@@ -256,27 +256,30 @@ class Study(Model):
         from mergerisk.finetuning.fine_tune import FineTuning
         from mergerisk.validation import construct
 
-        fine_tune = construct(FineTuning, self.experts.fine_tune, "experts.fine_tune")
+        faults, experts = Faults(), self.experts
+        with faults.collecting():
+            fine_tune = construct(FineTuning, experts.fine_tune, "experts.fine_tune")
+            experts = experts.model_copy(update={"fine_tune": dataclasses.asdict(fine_tune)})
         for place, changes in (("outsider", self.outsider), (OTHER_ARCHITECTURE, self.other_architecture)):
             if changes is not None:
-                construct(FineTuning, changes.fine_tune, f"{place}.fine_tune")
-        experts = self.experts
+                with faults.collecting():
+                    construct(FineTuning, changes.fine_tune, f"{place}.fine_tune")
         if experts.source == "hub":
-            found = hub_experts(self.backbone, self.task_names)
-            experts = experts.model_copy(update={"files": found | experts.files})
-        attacks = tuple(
-            _resolve_attack(spec, self.budgets.steps, f"attacks[{i}]") for i, spec in enumerate(self.attacks)
-        )
-        _check_after(self.budgets.after, attacks)
-        return self.model_copy(
-            update={
-                "merging": tuple(
-                    _resolve_method(spec, self, f"merging[{i}]") for i, spec in enumerate(self.merging)
-                ),
-                "attacks": attacks,
-                "experts": experts.model_copy(update={"fine_tune": dataclasses.asdict(fine_tune)}),
-            }
-        )
+            with faults.collecting():
+                found = hub_experts(self.backbone, self.task_names)
+                experts = experts.model_copy(update={"files": found | experts.files})
+        attacks, merging = [], []
+        for i, attack in enumerate(self.attacks):
+            with faults.collecting():
+                attacks.append(_resolve_attack(attack, self.budgets.steps, f"attacks[{i}]"))
+        if len(attacks) == len(self.attacks):
+            with faults.collecting():
+                _check_after(self.budgets.after, tuple(attacks))
+        for i, method in enumerate(self.merging):
+            with faults.collecting():
+                merging.append(_resolve_method(method, self, f"merging[{i}]"))
+        faults.settle()
+        return self.model_copy(update={"merging": tuple(merging), "attacks": tuple(attacks), "experts": experts})
 
     def to_yaml(self, *, places: bool = True) -> str:
         """The study as a file that :func:`load_study` reads back.
@@ -380,7 +383,7 @@ def load_study(
     except UserError as error:
         shipped = data is None and str(name) in shipped_studies()
         hint = "; give the folder with what it reads: --data DIR" if shipped else ""
-        raise UserError(f"{path}: {error}{hint}") from error
+        raise UserError(*(f"{path}: {fault}{hint}" for fault in error.faults)) from error
 
 
 def parse_study(
@@ -401,7 +404,7 @@ def parse_study(
         placed = with_paths(content, folder or Path()) if files else content
         study = Study.model_validate(placed, context={FILES: files})
     except ValidationError as error:
-        raise UserError(first_finding(error, Study.model_fields)) from error
+        raise UserError(*findings(error, Study.model_fields)) from error
     return study.resolved() if resolve else study
 
 
