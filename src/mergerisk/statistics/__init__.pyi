@@ -7,6 +7,9 @@ from .claims import TrendClaim as TrendClaim
 from .claims import check_claims as check_claims
 from .claims import load_claims as load_claims
 from .claims import parse_claims as parse_claims
+from .clusters import ClusterMean as ClusterMean
+from .clusters import Interval as Interval
+from .clusters import cluster_mean as cluster_mean
 from .columns import recognise as recognise
 from .correction import benjamini_hochberg as benjamini_hochberg
 from .correction import correct as correct
@@ -49,9 +52,6 @@ from .rank_tests import page as page
 from .rank_tests import rank_picture as rank_picture
 from .rank_tests import sign_test as sign_test
 from .rank_tests import signed_rank as signed_rank
-from .resampling import ClusterMean as ClusterMean
-from .resampling import Interval as Interval
-from .resampling import cluster_mean as cluster_mean
 from .safest import PairOf as PairOf
 from .safest import Standing as Standing
 from .safest import Standings as Standings

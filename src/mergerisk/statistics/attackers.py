@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mergerisk.statistics.claims import SURROGATE_COLUMNS, Claim, ExtremeClaim, PairedClaim
-from mergerisk.statistics.comparison import bare, settings_of
+from mergerisk.statistics.claims.claim import SURROGATE_COLUMNS
+from mergerisk.statistics.claims.testing import bare, settings_of
 from mergerisk.statistics.table_set import IDENTITY, Tables, tables_from_outcomes
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from numpy.typing import NDArray
+
+    from mergerisk.statistics.claims.claim import Claim
 
     Kind = Literal["worst", "one", "pooled", "all"]
 
@@ -102,10 +104,8 @@ class Attackers:
 def splits(claim: Claim) -> bool:
     """Whether a claim is judged attacker by attacker: not if it compares surrogates, or speaks of clean accuracy
     alone."""
-    if isinstance(claim, PairedClaim) and {*claim.first, *claim.second} & set(SURROGATE_COLUMNS):
-        return False
-    measures = claim.measures if isinstance(claim, ExtremeClaim) else (str(getattr(claim, "measure", "")),)
-    return any(bare(measure) != "clean_accuracy" for measure in measures)
+    speaks_of_attacks = any(bare(measure) != "clean_accuracy" for measure in claim.measured)
+    return speaks_of_attacks and not claim.compares_surrogates
 
 
 def _of(claim: Claim, surrogate: str) -> Claim:

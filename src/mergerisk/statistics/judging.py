@@ -10,14 +10,13 @@ from scipy.special import ndtri
 
 from mergerisk.errors import UserError
 from mergerisk.statistics.attackers import POOLED, Attackers
-from mergerisk.statistics.claims import BUILT_IN, Claim, ExtremeClaim, PairedClaim, check_claims
-from mergerisk.statistics.comparing import compare
-from mergerisk.statistics.comparison import PERCENT_MEASURES
+from mergerisk.statistics.claims import BUILT_IN, check_claims
+from mergerisk.statistics.claims.on_epsilon50 import curve_table, on_epsilon50
+from mergerisk.statistics.claims.testing import PERCENT_MEASURES
+from mergerisk.statistics.clusters import cluster_mean
 from mergerisk.statistics.correction import correct
-from mergerisk.statistics.means import pair_design
-from mergerisk.statistics.on_epsilon50 import compare_epsilon50, curve_table
 from mergerisk.statistics.pairs import image_pairs, mcnemar_table
-from mergerisk.statistics.resampling import Resampler, bootstrap_p, cluster_mean, task_outcomes
+from mergerisk.statistics.resampling import Resampler, bootstrap_p, task_outcomes
 from mergerisk.statistics.table_set import saturation
 from mergerisk.statistics.verdicts import AttackerAnswer, Effect, Retest, Verdict
 
@@ -28,10 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.statistics.attackers import Attacker
-    from mergerisk.statistics.comparison import Comparison
+    from mergerisk.statistics.claims import Claim
+    from mergerisk.statistics.claims.testing import ClaimTest
+    from mergerisk.statistics.clusters import Interval
     from mergerisk.statistics.correction import Correction
     from mergerisk.statistics.pairs import ImagePairs
-    from mergerisk.statistics.resampling import Interval, TasksAs
+    from mergerisk.statistics.resampling import TasksAs
     from mergerisk.statistics.table_set import Tables
     from mergerisk.statistics.verdicts import Answer
 
@@ -54,7 +55,7 @@ class _Tested:
 
     attacker: Attacker
     denominator: str
-    found: Comparison
+    found: ClaimTest
     intervals: tuple[Interval, ...] = ()
     adjusted: float = np.nan
     answer: Answer = "inconclusive"
@@ -115,8 +116,8 @@ class _Judging:
         return replace(tested, found=found, intervals=tuple(intervals))
 
     def _by_images(
-        self, found: Comparison, resampler: Resampler, value: float, drawn: NDArray[np.float64] | None
-    ) -> Comparison:
+        self, found: ClaimTest, resampler: Resampler, value: float, drawn: NDArray[np.float64] | None
+    ) -> ClaimTest:
         """The test of a single task: its images are drawn anew."""
         lacking = ""
         p = np.nan
@@ -201,12 +202,12 @@ def _jobs(tables: Tables, claims: Sequence[Claim], seed: int, level: float) -> l
         asked = [("main", headline, name), *((f"of {attacker.name}", attacker, name) for attacker in beside)]
         asked += [("other", headline, other) for other in known if other != name]
         for role, attacker, denominator in asked:
-            found = compare(attacker.claim, attacker.tables.rates, denominator, level)
+            found = attacker.claim.tested(attacker.tables.rates, denominator, level)
             jobs.append((role, i, _Tested(attacker, denominator, found)))
         key = (id(headline.tables), name)
         if key not in curves:
             curves[key] = curve_table(headline.tables.rates, name)
-        on_curves = compare_epsilon50(headline.claim, curves[key])
+        on_curves = on_epsilon50(headline.claim, curves[key])
         if on_curves is not None:
             jobs.append(("ε50", i, _Tested(headline, name, on_curves)))
     return jobs
@@ -228,18 +229,17 @@ def check_options(seed: int, level: float, resamples: int) -> None:
 
 def _primary(claim: Claim, known: tuple[str, ...]) -> str:
     """The denominator that a claim is about, or the one that is known."""
-    measures = claim.measures if isinstance(claim, ExtremeClaim) else (getattr(claim, "measure", ""),)
-    wants_all = any(measure.endswith("_all") for measure in measures)
+    wants_all = any(measure.endswith("_all") for measure in claim.measured)
     return "all" if wants_all and "all" in known else known[0]
 
 
-def _answer(found: Comparison, p_adjusted: float, interval: Interval | None, level: float) -> Answer:
+def _answer(found: ClaimTest, p_adjusted: float, interval: Interval | None, level: float) -> Answer:
     if not p_adjusted < level or found.direction == 0 or not _agrees(found, interval):
         return "inconclusive"
     return "supported" if found.direction > 0 else "contradicted"
 
 
-def _agrees(found: Comparison, interval: Interval | None) -> bool:
+def _agrees(found: ClaimTest, interval: Interval | None) -> bool:
     """Whether an interval lies where the data lean."""
     if interval is None or found.supported_in is None:
         return True
@@ -324,7 +324,7 @@ def _beside(tested: _Tested, judging: _Judging) -> AttackerAnswer:
     )
 
 
-def _detectable(found: Comparison, interval: Interval | None, level: float) -> Effect | None:
+def _detectable(found: ClaimTest, interval: Interval | None, level: float) -> Effect | None:
     """What the test would have found, and the interval, which has to agree: the larger of the two, where they are
     in one unit."""
     smallest = found.detectable
@@ -339,11 +339,11 @@ def _detectable(found: Comparison, interval: Interval | None, level: float) -> E
 
 def _on_images(tested: _Tested, level: float) -> ImagePairs | None:
     found, claim, tables = tested.found, tested.attacker.claim, tested.attacker.tables
-    if tables.outcomes is None or not found.test or not isinstance(claim, PairedClaim):
+    if tables.outcomes is None or not found.test or found.aggregate is None:  # none of clean accuracies
         return None
-    if found.aggregate is None:  # clean accuracies
+    design = claim.image_pairs(tables.rates)
+    if design is None:
         return None
-    design = pair_design(claim, tables.rates, seeds=True)
     return image_pairs(mcnemar_table(design, task_outcomes(tables), tested.denominator), level=level)
 
 
@@ -365,7 +365,7 @@ def _reason(tested: _Tested, judging: _Judging) -> str:
     return f"{start}, but the interval over {interval.over} does not exclude the opposite."
 
 
-def _cautions(verdict: Verdict, found: Comparison) -> Iterator[str]:
+def _cautions(verdict: Verdict, found: ClaimTest) -> Iterator[str]:
     if not verdict.test:
         return
     yield from _disagreement(verdict)

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from mergerisk.statistics.clusters import Interval
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
+    from mergerisk.statistics.clusters import Over
     from mergerisk.statistics.designs import Design
     from mergerisk.statistics.table_set import Tables
 
 TasksAs = Literal["strata", "clusters"]
-Over = Literal["images", "tasks"]
 
 Scalar: TypeAlias = "Callable[[NDArray[np.float64], NDArray[np.intp]], NDArray[np.float64]]"
 """From a matrix, … × units × treatments, and which of a design's units it holds, to one number per unit; NaN where
@@ -31,31 +31,6 @@ _NONE = np.zeros(0, dtype=np.intp)
 
 _CHUNK = 4_000_000
 """Resampled rates in memory at once."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An interval of an effect.
-
-    Attributes:
-        low: lower end.
-        high: upper end.
-        confidence: coverage aimed at.
-        over: what another study may have drawn anew: ``images`` (of these tasks; with several seeds also
-            those) or ``tasks``.
-        how: how it was made, in words.
-    """
-
-    low: float
-    high: float
-    confidence: float
-    over: Over
-    how: str
-
-    @property
-    def known(self) -> bool:
-        """Whether there is one."""
-        return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,55 +335,6 @@ class Resampler:
         """How many images some tasks have."""
         wanted = {str(task) for task in tasks}
         return sum(len(part.images) for part in self.outcomes if part.task in wanted)
-
-
-@dataclass(frozen=True)
-class ClusterMean:
-    """A mean of numbers that come in clusters.
-
-    Attributes:
-        mean: of all numbers.
-        error: its standard error, between clusters; NaN for one cluster.
-        clusters: how many.
-    """
-
-    mean: float
-    error: float
-    clusters: int
-
-    def interval(self, confidence: float, how: str) -> Interval:
-        """Student's t with clusters − 1 degrees of freedom."""
-        if self.clusters < 2:
-            return Interval(np.nan, np.nan, confidence, "tasks", how)
-        reach = float(stats.t.isf((1 - confidence) / 2, self.clusters - 1)) * self.error
-        return Interval(self.mean - reach, self.mean + reach, confidence, "tasks", how)
-
-    def p_greater(self, against: float) -> float:
-        """One-sided p-value of the mean lying above ``against``; NaN for one cluster."""
-        if self.clusters < 2:
-            return np.nan
-        if self.error == 0:
-            return 0.0 if self.mean > against else 1.0
-        return float(stats.t.sf((self.mean - against) / self.error, self.clusters - 1))
-
-
-def cluster_mean(values: ArrayLike, clusters: Iterable[Any]) -> ClusterMean:
-    """Mean with a standard error that lets numbers of one cluster depend on each other in any way (Liang and Zeger
-    1986, with the factor G / (G − 1)); of clusters of one size it is that of the clusters' means.
-
-    Args:
-        values: numbers, no NaN, at least one.
-        clusters: of each.
-    """
-    numbers = np.asarray(values, dtype=np.float64)
-    _, code = np.unique(np.asarray(list(clusters), dtype=str), return_inverse=True)
-    mean = float(numbers.mean())
-    totals = np.bincount(code, numbers - mean)
-    g = len(totals)
-    if g < 2:
-        return ClusterMean(mean, np.nan, g)
-    error = np.sqrt(g / (g - 1) * (totals**2).sum()) / len(numbers)
-    return ClusterMean(mean, float(error), g)
 
 
 def seeds_of(rates: pd.DataFrame) -> NDArray[np.int64]:

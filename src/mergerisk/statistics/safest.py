@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from mergerisk.statistics.attackers import worst_attacker
-from mergerisk.statistics.comparison import treatment
+from mergerisk.statistics.claims.testing import treatment
 from mergerisk.statistics.correction import holm
 from mergerisk.statistics.designs import make_design
 from mergerisk.statistics.resampling import Aggregate, Resampler

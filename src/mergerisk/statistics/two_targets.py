@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.statistics.claims import PairedClaim, check_claims
-from mergerisk.statistics.comparison import column_of, complete, difference
+from mergerisk.statistics.claims.means import ratio_numbers
+from mergerisk.statistics.claims.paired import pair_design
+from mergerisk.statistics.claims.testing import column_of, complete, difference
 from mergerisk.statistics.judging import check_options
-from mergerisk.statistics.means import pair_design, ratio_numbers
 from mergerisk.statistics.pairs import image_pairs, mcnemar_table
 from mergerisk.statistics.resampling import Aggregate, Resampler
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mergerisk.statistics.clusters import Interval
     from mergerisk.statistics.pairs import ImagePairs
-    from mergerisk.statistics.resampling import Interval, TasksAs
+    from mergerisk.statistics.resampling import TasksAs
     from mergerisk.statistics.table_set import Tables
 
 

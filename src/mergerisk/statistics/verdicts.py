@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from mergerisk.statistics.clusters import Interval
     from mergerisk.statistics.pairs import ImagePairs
     from mergerisk.statistics.rank_tests import RankPicture
-    from mergerisk.statistics.resampling import Interval
     from mergerisk.statistics.table_set import Saturation
 
 Answer = Literal["supported", "contradicted", "inconclusive"]

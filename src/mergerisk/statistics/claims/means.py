@@ -1,88 +1,100 @@
-"""Claims on a mean: a rate against a number, or pairs of settings, tested over tasks."""
+"""Claims on a mean of one number per setting or pair, held against a number; tested over tasks."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from scipy import stats
+from pydantic import BeforeValidator, NonNegativeFloat, model_validator
 
-from mergerisk.statistics.claims import TARGET_COLUMNS, PairedClaim, RateClaim
-from mergerisk.statistics.comparison import (
+from mergerisk.statistics.claims.claim import Claim, Measure, known_name
+from mergerisk.statistics.claims.testing import (
     BOOTSTRAP,
     PERCENT_MEASURES,
-    Comparison,
+    ClaimTest,
     amount,
     bare,
-    column_of,
     complete,
-    depends_on,
-    difference,
     effect,
-    made_on,
-    noun,
     parts_of_ratio,
-    select,
-    settings_of,
     task_means,
     treatment,
 )
-from mergerisk.statistics.designs import Design, make_design
+from mergerisk.statistics.clusters import cluster_mean
 from mergerisk.statistics.power import detectable_mean
 from mergerisk.statistics.rank_tests import signed_rank
-from mergerisk.statistics.resampling import Aggregate, cluster_mean
+from mergerisk.statistics.resampling import Aggregate
 from mergerisk.statistics.verdicts import Figure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mergerisk.statistics.designs import Design
+
     Scalar = Callable[[NDArray[np.float64], NDArray[np.intp]], NDArray[np.float64]]
 
 
-def compare_rate(claim: RateClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
-    """Test a claim on a mean over settings; see :func:`mergerisk.statistics.comparing.compare`."""
-    column = column_of(claim.measure, denominator)
-    chosen = table[settings_of(claim, table)]
-    against = f"{amount(claim.against, claim.measure)}{_margin(claim)}"
-    words = f"{column} of every setting against {against}{made_on(chosen, column)}"
-    if chosen.empty:
-        return Comparison(words, column, missing="no setting of the data is of this kind")
-    units = depends_on(column, ["task", "attack", "surrogate", "target", "epsilon"])
-    design = make_design(chosen, units, np.zeros(len(chosen), dtype=np.intp), ("mean",))
-    return _on_numbers(claim, design, table, column, words, denominator, level, partial(treatment, 0))
+def _test(value: object) -> object:
+    if value == "signed_rank":
+        raise ValueError(
+            "signed_rank took settings on the same images for independent; leave test out for Student's t over "
+            "tasks, or write signed_rank_over_tasks"
+        )
+    return known_name(str(value), ("tasks", "signed_rank_over_tasks"), "test")
 
 
-def pair_design(claim: PairedClaim, table: pd.DataFrame, *, seeds: bool = False) -> Design:
-    """Units are pairs, treatments the first and the second group; with ``seeds`` each is a unit of its own."""
-    base = settings_of(claim, table)
-    chosen = table[base]
-    first, second = select(chosen, claim.first), select(chosen, claim.second)
-    side = np.where(first & ~second, 0, np.where(second & ~first, 1, -1))
-    columns = [*depends_on(claim.measure, claim.pairing), *(["seed"] if seeds else [])]
-    return make_design(chosen, columns, side, (_group(claim.first), _group(claim.second)))
+Test = Annotated[str, BeforeValidator(_test)]
 
 
-def compare_paired(claim: PairedClaim, table: pd.DataFrame, denominator: str, level: float) -> Comparison:
-    """Test a claim on pairs; see :func:`mergerisk.statistics.comparing.compare`."""
-    column = column_of(claim.measure, denominator)
-    design = pair_design(claim, table)
-    words = (
-        f"{column}, {_group(claim.first)} minus {_group(claim.second)}, paired by "
-        f"{', '.join(depends_on(column, claim.pairing))}"
-        f"{_margin(claim)}{made_on(table.iloc[np.unique(design.rows)], column, claim)}"
-    )
-    if not len(design.units):
-        return Comparison(words, column, missing="no setting of the data is in either group")
-    return _on_numbers(claim, design, table, column, words, denominator, level, difference)
+class NumberClaim(Claim):
+    """Claims on a number: a mean or differences.
+
+    Attributes:
+        measure: of every setting.
+        expect: ``higher`` or ``lower`` than ``against``, or the ``same``.
+        against: the number, in the measure's unit.
+        margin: what counts as no difference: ``higher`` is then higher than ``against`` − ``margin``, ``lower``
+            lower than ``against`` + ``margin``, the ``same`` within it.
+        test: with tasks as units: ``tasks``, Student's t, or ``signed_rank_over_tasks``, Wilcoxon's exact one.
+    """
+
+    measure: Measure = "relative_asr"
+    expect: Literal["higher", "lower", "same"]
+    against: float
+    margin: NonNegativeFloat = 0.0
+    test: Test = "tasks"
+
+    @model_validator(mode="after")
+    def _equivalence_needs_a_margin(self) -> NumberClaim:
+        if self.expect == "same" and self.margin == 0:
+            raise ValueError("expect: same needs a margin above 0: nothing is shown to be exactly equal")
+        return self
+
+    @property
+    def threshold(self) -> float:
+        """What has to be passed."""
+        return self.against + {"higher": -1, "lower": 1, "same": 0}[self.expect] * self.margin
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The measures it speaks of."""
+        return (self.measure,)
+
+    @abstractmethod
+    def also_counted(
+        self, numbers: NDArray[np.float64], design: Design, table: pd.DataFrame, denominator: str
+    ) -> tuple[Figure, ...]:
+        """What people state of such data besides how many settings or pairs are on the claim's side."""
 
 
-def _on_numbers(
-    claim: RateClaim | PairedClaim,
+def on_numbers(
+    claim: NumberClaim,
     design: Design,
     table: pd.DataFrame,
     column: str,
@@ -90,15 +102,15 @@ def _on_numbers(
     denominator: str,
     level: float,
     scalar: Scalar,
-) -> Comparison:
+) -> ClaimTest:
     """A claim on the mean of one number per setting or pair; of relative ASR on the ratio of two means."""
     everything = len(design.units)
     measure = bare(claim.measure)
-    ratio, paired = measure == "relative_asr", isinstance(claim, PairedClaim)
+    ratio, paired = measure == "relative_asr", claim.unit == "pairs"
     sample = _numbers(design, table, column, measure, scalar)
     if sample is None or not len(sample.design.units):
         what = "no pair is complete" if paired else f"{column} is known of no setting"
-        return Comparison(words, column, missing=what, left_out=everything, of=noun(claim))
+        return ClaimTest(words, column, missing=what, left_out=everything, of=claim.unit)
     design, numbers, shown = sample.design, sample.numbers, sample.shown
     tasks = len(set(design.tasks))
     across = cluster_mean(sample.against(claim.threshold), design.tasks)
@@ -129,14 +141,14 @@ def _on_numbers(
     by_ranks = claim.test == "signed_rank_over_tasks"
     statistic = (across.mean - claim.threshold) / across.error if across.error > 0 else np.nan
     detectable = detectable_mean(task_means(numbers, design.tasks), level=level)
-    return Comparison(
+    return ClaimTest(
         words,
         column,
         BOOTSTRAP if tasks < 2 else "Wilcoxon signed-rank" if by_ranks else "t-test",
         unit="images" if tasks < 2 else "tasks",
         units=tasks,
         rests_on=len(numbers),
-        of=noun(claim),
+        of=claim.unit,
         left_out=everything - len(numbers),
         statistic=float(statistic) if tasks > 1 and not by_ranks else np.nan,
         p_value=shift[0],
@@ -227,7 +239,7 @@ def _less(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return matrix[:, 0] if matrix.shape[1] == 1 else matrix[:, 0] - matrix[:, 1]
 
 
-def _shifts(sample: Numbers, claim: RateClaim | PairedClaim) -> tuple[float, int]:
+def _shifts(sample: Numbers, claim: NumberClaim) -> tuple[float, int]:
     """Two-sided p-value over tasks, and which way the data lean."""
 
     def sides(threshold: float) -> tuple[float, float, float, float]:
@@ -259,7 +271,7 @@ def _shifts(sample: Numbers, claim: RateClaim | PairedClaim) -> tuple[float, int
     return min(1.0, 2 * min(under_low, over_high)), -1
 
 
-def _lean(numbers: NDArray[np.float64], claim: RateClaim | PairedClaim) -> int:
+def _lean(numbers: NDArray[np.float64], claim: NumberClaim) -> int:
     """Which way the data lean."""
     mean = float(numbers.mean())
     if claim.expect == "same":
@@ -268,73 +280,22 @@ def _lean(numbers: NDArray[np.float64], claim: RateClaim | PairedClaim) -> int:
 
 
 def _counted(
-    claim: RateClaim | PairedClaim,
+    claim: NumberClaim,
     numbers: NDArray[np.float64],
     design: Design,
     table: pd.DataFrame,
     denominator: str,
 ) -> tuple[Figure, ...]:
     """How many settings or pairs are where, and what else people state of such data; counts, not tests."""
-    measure, against = bare(claim.measure), claim.against
+    against = claim.against
     beyond = (numbers - against).round(12)
     low = claim.expect == "lower"
     inside = beyond <= 0 if low else beyond >= 0
     side = "at or below" if low else "at or above"
-    what = f"{noun(claim)} {side} {amount(against, claim.measure)}"
-    figures = [Figure(what, f"{int(inside.sum())} of {len(numbers)}")]
-    if not isinstance(claim, PairedClaim):
-        if measure != "delta_asr":
-            return tuple(figures)
-        clipped = against + (np.minimum(beyond, 0) if low else np.maximum(beyond, 0)).mean()
-        beyond_it = "above" if low else "below"
-        shown = amount(against, claim.measure)
-        figures.append(
-            Figure(
-                f"mean with settings {beyond_it} {shown} counted as {shown}",
-                amount(float(clipped), claim.measure),
-            )
-        )
-        return tuple(figures)
-    named = {column for part in claim.filters for column in part}
-    if not named & set(TARGET_COLUMNS):
-        everywhere = PairedClaim(
-            **claim.model_dump(exclude={"where"}),
-            where={**claim.where, "target_role": ("expert", "pretrained", "merge", "other")},
-        )
-        wide = pair_design(everywhere, table)
-        _, matrix = complete(wide, table, column_of(claim.measure, denominator))
-        mean = float((matrix[:, 0] - matrix[:, 1]).mean())
-        figures.append(
-            Figure("mean difference over all targets, ingredients included", amount(mean, claim.measure))
-        )
-    if measure == "asr":
-        figures += _beyond_sampling(design, table, denominator)
-    return tuple(figures)
+    what = f"{claim.unit} {side} {amount(against, claim.measure)}"
+    figures = (Figure(what, f"{int(inside.sum())} of {len(numbers)}"),)
+    return (*figures, *claim.also_counted(numbers, design, table, denominator))
 
 
-def _beyond_sampling(design: Design, table: pd.DataFrame, denominator: str) -> list[Figure]:
-    """Pairs that the sampling of images does not explain, by the two-proportion z-test at 5 %, which is cautious
-    where both rates are of the same images."""
-    rate, count = ("asr", "images_both_correct") if denominator == "both_correct" else ("asr_all", "images")
-    rates = design.matrix(table[rate].to_numpy(dtype=np.float64))
-    images = design.matrix(table[count].to_numpy(dtype=np.float64))
-    if not np.isfinite(images).all():
-        return []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        pooled = (rates * images).sum(axis=1) / images.sum(axis=1)
-        error = np.sqrt(pooled * (1 - pooled) * (1 / images).sum(axis=1))
-        z = np.where(error > 0, (rates[:, 0] - rates[:, 1]) / error, 0.0)
-    limit = float(stats.norm.isf(0.025))
-    text = f"{int((z > limit).sum())} higher, {int((z < -limit).sum())} lower, of {len(z)}"
-    return [Figure("pairs that differ beyond the sampling of images (5 % level each)", text)]
-
-
-def _group(filters: Mapping[str, tuple[str | float, ...]]) -> str:
-    return " and ".join(
-        f"{column.replace('_role', '')} {' or '.join(str(value) for value in values)}"
-        for column, values in filters.items()
-    )
-
-
-def _margin(claim: RateClaim | PairedClaim) -> str:
+def margin_words(claim: NumberClaim) -> str:
     return f", margin {amount(claim.margin, claim.measure)}" if claim.margin else ""

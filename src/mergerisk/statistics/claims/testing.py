@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mergerisk.statistics.claims import SURROGATE_COLUMNS, Claim, PairedClaim
+from mergerisk.statistics.claims.claim import SURROGATE_COLUMNS
 from mergerisk.statistics.verdicts import Effect, Figure
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mergerisk.statistics.claims.claim import Claim
     from mergerisk.statistics.designs import Design
     from mergerisk.statistics.rank_tests import RankPicture
     from mergerisk.statistics.resampling import Aggregate
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 PERCENT_MEASURES = frozenset({"asr", "surrogate_asr", "clean_accuracy"})
 """Shares: their differences are shown in percentage points."""
 
-Unit = Literal["tasks", "images", ""]
+Independent = Literal["tasks", "images", ""]
 """What a test takes as independent of each other."""
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class ClaimTest:
     """A claim's test, before any correction.
 
     Attributes:
@@ -57,7 +58,7 @@ class Comparison:
     measure: str
     test: str = ""
     missing: str = ""
-    unit: Unit = ""
+    unit: Independent = ""
     units: int = 0
     rests_on: int = 0
     of: str = "settings"
@@ -172,11 +173,6 @@ def depends_on(measure: str, columns: Sequence[str]) -> list[str]:
 def task_means(numbers: NDArray[np.float64], tasks: NDArray[np.object_]) -> NDArray[np.float64]:
     """The mean of every task's numbers, tasks by name."""
     return np.array([numbers[tasks == task].mean() for task in sorted(set(tasks))])
-
-
-def noun(claim: Claim) -> str:
-    """What a claim's numbers are of."""
-    return "pairs" if isinstance(claim, PairedClaim) else "settings"
 
 
 def effect(name: str, value: float, measure: str) -> Effect:

@@ -1,0 +1,148 @@
+"""Claims from a YAML file, by their kinds; and whether what they name is in the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from mergerisk.errors import Faults, UserError, did_you_mean
+from mergerisk.statistics.claims.claim import Claim, Strict
+from mergerisk.statistics.claims.extreme import ExtremeClaim
+from mergerisk.statistics.claims.paired import PairedClaim
+from mergerisk.statistics.claims.published import BUILT_IN
+from mergerisk.statistics.claims.rate import RateClaim
+from mergerisk.statistics.claims.trend import TrendClaim
+from mergerisk.validation import findings
+from mergerisk.yaml_files import read_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+KINDS: dict[str, type[Claim]] = {
+    "rate": RateClaim,
+    "paired": PairedClaim,
+    "trend": TrendClaim,
+    "best": ExtremeClaim,
+    "worst": ExtremeClaim,
+}
+"""What a claim's ``kind`` may be."""
+
+
+class ClaimFile(Strict):
+    """A file of claims.
+
+    Attributes:
+        schema_version: of this format.
+        include: built-in claims to judge too, by name; ``all`` for all of them.
+        claims: one's own.
+    """
+
+    schema_version: Literal[1] = 1
+    include: tuple[str, ...] = ()
+    claims: tuple[Any, ...] = ()
+
+
+def load_claims(path: Path) -> tuple[Claim, ...]:
+    """The claims of a YAML file.
+
+    Raises:
+        UserError: it cannot be read, or a field is wrong; the message names it.
+    """
+    try:
+        return parse_claims(read_mapping(path, "a file of claims"))
+    except UserError as error:
+        faults = (fault if fault.startswith(str(path)) else f"{path}: {fault}" for fault in error.faults)
+        raise UserError(*faults) from error
+
+
+def parse_claims(content: Mapping[str, Any]) -> tuple[Claim, ...]:
+    """Claims from the fields of :class:`ClaimFile`.
+
+    Raises:
+        UserError: a field is wrong; the message names it.
+    """
+    try:
+        file = ClaimFile(**content)
+    except ValidationError as error:
+        raise UserError(*findings(error, ClaimFile.model_fields)) from error
+    built_in = {claim.name: claim for claim in BUILT_IN}
+    wanted = list(built_in) if "all" in file.include else list(file.include)
+    faults = Faults()
+    claims = []
+    for name in wanted:
+        with faults.collecting():
+            if name not in built_in:
+                raise UserError(f"include: unknown claim {name!r}{did_you_mean(name, ['all', *built_in])}")
+            claims.append(built_in[name])
+    for position, given in enumerate(file.claims):
+        with faults.collecting():
+            claims.append(_parse_claim(given, f"claims[{position}]"))
+    faults.settle()
+    names = [claim.name for claim in claims]
+    if not claims:
+        raise UserError("names no claim; give claims, a list, or include: [all]")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"claim {name!r} is given twice; give one another name")
+    return tuple(claims)
+
+
+def _parse_claim(given: object, where: str) -> Claim:
+    if not isinstance(given, dict):
+        raise UserError(f"{where}: must be a mapping with kind, name and sentence")
+    kind = given.get("kind")
+    if kind not in KINDS:
+        raise UserError(
+            f"{where}.kind: {'required, but not given' if kind is None else f'unknown kind {kind!r}'}"
+            f"{did_you_mean(str(kind), KINDS)}"
+        )
+    model = KINDS[str(kind)]
+    try:
+        return model(**given)
+    except ValidationError as error:
+        raise UserError(*(f"{where}: {finding}" for finding in findings(error, model.model_fields))) from error
+    except TypeError as error:  # a field's name that is no text
+        raise UserError(f"{where}: a field's name must be text") from error
+
+
+def check_claims(claims: Iterable[Claim], rates: pd.DataFrame) -> None:
+    """Whether what claims name is in the data.
+
+    Raises:
+        UserError: a value of a filter, or a target, is not; the message names it.
+    """
+    built_in = set(map(id, BUILT_IN))
+    for claim in claims:
+        if id(claim) in built_in:
+            continue  # of these, what the data lacks is said in the verdict
+        for column, values in ((column, values) for part in claim.filters for column, values in part.items()):
+            if column.endswith("_role"):
+                continue
+            if column == "epsilon":
+                _check_budgets(claim.name, values, rates)
+                continue
+            known = [str(name) for name in rates[column].unique()]
+            for value in values:
+                if value not in known:
+                    hint = did_you_mean(str(value), known)
+                    raise UserError(f"claim {claim.name!r}: {column} {value!r} is not in the data{hint}")
+        targets = [str(name) for name in rates["target"].unique()]
+        for target in claim.needs:
+            if target not in targets:
+                raise UserError(
+                    f"claim {claim.name!r}: target {target!r} is not in the data{did_you_mean(target, targets)}"
+                )
+
+
+def _check_budgets(claim: str, values: tuple[str | float, ...], rates: pd.DataFrame) -> None:
+    known = rates["epsilon"].dropna().unique()
+    for value in values:
+        if not any(abs(float(value) - budget) < 1e-9 for budget in known):
+            listed = ", ".join(f"{255 * budget:.3g}/255" for budget in sorted(known)) or "none"
+            raise UserError(
+                f"claim {claim!r}: epsilon {255 * float(value):.3g}/255 is not in the data (it has: {listed})"
+            )
