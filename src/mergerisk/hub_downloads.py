@@ -16,6 +16,8 @@ Kind = Literal["model", "dataset"]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
+_UNANSWERED = re.compile(r"Connect|Timeout|Protocol|ReadError|Proxy|SSL")
+"""In the names of errors, which differ between the versions of the hub's library."""
 _SHORT = re.compile(r"[0-9a-f]{7,39}")
 
 
@@ -92,7 +94,7 @@ def download(
             f"{where}: {missing}{instead}not in the cache of downloads; fetch it once without --offline"
         )
     raise UnavailableError(
-        f"{where}: {instead}it cannot be downloaded: {first_line(fault)}; mend that, or give a {path}"
+        f"{where}: {instead}it cannot be downloaded: {_trouble(fault, endpoint)}, or give a {path}"
     ) from fault
 
 
@@ -153,7 +155,7 @@ def find_commit(
         return folder.name
     if fault is None:
         raise UnavailableError(f"{where}: {instead}not in the cache of downloads; fetch it once without --offline")
-    raise UnavailableError(f"{where}: {instead}the hub cannot be asked: {first_line(fault)}; mend that") from fault
+    raise UnavailableError(f"{where}: {instead}the hub cannot be asked: {_trouble(fault, endpoint)}") from fault
 
 
 def _listed(name: str, revision: str | None, kind: Kind, endpoint: str | None) -> tuple[str, list[str]]:
@@ -184,9 +186,7 @@ def asking(where: str, kind: Kind, instead: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # as in `download`
-        raise UnavailableError(
-            f"{where}: {instead}the hub cannot be asked: {first_line(error)}; mend that"
-        ) from error
+        raise UnavailableError(f"{where}: {instead}the hub cannot be asked: {_trouble(error)}") from error
 
 
 def noted(folder: Path, revision: str) -> Path:
@@ -196,6 +196,19 @@ def noted(folder: Path, revision: str) -> Path:
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(folder.name, encoding="utf-8")
     return folder
+
+
+def _trouble(fault: Exception, endpoint: str | None = None) -> str:
+    """What keeps the hub from answering, and what to do, whatever library under the hub's met it."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(fault, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so that nothing may be asked of it; unset HF_HUB_OFFLINE"
+    if isinstance(fault, ConnectionError | TimeoutError) or _UNANSWERED.search(type(fault).__name__):
+        place = endpoint or constants.ENDPOINT
+        return f"{place} does not answer ({first_line(fault)}); check the connection, and HF_ENDPOINT if it is set"
+    return f"{first_line(fault)}; mend that"
 
 
 def _explain(error: Exception, kind: Kind) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.torch import save
 
 from mergerisk.errors import UserError
@@ -120,6 +122,19 @@ def test_without_a_connection_the_message_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be downloaded") as raised:
         fetch("org/name", endpoint="http://127.0.0.1:9", cache=tmp_path)
     assert "\n" not in str(raised.value)
+    assert re.search(
+        r"http://127\.0\.0\.1:9 does not answer \(.*\); check the connection, and HF_ENDPOINT", str(raised.value)
+    )
+
+
+def test_a_variable_that_forbids_asking_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OfflineModeIsEnabled("Cannot reach https://…: offline mode is enabled.")
+
+    monkeypatch.setattr("mergerisk.hub_downloads._listed", refuse)  # the library reads its variable once
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set, so that nothing may be asked of it") as raised:
+        fetch("org/name", cache=tmp_path)
+    assert "unset HF_HUB_OFFLINE, or give a folder" in str(raised.value)
 
 
 def test_offline_nothing_is_asked(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from mergerisk.errors import UserError
 from mergerisk.report import summary_schema, summary_to_json
 from mergerisk.report.exports import FORMATS, parse_formats, write_exports
-from mergerisk.report.exports.figures import drawn, pictures
+from mergerisk.report.exports.figures import _tails, drawn, pictures
 from mergerisk.report.exports.latex import escaped as latex_escaped
 from mergerisk.report.exports.latex import table_to_latex
 from mergerisk.report.exports.markdown import escaped as markdown_escaped
@@ -162,6 +162,14 @@ def test_hostile_names_stay_text_in_every_export(tmp_path: Path) -> None:
             assert "<img" not in text
         elif file.suffix == ".svg":
             assert not list(ET.parse(file).iter(f"{SVG}script"))
+
+
+def test_a_pictures_name_can_be_told_from_its_surrogates() -> None:
+    names = ["expert", "expert/mnist", "weight_averaging+surgery", "ties 0.1", "Ties-0.1", "../../..", "…"]
+    assert [*_tails(names).values()] == [
+        "_expert", "_expert-mnist", "_weight_averaging+surgery", "_ties-0.1", "_Ties-0.1-2", "_surrogate",
+        "_surrogate-2",
+    ]  # fmt: skip
 
 
 def test_pictures_are_the_same_each_time_and_titled(small: Summary) -> None:

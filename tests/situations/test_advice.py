@@ -230,7 +230,7 @@ TABLE = (
         r"write (timm:\S+)$",
         lambda _, found: found[1],
         lambda _, spec: load_encoder(spec),
-        then=r"done|^timm cannot be imported: .*pip install 'mergerisk\[timm\]'$|it needs a torchvision",
+        then=r"done|^timm is not installed.*pip install 'mergerisk\[timm\]'$|it needs a torchvision",
     ),
     Advice(
         "mergekit's tokenizers",

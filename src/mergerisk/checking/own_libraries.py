@@ -93,9 +93,10 @@ def _library(name: str) -> Any:
         return importlib.import_module(name)
     except Exception as error:  # torchvision fails with whatever its compiled part does
         extra = name.replace("_", "-")
+        absent = isinstance(error, ModuleNotFoundError) and error.name == name
+        why = "is not installed" if absent else f"cannot be imported: {described(error)}"
         raise UserError(
-            f"{name} cannot be imported: {described(error)}; pip install 'mergerisk[{extra}]', with a torchvision "
-            "that matches the installed torch"
+            f"{name} {why}; pip install 'mergerisk[{extra}]', with a torchvision that matches the installed torch"
         ) from error
 
 

@@ -84,6 +84,8 @@ def open_library(library: str, name: str, *, offline: bool) -> Any:
     try:
         return importlib.import_module(library)
     except ModuleNotFoundError as error:
+        if error.name == library:
+            raise UserError(f"{library} is not installed, which reads such models: {install}") from error
         raise UserError(f"{library} cannot be imported: {described(error)}; {install}") from error
     except Exception as error:  # torchvision fails with whatever its compiled part does
         raise UserError(

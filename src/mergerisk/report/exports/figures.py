@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -19,7 +20,7 @@ from mergerisk.report.risk import compared
 from mergerisk.report.standing import bars, in_words, places, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from matplotlib.axes import Axes as Plot
     from matplotlib.figure import Figure
@@ -56,10 +57,10 @@ class Picture:
 def pictures(view: View) -> Iterator[Picture]:
     """Those the summary has figures for; per surrogate, the budget and the attack the report speaks of first."""
     at = f"ε = {budget(view.epsilon)}"
-    for number, surrogate in enumerate(view.axes.surrogates):
+    tails = _tails(view.axes.surrogates)
+    for surrogate in view.axes.surrogates:
         means = compared(view.risks.get((surrogate, view.epsilon, "relative"), {}), view.axes, surrogate)
-        # names from outside make no file names
-        tail = f"_{surrogate}" if surrogate.isidentifier() and surrogate.isascii() else f"_surrogate{number}"
+        tail = tails[surrogate]
         if means:
             yield Picture(
                 f"accuracy_against_risk{tail}",
@@ -80,6 +81,19 @@ def pictures(view: View) -> Iterator[Picture]:
     standing = view.standing
     if standing is not None and len(standing.methods) > 1:
         yield Picture("standings", in_words(standing), lambda figure: _standing(figure, standing))
+
+
+def _tails(surrogates: Iterable[str]) -> dict[str, str]:
+    """How the names of a surrogate's pictures end: in its own, of which a file's name keeps letters and
+    digits; ``expert/mnist`` is ``_expert-mnist``. Names that come to the same are numbered."""
+    found: dict[str, str] = {}
+    for surrogate in surrogates:
+        plain = re.sub(r"[^A-Za-z0-9_.+]+", "-", surrogate).strip("-.")[:80] or "surrogate"
+        tail, number = f"_{plain}", 2
+        while tail.lower() in {other.lower() for other in found.values()}:  # some disks know no case
+            tail, number = f"_{plain}-{number}", number + 1
+        found[surrogate] = tail
+    return found
 
 
 def drawn(picture: Picture, kind: Literal["svg", "png"]) -> bytes:
