@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tests.crafting.material import NAMES, Brightness, save_classifier, save_pictures
+from tests.crafting.material import save_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,17 +64,6 @@ def normalised(images: torch.Tensor, mean: tuple[float, ...] = MEAN, std: tuple[
     return (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
 
-def named() -> nn.Module:
-    """Dark and bright, by name."""
-    made = Brightness()
-    made.class_names = ("dark", "bright")  # type: ignore[assignment]
-    return made
-
-
-def unnamed() -> nn.Module:
-    return Brightness()
-
-
 def features() -> nn.Module:
     """Five features of 16 × 16 pixels, which it does not say."""
     made = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
@@ -95,6 +84,3 @@ def backbone() -> nn.Module:
 def unsteady() -> nn.Module:
     """Fails on every picture."""
     return nn.Linear(7, 2)
-
-
-__all__ = ["NAMES", "save_pictures"]

@@ -21,7 +21,8 @@ from mergerisk.checking.own import transformers_way
 from mergerisk.checking.probing import measure
 from mergerisk.errors import UserError
 from mergerisk.models.classifiers import load_classifier
-from tests.checking.material import NAMES, backbone, normalised, save_half, save_model, save_pictures
+from tests.checking.material import backbone, normalised, save_half, save_model
+from tests.crafting.material import NAMES, save_pictures
 from tests.models.material import save_clip, write_preprocessor
 
 if TYPE_CHECKING:

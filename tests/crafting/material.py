@@ -64,6 +64,7 @@ class Brightness(nn.Module):
 
 
 def named() -> nn.Module:
+    """Dark and bright, by name."""
     made = Brightness()
     made.class_names = ("dark", "bright")  # type: ignore[assignment]
     return made

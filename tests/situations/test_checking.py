@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 import mergerisk as mr
 from mergerisk.checking import readings, running
-from tests.checking.material import Changed, normalised, save_half, save_model, save_pictures, shades
+from tests.checking.material import Changed, normalised, save_half, save_model, shades
+from tests.crafting.material import save_pictures
 from tests.situations.situation import Situation, refusal
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ def small_task(folder: Path) -> str:
 
 def swapped_classes(folder: Path) -> tuple[float | None, bool, str]:
     pictures = shades(folder / "pictures", names=("bright", "dark"))
-    found = mr.check("tests.checking.material:named", pictures)
+    found = mr.check("tests.crafting.material:named", pictures)
     return found.accuracy, found.agrees, found.reasons[0][:42]
 
 
 def numbered_classes(folder: Path) -> tuple[float | None, bool]:
-    found = mr.check("tests.checking.material:unnamed", shades(folder / "pictures", names=("0", "1")))
+    found = mr.check("tests.crafting.material:unnamed", shades(folder / "pictures", names=("0", "1")))
     return found.accuracy, found.agrees
 
 
@@ -151,7 +152,7 @@ SITUATIONS = (
     Situation(
         "folders are named like no class of the model",
         lambda folder: refusal(
-            lambda: mr.check("tests.checking.material:named", shades(folder / "it", names=("dark", "brihgt")))
+            lambda: mr.check("tests.crafting.material:named", shades(folder / "it", names=("dark", "brihgt")))
         ),
         "folder 'brihgt': the model has no class 'brihgt' (did you mean 'bright'?)",
     ),
