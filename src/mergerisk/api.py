@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mergerisk.report.comparison import Comparison
     from mergerisk.report.exports.writing import Format
     from mergerisk.report.summary import Summary
-    from mergerisk.statistics import Claim, Verdict
+    from mergerisk.statistics import Claim, ClaimVerdict
     from mergerisk.study.finished import FinishedRun
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
@@ -218,7 +218,7 @@ def claims(
     *,
     correction: Literal["holm", "bh"] = "holm",
     seed: int = 0,
-) -> tuple[Verdict, ...]:
+) -> tuple[ClaimVerdict, ...]:
     """Judge claims: supported, contradicted or inconclusive, with the tests behind it.
 
     Args:
@@ -230,13 +230,13 @@ def claims(
     Raises:
         UserError: source or claims cannot be read, or do not fit each other.
     """
-    from mergerisk.statistics import BUILT_IN, judge, load_claims, read_tables
+    from mergerisk.statistics import BUILT_IN, judge_claims, load_claims, read_tables
 
     if stated is None:
         stated = BUILT_IN
     elif isinstance(stated, str | Path):
         stated = load_claims(Path(stated))
-    return judge(read_tables(source), stated, correction=correction, seed=seed)
+    return judge_claims(read_tables(source), stated, correction=correction, seed=seed)
 
 
 def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format] = FORMATS) -> tuple[Path, ...]:

@@ -12,11 +12,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mergerisk.report import summary_schema, summary_to_json
+from mergerisk.report.claim_words import verdict_to_dict
 from mergerisk.report.exports import write_exports
 from mergerisk.report.judged import claim_of, judged_summary, verdicts_on
 from mergerisk.report.page import render_html
 from mergerisk.report.view import view_of
 from mergerisk.statistics import BUILT_IN
+from mergerisk.statistics.verdicts import fact
 from mergerisk.study import load_study
 from mergerisk.study.finished import FinishedRun
 from tests.statistics.made_up import outcomes
@@ -70,7 +72,7 @@ def test_every_report_carries_claims_and_ranks(run: FinishedRun, tmp_path: Path)
     verdicts = {verdict.name: verdict for verdict in verdicts_on(run)}
     for claim in summary.claims:
         assert claim["verdict"] == verdicts[claim["name"]].answer
-        assert claim["detail"] == verdicts[claim["name"]].to_dict()
+        assert claim["detail"] == verdict_to_dict(verdicts[claim["name"]])
     document = json.loads(summary_to_json(summary))
     assert list(Draft202012Validator(summary_schema()).iter_errors(document)) == []
     page = words(render_html(summary))
@@ -121,7 +123,7 @@ def test_other_surrogates_and_white_boxes_leave_claims_as_they_are(run: Finished
     wide = of(pd.concat(parts, ignore_index=True), list(CHANCES))
     few, many = verdicts_on(run), verdicts_on(wide)
     for one, other in zip(few, many, strict=True):
-        assert one.to_dict() == other.to_dict()
+        assert verdict_to_dict(one) == verdict_to_dict(other)
     summary = judged_summary(wide)
     render_html(summary)
     assert len({str(name) for name in summary.results["surrogate"]}) == 9
@@ -192,6 +194,6 @@ def test_a_claim_says_its_effect_and_interval(run: FinishedRun) -> None:
     assert claim["compared"].startswith("relative ASR of every setting against 1")
     assert claim["by_other_ASR"].startswith("relative ASR over all images: ")
     assert low < verdict.effects[0].value < high
-    untested = replace(verdict, test="", reason="Not tested: nothing.", effects=())
+    untested = replace(verdict, test="", missing=fact("no_setting"), effects=())
     assert claim_of(untested)["verdict"] == "not tested"
     assert "effect" not in claim_of(untested)

@@ -12,17 +12,18 @@ from scipy.stats import t as t_distribution
 from scipy.stats import ttest_1samp
 
 from mergerisk.errors import UserError
+from mergerisk.report.claim_words import figure, reason, said, verdict_to_dict
 from mergerisk.statistics import (
     BUILT_IN,
     AttackerAnswer,
+    ClaimVerdict,
     ExtremeClaim,
     PairedClaim,
     RateClaim,
     Tables,
     TrendClaim,
-    Verdict,
     compare_targets,
-    judge,
+    judge_claims,
     load_claims,
     parse_claims,
     poster_tables,
@@ -47,20 +48,24 @@ def study() -> Tables:
     return tables_from_outcomes(outcomes(CHANCES, accuracy=ACCURACY, images=120, shared=0.5))
 
 
-def by_name(verdicts: tuple[Verdict, ...]) -> dict[str, Verdict]:
+def by_name(verdicts: tuple[ClaimVerdict, ...]) -> dict[str, ClaimVerdict]:
     return {verdict.name: verdict for verdict in verdicts}
 
 
-def figures(verdict: Verdict | AttackerAnswer) -> dict[str, str]:
-    return {figure.name: figure.text for figure in verdict.figures}
+def figures(verdict: ClaimVerdict | AttackerAnswer) -> dict[str, str]:
+    return dict(map(figure, verdict.figures))
 
 
-def of(verdict: Verdict, attacker: str) -> AttackerAnswer:
+def cautions(verdict: ClaimVerdict) -> list[str]:
+    return [said(caution) for caution in verdict.cautions]
+
+
+def of(verdict: ClaimVerdict, attacker: str) -> AttackerAnswer:
     return next(part for part in verdict.attackers if part.attacker == attacker)
 
 
 def test_the_posters_figures_and_what_they_establish() -> None:
-    found = by_name(judge(poster_tables()))
+    found = by_name(judge_claims(poster_tables()))
     delta, surgery, surrogate = (found[f"poster_{name}"] for name in ("delta", "surgery", "surrogate"))
     published = of(delta, "pooled")
     assert figures(published)["settings at or below 0"] == "46 of 48"
@@ -82,14 +87,14 @@ def test_the_posters_figures_and_what_they_establish() -> None:
     assert surrogate.attackers == ()
     assert figures(surrogate)["mean difference over all targets, ingredients included"] == "+24.05 points"
     assert surrogate.answer == "supported"
-    assert found["stronger_more_vulnerable"].reason == "Not tested: the data hold no clean_accuracy."
+    assert reason(found["stronger_more_vulnerable"]) == "Not tested: the data hold no clean_accuracy."
     assert all(verdict.intervals[0].over == "tasks" for verdict in (delta, surgery, surrogate))
     used = poster_tables().rates
     assert used.groupby("task")["images"].first().to_dict() == {"cars": 8041, "eurosat": 5400, "mnist": 10000}
 
 
 def test_a_known_study_is_judged_as_it_was_made(study: Tables) -> None:
-    found = by_name(judge(study, resamples=300))
+    found = by_name(judge_claims(study, resamples=300))
     assert found["stronger_more_vulnerable"].answer == "contradicted"  # made to fall
     assert found["stronger_more_vulnerable"].effects[0].value == pytest.approx(-0.1 / 0.8, abs=0.03)
     assert found["stronger_more_vulnerable"].effects[1].value < -0.8
@@ -116,12 +121,12 @@ def test_clean_errors_count_in_one_denominator_only() -> None:
         name="ties", sentence="TIES is fooled more.", measure="asr", expect="higher",
         first={"target": "ties"}, second={"target": "dare"},
     )  # fmt: skip
-    (verdict,) = judge(tables_from_outcomes(made), [claim])
+    (verdict,) = judge_claims(tables_from_outcomes(made), [claim])
     assert verdict.answer == "inconclusive"
     assert verdict.denominators[0].measure == "asr_all"
     assert verdict.denominators[0].answer == "supported"
-    assert "by asr_all it is supported" in verdict.cautions
-    (of_all,) = judge(tables_from_outcomes(made), [claim.model_copy(update={"measure": "asr_all"})])
+    assert "by asr_all it is supported" in cautions(verdict)
+    (of_all,) = judge_claims(tables_from_outcomes(made), [claim.model_copy(update={"measure": "asr_all"})])
     assert (of_all.answer, of_all.denominators[0].measure) == ("supported", "asr")
 
 
@@ -142,13 +147,13 @@ def test_saturated_settings_are_marked_and_judged_on_epsilon50() -> None:
         name="ties", sentence="TIES is fooled more.", expect="higher",
         first={"target": "ties"}, second={"target": "dare"}, where={"epsilon": [1 / 255, 2 / 255, 4 / 255]},
     )  # fmt: skip
-    (verdict,) = judge(tables, [claim])
+    (verdict,) = judge_claims(tables, [claim])
     assert verdict.saturation is not None
     assert (verdict.saturation.cells, verdict.saturation.saturated) == (96, 64)
     assert verdict.epsilon50 is not None
     assert (verdict.epsilon50.units, verdict.epsilon50.answer) == (8, "supported")
     assert verdict.epsilon50.p_adjusted == pytest.approx(2 * 0.5**8)
-    assert any(text.startswith("mostly saturated") for text in verdict.cautions)
+    assert any(text.startswith("mostly saturated") for text in cautions(verdict))
 
 
 def test_saturation_counts_both_ends() -> None:
@@ -171,37 +176,39 @@ def test_censored_curves_are_tied_at_the_ends() -> None:
         name="ties", sentence="TIES is fooled more.", measure="asr", expect="higher",
         first={"target": "ties"}, second={"target": "dare"},
     )  # fmt: skip
-    (verdict,) = judge(tables_from_rates(pd.DataFrame(rows)), [claim])
+    (verdict,) = judge_claims(tables_from_rates(pd.DataFrame(rows)), [claim])
     assert verdict.epsilon50 is not None
-    assert verdict.epsilon50.effect.name == "share fooled at a smaller budget, of pairs that differ (2 tie)"
+    assert said(verdict.epsilon50.effect.name) == "share fooled at a smaller budget, of pairs that differ (2 tie)"
     assert verdict.epsilon50.effect.value == 1
 
 
 def test_blocks_without_a_method_are_left_out_and_said() -> None:
     made = outcomes(CHANCES, images=30)
     gone = (made["target"] == "ties") & (made["task"] == "maps")
-    (verdict,) = judge(tables_from_outcomes(made[~gone]), [BUILT_IN[3].model_copy(update={"measures": ("asr",)})])
+    (verdict,) = judge_claims(
+        tables_from_outcomes(made[~gone]), [BUILT_IN[3].model_copy(update={"measures": ("asr",)})]
+    )
     assert (verdict.units, verdict.unit, verdict.rests_on) == (5, "tasks", 5 * 4 * 2 * 3)
-    assert "18 of 138 settings lack a value and are left out" in verdict.cautions
+    assert "18 of 138 settings lack a value and are left out" in cautions(verdict)
 
 
 def test_neither_the_order_of_rows_nor_of_claims_matters(study: Tables) -> None:
     assert study.outcomes is not None
     shuffled = study.outcomes.sample(frac=1, random_state=1)
-    one = by_name(judge(study, resamples=200, seed=4))
-    two = by_name(judge(tables_from_outcomes(shuffled), BUILT_IN[::-1], resamples=200, seed=4))
-    assert {name: verdict.to_dict() for name, verdict in one.items()} == {
-        name: verdict.to_dict() for name, verdict in two.items()
+    one = by_name(judge_claims(study, resamples=200, seed=4))
+    two = by_name(judge_claims(tables_from_outcomes(shuffled), BUILT_IN[::-1], resamples=200, seed=4))
+    assert {name: verdict_to_dict(verdict) for name, verdict in one.items()} == {
+        name: verdict_to_dict(verdict) for name, verdict in two.items()
     }
-    other = by_name(judge(study, resamples=200, seed=5))
+    other = by_name(judge_claims(study, resamples=200, seed=5))
     assert one["poster_surgery"].intervals[0] != other["poster_surgery"].intervals[0]
 
 
 def test_rates_alone_give_the_same_tests_without_outcomes(study: Tables) -> None:
     assert study.outcomes is not None
     rates = rate_table(study.outcomes)
-    lean = by_name(judge(tables_from_rates(rates)))
-    full = by_name(judge(study, resamples=200))
+    lean = by_name(judge_claims(tables_from_rates(rates)))
+    full = by_name(judge_claims(study, resamples=200))
     for name in ("stronger_more_vulnerable", "bias_mitigation", "poster_surgery"):
         for one, other in zip(lean[name].attackers, full[name].attackers, strict=True):
             assert one.effect is not None
@@ -263,7 +270,7 @@ def test_equivalence_needs_both_ends() -> None:
             name="same", sentence="They are the same.", measure="asr", expect="same", margin=margin, against=against,
             first={"target": "ties"}, second={"target": "dare"},
         )  # fmt: skip
-        return judge(tables, [claim])[0].answer
+        return judge_claims(tables, [claim])[0].answer
 
     assert judged(0.05) == "supported"
     assert judged(0.001) == "inconclusive"
@@ -279,7 +286,7 @@ def test_stated_orders_and_the_best() -> None:
     )
     not_best = best.model_copy(update={"name": "not", "method": "ties"})
     half = RateClaim(name="half", sentence="Below one half.", measure="asr", expect="lower", against=0.9)
-    found = by_name(judge(tables, [rising, falling, best, not_best, half], correction="bh"))
+    found = by_name(judge_claims(tables, [rising, falling, best, not_best, half], correction="bh"))
     assert found["falling"].answer == "contradicted"
     assert found["best"].answer == "supported"
     assert found["not"].answer == "contradicted"
@@ -301,7 +308,7 @@ def test_clean_accuracies_are_counted_once(study: Tables) -> None:
             ]
         }
     )  # fmt: skip
-    found = by_name(judge(study, claims, resamples=100))
+    found = by_name(judge_claims(study, claims, resamples=100))
     assert {name: verdict.units for name, verdict in found.items()} == dict.fromkeys(found, 6)
     assert {name: found[name].rests_on for name in ("pairs", "rate")} == {"pairs": 12, "rate": 24}
     assert {verdict.attacker for verdict in found.values()} == {""}
@@ -310,7 +317,9 @@ def test_clean_accuracies_are_counted_once(study: Tables) -> None:
 
 
 def test_results_are_strict_json(study: Tables) -> None:
-    text = json.dumps([verdict.to_dict() for verdict in judge(study, resamples=100)], allow_nan=False)
+    text = json.dumps(
+        [verdict_to_dict(verdict) for verdict in judge_claims(study, resamples=100)], allow_nan=False
+    )
     (first, *_) = json.loads(text)
     assert first["name"] == "no_robustness"
     assert first["intervals"][0]["over"] == "images"
@@ -357,7 +366,7 @@ def test_what_is_not_in_the_data_is_named_before_anything_is_computed(study: Tab
     ):
         claims = parse_claims({"claims": [VALID | {"second": {"target": "ties+surgery"}} | changes]})
         with pytest.raises(UserError) as caught:
-            judge(study, claims)
+            judge_claims(study, claims)
         assert message in str(caught.value)
 
 
@@ -368,7 +377,7 @@ def test_a_file_includes_built_in_claims(tmp_path: Path) -> None:
         "expect: lower, against: 0.9, where: {attack: [FGSM, TI-FGSM]}}\n"
     )
     assert [claim.name for claim in load_claims(path)] == ["poster_delta", "low"]
-    found = by_name(judge(poster_tables(), load_claims(path)))
+    found = by_name(judge_claims(poster_tables(), load_claims(path)))
     assert of(found["low"], "pooled").rests_on == 3 * 2 * 2 * 2
     assert [claim.name for claim in parse_claims({"include": ["all"]})] == [claim.name for claim in BUILT_IN]
     with pytest.raises(UserError, match="did you mean 'poster_delta'"):
@@ -397,7 +406,7 @@ def test_relative_asr_of_settings_is_a_ratio_of_means() -> None:
     asr = [[0.5, 0.3], [0.6, 0.2], [0.7, 0.1]]
     own = [[0.9, 0.02], [0.8, 0.4], [0.9, 0.0]]
     claim = RateClaim(name="r", sentence="s", measure="relative_asr", expect="lower", against=1)
-    (verdict,) = judge(tables_from_rates(pd.DataFrame(rates_of(asr, own))), [claim])
+    (verdict,) = judge_claims(tables_from_rates(pd.DataFrame(rates_of(asr, own))), [claim])
     a, s = np.array(asr), np.array(own)
     ratio = a.sum() / s.sum()
     assert verdict.effects[0].value == pytest.approx(ratio)
@@ -405,7 +414,7 @@ def test_relative_asr_of_settings_is_a_ratio_of_means() -> None:
     assert float(figures(verdict)["mean of the settings' own ratios"]) == pytest.approx(
         np.mean([x / y for x, y in zip(a.ravel(), s.ravel(), strict=True) if y]), abs=5e-4
     )
-    assert any("carried by few" in caution for caution in verdict.cautions)
+    assert any("carried by few" in caution for caution in cautions(verdict))
     # t over tasks of a − 1·s, whose mean is 0 exactly if the ratio of means is 1
     means = (a - s).mean(axis=1)
     assert verdict.statistic == pytest.approx(ttest_1samp(means, 0).statistic)
@@ -428,10 +437,10 @@ def test_paired_relative_asr_is_a_difference_of_ratios_of_means() -> None:
         name="p", sentence="s", measure="relative_asr", expect="lower",
         first={"correction": "surgery"}, second={"correction": "none"},
     )  # fmt: skip
-    (verdict,) = judge(tables_from_rates(pd.DataFrame(rows)), [claim])
+    (verdict,) = judge_claims(tables_from_rates(pd.DataFrame(rows)), [claim])
     expected = (np.sum(first) - np.sum(second)) / np.sum(own)
     assert verdict.effects[0].value == pytest.approx(expected)
-    assert verdict.effects[0].name == "difference of ratios of mean ASRs"
+    assert said(verdict.effects[0].name) == "difference of ratios of mean ASRs"
     by_itself = np.mean((np.array(first) - np.array(second)) / np.array(own))
     assert by_itself > 0 > expected
     assert float(figures(verdict)["mean of the pairs' own differences"]) == pytest.approx(by_itself, abs=5e-4)
@@ -460,7 +469,7 @@ def test_the_bootstrap_of_a_ratio_of_means_has_its_spread() -> None:
     )
     both = pd.concat([made.astype({"task": str}), more.astype({"task": str})], ignore_index=True)
     claim = RateClaim(name="r", sentence="s", measure="relative_asr", expect="lower", against=1)
-    (verdict,) = judge(tables_from_outcomes(both), [claim])
+    (verdict,) = judge_claims(tables_from_outcomes(both), [claim])
     chosen = both[both["target"] == "ties"]
     x, y = (chosen[name].to_numpy() != 0 for name in ("target_adversarial", "surrogate_adversarial"))
     ratio = x.mean() / y.mean()
@@ -482,7 +491,7 @@ def test_white_boxes_enter_no_claim_that_names_no_target() -> None:
     held = RateClaim(
         name="r", sentence="s", measure="asr", expect="lower", against=1, where={"surrogate": "ties"}
     )  # fmt: skip
-    (verdict,) = judge(tables, [held])
+    (verdict,) = judge_claims(tables, [held])
     settings = tables.rates[(tables.rates["surrogate"] == "ties") & (tables.rates["target_role"] == "merge")]
     assert verdict.rests_on == (settings["target"] != "ties").sum()
     assert verdict.effects[0].value == pytest.approx(
@@ -513,7 +522,7 @@ def opposite(tasks: int = 6, images: int = 100) -> Tables:
 def test_a_claim_is_judged_for_each_attacker_and_the_worst_decides() -> None:
     """The kind of case that was pooled: −10 points on average, which is true of no attacker."""
     claim = next(claim for claim in BUILT_IN if claim.name == "poster_delta")
-    (verdict,) = judge(opposite(), [claim], resamples=300)
+    (verdict,) = judge_claims(opposite(), [claim], resamples=300)
     assert of(verdict, "pooled").answer == "supported"
     assert of(verdict, "pretrained").answer == "supported"
     assert of(verdict, "expert").answer == "contradicted"
@@ -521,8 +530,8 @@ def test_a_claim_is_judged_for_each_attacker_and_the_worst_decides() -> None:
     assert verdict.chosen[0][0] == "expert"
     values = {part.attacker: part.effect.value for part in verdict.attackers if part.effect}
     assert values == pytest.approx({"expert": 10, "pretrained": -30, "pooled": -10})
-    said = "attackers disagree: pretrained (-30.00 points) the claimed way, expert (+10.00 points) the other way"
-    assert any(caution.startswith(said) for caution in verdict.cautions)
+    start = "attackers disagree: pretrained (-30.00 points) the claimed way, expert (+10.00 points) the other way"
+    assert any(caution.startswith(start) for caution in cautions(verdict))
     assert verdict.unit == "tasks"
     assert verdict.p_value == pytest.approx(2 * 0.5**6, abs=0.03)
 
@@ -530,16 +539,18 @@ def test_a_claim_is_judged_for_each_attacker_and_the_worst_decides() -> None:
 def test_of_a_single_task_the_images_are_tested() -> None:
     claim = next(claim for claim in BUILT_IN if claim.name == "poster_delta")
     tables = opposite(tasks=1)
-    (verdict,) = judge(tables, [claim], resamples=300)
+    (verdict,) = judge_claims(tables, [claim], resamples=300)
     assert (verdict.unit, verdict.units, verdict.test) == ("images", 100, "bootstrap")
-    assert "over 100 images of one task" in verdict.reason
-    assert "one task, whose images are tested: little can be said of others" in verdict.cautions
+    assert "over 100 images of one task" in reason(verdict)
+    assert "one task, whose images are tested: little can be said of others" in cautions(verdict)
     assert 1 / 301 <= verdict.p_value <= 1
     assert of(verdict, "pretrained").answer == "supported"
-    (bare,) = judge(tables_from_rates(tables.rates), [claim])
+    (bare,) = judge_claims(tables_from_rates(tables.rates), [claim])
     assert (bare.test, bare.answer) == ("", "inconclusive")
-    assert "rates alone leave nothing independent to test on" in bare.reason
-    (of_one,) = judge(tables, [claim.model_copy(update={"where": {"surrogate": ("expert",)}})], resamples=300)
+    assert "rates alone leave nothing independent to test on" in reason(bare)
+    (of_one,) = judge_claims(
+        tables, [claim.model_copy(update={"where": {"surrogate": ("expert",)}})], resamples=300
+    )
     assert (of_one.attacker, of_one.attackers, of_one.answer) == ("expert", (), "inconclusive")
 
 
@@ -577,6 +588,6 @@ def test_built_in_claims_rest_on_the_published_surrogates() -> None:
     for claim in BUILT_IN:
         named = {column: values for part in claim.filters for column, values in part.items()}
         assert "surrogate_role" in named, claim.name
-    found = by_name(judge(tables_from_outcomes(outcomes(CHANCES)), resamples=100))
-    assert found["poster_delta"].comparison.endswith("attacks made on the worst of expert, pretrained")
-    assert "attacks made on" not in found["poster_surrogate"].comparison  # they are what is compared
+    found = by_name(judge_claims(tables_from_outcomes(outcomes(CHANCES)), resamples=100))
+    assert said(found["poster_delta"].compared).endswith("attacks made on the worst of expert, pretrained")
+    assert "attacks made on" not in said(found["poster_surrogate"].compared)  # they are what is compared

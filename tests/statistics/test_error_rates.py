@@ -24,7 +24,7 @@ from mergerisk.statistics import (
     detectable_shift,
     friedman,
     holm,
-    judge,
+    judge_claims,
     mcnemar,
     page,
     sign_test,
@@ -156,7 +156,7 @@ def test_no_answer_errs_above_its_level_though_settings_share_images(
             dict.fromkeys(("ties", "dare", "adamerging"), 0.5), seed=seed, tasks=[f"t{t}" for t in range(tasks)],
             epsilons=[0.01], images=60, shared=shared, white_box=0.5,
         )  # fmt: skip
-        for verdict in judge(tables_from_outcomes(made), NULL, resamples=200, seed=seed):
+        for verdict in judge_claims(tables_from_outcomes(made), NULL, resamples=200, seed=seed):
             tried = {"worst attacker": verdict.p_value} | {
                 part.attacker: part.p_value for part in verdict.attackers
             }
@@ -180,10 +180,12 @@ def test_trends_and_rates_cover_and_err_at_their_level() -> None:
             dict.fromkeys(names, 0.5), seed=seed, images=60, shared=0.5, white_box=0.7,
             surrogates=["expert"], epsilons=[0.01],
         )  # fmt: skip
-        found = judge(tables_from_outcomes(made), [trend, rate], resamples=300, seed=seed)
+        found = judge_claims(tables_from_outcomes(made), [trend, rate], resamples=300, seed=seed)
         for verdict, truth in zip(found, (0.0, 0.5 / 0.7), strict=True):
             covered[verdict.name] += verdict.intervals[0].low <= truth <= verdict.intervals[0].high
-        errors += judge(tables_from_outcomes(made), [trend], resamples=300, seed=seed)[0].answer != "inconclusive"
+        errors += (
+            judge_claims(tables_from_outcomes(made), [trend], resamples=300, seed=seed)[0].answer != "inconclusive"
+        )
     for hits in covered.values():
         assert about(hits, simulations, 0.94)
     assert at_most(errors, simulations, 0.05)

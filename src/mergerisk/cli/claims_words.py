@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from mergerisk._version import __version__
 from mergerisk.cli.words import _table
+from mergerisk.report.claim_words import effect_size, ends, figure_line, p_text, reason, said, verdict_to_dict
 from mergerisk.statistics.attackers import POOLED
-from mergerisk.statistics.judging import show_effect, show_p
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergerisk.statistics import Effect, Figure, Interval, RankPicture, Retest, Tables, Verdict
+    from mergerisk.statistics import ClaimVerdict, Effect, Interval, RankPicture, Retest, Tables
 
 WIDTH = 100
 """Columns of the longest line."""
@@ -28,7 +28,7 @@ _RULE = (
 )
 
 
-def describe_claims(tables: Tables, verdicts: Sequence[Verdict]) -> str:
+def describe_claims(tables: Tables, verdicts: Sequence[ClaimVerdict]) -> str:
     """Verdicts in lines of at most :data:`WIDTH` columns.
 
     Args:
@@ -45,7 +45,7 @@ def describe_claims(tables: Tables, verdicts: Sequence[Verdict]) -> str:
     return "\n\n".join(["\n".join(head), table, *sections])
 
 
-def claims_to_json(tables: Tables, verdicts: Sequence[Verdict], seed: int) -> str:
+def claims_to_json(tables: Tables, verdicts: Sequence[ClaimVerdict], seed: int) -> str:
     """The same as strict JSON: ``schema_version``, ``mergerisk``, ``source``, ``notes``, ``seed`` and
     ``verdicts``. Since version 2 a verdict is the worst attacker's, and ``attackers`` has the others."""
     document = {
@@ -54,7 +54,7 @@ def claims_to_json(tables: Tables, verdicts: Sequence[Verdict], seed: int) -> st
         "source": tables.source,
         "notes": list(tables.notes),
         "seed": seed,
-        "verdicts": [verdict.to_dict() for verdict in verdicts],
+        "verdicts": [verdict_to_dict(verdict) for verdict in verdicts],
     }
     return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1)
 
@@ -95,13 +95,18 @@ def _holding(tables: Tables) -> str:
     return ", ".join(parts)
 
 
-def _rows(verdict: Verdict) -> list[tuple[str, ...]]:
+def _rows(verdict: ClaimVerdict) -> list[tuple[str, ...]]:
     """The claim's answer, then one row per attacker beside it."""
     unit = verdict.effects[0].unit if verdict.effects else ""
-    first = next((interval for interval in verdict.intervals if interval.known), None)
-    effect = verdict.effects[0] if verdict.effects and verdict.test else None
+    effect = verdict.effect if verdict.test else None
     rows: list[tuple[str, ...]] = [
-        (verdict.name, verdict.answer, _p(verdict.p_adjusted), _shown(effect), _short_interval(first, unit))
+        (
+            verdict.name,
+            verdict.answer,
+            _p(verdict.p_adjusted),
+            _shown(effect),
+            _short_interval(verdict.interval, unit),
+        )
     ]
     rows += [
         (
@@ -122,21 +127,21 @@ def named(attacker: str) -> str:
     return "all of them pooled" if attacker == POOLED else f"from {attacker}"
 
 
-def _section(verdict: Verdict) -> str:
+def _section(verdict: ClaimVerdict) -> str:
     lines = [
         _wrap(f"{verdict.name}: {verdict.answer.upper()}"),
         "─" * min(WIDTH, len(verdict.name) + 2 + len(verdict.answer)),
     ]
     lines += [_wrap(verdict.sentence)]
     items = [("attacker", _attacker(verdict))] if verdict.attacker and verdict.test else []
-    items += [("why", verdict.reason), ("compared", verdict.comparison)]
-    items += [("effect", f"{effect.name} {show_effect(effect)}") for effect in verdict.effects]
+    items += [("why", reason(verdict)), ("compared", said(verdict.compared))]
+    items += [("effect", f"{said(effect.name)} {effect_size(effect)}") for effect in verdict.effects]
     items += [("interval", _interval(interval, verdict)) for interval in verdict.intervals]
-    items += [("counted", _figure(figure)) for figure in verdict.figures]
+    items += [("counted", figure_line(figure)) for figure in verdict.figures]
     for part in verdict.attackers:
         if part.test:
-            counted = "; ".join(_figure(figure) for figure in part.figures)
-            items.append((part.attacker, f"{part.answer}: {part.reason} Counted: {counted}."))
+            counted = "; ".join(figure_line(figure) for figure in part.figures)
+            items.append((part.attacker, f"{part.answer}: {reason(part)} Counted: {counted}."))
     if verdict.images is not None:
         seen = verdict.images
         least = "no difference" if isnan(seen.detectable) else f"{100 * seen.detectable:.0f} points"
@@ -156,7 +161,7 @@ def _section(verdict: Verdict) -> str:
         items.append(("detectable", _detectable(verdict.detectable)))
     if verdict.ranks is not None:
         items += _ranks(verdict.ranks)
-    items += [("caution", text) for text in verdict.cautions]
+    items += [("caution", said(caution)) for caution in verdict.cautions]
     previous = ""
     for label, text in items:
         lines.append(_item("" if label == previous else label, text))
@@ -164,15 +169,11 @@ def _section(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def _attacker(verdict: Verdict) -> str:
+def _attacker(verdict: ClaimVerdict) -> str:
     if not verdict.chosen:
         return f"{verdict.attacker}, the only one"
     shares = ", ".join(f"{name} ({share:.0%})" for name, share in verdict.chosen)
     return f"the worst in every setting: {shares} of the outcomes judged"
-
-
-def _figure(figure: Figure) -> str:
-    return f"{figure.text} {figure.name}" if " of " in figure.text else f"{figure.name}: {figure.text}"
 
 
 def _ranks(ranks: RankPicture) -> list[tuple[str, str]]:
@@ -188,41 +189,36 @@ def _ranks(ranks: RankPicture) -> list[tuple[str, str]]:
 
 
 def _retest(retest: Retest) -> str:
-    test = f"{retest.test} over {retest.units} tasks: {show_p(retest.p_adjusted)}"
-    return f"{retest.answer}; {test}, {retest.effect.name} {show_effect(retest.effect)}"
+    test = f"{retest.test} over {retest.units} tasks: {p_text(retest.p_adjusted)}"
+    return f"{retest.answer}; {test}, {said(retest.effect.name)} {effect_size(retest.effect)}"
 
 
 def _detectable(effect: Effect) -> str:
-    shown = show_effect(effect).lstrip("+")
+    shown = effect_size(effect).lstrip("+")
     if shown == "unknown":
         return "no effect is large enough for a power of 80 %"
-    return f"a {effect.name} of {shown}, with a power of 80 %"
+    return f"a {said(effect.name)} of {shown}, with a power of 80 %"
 
 
 def _p(p: float) -> str:
-    return show_p(p).removeprefix("p ").removeprefix("= ").replace("unknown", "–")
+    return p_text(p).removeprefix("p ").removeprefix("= ").replace("unknown", "–")
 
 
-def _interval(interval: Interval, verdict: Verdict) -> str:
+def _interval(interval: Interval, verdict: ClaimVerdict) -> str:
     if not interval.known:
         return f"unknown ({interval.how})"
-    low, high = _ends(interval, verdict.effects[0].unit)
+    low, high = ends(interval, verdict.effects[0].unit)
     return f"{interval.confidence:.0%} {low} to {high} over {interval.over} ({interval.how})"
 
 
-def _ends(interval: Interval, unit: str) -> tuple[str, str]:
-    digits, sign = (2, "+") if unit else (3, "")
-    return f"{interval.low:{sign}.{digits}f}", f"{interval.high:{sign}.{digits}f}"
-
-
 def _shown(effect: Effect | None) -> str:
-    return show_effect(effect) if effect is not None else "not tested"
+    return effect_size(effect) if effect is not None else "not tested"
 
 
 def _short_interval(interval: Interval | None, unit: str) -> str:
     if interval is None:
         return "–"
-    low, high = _ends(interval, unit)
+    low, high = ends(interval, unit)
     return f"{low} to {high} ({interval.over})"
 
 

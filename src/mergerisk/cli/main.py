@@ -584,12 +584,12 @@ def claims(source: str, file: Path | None, correction: Literal["holm", "bh"], se
     """
     from mergerisk.cli.claims_words import claims_to_json, describe_claims
     from mergerisk.statistics.claims import BUILT_IN, load_claims
-    from mergerisk.statistics.judging import judge
+    from mergerisk.statistics.judging import judge_claims
     from mergerisk.statistics.sources import read_tables
 
     stated = BUILT_IN if file is None else load_claims(file)
     tables = read_tables(source)
-    verdicts = judge(tables, stated, correction=correction, seed=seed)
+    verdicts = judge_claims(tables, stated, correction=correction, seed=seed)
     if out is not None:
         from mergerisk.study.files import write_bytes
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.report.assembling import summarize
-from mergerisk.statistics import judge, standings, tables_from_outcomes
-from mergerisk.statistics.judging import first_known, show_effect
+from mergerisk.report.claim_words import effect_size, ends, in_the_report, reason, said, verdict_to_dict
+from mergerisk.statistics import judge_claims, standings, tables_from_outcomes
 from mergerisk.transfer import count
 
 if TYPE_CHECKING:
     from mergerisk.report.summary import Summary
-    from mergerisk.statistics import AttackerAnswer, Interval, Tables, Verdict
+    from mergerisk.statistics import AttackerAnswer, ClaimVerdict, Interval, Tables
     from mergerisk.study import FinishedRun
     from mergerisk.transfer import Counted
 
@@ -28,7 +27,7 @@ def judged_summary(run: FinishedRun) -> Summary:
     tables = tables_of(run, counted)
     return summarize(
         run,
-        claims=[claim_of(verdict) for verdict in judge(tables)],
+        claims=[claim_of(verdict) for verdict in judge_claims(tables)],
         standings=standings(tables, [spec.label for spec in run.study.merging]),
         counted=counted,
     )
@@ -45,41 +44,45 @@ def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:
     return tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted)
 
 
-def verdicts_on(run: FinishedRun) -> tuple[Verdict, ...]:
+def verdicts_on(run: FinishedRun) -> tuple[ClaimVerdict, ...]:
     """The built-in claims, judged."""
-    return judge(tables_of(run))
+    return judge_claims(tables_of(run))
 
 
-def claim_of(verdict: Verdict) -> dict[str, Any]:
+def claim_of(verdict: ClaimVerdict) -> dict[str, Any]:
     """A verdict as a summary holds it: a line each for readers, everything else under ``detail``."""
     tested = bool(verdict.test)
     shown: dict[str, Any] = {
         "name": verdict.name,
         "sentence": verdict.sentence,
         "verdict": verdict.answer if tested else "not tested",
-        "reason": _plain(verdict.reason),
-        "compared": _plain(verdict.comparison),
+        "reason": reason(verdict, in_the_report),
+        "compared": said(verdict.compared, in_the_report),
     }
     if tested:
         effect = verdict.effects[0]
         full = verdict.saturation
         shown |= {
             "attacker": _whose(verdict),
-            "effect": _plain(f"{effect.name} {show_effect(effect)}"),
-            "interval": _interval(first_known(verdict.intervals), effect.unit),
+            "effect": f"{said(effect.name, in_the_report)} {effect_size(effect)}",
+            "interval": _over(verdict.interval, effect.unit),
             "p_adjusted": verdict.p_adjusted,
             "tested_over": f"{verdict.units} {'tasks' if verdict.unit == 'tasks' else 'images of one task'}",
             "saturated": f"{full.saturated} of {full.cells}" if full else None,
-            "by_other_ASR": "; ".join(_plain(f"{again.measure}: {again.answer}") for again in verdict.denominators)
+            "by_other_ASR": "; ".join(
+                f"{in_the_report(again.measure)}: {again.answer}" for again in verdict.denominators
+            )
             or None,
             "on_ε50": verdict.epsilon50.answer if verdict.epsilon50 else None,
-            "cautions": [_plain(caution) for caution in verdict.cautions if caution not in _said(verdict)],
+            "cautions": [
+                said(caution, in_the_report) for caution in verdict.cautions if caution.kind not in _ON_OWN_LINES
+            ],
             "attackers": [_beside(part) for part in verdict.attackers if part.test],
         }
-    return shown | {"detail": verdict.to_dict()}
+    return shown | {"detail": verdict_to_dict(verdict)}
 
 
-def _whose(verdict: Verdict) -> str | None:
+def _whose(verdict: ClaimVerdict) -> str | None:
     """Whose attacks the answer is about; None where attackers do not matter."""
     if not verdict.attacker:
         return None
@@ -94,8 +97,8 @@ def _beside(part: AttackerAnswer) -> dict[str, Any]:
     return {
         "attacker": part.attacker,
         "verdict": part.answer,
-        "effect": show_effect(part.effect) if part.effect else None,
-        "interval": (_interval(part.interval, unit) or "").partition(", over ")[0] or None,
+        "effect": effect_size(part.effect) if part.effect else None,
+        "interval": _interval(part.interval, unit),
         "p_adjusted": part.p_adjusted,
     }
 
@@ -103,24 +106,12 @@ def _beside(part: AttackerAnswer) -> dict[str, Any]:
 def _interval(interval: Interval | None, unit: str) -> str | None:
     if interval is None:
         return None
-    digits, sign = (1, "+") if unit else (3, "")
-    ends = f"{interval.low:{sign}.{digits}f} to {interval.high:{sign}.{digits}f}"
-    return f"{ends} {unit}".rstrip() + f", over {interval.over}"
+    return f"{' to '.join(ends(interval, unit, digits=(1, 3)))} {unit}".rstrip()
 
 
-def _said(verdict: Verdict) -> set[str]:
-    """Cautions that repeat what has a line of its own."""
-    again = {f"by {other.measure} it is {other.answer}" for other in verdict.denominators}
-    return again | ({f"on ε50 it is {verdict.epsilon50.answer}"} if verdict.epsilon50 else set())
+def _over(interval: Interval | None, unit: str) -> str | None:
+    return None if interval is None else f"{_interval(interval, unit)}, over {interval.over}"
 
 
-_WORDS = {
-    "asr": "ASR", "relative_asr": "relative ASR", "delta_asr": "ΔASR", "surrogate_asr": "ASR of surrogates",
-    "clean_accuracy": "clean accuracy",
-}  # fmt: skip
-_COLUMN = re.compile(rf"(?<![\w+-])({'|'.join(_WORDS)})(_all)?(?![\w+-])")
-
-
-def _plain(text: str) -> str:
-    """Names of columns in the words of the report."""
-    return _COLUMN.sub(lambda found: _WORDS[found[1]] + (" over all images" if found[2] else ""), text)
+_ON_OWN_LINES = {"other_asr", "on_epsilon50"}
+"""Cautions that repeat what has a line of its own."""

@@ -25,7 +25,7 @@ from .doubts import doubts as doubts
 from .intervals import mean_ratio_interval as mean_ratio_interval
 from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval
-from .judging import judge as judge
+from .judging import judge_claims as judge_claims
 from .measuring import Rate as Rate
 from .measuring import Transfer as Transfer
 from .measuring import measure_transfer as measure_transfer
@@ -83,7 +83,7 @@ from .tables import (
 from .two_targets import TargetPair as TargetPair
 from .two_targets import compare_targets as compare_targets
 from .verdicts import AttackerAnswer as AttackerAnswer
+from .verdicts import ClaimVerdict as ClaimVerdict
 from .verdicts import Effect as Effect
-from .verdicts import Figure as Figure
+from .verdicts import Fact as Fact
 from .verdicts import Retest as Retest
-from .verdicts import Verdict as Verdict

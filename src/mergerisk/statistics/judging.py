@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -18,7 +18,7 @@ from mergerisk.statistics.correction import correct
 from mergerisk.statistics.pairs import image_pairs, mcnemar_table
 from mergerisk.statistics.resampling import Resampler, bootstrap_p, task_outcomes
 from mergerisk.statistics.table_set import saturation
-from mergerisk.statistics.verdicts import AttackerAnswer, Effect, Retest, Verdict
+from mergerisk.statistics.verdicts import AttackerAnswer, ClaimVerdict, Effect, Fact, Retest, fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,14 +119,14 @@ class _Judging:
         self, found: ClaimTest, resampler: Resampler, value: float, drawn: NDArray[np.float64] | None
     ) -> ClaimTest:
         """The test of a single task: its images are drawn anew."""
-        lacking = ""
+        lacking = None
         p = np.nan
         if drawn is None or found.supported_in is None:
-            lacking = "of one task, rates alone leave nothing independent to test on; outcomes per image would"
+            lacking = fact("rates_alone")
         else:
             p = bootstrap_p(value, drawn, found.supported_in)
-            lacking = "too few of its images count" if np.isnan(p) else ""
-        if lacking:
+            lacking = fact("too_few_images_count") if np.isnan(p) else None
+        if lacking is not None:
             return replace(found, test="", missing=lacking, unit="", units=0, effects=(), figures=(), also=())
         return replace(found, p_value=min(1.0, found.tries * p), units=resampler.images(found.unit_tasks))
 
@@ -134,12 +134,14 @@ class _Judging:
         """The same with p-values corrected as one family, and what follows."""
         adjusted = correct([tested.found.p_value for tested in family], self.correction).tolist()
         return [
-            replace(tested, adjusted=p, answer=_answer(tested.found, p, first_known(tested.intervals), self.level))
+            replace(
+                tested, adjusted=p, answer=_answer(tested.found, p, _first_known(tested.intervals), self.level)
+            )
             for tested, p in zip(family, adjusted, strict=True)
         ]
 
 
-def judge(
+def judge_claims(
     tables: Tables,
     claims: Sequence[Claim] = BUILT_IN,
     *,
@@ -148,7 +150,7 @@ def judge(
     level: float = 0.05,
     resamples: int = 1000,
     tasks: TasksAs = "strata",
-) -> tuple[Verdict, ...]:
+) -> tuple[ClaimVerdict, ...]:
     """Judge claims as one family.
 
     A claim is judged for every attacker it speaks of (see :mod:`mergerisk.statistics.attackers`), and its answer
@@ -249,7 +251,7 @@ def _agrees(found: ClaimTest, interval: Interval | None) -> bool:
     return interval.high < low or high < interval.low
 
 
-def first_known(intervals: Sequence[Interval]) -> Interval | None:
+def _first_known(intervals: Sequence[Interval]) -> Interval | None:
     """The interval that has its say."""
     return next((interval for interval in intervals if interval.known), None)
 
@@ -261,67 +263,59 @@ def _retest(tested: _Tested | None) -> Retest | None:
     return Retest(found.measure, found.test, found.units, found.effects[0], tested.adjusted, tested.answer)
 
 
-def _verdict(judging: _Judging, claim: Claim, by_role: dict[str, _Tested]) -> Verdict:
+def _answer_of(tested: _Tested, judging: _Judging) -> dict[str, Any]:
+    """The fields of :class:`AttackerAnswer`, which a verdict has too."""
+    found = tested.found
+    return {
+        "attacker": tested.attacker.name,
+        "answer": tested.answer,
+        "leans": found.direction,
+        "test": found.test,
+        "missing": found.missing,
+        "unit": found.unit,
+        "units": found.units,
+        "rests_on": found.rests_on,
+        "of": found.of,
+        "p_value": found.p_value,
+        "p_adjusted": tested.adjusted,
+        "correction": judging.correction,
+        "level": judging.level,
+        "effects": found.effects,
+        "intervals": tested.intervals,
+        "figures": found.figures,
+    }
+
+
+def _verdict(judging: _Judging, claim: Claim, by_role: dict[str, _Tested]) -> ClaimVerdict:
     main = by_role["main"]
     found, attacker = main.found, main.attacker
     used = attacker.tables.rates.iloc[np.unique(found.rows)]
-    ends = saturation(used, main.denominator) if found.test and len(used) else None
     other = _retest(by_role.get("other"))
-    verdict = Verdict(
+    verdict = ClaimVerdict(
+        **_answer_of(main, judging),
         name=claim.name,
         kind=str(getattr(claim, "kind", "")),
         sentence=claim.sentence,
-        attacker=attacker.name,
         chosen=attacker.chosen,
-        attackers=tuple(_beside(tested, judging) for role, tested in by_role.items() if role.startswith("of ")),
-        comparison=found.comparison,
+        attackers=tuple(
+            AttackerAnswer(**_answer_of(tested, judging))
+            for role, tested in by_role.items()
+            if role.startswith("of ")
+        ),
+        compared=found.compared,
         measure=found.measure,
-        test=found.test,
-        unit=found.unit,
-        units=found.units,
-        rests_on=found.rests_on,
-        of=found.of,
         left_out=found.left_out,
         tasks=len(set(found.unit_tasks)) if found.test else 0,
         statistic=found.statistic,
-        p_value=found.p_value,
-        p_adjusted=main.adjusted,
-        correction=judging.correction,
-        level=judging.level,
-        effects=found.effects,
         threshold=found.threshold,
-        intervals=main.intervals,
-        answer=main.answer,
-        reason=_reason(main, judging),
-        figures=found.figures,
-        saturation=ends,
+        saturation=saturation(used, main.denominator) if found.test and len(used) else None,
         denominators=() if other is None or other.measure == found.measure else (other,),
         epsilon50=_retest(by_role.get("ε50")),
         images=_on_images(main, judging.level),
-        detectable=_detectable(found, first_known(main.intervals), judging.level),
+        detectable=_detectable(found, _first_known(main.intervals), judging.level),
         ranks=found.ranks,
-        cautions=(),
     )
     return replace(verdict, cautions=tuple(_cautions(verdict, found)))
-
-
-def _beside(tested: _Tested, judging: _Judging) -> AttackerAnswer:
-    found = tested.found
-    return AttackerAnswer(
-        attacker=tested.attacker.name,
-        answer=tested.answer,
-        leans=found.direction,
-        effect=found.effects[0] if found.effects else None,
-        interval=first_known(tested.intervals),
-        test=found.test,
-        units=found.units,
-        unit=found.unit,
-        rests_on=found.rests_on,
-        p_value=found.p_value,
-        p_adjusted=tested.adjusted,
-        reason=_reason(tested, judging),
-        figures=found.figures,
-    )
 
 
 def _detectable(found: ClaimTest, interval: Interval | None, level: float) -> Effect | None:
@@ -347,79 +341,36 @@ def _on_images(tested: _Tested, level: float) -> ImagePairs | None:
     return image_pairs(mcnemar_table(design, task_outcomes(tables), tested.denominator), level=level)
 
 
-def _reason(tested: _Tested, judging: _Judging) -> str:
-    found, p, interval = tested.found, tested.adjusted, first_known(tested.intervals)
-    if not found.test:
-        return f"Not tested: {found.missing}."
-    by = "Holm" if judging.correction == "holm" else "Benjamini–Hochberg"
-    lean = {1: "the claimed way", -1: "the other way", 0: "neither way"}[found.direction]
-    effect = f"{found.effects[0].name} {show_effect(found.effects[0])}"
-    of = f"{found.rests_on} {found.of}"
-    within = f"{found.units} tasks ({of})" if found.unit == "tasks" else f"{found.units} images of one task ({of})"
-    start = f"{found.test} over {within}: {show_p(p)} after {by}, {effect}, {lean}"
-    if tested.answer != "inconclusive" or found.direction == 0:
-        return f"{start}."
-    if not p < judging.level:
-        return f"{start}, but no more than chance explains."
-    assert interval is not None
-    return f"{start}, but the interval over {interval.over} does not exclude the opposite."
-
-
-def _cautions(verdict: Verdict, found: ClaimTest) -> Iterator[str]:
+def _cautions(verdict: ClaimVerdict, found: ClaimTest) -> Iterator[Fact]:
     if not verdict.test:
         return
     yield from _disagreement(verdict)
     yield from found.also
     if verdict.left_out:
-        all_of_them = verdict.left_out + verdict.rests_on
-        yield f"{verdict.left_out} of {all_of_them} {verdict.of} lack a value and are left out"
+        yield fact("left_out", count=verdict.left_out, total=verdict.left_out + verdict.rests_on, of=verdict.of)
     again, ends = verdict.epsilon50, verdict.saturation
     if ends is not None and ends.mostly:
-        retested = "there is no ε50 to test it on" if again is None else f"on ε50 it is {again.answer}"
-        yield (
-            f"mostly saturated: {ends.saturated} of {ends.cells} settings at 99 % or more, "
-            f"{ends.near_zero} near 0; {retested}"
-        )
+        yield fact("mostly_saturated", saturation=ends, on_epsilon50=None if again is None else again.answer)
     elif again is not None and again.answer != verdict.answer:
-        yield f"on ε50 it is {again.answer}"
+        yield fact("on_epsilon50", answer=again.answer)
     for other in verdict.denominators:
         if other.answer != verdict.answer:
-            yield f"by {other.measure} it is {other.answer}"
+            yield fact("other_asr", measure=other.measure, answer=other.answer)
     over = next((interval for interval in verdict.intervals if interval.over == "tasks" and interval.known), None)
     if verdict.answer != "inconclusive" and not (over is not None and _agrees(found, over)):
-        yield "said of these tasks only: the interval over tasks does not exclude the opposite"
+        yield fact("of_these_tasks_only")
     if verdict.tasks < _FEW_TASKS:
-        few = "one task, whose images are tested" if verdict.tasks == 1 else f"{verdict.tasks} tasks"
-        yield f"{few}: little can be said of others"
+        yield fact("few_tasks", tasks=verdict.tasks)
 
 
-def _disagreement(verdict: Verdict) -> Iterator[str]:
+def _disagreement(verdict: ClaimVerdict) -> Iterator[Fact]:
     """Where attackers lean to different sides, so that no average over them speaks of either."""
-    ones = [part for part in verdict.attackers if part.attacker != POOLED and part.effect is not None]
+    ones = [part for part in verdict.attackers if part.attacker != POOLED]
     sides = {
-        lean: [
-            f"{part.attacker} ({show_effect(part.effect)})"
-            for part in ones
-            if part.leans == lean and part.effect is not None
-        ]
+        lean: tuple(
+            (part.attacker, part.effect) for part in ones if part.leans == lean and part.effect is not None
+        )
         for lean in (1, -1)
     }
     if sides[1] and sides[-1]:
-        yield (
-            f"attackers disagree: {', '.join(sides[1])} the claimed way, {', '.join(sides[-1])} the other way; "
-            "the pooled line averages over them and holds for none"
-        )
-
-
-def show_effect(effect: Effect) -> str:
-    """``+24.05 points`` or ``0.912``."""
-    if not np.isfinite(effect.value):
-        return "unknown"
-    return f"{effect.value:+.2f} points" if effect.unit else f"{effect.value:.3f}"
-
-
-def show_p(p: float) -> str:
-    """``p = 0.012``, ``p = 3.1e-07``, or ``p < 1e-12``."""
-    if not np.isfinite(p):
-        return "p unknown"
-    return "p < 1e-12" if p < 1e-12 else f"p = {p:.1e}" if p < 0.001 else f"p = {p:.3f}"
+        yield fact("attackers_disagree", claimed_way=sides[1], other_way=sides[-1])

@@ -62,7 +62,7 @@ def compare_targets(
         seed: of the bootstrap.
         level: intervals have confidence 1 − level.
         resamples: of the bootstrap.
-        tasks: ``strata`` or ``clusters``; see :func:`judge`.
+        tasks: ``strata`` or ``clusters``; see :func:`judge_claims`.
 
     Raises:
         UserError: a target is not in the data, or there are no outcomes.

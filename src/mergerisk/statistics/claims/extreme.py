@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from mergerisk.statistics.correction import holm
 from mergerisk.statistics.power import detectable_lead
 from mergerisk.statistics.rank_tests import conover, friedman, rank_picture
 from mergerisk.statistics.resampling import Aggregate
-from mergerisk.statistics.verdicts import Effect, Figure
+from mergerisk.statistics.verdicts import Effect, fact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,13 +64,20 @@ class ExtremeClaim(RankedClaim):
         first = parts[0]
         if len(parts) == 1:
             return first
-        words = f"{first.comparison}; and by {', '.join(part.measure for part in parts[1:])}"
+        compared = replace(
+            first.compared,
+            values={**first.compared.values, "also_by": tuple(part.measure for part in parts[1:])},
+        )
         untested = next((part for part in parts if not part.test), None)
         if untested is not None:
-            return ClaimTest(words, first.measure, missing=f"by {untested.measure}: {untested.missing}")
+            return ClaimTest(
+                compared,
+                first.measure,
+                missing=fact("by_measure", measure=untested.measure, missing=untested.missing),
+            )
         if first.unit == "images":
-            missing = "of a single task only one measure can be tested; give the self one"
-            return ClaimTest(words, first.measure, missing=missing)
+            missing = fact("one_measure")
+            return ClaimTest(compared, first.measure, missing=missing)
         against = [part for part in parts if part.direction < 0]
         # All have to hold, so the weakest decides (Berger 1982); one against it is enough, of as many tries.
         decisive = (
@@ -77,7 +85,7 @@ class ExtremeClaim(RankedClaim):
         )
         p = min(1.0, decisive.p_value * len(parts)) if against else decisive.p_value
         return ClaimTest(
-            words,
+            compared,
             first.measure,
             f"{first.test}, by each measure",
             unit=decisive.unit,
@@ -100,7 +108,7 @@ class ExtremeClaim(RankedClaim):
             rows=first.rows,
             detectable=decisive.detectable,
             ranks=first.ranks,
-            also=(f"the weakest part decides: by {decisive.measure}",),
+            also=(fact("weakest_part", measure=decisive.measure),),
         )
 
     def tested_on_epsilon50(self, curves: pd.DataFrame) -> ClaimTest | None:
@@ -126,7 +134,7 @@ class ExtremeClaim(RankedClaim):
         nearest = int(others[int(np.argmin(found.mean_ranks[others]))])
         leads = sign * (matrix[:, place] - matrix[:, nearest])
         return ClaimTest(
-            "ε50",
+            fact("epsilon50"),
             "epsilon50",
             "Friedman, then Conover against every other",
             unit="tasks",
@@ -135,7 +143,7 @@ class ExtremeClaim(RankedClaim):
             statistic=found.statistic,
             p_value=p,
             direction=direction,
-            effects=(Effect(f"mean lead in rank over {targets[nearest]}", float(leads.mean())),),
+            effects=(Effect(fact("rank_lead_over", over=targets[nearest]), float(leads.mean())),),
             threshold=0.0,
             supported_in=(0.0, np.inf),
             numbers=leads,
@@ -146,25 +154,21 @@ class ExtremeClaim(RankedClaim):
 def _by(claim: ExtremeClaim, measure: str, table: pd.DataFrame, denominator: str, level: float) -> ClaimTest:
     column = column_of(measure, denominator)
     chosen = table[settings_of(claim, table)]
-    words = f"{column} of {claim.method} against every other target, task by task{made_on(chosen, column)}"
+    compared = fact("extreme", measure=column, method=claim.method, surrogates=made_on(chosen, column))
     targets = tuple(sorted(chosen["target"].unique()))
     if claim.method not in targets or len(targets) < 2:
-        missing = (
-            f"{claim.method} is not among the targets"
-            if len(targets) > 1
-            else "there is nothing to compare it with"
-        )
-        return ClaimTest(words, column, missing=missing)
+        missing = fact("not_among_targets", target=claim.method) if len(targets) > 1 else fact("nothing_beside_it")
+        return ClaimTest(compared, column, missing=missing)
     accuracy = measure == "clean_accuracy"
     if table[column].isna().all():
-        return ClaimTest(words, column, missing=f"the data hold no {measure}")
+        return ClaimTest(compared, column, missing=fact("no_measure", measure=measure))
     design, considered = task_blocks(chosen, targets, column)
     everything = len(design.units)
     design, matrix = complete(design, table, column)
     tasks, left_out = len(matrix), considered - len(design.rows)
     if not tasks or (tasks < 2 and accuracy):
-        known = f"{tasks} of {everything} tasks hold every target"
-        return ClaimTest(words, column, missing=known, left_out=left_out)
+        known = fact("few_tasks_hold_all", tasks=tasks, of=everything)
+        return ClaimTest(compared, column, missing=known, left_out=left_out)
     # Rank 1 is what the claim says of its method: the highest ASR, or the lowest accuracy, for the worst.
     sign = (1.0 if claim.kind == "worst" else -1.0) * (-1.0 if accuracy else 1.0)
     place = targets.index(claim.method)
@@ -178,19 +182,22 @@ def _by(claim: ExtremeClaim, measure: str, table: pd.DataFrame, denominator: str
 
     numbers = lead(matrix, np.arange(tasks))
     extreme = "highest" if sign > 0 else "lowest"
-    effects = [effect(f"mean lead in {column} over {rival}", float(numbers.mean()), bare(measure))]
+    effects = [effect(fact("lead", measure=column, over=rival), float(numbers.mean()), bare(measure))]
     if tasks > 1:
         p, direction, statistic, ranks_of, agreement = _by_ranks(sign * matrix, place, others)
         effects += [
-            Effect(f"mean rank of {claim.method} by {column} (1 of {len(targets)}: {extreme})", ranks_of),
-            Effect(f"Kendall's W by {column}", agreement),
+            Effect(
+                fact("mean_rank", method=claim.method, measure=column, targets=len(targets), first=extreme),
+                ranks_of,
+            ),
+            Effect(fact("kendalls_w", measure=column), agreement),
         ]
     else:
         p, statistic, direction = np.nan, np.nan, int(np.sign(round(float(numbers.mean()), 12)))
     unit = 100 if bare(measure) in PERCENT_MEASURES else 1
     first = int((stats.rankdata(-sign * matrix, axis=-1)[:, place] == 1).sum())
     return ClaimTest(
-        words,
+        compared,
         column,
         "Friedman, then Conover against every other" if tasks > 1 else BOOTSTRAP,
         unit="tasks" if tasks > 1 else "images",
@@ -206,13 +213,20 @@ def _by(claim: ExtremeClaim, measure: str, table: pd.DataFrame, denominator: str
         threshold=0.0,
         supported_in=(0.0, np.inf),
         figures=(
-            Figure(f"tasks in which {claim.method} has the {extreme} {column}", f"{first} of {len(numbers)}"),
+            fact(
+                "tasks_with_extreme",
+                method=claim.method,
+                extreme=extreme,
+                measure=column,
+                count=first,
+                of=len(numbers),
+            ),
         ),
         numbers=unit * numbers,
         unit_tasks=design.tasks,
         aggregate=None if accuracy else Aggregate(design, bare(measure), lead),
         rows=np.zeros(0, dtype=np.intp) if accuracy else design.rows,
-        detectable=Effect("lead in mean rank", detectable_lead(tasks, len(targets), level=level))
+        detectable=Effect(fact("rank_lead"), detectable_lead(tasks, len(targets), level=level))
         if tasks > 1
         else None,
         ranks=rank_picture(sign * matrix, targets, level=level) if tasks > 1 else None,

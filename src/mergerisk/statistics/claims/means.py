@@ -15,10 +15,10 @@ from mergerisk.statistics.claims.testing import (
     BOOTSTRAP,
     PERCENT_MEASURES,
     ClaimTest,
-    amount,
     bare,
     complete,
     effect,
+    in_units,
     parts_of_ratio,
     task_means,
     treatment,
@@ -27,7 +27,7 @@ from mergerisk.statistics.clusters import cluster_mean
 from mergerisk.statistics.power import detectable_mean
 from mergerisk.statistics.rank_tests import signed_rank
 from mergerisk.statistics.resampling import Aggregate
-from mergerisk.statistics.verdicts import Figure
+from mergerisk.statistics.verdicts import Fact, fact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ class NumberClaim(Claim):
     @abstractmethod
     def also_counted(
         self, numbers: NDArray[np.float64], design: Design, table: pd.DataFrame, denominator: str
-    ) -> tuple[Figure, ...]:
+    ) -> tuple[Fact, ...]:
         """What people state of such data besides how many settings or pairs are on the claim's side."""
 
 
@@ -98,7 +98,7 @@ def on_numbers(
     design: Design,
     table: pd.DataFrame,
     column: str,
-    words: str,
+    compared: Fact,
     denominator: str,
     level: float,
     scalar: Scalar,
@@ -109,31 +109,28 @@ def on_numbers(
     ratio, paired = measure == "relative_asr", claim.unit == "pairs"
     sample = _numbers(design, table, column, measure, scalar)
     if sample is None or not len(sample.design.units):
-        what = "no pair is complete" if paired else f"{column} is known of no setting"
-        return ClaimTest(words, column, missing=what, left_out=everything, of=claim.unit)
+        missing = fact("no_pair_complete") if paired else fact("unknown_of_every_setting", measure=column)
+        return ClaimTest(compared, column, missing=missing, left_out=everything, of=claim.unit)
     design, numbers, shown = sample.design, sample.numbers, sample.shown
     tasks = len(set(design.tasks))
     across = cluster_mean(sample.against(claim.threshold), design.tasks)
     shift = _shifts(sample, claim) if tasks > 1 else (np.nan, _lean(numbers, claim))
     mean, median = float(numbers.mean()), float(np.median(shown)) if len(shown) else np.nan
-    also: list[str] = []
+    also: list[Fact] = []
     if (mean - claim.threshold) * (median - claim.threshold) < 0:
-        also.append("mean and median lie on different sides: a few settings carry the mean")
+        also.append(fact("mean_and_median"))
     figures = list(_counted(claim, shown, design, table, denominator))
     if ratio and len(shown):
-        what, by_itself = "pairs' own differences" if paired else "settings' own ratios", float(shown.mean())
-        figures.append(Figure(f"mean of the {what}", f"{by_itself:.3f}"))
+        by_itself = float(shown.mean())
+        figures.append(fact("mean_of_own", unit=claim.unit, value=by_itself))
         if abs(by_itself - mean) > max(_CARRIED * max(abs(by_itself), abs(mean)), _LITTLE):
-            also.append(
-                f"the mean of the {what} is {by_itself:.3f}, carried by few with surrogates rarely fooled: "
-                f"the {'difference of ratios' if paired else 'ratio'} of means is judged"
-            )
-    names = ("mean difference", "median") if paired else ("mean", "median")
+            also.append(fact("carried_by_few", unit=claim.unit, value=by_itself))
+    names = (fact("mean_difference" if paired else "mean"), fact("median"))
     if ratio:
         names = (
-            ("difference of ratios of mean ASRs", "median of pairs")
+            (fact("ratio_difference"), fact("median_of_pairs"))
             if paired
-            else ("ratio of mean ASRs", "median of settings")
+            else (fact("ratio"), fact("median_of_settings"))
         )
     ends = {"higher": (claim.threshold, np.inf), "lower": (-np.inf, claim.threshold)}
     inside = ends.get(claim.expect, (claim.against - claim.margin, claim.against + claim.margin))
@@ -142,7 +139,7 @@ def on_numbers(
     statistic = (across.mean - claim.threshold) / across.error if across.error > 0 else np.nan
     detectable = detectable_mean(task_means(numbers, design.tasks), level=level)
     return ClaimTest(
-        words,
+        compared,
         column,
         BOOTSTRAP if tasks < 2 else "Wilcoxon signed-rank" if by_ranks else "t-test",
         unit="images" if tasks < 2 else "tasks",
@@ -154,7 +151,7 @@ def on_numbers(
         p_value=shift[0],
         direction=shift[1],
         effects=(effect(names[0], mean, measure), effect(names[1], median, measure)),
-        threshold=effect("", claim.threshold, measure).value,
+        threshold=in_units(claim.threshold, measure),
         figures=tuple(figures),
         supported_in=(unit * inside[0], unit * inside[1]),
         numbers=numbers * unit,
@@ -162,7 +159,7 @@ def on_numbers(
         aggregate=None if measure == "clean_accuracy" else sample.aggregates[0],
         minus=sample.aggregates[1] if sample.aggregates[1:] else None,
         rows=design.rows,
-        detectable=effect("difference of the ratio of means" if ratio else "mean difference", detectable, measure)
+        detectable=effect(fact("ratio_shift" if ratio else "mean_difference"), detectable, measure)
         if tasks > 1
         else None,
         also=tuple(also),
@@ -285,17 +282,21 @@ def _counted(
     design: Design,
     table: pd.DataFrame,
     denominator: str,
-) -> tuple[Figure, ...]:
+) -> tuple[Fact, ...]:
     """How many settings or pairs are where, and what else people state of such data; counts, not tests."""
     against = claim.against
     beyond = (numbers - against).round(12)
     low = claim.expect == "lower"
     inside = beyond <= 0 if low else beyond >= 0
-    side = "at or below" if low else "at or above"
-    what = f"{claim.unit} {side} {amount(against, claim.measure)}"
-    figures = (Figure(what, f"{int(inside.sum())} of {len(numbers)}"),)
+    figures = (
+        fact(
+            "on_its_side",
+            unit=claim.unit,
+            below=low,
+            against=against,
+            measure=claim.measure,
+            count=int(inside.sum()),
+            of=len(numbers),
+        ),
+    )
     return (*figures, *claim.also_counted(numbers, design, table, denominator))
-
-
-def margin_words(claim: NumberClaim) -> str:
-    return f", margin {amount(claim.margin, claim.measure)}" if claim.margin else ""

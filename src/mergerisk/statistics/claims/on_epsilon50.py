@@ -17,7 +17,7 @@ from mergerisk.statistics.curves import crossings
 from mergerisk.statistics.designs import Design, make_design
 from mergerisk.statistics.rank_tests import signed_rank
 from mergerisk.statistics.table_set import IDENTITY
-from mergerisk.statistics.verdicts import Effect
+from mergerisk.statistics.verdicts import Effect, fact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def by_signs(claim: NumberClaim, pairs: NDArray[np.float64], tasks: NDArray[np.o
     share = above / (above + below) if above + below else np.nan
     ties = len(signs) - above - below
     return ClaimTest(
-        "ε50",
+        fact("epsilon50"),
         "epsilon50",
         "Wilcoxon signed-rank on each task's balance",
         unit="tasks",
@@ -105,7 +105,7 @@ def by_signs(claim: NumberClaim, pairs: NDArray[np.float64], tasks: NDArray[np.o
         of="pairs",
         p_value=found.p_value,
         direction=int(np.sign(found.rank_biserial)) * (1 if higher else -1),
-        effects=(Effect(f"share fooled at a smaller budget, of pairs that differ ({ties} tie)", share),),
+        effects=(Effect(fact("smaller_budget", ties=ties), share),),
         threshold=0.0,
         supported_in=(0.0, np.inf) if higher else (-np.inf, 0.0),
         numbers=signs,

@@ -16,11 +16,10 @@ from mergerisk.statistics.claims.claim import (
     Unit,
     known_name,
 )
-from mergerisk.statistics.claims.means import NumberClaim, margin_words, on_numbers
+from mergerisk.statistics.claims.means import NumberClaim, on_numbers
 from mergerisk.statistics.claims.on_epsilon50 import by_signs
 from mergerisk.statistics.claims.testing import (
     ClaimTest,
-    amount,
     bare,
     column_of,
     complete,
@@ -31,7 +30,7 @@ from mergerisk.statistics.claims.testing import (
     settings_of,
 )
 from mergerisk.statistics.designs import Design, make_design
-from mergerisk.statistics.verdicts import Figure
+from mergerisk.statistics.verdicts import Fact, fact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,14 +103,18 @@ class PairedClaim(NumberClaim):
         """See :meth:`Claim.tested`."""
         column = column_of(self.measure, denominator)
         design = pair_design(self, table)
-        words = (
-            f"{column}, {_group(self.first)} minus {_group(self.second)}, paired by "
-            f"{', '.join(depends_on(column, self.pairing))}"
-            f"{margin_words(self)}{made_on(table.iloc[np.unique(design.rows)], column, self)}"
+        compared = fact(
+            "paired",
+            measure=column,
+            first=self.first,
+            second=self.second,
+            pair_by=tuple(depends_on(column, self.pairing)),
+            margin=self.margin,
+            surrogates=made_on(table.iloc[np.unique(design.rows)], column, self),
         )
         if not len(design.units):
-            return ClaimTest(words, column, missing="no setting of the data is in either group")
-        return on_numbers(self, design, table, column, words, denominator, level, difference)
+            return ClaimTest(compared, column, missing=fact("no_setting_in_either_group"))
+        return on_numbers(self, design, table, column, compared, denominator, level, difference)
 
     def also_counted(
         self,
@@ -119,9 +122,9 @@ class PairedClaim(NumberClaim):
         design: Design,
         table: pd.DataFrame,
         denominator: str,
-    ) -> tuple[Figure, ...]:
+    ) -> tuple[Fact, ...]:
         """The mean difference over all targets; of ASR, which pairs the sampling of images does not explain."""
-        figures: list[Figure] = []
+        figures: list[Fact] = []
         named = {column for part in self.filters for column in part}
         if not named & set(TARGET_COLUMNS):
             everywhere = PairedClaim(
@@ -131,9 +134,7 @@ class PairedClaim(NumberClaim):
             wide = pair_design(everywhere, table)
             _, matrix = complete(wide, table, column_of(self.measure, denominator))
             mean = float((matrix[:, 0] - matrix[:, 1]).mean())
-            figures.append(
-                Figure("mean difference over all targets, ingredients included", amount(mean, self.measure))
-            )
+            figures.append(fact("over_all_targets", measure=self.measure, value=mean))
         if bare(self.measure) == "asr":
             figures += _beyond_sampling(design, table, denominator)
         return tuple(figures)
@@ -160,10 +161,10 @@ def pair_design(claim: PairedClaim, table: pd.DataFrame, *, seeds: bool = False)
     first, second = select(chosen, claim.first), select(chosen, claim.second)
     side = np.where(first & ~second, 0, np.where(second & ~first, 1, -1))
     columns = [*depends_on(claim.measure, claim.pairing), *(["seed"] if seeds else [])]
-    return make_design(chosen, columns, side, (_group(claim.first), _group(claim.second)))
+    return make_design(chosen, columns, side, ("first", "second"))
 
 
-def _beyond_sampling(design: Design, table: pd.DataFrame, denominator: str) -> list[Figure]:
+def _beyond_sampling(design: Design, table: pd.DataFrame, denominator: str) -> list[Fact]:
     """Pairs that the sampling of images does not explain, by the two-proportion z-test at 5 %, which is cautious
     where both rates are of the same images."""
     rate, count = ("asr", "images_both_correct") if denominator == "both_correct" else ("asr_all", "images")
@@ -176,15 +177,8 @@ def _beyond_sampling(design: Design, table: pd.DataFrame, denominator: str) -> l
         error = np.sqrt(pooled * (1 - pooled) * (1 / images).sum(axis=1))
         z = np.where(error > 0, (rates[:, 0] - rates[:, 1]) / error, 0.0)
     limit = float(stats.norm.isf(0.025))
-    text = f"{int((z > limit).sum())} higher, {int((z < -limit).sum())} lower, of {len(z)}"
-    return [Figure("pairs that differ beyond the sampling of images (5 % level each)", text)]
-
-
-def _group(filters: Mapping[str, tuple[str | float, ...]]) -> str:
-    return " and ".join(
-        f"{column.replace('_role', '')} {' or '.join(str(value) for value in values)}"
-        for column, values in filters.items()
-    )
+    higher, lower = int((z > limit).sum()), int((z < -limit).sum())
+    return [fact("beyond_sampling", higher=higher, lower=lower, of=len(z))]
 
 
 def _with_task(columns: tuple[str, ...]) -> tuple[str, ...]:

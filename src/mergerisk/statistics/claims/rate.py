@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mergerisk.statistics.claims.means import NumberClaim, margin_words, on_numbers
+from mergerisk.statistics.claims.means import NumberClaim, on_numbers
 from mergerisk.statistics.claims.on_epsilon50 import by_signs
 from mergerisk.statistics.claims.testing import (
     ClaimTest,
-    amount,
     bare,
     column_of,
     depends_on,
@@ -20,7 +19,7 @@ from mergerisk.statistics.claims.testing import (
     treatment,
 )
 from mergerisk.statistics.designs import make_design
-from mergerisk.statistics.verdicts import Figure
+from mergerisk.statistics.verdicts import Fact, fact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,13 +37,14 @@ class RateClaim(NumberClaim):
         """See :meth:`Claim.tested`."""
         column = column_of(self.measure, denominator)
         chosen = table[settings_of(self, table)]
-        against = f"{amount(self.against, self.measure)}{margin_words(self)}"
-        words = f"{column} of every setting against {against}{made_on(chosen, column)}"
+        compared = fact(
+            "rate", measure=column, against=self.against, margin=self.margin, surrogates=made_on(chosen, column)
+        )
         if chosen.empty:
-            return ClaimTest(words, column, missing="no setting of the data is of this kind")
+            return ClaimTest(compared, column, missing=fact("no_setting"))
         units = depends_on(column, ["task", "attack", "surrogate", "target", "epsilon"])
         design = make_design(chosen, units, np.zeros(len(chosen), dtype=np.intp), ("mean",))
-        return on_numbers(self, design, table, column, words, denominator, level, partial(treatment, 0))
+        return on_numbers(self, design, table, column, compared, denominator, level, partial(treatment, 0))
 
     def also_counted(
         self,
@@ -52,20 +52,15 @@ class RateClaim(NumberClaim):
         design: Design,  # noqa: ARG002
         table: pd.DataFrame,  # noqa: ARG002
         denominator: str,  # noqa: ARG002
-    ) -> tuple[Figure, ...]:
+    ) -> tuple[Fact, ...]:
         """Of ΔASR: the mean with everything beyond ``against`` counted as that, as the poster has it."""
         if bare(self.measure) != "delta_asr":
             return ()
         against, low = self.against, self.expect == "lower"
         beyond = (numbers - against).round(12)
         clipped = against + (np.minimum(beyond, 0) if low else np.maximum(beyond, 0)).mean()
-        beyond_it = "above" if low else "below"
-        shown = amount(against, self.measure)
-        return (
-            Figure(
-                f"mean with settings {beyond_it} {shown} counted as {shown}", amount(float(clipped), self.measure)
-            ),
-        )
+        value = float(clipped)
+        return (fact("clipped_mean", below=low, against=against, measure=self.measure, value=value),)
 
     def tested_on_epsilon50(self, curves: pd.DataFrame) -> ClaimTest | None:
         """Whether targets are fooled at smaller budgets than their surrogates."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mergerisk.statistics.claims.claim import SURROGATE_COLUMNS
-from mergerisk.statistics.verdicts import Effect, Figure
+from mergerisk.statistics.verdicts import Effect, Fact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ class ClaimTest:
     Attributes:
         test: its name; empty if the data cannot say anything, for the reason in ``missing``.
         missing: why not.
+        compared: what with what.
         unit: what the test takes as independent: ``tasks``; of a single task its ``images``, and then the p-value
             is the bootstrap's of ``aggregate``.
         units: how many of them.
@@ -49,15 +50,15 @@ class ClaimTest:
         supported_in: where the interval of the first effect has to lie for the claim to be supported, and where no
             part of it may lie for it to be contradicted; None if it has no say.
         rows: the settings used.
-        also: cautions of the test's own.
+        also: cautions of the test's own, facts as of a verdict.
 
-    The others are those of :class:`mergerisk.statistics.Verdict`.
+    The others are those of :class:`mergerisk.statistics.ClaimVerdict`.
     """
 
-    comparison: str
+    compared: Fact
     measure: str
     test: str = ""
-    missing: str = ""
+    missing: Fact | None = None
     unit: Independent = ""
     units: int = 0
     rests_on: int = 0
@@ -70,7 +71,7 @@ class ClaimTest:
     effects: tuple[Effect, ...] = ()
     threshold: float = np.nan
     supported_in: tuple[float, float] | None = None
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[Fact, ...] = ()
     numbers: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     unit_tasks: NDArray[np.object_] = field(default_factory=lambda: np.zeros(0, dtype=object))
     aggregate: Aggregate | None = None
@@ -78,7 +79,7 @@ class ClaimTest:
     rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
     detectable: Effect | None = None
     ranks: RankPicture | None = None
-    also: tuple[str, ...] = ()
+    also: tuple[Fact, ...] = ()
 
 
 BOOTSTRAP = "bootstrap"
@@ -151,15 +152,12 @@ def parts_of_ratio(table: pd.DataFrame, column: str) -> tuple[NDArray[np.float64
     return np.where(np.isnan(own), np.nan, asr), np.where(np.isnan(asr), np.nan, own)
 
 
-def made_on(chosen: pd.DataFrame, column: str, claim: Claim | None = None) -> str:
-    """Which surrogates' attacks are compared, unless they are what is compared."""
-    named = {} if claim is None else {name for part in claim.filters[1:] for name in part}
-    names = sorted(str(name) for name in chosen["surrogate"].unique())
-    if column == "clean_accuracy" or not names or set(SURROGATE_COLUMNS) & set(named):
-        return ""
-    more = f" and {len(names) - 4} others" if len(names) > 5 else ""
-    listed = ", ".join(names[:4] if more else names)
-    return f"; attacks made on {listed}{more}"
+def made_on(chosen: pd.DataFrame, column: str, claim: Claim | None = None) -> tuple[str, ...]:
+    """Which surrogates' attacks are compared, by name; none where they are what is compared, or do not matter."""
+    named = set() if claim is None else {name for part in claim.filters[1:] for name in part}
+    if column == "clean_accuracy" or set(SURROGATE_COLUMNS) & named:
+        return ()
+    return tuple(sorted(str(name) for name in chosen["surrogate"].unique()))
 
 
 def depends_on(measure: str, columns: Sequence[str]) -> list[str]:
@@ -175,14 +173,13 @@ def task_means(numbers: NDArray[np.float64], tasks: NDArray[np.object_]) -> NDAr
     return np.array([numbers[tasks == task].mean() for task in sorted(set(tasks))])
 
 
-def effect(name: str, value: float, measure: str) -> Effect:
+def effect(name: Fact, value: float, measure: str) -> Effect:
     """Shares as percentage points; ΔASR is in those already."""
     if measure in PERCENT_MEASURES:
         return Effect(name, 100 * value, "points")
     return Effect(name, value, "points" if measure == "delta_asr" else "")
 
 
-def amount(value: float, measure: str) -> str:
-    """A number in a measure's unit."""
-    shown = effect("", value, bare(measure))
-    return f"{shown.value:+.2f} points" if shown.unit and shown.value else f"{shown.value:.4g}"
+def in_units(value: float, measure: str) -> float:
+    """A number in the unit that effects of a measure have."""
+    return 100 * value if measure in PERCENT_MEASURES else value

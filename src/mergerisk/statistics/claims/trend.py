@@ -25,7 +25,7 @@ from mergerisk.statistics.claims.testing import (
 from mergerisk.statistics.power import detectable_rho
 from mergerisk.statistics.rank_tests import page, rank_picture
 from mergerisk.statistics.resampling import Aggregate
-from mergerisk.statistics.verdicts import Effect, Figure
+from mergerisk.statistics.verdicts import Effect, fact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,28 +69,26 @@ class TrendClaim(RankedClaim):
     def tested(self, table: pd.DataFrame, denominator: str, level: float) -> ClaimTest:
         """See :meth:`Claim.tested`."""
         column = column_of(self.measure, denominator)
-        along = column_of(self.by, denominator) if self.by else f"{' < '.join(self.order)}"
+        along = column_of(self.by, denominator) if self.by else ""
         chosen = table[settings_of(self, table)]
-        words = f"{column} along {along} of targets, task by task{made_on(chosen, column)}"
+        compared = fact("trend", measure=column, by=along, order=self.order, surrogates=made_on(chosen, column))
         targets = self.order or tuple(sorted(chosen["target"].unique()))
         lacking = [name for name in self.order if name not in set(chosen["target"])]
         if lacking or len(targets) < 2:
-            missing = (
-                f"{lacking[0]} is not among the targets" if lacking else "there are not two targets to compare"
-            )
-            return ClaimTest(words, column, missing=missing)
+            missing = fact("not_among_targets", target=lacking[0]) if lacking else fact("no_two_targets")
+            return ClaimTest(compared, column, missing=missing)
         design, considered = task_blocks(chosen, targets, column)
         everything = len(design.units)
         if self.by:
             orders = design.matrix(table[along].to_numpy(dtype=np.float64))
             if np.isnan(orders).all():
-                return ClaimTest(words, column, missing=f"the data hold no {self.by}")
+                return ClaimTest(compared, column, missing=fact("no_measure", measure=self.by))
             design = design.select(np.flatnonzero(~np.isnan(orders).any(axis=1)))
         design, matrix = complete(design, table, column)
         tasks, left_out = len(matrix), considered - len(design.rows)
         if not tasks:
-            missing = f"0 of {everything} tasks hold every target"
-            return ClaimTest(words, column, missing=missing, left_out=left_out)
+            missing = fact("few_tasks_hold_all", tasks=0, of=everything)
+            return ClaimTest(compared, column, missing=missing, left_out=left_out)
         order = (
             design.matrix(table[along].to_numpy(dtype=np.float64))
             if self.by
@@ -113,7 +111,7 @@ class TrendClaim(RankedClaim):
         else:
             rising = int(np.sign(round(float(numbers.mean()), 12)))
         return ClaimTest(
-            words,
+            compared,
             column,
             f"Page's trend test ({'exact' if found.exact else 'normal approximation'})"
             if tasks > 1
@@ -126,20 +124,22 @@ class TrendClaim(RankedClaim):
             p_value=found.p_value if tasks > 1 else np.nan,
             direction=rising if self.expect == "rising" else -rising,
             effects=(
-                effect("mean rise per place in the order", float(numbers.mean()), measure),
-                Effect("mean Spearman ρ per task", found.rho),
+                effect(fact("rise"), float(numbers.mean()), measure),
+                Effect(fact("spearman"), found.rho),
             ),
             threshold=0.0,
             supported_in=(0.0, np.inf) if self.expect == "rising" else (-np.inf, 0.0),
             figures=(
-                Figure("tasks with ρ above 0", f"{int((per_block > 0).sum())} of {len(per_block)}"),
-                Figure("targets ordered", str(len(targets))),
+                fact("rho_above_0", count=int((per_block > 0).sum()), of=len(per_block)),
+                fact("targets_ordered", count=len(targets)),
             ),
             numbers=unit * numbers,
             unit_tasks=design.tasks,
             aggregate=None if measure == "clean_accuracy" else Aggregate(design, measure, rise),
             rows=design.rows,
-            detectable=Effect("mean ρ", detectable_rho(tasks, len(targets), level=level)) if tasks > 1 else None,
+            detectable=Effect(fact("mean_rho"), detectable_rho(tasks, len(targets), level=level))
+            if tasks > 1
+            else None,
             ranks=rank_picture(matrix, targets, level=level) if tasks > 1 else None,
         )
 
@@ -161,7 +161,7 @@ class TrendClaim(RankedClaim):
         found = page(as_ranks(matrix[kept]), order[kept])
         rising = 1 if found.p_rising < found.p_falling else -1 if found.p_falling < found.p_rising else 0
         return ClaimTest(
-            "ε50",
+            fact("epsilon50"),
             "epsilon50",
             "Page's trend test",
             unit="tasks",
@@ -170,7 +170,7 @@ class TrendClaim(RankedClaim):
             statistic=found.statistic,
             p_value=found.p_value,
             direction=rising if self.expect == "rising" else -rising,
-            effects=(Effect("mean Spearman ρ per task", found.rho),),
+            effects=(Effect(fact("spearman"), found.rho),),
             threshold=0.0,
             supported_in=(0.0, np.inf) if self.expect == "rising" else (-np.inf, 0.0),
             numbers=found.rhos[~np.isnan(found.rhos)],
