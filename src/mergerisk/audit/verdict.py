@@ -16,6 +16,7 @@ from mergerisk.errors import Faults, UserError, did_you_mean
 from mergerisk.report.formatting import plural
 from mergerisk.report.risk import Mean, mean_over_tasks
 from mergerisk.statistics import standings, tables_from_outcomes
+from mergerisk.statistics.claim_tables import SATURATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 """Of ``audit.json``. Raised when a field changes its name or meaning."""
-
-SATURATED = 0.99
-"""An ASR from which on models can no longer be told apart."""
 
 
 @dataclass(frozen=True)

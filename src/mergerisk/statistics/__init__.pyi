@@ -1,3 +1,8 @@
+from .claim_tables import Saturation as Saturation
+from .claim_tables import Tables as Tables
+from .claim_tables import saturation as saturation
+from .claim_tables import tables_from_outcomes as tables_from_outcomes
+from .claim_tables import tables_from_rates as tables_from_rates
 from .claims import BUILT_IN as BUILT_IN
 from .claims import Claim as Claim
 from .claims import ExtremeClaim as ExtremeClaim
@@ -57,11 +62,6 @@ from .safest import Standing as Standing
 from .safest import Standings as Standings
 from .safest import standings as standings
 from .sources import read_tables as read_tables
-from .table_set import Saturation as Saturation
-from .table_set import Tables as Tables
-from .table_set import saturation as saturation
-from .table_set import tables_from_outcomes as tables_from_outcomes
-from .table_set import tables_from_rates as tables_from_rates
 from .tables import (
     accuracy_table as accuracy_table,
 )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mergerisk.statistics.claim_tables import IDENTITY, Tables, tables_from_outcomes
 from mergerisk.statistics.claims.claim import SURROGATE_COLUMNS
 from mergerisk.statistics.claims.testing import bare, settings_of
-from mergerisk.statistics.table_set import IDENTITY, Tables, tables_from_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from scipy.stats import false_discovery_control
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-Correction = Literal["holm", "bh"]
+PValueCorrection = Literal["holm", "bh"]
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -39,6 +39,6 @@ def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def correct(p_values: ArrayLike, method: Correction) -> NDArray[np.float64]:
+def correct(p_values: ArrayLike, method: PValueCorrection) -> NDArray[np.float64]:
     """:func:`holm` or :func:`benjamini_hochberg`, by name."""
     return holm(p_values) if method == "holm" else benjamini_hochberg(p_values)

@@ -10,6 +10,7 @@ from scipy.special import ndtri
 
 from mergerisk.errors import UserError
 from mergerisk.statistics.attackers import POOLED, Attackers
+from mergerisk.statistics.claim_tables import saturation
 from mergerisk.statistics.claims import BUILT_IN, check_claims
 from mergerisk.statistics.claims.on_epsilon50 import curve_table, on_epsilon50
 from mergerisk.statistics.claims.testing import PERCENT_MEASURES
@@ -17,7 +18,6 @@ from mergerisk.statistics.clusters import cluster_mean
 from mergerisk.statistics.correction import correct
 from mergerisk.statistics.pairs import image_pairs, mcnemar_table
 from mergerisk.statistics.resampling import Resampler, bootstrap_p, task_outcomes
-from mergerisk.statistics.table_set import saturation
 from mergerisk.statistics.verdicts import AttackerAnswer, ClaimVerdict, Effect, Fact, Retest, fact
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.statistics.attackers import Attacker
+    from mergerisk.statistics.claim_tables import Tables
     from mergerisk.statistics.claims import Claim
     from mergerisk.statistics.claims.testing import ClaimTest
     from mergerisk.statistics.clusters import Interval
-    from mergerisk.statistics.correction import Correction
+    from mergerisk.statistics.correction import PValueCorrection
     from mergerisk.statistics.pairs import ImagePairs
     from mergerisk.statistics.resampling import TasksAs
-    from mergerisk.statistics.table_set import Tables
     from mergerisk.statistics.verdicts import Answer
 
 _FEW_TASKS = 5
@@ -65,7 +65,7 @@ class _Tested:
 class _Judging:
     """What all tests share."""
 
-    correction: Correction
+    correction: PValueCorrection
     level: float
     seed: int
     resamples: int
@@ -145,7 +145,7 @@ def judge_claims(
     tables: Tables,
     claims: Sequence[Claim] = BUILT_IN,
     *,
-    correction: Correction = "holm",
+    correction: PValueCorrection = "holm",
     seed: int = 0,
     level: float = 0.05,
     resamples: int = 1000,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from mergerisk.statistics.designs import Design
+    from mergerisk.statistics.cell_means import Design
     from mergerisk.statistics.resampling import TaskOutcomes
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mergerisk.statistics.table_set import IDENTITY, Tables, tables_from_rates
+from mergerisk.statistics.claim_tables import IDENTITY, Tables, tables_from_rates
 
 CITATION = "AsiaCCS 2025 poster, doi 10.1145/3708821.3735347"
 IMAGES = {"cars": 8041, "eurosat": 5400, "mnist": 10000}

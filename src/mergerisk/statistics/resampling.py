@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mergerisk.statistics.cell_means import Design
+    from mergerisk.statistics.claim_tables import Tables
     from mergerisk.statistics.clusters import Over
-    from mergerisk.statistics.designs import Design
-    from mergerisk.statistics.table_set import Tables
 
 TasksAs = Literal["strata", "clusters"]
 

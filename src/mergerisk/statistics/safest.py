@@ -17,9 +17,9 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from mergerisk.statistics.attackers import worst_attacker
+from mergerisk.statistics.cell_means import make_design
 from mergerisk.statistics.claims.testing import treatment
 from mergerisk.statistics.correction import holm
-from mergerisk.statistics.designs import make_design
 from mergerisk.statistics.resampling import Aggregate, Resampler
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mergerisk.statistics.designs import Design
-    from mergerisk.statistics.table_set import Tables
+    from mergerisk.statistics.cell_means import Design
+    from mergerisk.statistics.claim_tables import Tables
 
 
 @dataclass(frozen=True)

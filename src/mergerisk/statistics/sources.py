@@ -9,12 +9,12 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from mergerisk.errors import UserError, first_line
+from mergerisk.statistics.claim_tables import tables_from_outcomes, tables_from_rates
 from mergerisk.statistics.poster import poster_tables, with_known_images
-from mergerisk.statistics.table_set import tables_from_outcomes, tables_from_rates
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from mergerisk.statistics.table_set import Tables
+    from mergerisk.statistics.claim_tables import Tables
 
 POSTER = "poster"
 OUTCOME_COLUMNS = (

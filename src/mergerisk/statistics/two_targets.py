@@ -17,10 +17,10 @@ from mergerisk.statistics.resampling import Aggregate, Resampler
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mergerisk.statistics.claim_tables import Tables
     from mergerisk.statistics.clusters import Interval
     from mergerisk.statistics.pairs import ImagePairs
     from mergerisk.statistics.resampling import TasksAs
-    from mergerisk.statistics.table_set import Tables
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mergerisk.statistics.claim_tables import Saturation
     from mergerisk.statistics.clusters import Interval
     from mergerisk.statistics.pairs import ImagePairs
     from mergerisk.statistics.rank_tests import RankPicture
-    from mergerisk.statistics.table_set import Saturation
 
 Answer = Literal["supported", "contradicted", "inconclusive"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mergerisk.errors import did_you_mean
-from mergerisk.statistics.designs import MEASURES
+from mergerisk.statistics.cell_means import MEASURES
 from mergerisk.validation import parse_fraction
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from mergerisk.statistics.cell_means import Design
     from mergerisk.statistics.claims.testing import ClaimTest
-    from mergerisk.statistics.designs import Design
 
 Unit = Literal["settings", "pairs"]
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergerisk.statistics.designs import Design
+    from mergerisk.statistics.cell_means import Design
 
     Scalar = Callable[[NDArray[np.float64], NDArray[np.intp]], NDArray[np.float64]]
 

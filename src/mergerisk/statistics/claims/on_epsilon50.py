@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from mergerisk.statistics.cell_means import Design, make_design
+from mergerisk.statistics.claim_tables import IDENTITY
 from mergerisk.statistics.claims.testing import ClaimTest, settings_of, task_means
 from mergerisk.statistics.curves import crossings
-from mergerisk.statistics.designs import Design, make_design
 from mergerisk.statistics.rank_tests import signed_rank
-from mergerisk.statistics.table_set import IDENTITY
 from mergerisk.statistics.verdicts import Effect, fact
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import field_validator, model_validator
 from scipy import stats
 
+from mergerisk.statistics.cell_means import Design, make_design
 from mergerisk.statistics.claims.claim import (
     FILTER_COLUMNS,
     SURROGATE_COLUMNS,
@@ -29,7 +30,6 @@ from mergerisk.statistics.claims.testing import (
     select,
     settings_of,
 )
-from mergerisk.statistics.designs import Design, make_design
 from mergerisk.statistics.verdicts import Fact, fact
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import model_validator
 
+from mergerisk.statistics.cell_means import Design, make_design
 from mergerisk.statistics.claims.claim import Claim
-from mergerisk.statistics.designs import Design, make_design
 
 if TYPE_CHECKING:
     import pandas as pd

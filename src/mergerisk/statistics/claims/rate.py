@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mergerisk.statistics.cell_means import make_design
 from mergerisk.statistics.claims.means import NumberClaim, on_numbers
 from mergerisk.statistics.claims.on_epsilon50 import by_signs
 from mergerisk.statistics.claims.testing import (
@@ -18,14 +19,13 @@ from mergerisk.statistics.claims.testing import (
     settings_of,
     treatment,
 )
-from mergerisk.statistics.designs import make_design
 from mergerisk.statistics.verdicts import Fact, fact
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergerisk.statistics.designs import Design
+    from mergerisk.statistics.cell_means import Design
 
 
 class RateClaim(NumberClaim):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mergerisk.statistics.cell_means import Design
     from mergerisk.statistics.claims.claim import Claim
-    from mergerisk.statistics.designs import Design
     from mergerisk.statistics.rank_tests import RankPicture
     from mergerisk.statistics.resampling import Aggregate
 
