@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, Head, backbone_identity, extract_features, load_encoder, load_expert
-from mergerisk.models.loading import quiet_transformers
+from mergerisk.models.quiet import quiet_transformers
 from tests.tiny import tiny_encoder
 
 if TYPE_CHECKING:

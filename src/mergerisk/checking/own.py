@@ -22,7 +22,7 @@ from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.models.factories import build
 from mergerisk.models.families import named_classes
 from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json
-from mergerisk.models.loading import quiet_transformers
+from mergerisk.models.quiet import quiet_transformers
 from mergerisk.tasks.class_names import in_words
 from mergerisk.tasks.decoding import FORMATS, open_upright
 

@@ -16,8 +16,9 @@ from mergerisk.models.families import named_classes, native_side, read_preproces
 from mergerisk.models.files import CONFIG, read_json, without_adapter
 from mergerisk.models.hub import commit_of, fetch
 from mergerisk.models.hub import remark as hub_remark
-from mergerisk.models.loading import is_factory, quiet_transformers
+from mergerisk.models.loading import is_factory
 from mergerisk.models.preprocessing import Preprocessing, Resizing
+from mergerisk.models.quiet import quiet_transformers
 from mergerisk.models.stated import stated_preprocessing
 
 if TYPE_CHECKING:

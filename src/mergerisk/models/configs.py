@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, described
 from mergerisk.models.files import CONFIG, read_json
-from mergerisk.models.loading import quiet_transformers
+from mergerisk.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,6 @@ from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.models.checks import check_finite, freeze
 from mergerisk.models.encoder import Encoder
 from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json, without_adapter
-from mergerisk.models.loading import quiet_transformers
 from mergerisk.models.preprocessing import (
     Normalization,
     Preprocessing,
@@ -26,6 +25,7 @@ from mergerisk.models.preprocessing import (
     parse_preprocessing,
     read_preprocessor,
 )
+from mergerisk.models.quiet import quiet_transformers
 from mergerisk.models.vit import (
     class_token,
     class_token_resized,

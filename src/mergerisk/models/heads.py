@@ -17,7 +17,8 @@ from mergerisk.models.experts import expert_identity
 from mergerisk.models.families import family_of, from_folder, named_classes
 from mergerisk.models.files import CONFIG, read_json
 from mergerisk.models.library_heads import identity, open_clip_head, timm_head, timm_head_in
-from mergerisk.models.loading import LIBRARIES, backbone_folder, is_factory, quiet_transformers
+from mergerisk.models.loading import LIBRARIES, backbone_folder, is_factory
+from mergerisk.models.quiet import quiet_transformers
 from mergerisk.tasks.class_names import in_words, same_in_words
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from mergerisk.registry import Entry
 from mergerisk.tasks.loading import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from mergerisk.models.encoder import Encoder
     from mergerisk.models.stated import StatedPreprocessing
@@ -248,19 +247,3 @@ def load_encoder(
         return factories.load(name, image_size=image_size, preprocessing=stated)
     folder = backbone_folder(name, offline=offline)
     return families.load(f"backbone {name!r}", folder, image_size=image_size, preprocessing=stated)
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without transformers' progress bars and remarks: what it finds is judged here."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

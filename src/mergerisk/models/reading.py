@@ -12,8 +12,8 @@ from mergerisk.errors import UserError
 from mergerisk.models.checkpoints import StoredTensors, TensorSpec, align, tensor_specs
 from mergerisk.models.checks import check_finite, dtype_name
 from mergerisk.models.files import CONFIG
-from mergerisk.models.loading import quiet_transformers
 from mergerisk.models.quantised import NO_INTEGERS
+from mergerisk.models.quiet import quiet_transformers
 from mergerisk.models.ties import tied_names
 
 if TYPE_CHECKING:
