@@ -77,13 +77,12 @@ def _place(location: Sequence[int | str]) -> Sequence[int | str]:
 
 def findings(error: ValidationError, known: Iterable[str] = ()) -> tuple[str, ...]:
     """What pydantic found, a line for every place: field, what is wrong, what was given."""
-    every = error.errors(include_url=False)
+    every = [(_place(finding["loc"]), finding) for finding in error.errors(include_url=False)]
     found: dict[str, str] = {}
-    for finding in every:
-        place = finding["loc"]
-        # A list whose only item is wrong is also found to be empty.
-        if not any(other["loc"][: len(place)] == place != other["loc"] for other in every if place):
-            found.setdefault(field_path(_place(place)), _in_words(finding, known))
+    for place, finding in every:
+        # A list whose only item is wrong is also found to be empty, or to be no number where one would do too.
+        if not any(other[: len(place)] == place != other for other, _ in every if place):
+            found.setdefault(field_path(place), _in_words(finding, known))
     return tuple(found.values())
 
 

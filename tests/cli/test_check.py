@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.checking.material import save_model, save_pictures
+from tests.checking.material import save_model
 from tests.cli.test_cli import call
+from tests.crafting.material import save_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
