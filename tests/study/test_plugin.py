@@ -124,7 +124,7 @@ def test_an_installed_attack_and_input_are_listed(installed: dict[str, str]) -> 
     ("attacks", "message"),
     [
         (ATTACKS[:1], "attacks[0]: unknown attack 'coin_toss'"),
-        (ATTACKS[2:], "attacks[0]: attack 'mi_fgsm': inputs: unknown input transformation 'both_ways'"),
+        (ATTACKS[2:3], "attacks[0]: attack 'mi_fgsm': inputs: unknown input transformation 'both_ways'"),
     ],
 )
 def test_a_missing_plugin_is_said_in_one_line(
