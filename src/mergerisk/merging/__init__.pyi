@@ -17,17 +17,17 @@ from .catalogue import (
     split_name as split_name,
 )
 from .experts import LazyExperts as LazyExperts
-from .method import (
+from .material import (
     Calibration as Calibration,
+)
+from .material import (
+    Merged as Merged,
 )
 from .method import (
     Correction as Correction,
 )
 from .method import (
     EncoderMerging as EncoderMerging,
-)
-from .method import (
-    Merged as Merged,
 )
 from .method import (
     MergingMethod as MergingMethod,

@@ -15,7 +15,8 @@ from mergerisk.memory import free_bytes, graph_bytes
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.batch_norm import is_statistic
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged
+from mergerisk.merging.material import Merged
+from mergerisk.merging.method import EncoderMerging
 from mergerisk.merging.vectors import common_dtype, magnitude_threshold, new_memory
 from mergerisk.models.ties import tied_names
 from mergerisk.randomness import generator
@@ -24,7 +25,7 @@ from mergerisk.validation import hyperparameters
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mergerisk.merging.method import Calibration, Tensors
+    from mergerisk.merging.material import Calibration, Tensors
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
     from mergerisk.tasks.images import Images

@@ -15,7 +15,7 @@ from mergerisk.tasks.images import check_pixels
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mergerisk.merging.method import Calibration, Tensors
+    from mergerisk.merging.material import Calibration, Tensors
     from mergerisk.models.encoder import Encoder, State
 
 BatchNormStatistics = Literal["reestimate", "average"]

@@ -11,7 +11,8 @@ from mergerisk.registry import Entry, Registry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergerisk.merging.method import Correction, MergingMethod, Tensors
+    from mergerisk.merging.material import Tensors
+    from mergerisk.merging.method import Correction, MergingMethod
     from mergerisk.models.encoder import Encoder, State
 
 METHODS: Registry[type[MergingMethod]] = Registry(
@@ -218,7 +219,7 @@ def merge_state_dicts(
     Raises:
         UserError: the method needs images, or states that do not fit each other.
     """
-    from mergerisk.merging.method import check_range, check_states
+    from mergerisk.merging.checks import check_range, check_states
     from mergerisk.merging.states import StateMerging
     from mergerisk.models.checkpoints import tensor_specs
     from mergerisk.models.encoder import Encoder

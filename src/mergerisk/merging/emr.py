@@ -11,7 +11,8 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged
+from mergerisk.merging.material import Merged
+from mergerisk.merging.method import EncoderMerging
 from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.encoder import Encoder
 from mergerisk.models.ties import tied_names
@@ -20,7 +21,7 @@ from mergerisk.validation import hyperparameters
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mergerisk.merging.method import Calibration, Tensors
+    from mergerisk.merging.material import Calibration, Tensors
     from mergerisk.models.encoder import State
 
 

@@ -13,7 +13,7 @@ from mergerisk.models.encoder import Encoder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mergerisk.merging.method import Tensors
+    from mergerisk.merging.material import Tensors
 
 
 class LazyExperts(Mapping[str, Encoder]):

@@ -14,7 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged, evaluated
+from mergerisk.merging.material import Merged
+from mergerisk.merging.method import EncoderMerging, evaluated
 from mergerisk.models.ties import tied_names
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -22,7 +23,7 @@ from mergerisk.validation import hyperparameters
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mergerisk.merging.method import Calibration
+    from mergerisk.merging.material import Calibration
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
 

@@ -2,112 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import check_batch_norm, reestimate_batch_norm
+from mergerisk.merging.checks import check_calibration, check_range, check_single_precision, check_states
 from mergerisk.merging.experts import LazyExperts, states_of
-from mergerisk.merging.vectors import working_dtype
+from mergerisk.merging.material import Merged, below
 from mergerisk.models.checkpoints import tensor_specs
-from mergerisk.models.checks import check_finite, check_same_architecture
-from mergerisk.models.classifier import Classifier
 from mergerisk.models.siblings import check_computes_as
-from mergerisk.models.ties import tied_names
 from mergerisk.randomness import drawing, generator
-from mergerisk.tasks.images import check_pixels
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import nn
+    from collections.abc import Iterator, Mapping
 
     from mergerisk.merging.batch_norm import BatchNormStatistics
-    from mergerisk.models.checkpoints import TensorSpec
-    from mergerisk.models.classifier import Head
+    from mergerisk.merging.material import Calibration, Tensors
     from mergerisk.models.encoder import Encoder, State
     from mergerisk.tasks.images import Images
 
-Tensors = Mapping[str, torch.Tensor]
-"""Tensors by name: a state dict, or a checkpoint that reads a tensor when it is asked for."""
-
 _STATISTICS = "batch_norm/"
 """Before the names of re-estimated statistics among a merge's parts; no method's own parts are called so."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What a data-driven method may read of one task.
-
-    Attributes:
-        images: unlabelled, N × 3 × H × W in [0, 1].
-        head: the task's frozen head.
-    """
-
-    images: Images
-    head: Head
-
-    def __repr__(self) -> str:
-        return f"Calibration({len(self.images)} images, {self.head!r})"
-
-
-@dataclass(frozen=True)
-class Merged:
-    """A merged model: one encoder or one per task, and what else belongs to single tasks.
-
-    Attributes:
-        shared: the encoder of all tasks; None if each task has its own.
-        per_task: encoders of single tasks, where a method has them. They may be made when asked for.
-        adapters: per task, features → features, applied before the head.
-        coefficients: what a data-driven method learnt, for the record: by tensor (or ``all``), a value per expert.
-        parts: what :meth:`MergingMethod.restore` makes the model from again.
-    """
-
-    shared: Encoder | None
-    parts: State
-    per_task: Mapping[str, Encoder] = field(default_factory=dict)
-    adapters: Mapping[str, nn.Module] = field(default_factory=dict)
-    coefficients: Mapping[str, torch.Tensor] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        kind = "one encoder for all tasks" if self.shared is not None else "an encoder per task"
-        own = {"encoders": self.per_task, "adapters": self.adapters}
-        tasks = [f"{name} of its own for {', '.join(parts)}" for name, parts in own.items() if parts]
-        return f"Merged({'; '.join([kind, *tasks])})"
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder that all tasks share.
-
-        Raises:
-            UserError: there is none.
-        """
-        if self.shared is None:
-            raise UserError("this merge has one encoder per task; ask for encoder_for(task)")
-        return self.shared
-
-    def encoder_for(self, task: str) -> Encoder:
-        """The encoder that serves ``task``.
-
-        Raises:
-            UserError: the merge has none for it.
-        """
-        if task in self.per_task:
-            return self.per_task[task]
-        if self.shared is None:
-            raise UserError(f"this merge has no encoder for task {task!r}; it has: {', '.join(self.per_task)}")
-        return self.shared
-
-    def classifier(self, task: str, head: Head) -> Classifier:
-        """The merged model as a classifier for ``task``."""
-        return Classifier(self.encoder_for(task), head, self.adapters.get(task)).eval()
 
 
 class MergingMethod(ABC):
@@ -292,91 +212,6 @@ def settled(seed: int, *names: str, device: torch.device) -> Iterator[None]:
 def evaluated(encoder: Encoder) -> Encoder:
     """The same encoder in evaluation mode."""
     return encoder.with_state(encoder.state())
-
-
-def check_states(base: Tensors, states: Mapping[str, Tensors]) -> None:
-    """Names, shapes, dtypes and finiteness of what is to be merged.
-
-    Raises:
-        UserError: no states, or one does not fit the base.
-    """
-    if not states:
-        raise UserError("nothing to merge: give at least one expert")
-    for task, state in states.items():
-        check_same_architecture(base, state, f"expert {task!r}")
-    for alias, first in tied_names(base).items():
-        for task, state in states.items():
-            if not torch.equal(state[alias], state[first]):
-                raise UserError(
-                    f"expert {task!r}: {alias!r} is not {first!r}, though they are one tensor in the base; "
-                    "untie them in the base, or tie them in the expert"
-                )
-    for where, state in {"base": base, **{f"expert {task!r}": state for task, state in states.items()}}.items():
-        with one_thread():
-            check_finite(state, where)
-
-
-def below(prefix: str, parts: Tensors) -> State:
-    """The parts whose names start with ``prefix``, by the rest of their names."""
-    return {name.removeprefix(prefix): tensor for name, tensor in parts.items() if name.startswith(prefix)}
-
-
-def check_range(method: MergingMethod | Correction, specs: Mapping[str, TensorSpec]) -> None:
-    """Hyper-parameters must be numbers of every dtype that tensors are merged in.
-
-    Raises:
-        UserError: one is too large.
-    """
-    dtypes = {working_dtype(spec.dtype) for spec in specs.values() if spec.dtype.is_floating_point}
-    largest = min((torch.finfo(dtype).max for dtype in dtypes), default=math.inf)
-    for name, value in vars(method).items():
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and abs(number) > largest:
-                raise UserError(
-                    f"{type(method).__name__}: {name} {number} exceeds {largest:.3g}, the largest number of the "
-                    "tensors' dtype; lower it"
-                )
-
-
-def check_single_precision(base: Encoder, method: str) -> None:
-    """Raises:
-    UserError: parameters are of half precision, in which nothing can be learnt.
-    """
-    for name, tensor in base.state().items():
-        if tensor.is_floating_point() and tensor.dtype.itemsize < torch.float32.itemsize:
-            raise UserError(
-                f"{method} learns from images in single precision, but {name!r} is {tensor.dtype}; convert base "
-                "and experts with .float()"
-            )
-
-
-def check_calibration(
-    experts: Mapping[str, Encoder], calibration: Mapping[str, Calibration] | None, method: str
-) -> Mapping[str, Calibration]:
-    """Calibration for every expert, its images without the graph or the inference mode they may come from.
-
-    Raises:
-        UserError: it is missing for a task, or has no images, or its pixels are out of range.
-    """
-    if not calibration:
-        raise UserError(f"{method} reads unlabelled images: pass calibration={{task: Calibration(images, head)}}")
-    for task in experts:
-        if task not in calibration:
-            raise UserError(f"{method}: calibration for task {task!r} is missing")
-        if len(calibration[task].images) == 0:
-            raise UserError(f"{method}: calibration for task {task!r} has no images")
-    return {
-        task: replace(found, images=_plain(found.images, f"{method}: calibration images of task {task!r}"))
-        for task, found in calibration.items()
-    }
-
-
-def _plain(images: Images, where: str) -> Images:
-    check_pixels(images, where)
-    if not isinstance(images, torch.Tensor):
-        return images
-    with torch.inference_mode(False):
-        return images.clone() if images.is_inference() else images.detach()
 
 
 def _with_statistics(merged: Merged, statistics: State) -> Merged:

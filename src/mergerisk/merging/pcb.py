@@ -18,7 +18,7 @@ from mergerisk.validation import hyperparameters
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mergerisk.merging.method import Tensors
+    from mergerisk.merging.material import Tensors
 
 
 @hyperparameters

@@ -12,7 +12,8 @@ from torch import nn
 
 from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged
+from mergerisk.merging.material import Merged
+from mergerisk.merging.method import EncoderMerging
 from mergerisk.models.ties import tied_names
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -20,7 +21,7 @@ from mergerisk.validation import hyperparameters
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mergerisk.merging.method import Calibration
+    from mergerisk.merging.material import Calibration
     from mergerisk.models.encoder import Encoder, State
 
 _BATCH = 32

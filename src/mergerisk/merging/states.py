@@ -17,7 +17,8 @@ import torch
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged
+from mergerisk.merging.material import Merged
+from mergerisk.merging.method import EncoderMerging
 from mergerisk.merging.vectors import working_dtype
 from mergerisk.models.checkpoints import TensorSpec, pieces_of, tensor_specs
 from mergerisk.models.ties import tied_names
@@ -26,7 +27,7 @@ from mergerisk.threads import step_by_step
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mergerisk.merging.method import Calibration, Tensors
+    from mergerisk.merging.material import Calibration, Tensors
     from mergerisk.models.encoder import Encoder, State
 
 

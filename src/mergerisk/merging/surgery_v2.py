@@ -19,7 +19,7 @@ from mergerisk.validation import hyperparameters
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mergerisk.merging.method import Merged, Tensors
+    from mergerisk.merging.material import Merged, Tensors
     from mergerisk.models.encoder import Encoder, State
     from mergerisk.tasks.images import Images
 

@@ -15,7 +15,7 @@ from mergerisk.models.checkpoints import pieces_of, tensor_specs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mergerisk.merging.method import Tensors
+    from mergerisk.merging.material import Tensors
 
 PIECE = 2**17
 """Entries of a task vector at a time: few enough that what is done with them stays in a core's caches."""

@@ -14,7 +14,8 @@ from mergerisk.errors import UserError
 from mergerisk.merging.adamerging import draw, mean_entropy
 from mergerisk.merging.averaging import TaskArithmetic
 from mergerisk.merging.experts import states_of
-from mergerisk.merging.method import EncoderMerging, Merged
+from mergerisk.merging.material import Merged
+from mergerisk.merging.method import EncoderMerging
 from mergerisk.models.blocks import transformer_blocks
 from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
@@ -22,7 +23,7 @@ from mergerisk.validation import hyperparameters
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mergerisk.merging.method import Calibration
+    from mergerisk.merging.material import Calibration
     from mergerisk.models.encoder import Encoder, State
 
 

@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError, located
+from mergerisk.merging.checks import check_range
 from mergerisk.merging.dare import Dare
 from mergerisk.merging.emr import Emr
-from mergerisk.merging.method import check_range
 from mergerisk.merging.pcb import Pcb
 from mergerisk.merging.ties import Ties
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mergerisk.merging import Correction
-    from mergerisk.merging.method import Tensors
+    from mergerisk.merging.material import Tensors
     from mergerisk.models import Encoder, State
     from mergerisk.store import Artefact, Store
     from mergerisk.study.stage import Stage
