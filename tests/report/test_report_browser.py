@@ -93,9 +93,9 @@ def test_selectors_of_one_name_move_together(browser: Browser, full: Summary, ht
         assert page.locator("#tradeoff select[data-state=epsilon]").input_value() == "0"
         page.select_option("#tradeoff select[data-state=risk]", "epsilon50")
         assert set(page.locator("#scatter text.name").all_text_contents()) == set(full.run.methods)
-        lines = len(full.run.tasks) * (len(full.run.methods) + 2)
+        lines = len(full.run.tasks) * (2 + 2)  # the safest and the riskiest, and the ingredients
         assert page.locator("#panels .series").count() == lines
-        page.locator("#keys button").first.click()
+        page.locator("#keys button[aria-pressed=true]").first.click()
         assert page.locator("#panels .series").count() == lines - len(full.run.tasks)
 
 
@@ -183,8 +183,7 @@ def test_curves_are_read_by_keyboard(browser: Browser, html: str, tmp_path: Path
 def test_pareto_front_on_the_page_is_pythons(browser: Browser, full: Summary, html: str, tmp_path: Path) -> None:
     view = view_of(full)
     accuracy = mean_accuracy(full.accuracy, view.axes)
-    relative = view.risks[view.surrogate, view.epsilon, "relative"]
-    expected = pareto_front({name: (accuracy[name].value, relative[name].value) for name in METHODS})
+    expected = pareto_front({name: (accuracy[name].value, view.worst[name].asr.value) for name in METHODS})
     with opened(browser, html, tmp_path) as found:
         rows = found.page.locator("#ranking tbody tr:has(.tag) th").all_text_contents()
         assert sorted(row.removesuffix("Pareto front") for row in rows) == sorted(expected)
@@ -232,14 +231,83 @@ def test_no_grave_fault_of_accessibility_and_no_scrolling_sideways(
         assert grave_faults(page) == []
 
 
-def test_of_many_methods_only_the_ends_are_drawn_at_first(browser: Browser, tmp_path: Path) -> None:
+def test_of_methods_only_the_ends_are_drawn_at_first(browser: Browser, tmp_path: Path) -> None:
     many = tuple(f"method_{i}" for i in range(14))
     crowd = summary(tasks=("digits",), attacks=("fgsm",), methods=many, examples=0)
     with opened(browser, render_html(crowd), tmp_path) as found:
         page = found.page
-        assert page.locator("#panels .series").count() == 8 + 2
-        ranked = page.locator("#heat tbody tr:not(.reference) th").all_inner_texts()
+        assert page.locator("#panels .series").count() == 2 + 2
+        ranked = page.locator("#ranking tbody th").all_inner_texts()
+        names = [text.split("\n")[0].removesuffix("Pareto front").strip() for text in ranked]
         drawn = [text for text in page.locator("#keys button[aria-pressed=true]").all_inner_texts() if "_" in text]
-        assert set(drawn) == {*ranked[:4], *ranked[-4:]}
-        page.get_by_role("button", name=ranked[6], exact=True).click()
-        assert page.locator("#panels .series").count() == 8 + 3
+        assert set(drawn) == {names[0], names[-1]}
+        page.get_by_role("button", name=names[6], exact=True).click()
+        assert page.locator("#panels .series").count() == 2 + 3
+
+
+def test_every_rate_of_heat_map_and_curves_is_in_a_table_with_interval_and_n(
+    browser: Browser, full: Summary, html: str, tmp_path: Path
+) -> None:
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+        for fold, columns in (
+            ("#heat-figures", len(full.run.attacks)),
+            ("#curve-figures", len(full.run.epsilons)),
+        ):
+            page.locator(f"{fold} > summary").click()
+            cells = page.locator(f"{fold} tbody td")
+            cells.first.wait_for()
+            assert cells.count() == len(full.run.tasks) * (len(METHODS) + 2) * columns
+        place = int(page.locator("#heat tbody td[data-cell]").first.get_attribute("data-cell") or -1)
+        row = view_of(full).cells.iloc[place]
+        ends = f"[{100 * row['relative_asr_low']:.1f}, {100 * row['relative_asr_high']:.1f}]"
+        first = page.locator("#heat-figures tbody td").first.inner_text().replace("\u00a0", " ")
+        assert first.split() == f"{100 * row['relative_asr']:.1f}% {ends} n {row['images_both_correct']}".split()
+
+
+def test_the_page_says_one_rate_of_a_model_whatever_draws_it(browser: Browser, html: str, tmp_path: Path) -> None:
+    """Python's table of models, Python's picture of ranks, and the script's ranking."""
+    with opened(browser, html, tmp_path) as found:
+        page = found.page
+        names = page.locator("#ranking tbody th").all_text_contents()
+        rates = page.locator("#ranking tbody td:last-child").all_text_contents()
+        script = {
+            name.removesuffix("Pareto front"): text.split("%")[0] for name, text in zip(names, rates, strict=True)
+        }
+        rows = page.locator(".threat tbody tr:has(td)")
+        table = {
+            (rows.nth(i).locator("th").text_content() or "").removesuffix("best trade").strip():
+            (rows.nth(i).locator(".rate b").text_content() or "").rstrip("%")
+            for i in range(rows.count())
+        }  # fmt: skip
+        assert {name: table[name] for name in METHODS} == script
+        ranks = page.locator(".cd").text_content() or ""
+        assert all(f"{name} {rate}%" in ranks for name, rate in script.items())
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_first_screen_has_the_number_and_the_picture(
+    browser: Browser, html: str, tmp_path: Path, width: int
+) -> None:
+    height = {1280: 800, 390: 844}[width]
+    with opened(browser, html, tmp_path, viewport={"width": width, "height": height}) as found:
+        page = found.page
+        answers = page.locator(".answer").all()
+        assert len(answers) >= 2
+        assert all((box.bounding_box() or {"y": height, "height": 0})["y"] < 0.75 * height for box in answers)
+        bar = page.locator(".threat .lane .fill").first.bounding_box()
+        assert bar is not None
+        assert bar["y"] + bar["height"] < height
+
+
+def test_a_table_that_scrolls_says_so(browser: Browser, html: str, tmp_path: Path) -> None:
+    with opened(browser, html, tmp_path, viewport={"width": 390, "height": 844}) as found:
+        box = found.page.locator(".scroll:has(#heat)")
+        assert box.evaluate("box => box.previousElementSibling.className") == "cue"
+        assert "more-right" in (box.get_attribute("class") or "")
+        box.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+        found.page.wait_for_timeout(100)
+        assert "more-right" not in (box.get_attribute("class") or "")
+    with opened(browser, html, tmp_path) as found:
+        # seven tasks and six attacks fit on a usual screen
+        assert found.page.locator(".cue").count() == 0

@@ -80,7 +80,7 @@ def test_every_report_carries_claims_and_ranks(run: FinishedRun, tmp_path: Path)
         assert claim.sentence in page
     assert "the surrogates of the published study" in page
     assert "attacks made on the worst of expert, pretrained" in page
-    assert "under the worst attacker (" in page
+    assert "under the worst attacker of every setting (" in page
     assert "both pooled" in page
     assert "tested over 6 tasks" in page
     write_exports(summary, tmp_path)
@@ -102,10 +102,23 @@ def test_methods_stand_by_risk_and_the_page_gives_one_answer(run: FinishedRun) -
         assert (found.tasks, found.images, len(found.pairs)) == (6, 360, 6)
     view = view_of(summary)
     assert view.standing is not None
-    card = next(finding for finding in view.findings() if finding.question == "Which method is the safest?")
-    assert card.headline == view.standing.leader.name == "ties+surgery"
-    assert card.clear == view.standing.clear
-    assert "ties+surgery is the safest" in " ".join(view.in_short())
+    card = next(answer for answer in view.answers() if answer.question.startswith("Which is the safest"))
+    assert view.standing.leader.name == "ties+surgery"
+    assert view.beside is not None
+    assert {method.name for method in view.beside.methods} == {*CHANCES, "expert", "pretrained"}
+    # every figure of a method under the worst attacker is one figure
+    shown = {method.name: (method.value, method.low, method.high) for method in view.standing.methods}
+    for name, worst in view.worst.items():
+        if name in shown:
+            assert shown[name] == (worst.asr.value, worst.asr.low, worst.asr.high)
+            assert view.risks[worst.surrogate, view.epsilon, "asr"][name] == worst.asr
+    at_budget = next(found for found in summary.standings if found.epsilon == view.epsilon)
+    # no cell lacks a value, so what is compared is what is shown
+    assert {m.name: m.value for m in at_budget.methods} == pytest.approx({n: v[0] for n, v in shown.items()})
+    page = words(render_html(summary))
+    assert card.headline in page
+    for name in CHANCES:
+        assert f"{100 * view.worst[name].asr.value:.1f}%" in page
     row = next(row for row in view.overview if row.epsilon == view.epsilon)
     assert (row.pairs_apart, row.pairs) == (view.standing.pairs_apart, 6)
 

@@ -293,7 +293,7 @@ def test_every_colour_can_be_read(scheme: str) -> None:
     light, dark = style.split("prefers-color-scheme: dark")
     block = light if scheme == "light" else dark.split("\n}\n")[0]
     tokens = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
-    for scale in ("r", "a"):
+    for scale in ("r", "a", "d"):
         for i in range(BINS):
             assert _contrast(tokens[f"{scale}{i}"], tokens[f"{scale}{i}-ink"]) >= 4.5, (scale, i)
     for text in ("ink", "muted", "accent", "bad", "good"):

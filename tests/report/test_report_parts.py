@@ -16,7 +16,7 @@ from mergerisk.report.standing import bars, in_words, places, standing_svg, tick
 from mergerisk.report.view import view_of
 from mergerisk.statistics import Doubt
 
-from .synthetic import result_row, standing, summary
+from .synthetic import standing, summary
 from .test_report_page import HOSTILE, read
 from .test_report_views import pair, tiny
 
@@ -30,29 +30,31 @@ def test_front_holds_those_that_nobody_beats_on_both() -> None:
     assert pareto_front({}) == ()
 
 
-def test_in_short_says_who_leads_and_what_it_costs() -> None:
-    # dare is more accurate (0.9 against 0.7), ties passes on less
+def test_doubts_come_first_and_leave_no_price_of_safety() -> None:
     rows = [*pair("digits", 0.2, 0.6), *pair("letters", 0.2, 0.6)]
-    text = " ".join(view_of(tiny(rows)).in_short())
-    assert (
-        "changes each pixel by up to 4/255 fools the merged models on 20% [16, 24] (ties) to 60% [56, 64]" in text
-    )
-    assert "ties is the safest: the worst attacker fools it on 20% [15, 25], and every other method more" in text
-    assert "no method beats ties and dare on both at once" in text
-
-
-def test_in_short_claims_no_lead_that_intervals_do_not_bear_out() -> None:
-    text = " ".join(view_of(tiny([*pair("digits", 0.40, 0.41), *pair("letters", 0.40, 0.41)])).in_short())
-    assert "No method stands out as safest" in text
-    doubtful = replace(tiny([*pair("digits", 0.2, 0.6)]), doubts=(Doubt("chance", "The experts guess."),))
-    text = " ".join(view_of(doubtful).in_short())
-    assert "ties is the safest" in text
-    assert "price" not in text
+    sure, doubtful = tiny(rows), replace(tiny(rows), doubts=(Doubt("chance", "The experts guess."),))
+    said = {answer.question: answer for answer in view_of(doubtful).answers()}[
+        "Which is the safest for the accuracy I need?"
+    ]
+    assert said.headline == "ties"
+    assert "within 2 points" not in said.sentence
+    assert "within 2 points" in " ".join(answer.sentence for answer in view_of(sure).answers())
     page = " ".join(" ".join(read(render_html(doubtful)).text).split())
-    assert page.index("The experts guess.") < page.index("fools the merged models")
-    alone = " ".join(view_of(tiny([result_row()])).in_short())
-    assert "stands out" not in alone
-    assert "fools ties on 40%" in alone
+    assert page.index("The experts guess.") < page.index("How often is a merge fooled?")
+
+
+def test_verdict_comes_before_caveats_and_claims() -> None:
+    full = replace(summary(), claims=({"sentence": "A claim.", "verdict": "holds"},))
+    page = " ".join(" ".join(read(render_html(full)).text).split())
+    order = [
+        "How often is a merge fooled?",
+        "Every model under its worst attacker",
+        full.run.caveats[0],
+        "Accuracy against risk",
+        "A claim.",
+    ]
+    places = [page.index(text) for text in order]
+    assert places == sorted(places)
 
 
 RANKS = standing({"a": 0.12, "b": 0.46, "c": 0.24, "d": 0.30, "e": 0.38}, gap=0.145)

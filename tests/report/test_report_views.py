@@ -11,7 +11,7 @@ from mergerisk.errors import UserError
 from mergerisk.report import EPSILON50_COLUMNS, FLAG_COLUMNS, RESULT_COLUMNS, SCHEMA_VERSION, Summary
 from mergerisk.report.accuracy import accuracy_table
 from mergerisk.report.by_step import step_table
-from mergerisk.report.cells import Axes, average_over_seeds, axes_of, cell_columns, default_epsilon, relative_top
+from mergerisk.report.cells import Axes, average_over_seeds, axes_of, cell_columns, default_epsilon
 from mergerisk.report.epsilon50 import (
     ALL,
     censored_median,
@@ -20,6 +20,7 @@ from mergerisk.report.epsilon50 import (
     epsilon50_text,
 )
 from mergerisk.report.formatting import BINS, budget, colour_bin, duration, interval, listing, percent
+from mergerisk.report.naming import change, holder
 from mergerisk.report.risk import (
     Mean,
     budget_overview,
@@ -28,12 +29,13 @@ from mergerisk.report.risk import (
     mean_over_tasks,
     mean_risk,
 )
+from mergerisk.report.threat import threat_picture
 from mergerisk.report.verdict import leader
 from mergerisk.report.view import view_of
-from mergerisk.report.worst import worst_attackers
-from tests.naive.intervals import bonett_price, ratio_of_means
+from mergerisk.report.worst import rated, under_the_worst
+from tests.naive.intervals import bonett_price
 
-from .synthetic import result_row, run_record, standings_of, wilson
+from .synthetic import result_row, run_record, standing, standings_of
 
 E2, E4, E8 = 2 / 255, 4 / 255, 8 / 255
 
@@ -73,7 +75,8 @@ def pair(task: str, ties: float, dare: float, half: float = 0.05, **changes: obj
 
 
 def findings_of(summary: Summary) -> dict[str, tuple[str, str, bool]]:
-    found = view_of(summary).findings()
+    view = view_of(summary)
+    found = (*view.answers(), *view.findings())
     return {finding.question: (finding.headline, finding.sentence, finding.clear) for finding in found}
 
 
@@ -147,12 +150,6 @@ def test_default_epsilon_without_any_rate_is_the_middle() -> None:
     assert default_epsilon(average_over_seeds(summary.results), axes_of(summary)) == E4
 
 
-@pytest.mark.parametrize(("asr", "top"), [(0.4, 1.0), (0.8, 1.0), (0.9, 2.0)])
-def test_colours_reach_beyond_one_only_where_relative_asr_does(asr: float, top: float) -> None:
-    summary = tiny(pair("digits", asr, asr))  # the surrogate is fooled 80 % of the time
-    assert relative_top(average_over_seeds(summary.results), axes_of(summary)) == top
-
-
 def test_mean_over_tasks_by_hand() -> None:
     frame = pd.DataFrame(
         {
@@ -214,29 +211,68 @@ def test_overview_counts_saturation_and_pairs_apart() -> None:
     assert (eight.pairs_apart, eight.pairs, eight.saturated) == (0, 1, 0.5)
 
 
-def test_verdict_names_a_clear_leader() -> None:
+SAFEST = "Which is the safest for the accuracy I need?"
+
+
+def test_answers_name_a_clear_leader() -> None:
+    """ties is fooled less, dare is more accurate by far: within two points of it there is nobody else."""
     found = findings_of(tiny([*pair("digits", 0.2, 0.6), *pair("letters", 0.2, 0.6)]))
-    low, high = ratio_of_means([(0.2, 0.15, 0.25)] * 2, [(0.8, *wilson(0.8, 80))] * 2, [0.0, 0.0])
-    headline, sentence, clear = found["Which method is the safest?"]
-    assert headline == "ties"
-    assert clear
-    assert f"25% [{100 * low:.0f}, {100 * high:.0f}]" in sentence
-    assert "the worst attacker of expert and pretrained fools it on 20% [15, 25]" in sentence
-    assert "Every other method is fooled more often (paired on the same images, corrected for 1 pair)" in sentence
-    headline, sentence, clear = found["Which method is the most accurate?"]
+    headline, sentence, _ = found["How often is a merge fooled?"]
+    assert headline == "20% to 60%"
+    assert "at most 4 of 255 grey levels" in sentence
+    # of two tasks 0.05 each: 0.05/√2 of the mean; 80 images count in each
+    assert "ties, 20.0% [16.5, 23.5] of 160; most often dare, 60.0% [56.5, 63.5] of 160" in sentence
+    headline, sentence, clear = found[SAFEST]
     assert (headline, clear) == ("dare", True)
-    assert "90.0%" in sentence
-    assert "ties, reaches 70.0%" in sentence
+    assert "60.0% [56.5, 63.5] of 160; clean accuracy 90.0% [87.9, 92.1]. It is told from every other." in sentence
+    assert "Safer for less accuracy: ties, 20.0% [16.5, 23.5] of 160; clean accuracy 70.0%" in sentence
 
 
-def test_verdict_says_when_intervals_overlap_and_differences_are_small() -> None:
+def test_answers_say_when_an_order_may_be_chance() -> None:
     found = findings_of(tiny([*pair("digits", 0.400, 0.405), *pair("letters", 0.4, 0.41)]))
-    _, sentence, clear = found["Which method is the safest?"]
+    _, sentence, clear = found[SAFEST]
     assert not clear
     assert "may be chance" in sentence
-    assert "Differences are small" in sentence
     headline, _, clear = found["At which budget can methods be told apart?"]
     assert (headline, clear) == ("At none", False)
+
+
+ROWS = [
+    row
+    for task in ("digits", "letters")
+    for row in (*pair(task, 0.2, 0.6), *pair(task, 0.1, 0.3, surrogate="pretrained"))
+]
+INGREDIENTS = [
+    result_row(task=task, target=target, surrogate=surrogate, asr=asr, asr_low=asr - 0.05, asr_high=asr + 0.05)
+    for task in ("digits", "letters")
+    for target, surrogate, asr in (("expert", "pretrained", 0.1), ("pretrained", "expert", 0.4))
+]
+
+
+@pytest.mark.parametrize(
+    ("gap", "expert", "base", "headline", "said"),
+    [
+        (0.05, 0.1, 0.4, "Riskier than its experts", "every merge more often. The base: 40.0% [36.5, 43.5] of 160; ties less"),
+        (0.05, 0.7, 0.8, "Safer than its experts and its base", "every merge less often. The base"),
+        (0.05, 0.1, 0.15, "Riskier than its experts and its base", "every merge more often. The base"),
+        (0.05, 0.1, 0.9, "Riskier than its experts; safer than its base", "every merge more often. The base"),
+        (0.95, 0.1, 0.4, "Not told apart", "no merge told from it. The base"),
+        (0.25, 0.3, 0.4, "It depends on the method", "dare more often, ties not told from it. The base: 40.0% [36.5, 43.5] of 160; no"),
+    ],
+)  # fmt: skip
+def test_merges_beside_what_they_were_made_of(
+    gap: float, expert: float, base: float, headline: str, said: str
+) -> None:
+    rows = [
+        *ROWS,
+        *(row | {"asr": asr, "asr_low": asr - 0.05, "asr_high": asr + 0.05}
+          for row in INGREDIENTS for asr in [expert if row["target"] == "expert" else base]),
+    ]  # fmt: skip
+    beside = standing({"ties": 0.2, "dare": 0.6, "expert": expert, "pretrained": base}, gap=gap)
+    found = findings_of(tiny(rows, beside_ingredients=(beside,)))["Is a merge safer than what it was made of?"]
+    assert found[0] == headline
+    assert f"Experts: {100 * expert:.1f}% [" in found[1]
+    assert said in found[1]
 
 
 def test_verdict_says_that_saturated_budgets_rank_nothing() -> None:
@@ -249,9 +285,12 @@ def test_verdict_says_that_saturated_budgets_rank_nothing() -> None:
 
 def test_verdict_with_one_method_compares_nothing() -> None:
     found = findings_of(tiny([result_row()]))
-    _, sentence, clear = found["Which method is the safest?"]
+    _, sentence, clear = found[SAFEST]
     assert not clear
     assert "only one" in sentence
+    headline, sentence, _ = found["How often is it fooled?"]
+    assert headline == "40%"
+    assert "made on the task’s own expert: 40.0% [30.0, 51.0] of 80" in sentence
 
 
 def test_a_white_box_method_is_not_ranked() -> None:
@@ -319,11 +358,11 @@ def test_accuracy_table_by_hand() -> None:
     summary = tiny(pair("digits", 0.4, 0.4))
     table = accuracy_table(summary.accuracy, axes_of(summary))
     rows = {row.model: row for row in table.rows}
-    assert list(rows) == ["ties", "dare", "expert"]
+    assert list(rows) == ["ties", "dare", "task’s own expert"]
     assert rows["ties"].mean.text == "70.0%"
     assert [cell.best for cell in rows["dare"].cells] == [True, True]
-    assert rows["expert"].reference
-    assert [cell.text for cell in rows["expert"].cells] == ["97.0%", "–"]
+    assert rows["task’s own expert"].reference
+    assert [cell.text for cell in rows["task’s own expert"].cells] == ["97.0%", "–"]
     assert "[77.0, 83.0]" in rows["ties"].cells[0].detail
     assert table.low == pytest.approx(0.6)
 
@@ -335,7 +374,7 @@ def test_cell_columns_round_and_index() -> None:
     axes = axes_of(summary)
     columns = cell_columns(average_over_seeds(summary.results), axes)
     assert columns["target"] == [axes.targets.index(name) for name in ("ties", "dare", "ties")]
-    assert columns["asr"][0] == 0.3333
+    assert columns["asr"][0] == 0.333333
     assert columns["relative_asr"][2] is None
     assert columns["relative_asr_low"][2] is None
 
@@ -375,8 +414,14 @@ def test_steps_table_has_a_column_per_number_of_steps() -> None:
     summary = tiny([result_row(target="ties"), result_row(target="dare")], by_step=pd.DataFrame(kept))
     table = step_table(summary.by_step, axes_of(summary), "expert", E4)
     assert table.steps == (1, 10)
-    assert table.rows["fgsm"] == {1: pytest.approx((0.4, 0.2)), 10: pytest.approx((0.8, 0.4))}
-    assert table.rows["mi"] == {10: pytest.approx((1.0, 0.5))}
+    found = {
+        attack: {steps: (cell.surrogate.value, cell.target.value) for steps, cell in cells.items()}
+        for attack, cells in table.rows.items()
+    }
+    assert found["fgsm"] == {1: pytest.approx((0.4, 0.2)), 10: pytest.approx((0.8, 0.4))}
+    assert found["mi"] == {10: pytest.approx((1.0, 0.5))}
+    cell = table.rows["fgsm"][10]  # one method; 80 images count
+    assert (cell.fooled, cell.images) == ("40.0% [30.0, 51.0]", "80")
     assert step_table(summary.by_step, axes_of(summary), "pretrained", E4).rows == {}
 
 
@@ -395,7 +440,7 @@ def test_the_worst_attacker_is_another_for_another_model() -> None:
             for task in ("digits", "letters")
         ),
     ]
-    found = worst_attackers(view_of(tiny(rows)))
+    found = view_of(tiny(rows)).worst
     assert {target: worst.surrogate for target, worst in found.items()} == {
         "ties": "expert",
         "dare": "pretrained",
@@ -405,5 +450,56 @@ def test_the_worst_attacker_is_another_for_another_model() -> None:
     assert found["ties"].relative.value == pytest.approx(0.5 / 0.8)
     assert found["ties"].images == result_row()["images_both_correct"] + 60  # type: ignore[operator]
     assert found["expert"].asr.value == pytest.approx(0.2)
+    found_standing = view_of(tiny(rows)).standing
+    assert found_standing is not None
+    # what is drawn and ranked has the same rates
+    assert {m.name: m.value for m in found_standing.methods} == {
+        name: pytest.approx(found[name].asr.value) for name in ("ties", "dare")
+    }
     merged_only = [row for row in rows if row["surrogate"] == "ties"]
-    assert {t: w.surrogate for t, w in worst_attackers(view_of(tiny(merged_only))).items()} == {"dare": "ties"}
+    assert {t: w.surrogate for t, w in view_of(tiny(merged_only)).worst.items()} == {"dare": "ties"}
+
+
+def test_settings_of_the_worst_attacker_are_those_that_methods_are_compared_on() -> None:
+    rows = [
+        *pair("digits", 0.4, 0.7), *pair("digits", 0.3, 0.9, surrogate="pretrained"),
+        *pair("digits", 0.5, 0.5, surrogate="ties"),
+    ]  # fmt: skip
+    summary = tiny(rows)
+    chosen = summary.results[under_the_worst(summary, summary.results)]
+    assert list(zip(chosen["surrogate"], chosen["target"], strict=True)) == [
+        ("expert", "ties"),
+        ("pretrained", "dare"),
+    ]
+
+
+def test_a_pair_whose_order_turns_is_turned() -> None:
+    before = standing({"ties": 0.2, "dare": 0.6})
+    worst = view_of(tiny([*pair("digits", 0.7, 0.3), *pair("letters", 0.7, 0.3)])).worst
+    found = rated(before, worst)
+    (after,) = found.pairs
+    assert [method.name for method in found.methods] == ["dare", "ties"]
+    assert (after.first, after.second, after.difference) == ("dare", "ties", pytest.approx(-0.4))
+    assert (after.low, after.high) == (-before.pairs[0].high, -before.pairs[0].low)
+
+
+def test_attackers_have_words() -> None:
+    assert [holder(name) for name in ("pretrained", "expert", "expert/digits", "ties", "our-model")] == [
+        "the pretrained base", "the task’s own expert", "the expert of digits", "ties", "our-model"
+    ]  # fmt: skip
+    assert change(1 / 255, "linf") == "a change of at most 1 of 255 grey levels at any pixel"
+    assert change(0.5, "l2") == "a change of an L2 length of at most 128/255"
+
+
+def test_the_first_picture_is_to_scale_and_tells_images_and_attackers() -> None:
+    picture = threat_picture(view_of(tiny([*ROWS, *INGREDIENTS])))
+    assert picture is not None
+    assert [row.model for row in picture.rows] == ["ties", "dare", "task’s own expert", "pretrained base"]
+    assert [text for _, text in picture.ticks] == ["0%", "25%", "50%", "75%"]
+    ties = picture.rows[0]
+    assert (ties.asr, ties.asr_interval, ties.images, ties.attacker) == (
+        "20.0%", "[16.5, 23.5]", 160, "the task’s own expert"
+    )  # fmt: skip
+    assert ties.at == pytest.approx(100 * 0.2 / 0.75, abs=0.01)
+    assert picture.marks == ((13.33, "task’s own expert"), (53.33, "pretrained base"))
+    assert [row.best for row in picture.rows] == [True, True, False, False]

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
-from math import inf, isfinite, isnan
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
     from mergerisk.api import StudyResult
     from mergerisk.registry import Entry, Registry
-    from mergerisk.report.risk import Mean
-    from mergerisk.report.worst import WorstAttacker
     from mergerisk.signatures import Signature
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
@@ -272,19 +269,17 @@ def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str
 def describe_result(result: StudyResult) -> str:
     """A few lines to end a run with: what leaves little to judge, every model under its worst attacker, which is
     the safest, and where to look."""
-    from mergerisk.report.accuracy import mean_accuracy
+    from mergerisk.report.answers import safest_headline, told_apart
     from mergerisk.report.formatting import budget, plural
-    from mergerisk.report.verdict import safest_headline, told_apart
+    from mergerisk.report.threat import mean_text, threat_cells
     from mergerisk.report.view import view_of
-    from mergerisk.report.worst import worst_attackers
 
     summary = result.summary
     view = view_of(summary)
-    axes, found = view.axes, worst_attackers(view)
-    accuracies = mean_accuracy(summary.accuracy, axes)
+    axes, found = view.axes, view.worst
     references = [name for name in axes.targets if name not in axes.methods]
     rows = [
-        (name, *_threat(found.get(name), axes.epsilons), _mean(accuracies[name]))
+        (name, *threat_cells(found.get(name), axes.epsilons), mean_text(view.accuracies[name]))
         for name in (*references, *axes.methods)
     ]
     title = ("model", f"ASR at {budget(view.epsilon)}", "ε50", "relative ASR", "worst attacker", "clean accuracy")
@@ -301,31 +296,6 @@ def describe_result(result: StudyResult) -> str:
     remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
     first = "".join(f"doubt: {doubt.sentence}\n" for doubt in summary.doubts)
     return f"{first}{_table(title, rows)}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
-
-
-def _threat(found: WorstAttacker | None, epsilons: Sequence[float]) -> tuple[str, str, str, str]:
-    """ASR, ε50, relative ASR and the worst attacker's name, as a run's table shows them."""
-    from mergerisk.report.epsilon50 import epsilon50_text
-
-    if found is None:
-        return "–", "–", "–", "–"
-    half, relative = "–", "–"
-    if found.epsilon50 is not None:
-        value, low, high = (
-            epsilon50_text(number, epsilons)
-            for number in (found.epsilon50.value, found.epsilon50.low or -inf, found.epsilon50.high)
-        )
-        half = f"{value} [{low}, {high}]" if isfinite(found.epsilon50.value) else value
-    if not isnan(found.relative.value):
-        high = f"{found.relative.high:.2f}" if isfinite(found.relative.high) else "∞"
-        relative = f"{found.relative.value:.2f} [{found.relative.low:.2f}, {high}]"
-    return f"{_mean(found.asr)} of {found.images}", half, relative, found.surrogate
-
-
-def _mean(mean: Mean) -> str:
-    from mergerisk.report.formatting import interval, percent
-
-    return f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}".rstrip()
 
 
 def describe_attack(folder: Path, summary: Mapping[str, Any]) -> str:

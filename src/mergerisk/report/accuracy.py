@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.report.formatting import MISSING, colour_bin, interval, percent, plural
+from mergerisk.report.naming import model_name
 from mergerisk.report.risk import Mean, mean_over_tasks
 
 if TYPE_CHECKING:
@@ -82,7 +83,13 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
             f"{plural(found.images, 'test image')}"
         )
         wins = model in ranked and found.accuracy == best_in[task]
-        return AccuracyCell(percent(found.accuracy, 1), detail, colour_bin(found.accuracy, low, 1.0), wins)
+        return AccuracyCell(
+            percent(found.accuracy, 1),
+            detail,
+            colour_bin(found.accuracy, low, 1.0),
+            wins,
+            interval(found.low, found.high, 1),
+        )
 
     def mean_cell(model: str) -> AccuracyCell:
         mean = means[model]
@@ -102,7 +109,7 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
 
     rows = tuple(
         AccuracyRow(
-            model=model,
+            model=model_name(model),
             reference=model not in axes.methods,
             mean=mean_cell(model),
             cells=tuple(cell(model, task) for task in axes.tasks),

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mergerisk.statistics import Standings
     from mergerisk.study import FinishedRun
     from mergerisk.study.examples import Picture
     from mergerisk.transfer import Counted
@@ -41,16 +40,13 @@ def summarize(
     run: FinishedRun,
     *,
     claims: Sequence[Mapping[str, Any]] = (),
-    standings: Sequence[Standings] = (),
     counted: Counted | None = None,
 ) -> Summary:
     """Every table of the report, recomputed from the outcomes.
 
     Args:
         run: what was run.
-        claims: what was tested on it, and
-        standings: how the methods stand, for whoever computes them: this is where they enter the report;
-            see :func:`mergerisk.report.judged.judged_summary`.
+        claims: what was tested on it, for whoever tests it; see :func:`mergerisk.report.judged.judged_summary`.
         counted: :func:`mergerisk.transfer.count` of the outcomes, where somebody has them already.
     """
     epsilon50, flags = curve_tables(run.outcomes, run.record["single_step_attacks"], counted)
@@ -65,7 +61,6 @@ def summarize(
         flags=flags,
         examples=tuple(_example(picture) for picture in run.pictures),
         claims=tuple(claims),
-        standings=tuple(standings),
         doubts=doubts(run.clean, results, run.study.target_labels, run.record.get("steps_per_epoch")),
     )
 

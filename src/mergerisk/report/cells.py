@@ -143,14 +143,8 @@ def default_epsilon(cells: pd.DataFrame, axes: Axes) -> float:
     return float(min(sorted(distance), key=lambda epsilon: round(distance[epsilon], 12)))
 
 
-def relative_top(cells: pd.DataFrame, axes: Axes) -> float:
-    """The relative ASR at which the heat map's colours end: 1, or 2 where much of it lies above 1."""
-    relative = black_box_methods(cells, axes)["relative_asr"].dropna()
-    return 2.0 if len(relative) and float((relative > 1).mean()) > 0.25 else 1.0
-
-
 def cell_columns(cells: pd.DataFrame, axes: Axes) -> dict[str, list[Any]]:
-    """The cells as columns for the page: names become indices into the axes, rates have four digits."""
+    """The cells as columns for the page: names become indices into the axes, rates have six digits."""
     names: dict[str, Sequence[Any]] = {
         "task": axes.tasks, "attack": axes.attacks, "surrogate": axes.surrogates, "target": axes.targets,
         "epsilon": axes.epsilons,
@@ -162,13 +156,13 @@ def cell_columns(cells: pd.DataFrame, axes: Axes) -> dict[str, list[Any]]:
     for column in COUNTS:
         columns[column] = [int(value) for value in cells[column].fillna(0).tolist()]
     for column in RATES:
-        digits = 2 if column == "delta_asr" else 4
+        digits = 2 if column == "delta_asr" else 6
         columns[column] = rounded(cells[column].to_numpy(dtype=float), digits)
     columns["saturated"] = [int(value) for value in cells["saturated"].tolist()]
     return columns
 
 
-def rounded(values: Iterable[float], digits: int = 4) -> list[float | None]:
+def rounded(values: Iterable[float], digits: int = 8) -> list[float | None]:
     """Rounded numbers for JSON; None where one is not finite (an interval whose lower end alone is known has no
     upper one). Whole numbers lose their ``.0``."""
     tidy = np.round(np.asarray(list(values), dtype=float), digits)

@@ -22,7 +22,7 @@ def summary_to_json(summary: Summary) -> str:
     """Write a summary as strict JSON (RFC 8259: no NaN, no Infinity).
 
     The object has ``schema_version``, ``run``, ``examples`` (without their pictures), ``claims``,
-    ``standings`` and five tables:
+    ``standings``, ``beside_ingredients`` and five tables:
     ``results``, ``by_step``, ``accuracy``, ``epsilon50`` and ``flags``, each
     ``{"columns": [...], "data": [[...], ...]}``,
     so ``pandas.DataFrame(**document["results"])`` restores one. NaN is written as null, infinities as the
@@ -43,6 +43,7 @@ def summary_to_json(summary: Summary) -> str:
         "claims": [plain(claim) for claim in summary.claims],
         "doubts": [plain(asdict(doubt)) for doubt in summary.doubts],
         "standings": [plain(asdict(found)) for found in summary.standings],
+        "beside_ingredients": [plain(asdict(found)) for found in summary.beside_ingredients],
     }
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.report.assembling import summarize
+from mergerisk.report.cells import axes_of
 from mergerisk.report.claim_words import effect_size, ends, in_the_report, reason, said, verdict_to_dict
+from mergerisk.report.summary import REFERENCE_TARGETS
+from mergerisk.report.worst import attackers, under_the_worst
 from mergerisk.statistics import judge_claims, standings, tables_from_outcomes
 from mergerisk.transfer import count
 
 if TYPE_CHECKING:
     from mergerisk.report.summary import Summary
-    from mergerisk.statistics import AttackerAnswer, ClaimVerdict, Interval, Tables
+    from mergerisk.statistics import AttackerAnswer, ClaimVerdict, Interval, Standings, Tables
     from mergerisk.study import FinishedRun
     from mergerisk.transfer import Counted
 
@@ -21,16 +25,19 @@ def judged_summary(run: FinishedRun) -> Summary:
 
     The claims are those of :data:`mergerisk.statistics.BUILT_IN`: attacks made on the attacked task's own expert
     and on the pretrained model, against the merges; judged for the worse of the two in every setting, with each by
-    itself beside it. What a run is too small for is not tested, and says so.
+    itself beside it. What a run is too small for is not tested, and says so. How methods stand is judged on the
+    attacks of :mod:`mergerisk.report.worst`: of each method's worst attacker.
     """
     counted = count(run.outcomes)
     tables = tables_of(run, counted)
-    return summarize(
-        run,
-        claims=[claim_of(verdict) for verdict in judge_claims(tables)],
-        standings=standings(tables, [spec.label for spec in run.study.merging]),
-        counted=counted,
-    )
+    summary = summarize(run, claims=[claim_of(verdict) for verdict in judge_claims(tables)], counted=counted)
+    rows, whose = under_the_worst(summary, tables.rates), attackers(axes_of(summary))
+    merges = [spec.label for spec in run.study.merging]
+
+    def stand(names: list[str]) -> tuple[Standings, ...]:
+        return tuple(replace(found, attackers=whose) for found in standings(tables, names, rows=rows))
+
+    return replace(summary, standings=stand(merges), beside_ingredients=stand([*merges, *REFERENCE_TARGETS]))
 
 
 def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from mergerisk.report.accuracy import accuracy_table, mean_accuracy
+from mergerisk.report.accuracy import accuracy_table
+from mergerisk.report.answers import how_compared
 from mergerisk.report.by_step import step_table
-from mergerisk.report.cells import (
-    cell_columns,
-    relative_top,
-    rounded,
-)
+from mergerisk.report.cells import cell_columns, rounded
 from mergerisk.report.claims import claim_views
 from mergerisk.report.epsilon50 import (
     ALL,
@@ -24,11 +21,14 @@ from mergerisk.report.epsilon50 import (
     epsilon50_range,
     epsilon50_text,
 )
-from mergerisk.report.formatting import BINS, budget
+from mergerisk.report.formatting import BINS, budget, interval, percent
+from mergerisk.report.naming import holder, model_name
 from mergerisk.report.pictures import strips
 from mergerisk.report.standing import basis, in_words, standing_svg
 from mergerisk.report.templating import environment, page_style, template
+from mergerisk.report.threat import threat_picture
 from mergerisk.report.view import view_of
+from mergerisk.report.worst import worst_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
     from mergerisk.report.cells import Axes
     from mergerisk.report.epsilon50 import Epsilon50
-    from mergerisk.report.risk import RiskTable
+    from mergerisk.report.risk import Mean, RiskTable
     from mergerisk.report.summary import Summary
+    from mergerisk.report.view import View
 
 MAX_FLAGS = 100
 """Falling curves listed on the page; the rest are in `summary.json`."""
@@ -73,8 +74,7 @@ def render_html(summary: Summary) -> str:
     script element, and the page's content security policy runs no script but its own.
     """
     view = view_of(summary)
-    axes, cells, risks, medians = view.axes, view.cells, view.risks, view.medians
-    surrogate, epsilon = view.surrogate, view.epsilon
+    axes, surrogate, epsilon = view.axes, view.surrogate, view.epsilon
     defaults = Defaults(
         surrogate=0,
         epsilon=axes.epsilons.index(epsilon) if epsilon in axes.epsilons else 0,
@@ -86,8 +86,11 @@ def render_html(summary: Summary) -> str:
     context = {
         "run": summary.run,
         "axes": axes,
+        "answers": view.answers(),
+        "threat": threat_picture(view),
+        "change": view.change,
+        "compared": how_compared(view.standing, view.beside),
         "findings": view.findings(),
-        "in_short": view.in_short(),
         "doubts": summary.doubts,
         "claims": claim_views(summary.claims),
         "ranks": standing_svg(standing) if standing else None,
@@ -95,11 +98,11 @@ def render_html(summary: Summary) -> str:
         "carried": view.carried(),
         "ranks_in_words": in_words(standing) if standing else "",
         "overview": view.overview,
-        "surrogate": surrogate,
+        "surrogate_words": holder(surrogate),
         "epsilon": epsilon,
         "accuracy": accuracy_table(summary.accuracy, axes),
         "options": selectors(axes, defaults),
-        "flags": summary.flags.head(MAX_FLAGS).to_dict("records"),
+        "flags": flag_rows(summary.flags.head(MAX_FLAGS), summary.results),
         "more_flags": max(0, len(summary.flags) - MAX_FLAGS),
         "strips": shown,
         "strips_left_out": left_out,
@@ -108,10 +111,9 @@ def render_html(summary: Summary) -> str:
         "slowest": max((stage.seconds for stage in summary.run.stages), default=0.0),
         "schema_version": summary.schema_version,
         "bins": range(BINS),
-        "data": page_data(summary, axes, cells, risks, medians, defaults),
+        "data": page_data(view, defaults),
         "style": page_style(),
         "script": Markup(script),  # package files, not input
-        "relative_top": relative_top(cells, axes),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     }
     page = environment("report.html.j2").get_template("report.html.j2").render(context)
@@ -126,13 +128,14 @@ def selectors(axes: Axes, defaults: Defaults) -> dict[str, tuple[Option, ...]]:
         return tuple(Option(str(i), label, i == selected) for i, label in enumerate(labels))
 
     return {
-        "surrogate": options(list(axes.surrogates), defaults.surrogate),
+        "surrogate": options([holder(name) for name in axes.surrogates], defaults.surrogate),
         "epsilon": options([budget(value) for value in axes.epsilons], defaults.epsilon),
         "attack": options(list(axes.attacks), defaults.attack),
         "attack50": (Option("-1", "median over attacks", selected=True), *options(list(axes.attacks), -1)),
         "risk": (
-            Option("relative", "relative ASR", selected=True),
-            Option("asr", "mean ASR", selected=False),
+            Option("worst", "ASR under the worst attacker", selected=True),
+            Option("asr", "ASR", selected=False),
+            Option("relative", "relative ASR", selected=False),
             Option("epsilon50", "median ε50", selected=False),
         ),
         "rate": (
@@ -143,35 +146,31 @@ def selectors(axes: Axes, defaults: Defaults) -> dict[str, tuple[Option, ...]]:
     }
 
 
-def page_data(
-    summary: Summary,
-    axes: Axes,
-    cells: pd.DataFrame,
-    risks: RiskTable,
-    medians: Mapping[tuple[str, str, str, str], Epsilon50],
-    defaults: Defaults,
-) -> dict[str, Any]:
+def page_data(view: View, defaults: Defaults) -> dict[str, Any]:
     """What the page's script reads: names once, then columns of indices and rounded numbers."""
+    summary, axes = view.summary, view.axes
     return {
         "schema_version": summary.schema_version,
         "tasks": axes.tasks,
         "attacks": axes.attacks,
         "surrogates": axes.surrogates,
+        "holders": [holder(name) for name in axes.surrogates],
         "targets": axes.targets,
+        "names": [model_name(name) for name in axes.targets],
         "methods": len(axes.methods),
         "epsilons": [255 * value for value in axes.epsilons],
         "seeds": len(set(summary.results["seed"].tolist())),
         "bins": BINS,
-        "relative_top": relative_top(cells, axes),
         "defaults": {
             "surrogate": defaults.surrogate,
             "epsilon": defaults.epsilon,
             "attack": defaults.attack,
         },
-        "cells": cell_columns(cells, axes),
-        "risk": _risk_columns(risks, axes),
-        "accuracy": _accuracy_columns(summary.accuracy, axes),
-        "epsilon50": _epsilon50_columns(medians, axes),
+        "cells": cell_columns(view.cells, axes),
+        "risk": _risk_columns(view.risks, axes),
+        "worst": _worst(view.risks, axes),
+        "accuracy": _accuracy_columns(view.accuracies, axes),
+        "epsilon50": _epsilon50_columns(view.medians, axes),
         "flags": _flag_columns(summary.flags, axes),
     }
 
@@ -190,8 +189,36 @@ def _risk_columns(risks: RiskTable, axes: Axes) -> dict[str, list[Any]]:
     return columns | {name: rounded(values) for name, values in numbers.items()}
 
 
-def _accuracy_columns(accuracy: pd.DataFrame, axes: Axes) -> dict[str, list[float | None]]:
-    means = mean_accuracy(accuracy, axes)
+def _worst(risks: RiskTable, axes: Axes) -> list[list[int | None]]:
+    """Per budget and target the place of its worst attacker among the surrogates; None where nothing is known."""
+    found = [worst_surrogates(risks, axes, epsilon) for epsilon in axes.epsilons]
+    return [
+        [axes.surrogates.index(chosen[name]) if name in chosen else None for name in axes.targets]
+        for chosen in found
+    ]
+
+
+def flag_rows(flags: pd.DataFrame, results: pd.DataFrame) -> list[dict[str, Any]]:
+    """Falling curves with both rates, their intervals and numbers of images, where the results have them."""
+    keys = ["task", "attack", "surrogate", "target", "seed", "epsilon"]
+    rows = [{str(name): value for name, value in row.items()} for row in flags.to_dict("records")]
+    if not rows:
+        return []
+    wanted = results[results["target"].isin({row["target"] for row in rows})]
+    columns = (wanted[name].tolist() for name in [*keys, "asr_low", "asr_high", "images_both_correct"])
+    known = {tuple(row[:6]): row[6:] for row in zip(*columns, strict=True)}
+
+    def end(row: dict[str, Any], side: str) -> str:
+        low, high, images = known.get(
+            (*(row[key] for key in keys[:5]), row[f"epsilon_{side}"]), (math.nan, math.nan, 0)
+        )
+        text = f"{percent(row[f'asr_{side}'], 1)} {interval(low, high, 1)}".rstrip()
+        return f"{text} of {images}" if images else text
+
+    return [row | {"before": end(row, "from"), "after": end(row, "to")} for row in rows]
+
+
+def _accuracy_columns(means: Mapping[str, Mean], axes: Axes) -> dict[str, list[float | None]]:
     return {
         "value": rounded(means[target].value for target in axes.targets),
         "low": rounded(means[target].low for target in axes.targets),

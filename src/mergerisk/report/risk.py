@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergerisk.report.cells import black_box_methods
+from mergerisk.report.formatting import interval
 from mergerisk.statistics import mean_ratio_interval
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class BudgetOverview:
         high: the ends of a 95 % interval that takes the methods as fully dependent;
         images: counted, in the cells of fewest and
         most_images: of most.
-        saturated: share of those cells that are saturated, in [0,1].
+        cells: how many those are.
+        saturated: share of them that are saturated, in [0,1].
         pairs_apart: pairs of merging methods told apart under the worst attacker, on the same images.
         pairs: all pairs that could be compared.
     """
@@ -60,9 +62,16 @@ class BudgetOverview:
     high: float
     images: int
     most_images: int
+    cells: int
     saturated: float
     pairs_apart: int
     pairs: int
+
+    @property
+    def interval(self) -> str:
+        """Of the mean ASR, with the images counted: ``[6, 10], n 76–95``."""
+        most = f"–{self.most_images}" if self.most_images != self.images else ""
+        return f"{interval(self.low, self.high)}, n {self.images}{most}".lstrip(", ")
 
 
 def mean_over_tasks(frame: pd.DataFrame, value: str, low: str, high: str) -> Mean:
@@ -167,11 +176,20 @@ def _mean(rows: pd.DataFrame | None, rate: str) -> Mean:
 
 def risk_table(cells: pd.DataFrame, axes: Axes) -> RiskTable:
     """`mean_risk` for every surrogate, budget and rate (``"relative"`` and ``"asr"``)."""
+    return _table(cells, axes, ("relative", "asr"))
+
+
+def asr_table(cells: pd.DataFrame, axes: Axes) -> RiskTable:
+    """`risk_table`, of mean ASRs alone."""
+    return _table(cells, axes, ("asr",))
+
+
+def _table(cells: pd.DataFrame, axes: Axes, rates: tuple[str, ...]) -> RiskTable:
     table: RiskTable = {}
     for surrogate in axes.surrogates:
         for epsilon in axes.epsilons:
             by_target = compared_cells(cells, axes, surrogate, epsilon)
-            for rate in ("relative", "asr"):
+            for rate in rates:
                 table[surrogate, epsilon, rate] = {
                     target: _mean(by_target.get(target), rate) for target in axes.targets
                 }
@@ -236,6 +254,7 @@ def budget_overview(
                 high=mean.high,
                 images=int(methods["images_both_correct"].min()) if len(methods) else 0,
                 most_images=int(methods["images_both_correct"].max()) if len(methods) else 0,
+                cells=len(methods),
                 saturated=float(methods["saturated"].mean()) if len(methods) else math.nan,
                 pairs_apart=standing.pairs_apart if standing else 0,
                 pairs=len(standing.pairs) if standing else 0,

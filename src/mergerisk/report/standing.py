@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup, escape
 
 from mergerisk.report.formatting import budget, listing, percent, plural
+from mergerisk.report.naming import holder
 
 if TYPE_CHECKING:
     from mergerisk.statistics import Standings
@@ -128,9 +129,16 @@ def in_words(found: Standings) -> str:
 
 def basis(found: Standings) -> str:
     """What was compared, and how, in a sentence."""
-    whose = f"the worst of {listing(list(found.attackers))}" if found.attackers[1:] else found.attackers[0]
+    names = [holder(name) for name in found.attackers]
+    whose = (
+        f"the worse of {listing(names)}"
+        if len(names) == 2
+        else f"the worst of {listing(names)}"
+        if names[1:]
+        else names[0]
+    )
     return (
-        f"Attacks from {whose} at ε = {budget(found.epsilon)}, mean over {plural(found.tasks, 'task')} and "
+        f"Attacks made on {whose} at ε = {budget(found.epsilon)}, mean over {plural(found.tasks, 'task')} and "
         f"{plural(found.attacks, 'attack')}, {plural(found.images, 'image')}. Methods are compared pair by "
         f"pair on the same images (bootstrap), corrected for {plural(len(found.pairs), 'pair')} (Holm)."
     )

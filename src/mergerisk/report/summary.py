@@ -154,6 +154,7 @@ class Summary:
             ``reason, test, effect, interval, p_value, p_adjusted, saturated``; see `report.claims`.
         doubts: why the figures say little of merging; empty where nothing does.
         standings: how the merging methods stand under the worst attacker, by rising budget; may be empty.
+        beside_ingredients: the same with the base and the tasks' experts among them; may be empty.
 
     Raises:
         UserError: a frame lacks a column.
@@ -169,6 +170,7 @@ class Summary:
     examples: tuple[Example, ...]
     claims: tuple[Mapping[str, Any], ...] = ()
     standings: tuple[Standings, ...] = ()
+    beside_ingredients: tuple[Standings, ...] = ()
     doubts: tuple[Doubt, ...] = ()
 
     def __post_init__(self) -> None:

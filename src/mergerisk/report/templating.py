@@ -8,6 +8,10 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from mergerisk.report.formatting import budget, count, duration, percent, plural
+from mergerisk.report.naming import holder
+
+SHORT = 24
+"""Characters of a name that always fits on a line, also of a phone; the page's script has the same."""
 
 
 def template(*name: str) -> str:
@@ -26,6 +30,11 @@ def soft_wrap(name: str) -> Markup:
     for mark in ("_", "+"):  # neither occurs in an entity
         text = text.replace(mark, mark + "<wbr>")
     return Markup(text)
+
+
+def whole(name: str) -> Markup:
+    """Escape a name that stays on one line if it is short; a longer one may break as `soft_wrap` lets it."""
+    return Markup('<span class="nowrap">%s</span>') % name if len(name) <= SHORT else soft_wrap(name)
 
 
 def environment(name: str) -> Environment:
@@ -48,6 +57,8 @@ def environment(name: str) -> Environment:
         "duration": duration,
         "count": count,
         "soft_wrap": soft_wrap,
+        "whole": whole,
+        "holder": holder,
     }
     made.globals["plural"] = plural
     return made

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mergerisk.report.accuracy import mean_accuracy
 from mergerisk.report.cells import from_first, from_outside
 from mergerisk.report.epsilon50 import ALL, Epsilon50, epsilon50_range, epsilon50_text
 from mergerisk.report.formatting import budget, interval, listing, percent, plural
-from mergerisk.report.risk import BudgetOverview, Mean, RiskTable, compared, mean_over_tasks
+from mergerisk.report.naming import holder
+from mergerisk.report.risk import BudgetOverview, Mean, mean_over_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.report.cells import Axes
-    from mergerisk.statistics import Standings
 
 MOSTLY_SATURATED = 0.5
 """Share of saturated cells from which a budget is said to show little."""
@@ -69,21 +68,15 @@ def leader(means: Mapping[str, Mean], lowest: bool) -> Leader | None:
 
 def verdict(
     cells: pd.DataFrame,
-    risks: RiskTable,
-    accuracy: pd.DataFrame,
     epsilon50: Mapping[tuple[str, str, str, str], Epsilon50],
     axes: Axes,
     overview: tuple[BudgetOverview, ...],
     surrogate: str,
     epsilon: float,
-    standing: Standings | None,
 ) -> tuple[Finding, ...]:
-    """The cards of the verdict for one surrogate and budget; fewer where the data cannot answer."""
-    accuracies = {name: mean for name, mean in mean_accuracy(accuracy, axes).items() if name in axes.methods}
+    """What else the figures say, for one surrogate and budget; fewer where the data cannot answer."""
     findings = (
-        _lowest_risk(risks, axes, surrogate, epsilon, standing),
         _highest_epsilon50(epsilon50, axes, surrogate),
-        _most_accurate(accuracies, standing),
         _told_apart(overview),
         _strongest_attack(cells, axes, epsilon),
     )
@@ -104,57 +97,6 @@ def strongest(cells: pd.DataFrame, axes: Axes, epsilon: float, column: str) -> L
     return leader(means, lowest=False)
 
 
-def _ranked(risks: RiskTable, axes: Axes, surrogate: str, epsilon: float) -> dict[str, Mean]:
-    return compared(risks.get((surrogate, epsilon, "relative"), {}), axes, surrogate)
-
-
-def _lowest_risk(
-    risks: RiskTable, axes: Axes, surrogate: str, epsilon: float, standing: Standings | None
-) -> Finding:
-    question = "Which method is the safest?"
-    if standing is None:
-        return Finding(
-            question, "No answer", "No merging method was attacked with figures to compare.", clear=False
-        )
-    safest = standing.leader
-    whose = listing(list(standing.attackers), limit=6)
-    worst = f"the worst attacker of {whose}" if standing.attackers[1:] else f"attacks made on {whose}"
-    text = (
-        f"At ε = {budget(epsilon)} {worst} fool{'s' if standing.attackers[1:] else ''} it on "
-        f"{percent(safest.value)} {interval(safest.low, safest.high)} of the images counted "
-        f"({plural(standing.images, 'image')} of {plural(standing.tasks, 'task')}). {told_apart(standing)}"
-    )
-    spread = standing.methods[-1].value - safest.value
-    if len(standing.methods) > 1 and spread < 0.02:
-        text += f" Differences are small: all methods lie within {100 * spread:.1f} percentage points."
-    relative = _ranked(risks, axes, surrogate, epsilon).get(safest.name)
-    if relative is not None:
-        text += (
-            f" Attacks made on {surrogate} fool it {percent(relative.value)} "
-            f"{interval(relative.low, relative.high)} as often as {surrogate} itself (relative ASR)."
-        )
-    return Finding(question, safest_headline(standing), text, standing.clear)
-
-
-def safest_headline(standing: Standings) -> str:
-    """The safest method in a few words; none where all are alike."""
-    if len(standing.methods) > 2 and len(standing.alike) == len(standing.methods) - 1:
-        return f"None stands out ({standing.leader.name} leads)"
-    return standing.leader.name
-
-
-def told_apart(standing: Standings) -> str:
-    """Who cannot be told from the safest method, and by what."""
-    if len(standing.methods) == 1:
-        return "It is the only one measured, so there is nothing to compare it with."
-    how = f"paired on the same images, corrected for {plural(len(standing.pairs), 'pair')}"
-    if not standing.alike:
-        return f"Every other method is fooled more often ({how})."
-    if len(standing.alike) == len(standing.methods) - 1:
-        return f"No other is told from it ({how}): the order may be chance."
-    return f"It is not told from {listing(list(standing.alike), limit=6)} ({how})."
-
-
 def _highest_epsilon50(
     table: Mapping[tuple[str, str, str, str], Epsilon50], axes: Axes, surrogate: str
 ) -> Finding | None:
@@ -171,30 +113,15 @@ def _highest_epsilon50(
     ties = [name for name in medians if name != found.name and medians[name].value == median.value]
     question = "Which method needs the largest budget to be fooled half the time?"
     value = epsilon50_text(median.value, axes.epsilons)
-    text = f"Its median ε50 over tasks and attacks is {value} ({epsilon50_range(median, axes.epsilons)}). "
+    text = (
+        f"Under attacks made on {holder(surrogate)} its median ε50 over {plural(median.curves, 'curve')} of "
+        f"tasks and attacks is {value} ({epsilon50_range(median, axes.epsilons)}). "
+    )
     if ties and math.isinf(median.value):
         text += f"The same holds for {listing(ties)}: the measured budgets do not separate them."
         shared = "None stands out" if len(ties) == len(medians) - 1 else listing([found.name, *ties], limit=1)
         return Finding(question, shared, text, clear=False)
     return Finding(question, _headline(found), text + _rivals(found), found.clear)
-
-
-def _most_accurate(accuracies: Mapping[str, Mean], standing: Standings | None) -> Finding | None:
-    found = leader(accuracies, lowest=False)
-    if found is None:
-        return None
-    text = (
-        f"Mean clean accuracy {percent(found.mean.value, 1)} {interval(found.mean.low, found.mean.high, 1)}. "
-        f"{_rivals(found)}"
-    )
-    safest = standing.leader.name if standing else None
-    if safest == found.name:
-        text += " It is also fooled the least often by the worst attacker."
-    elif safest is not None and safest in accuracies and not math.isnan(accuracies[safest].value):
-        mean = accuracies[safest]
-        text += f" The one fooled the least often, {safest}, reaches {percent(mean.value, 1)} "
-        text += f"{interval(mean.low, mean.high, 1)}."
-    return Finding("Which method is the most accurate?", _headline(found), text, found.clear)
 
 
 def _told_apart(overview: tuple[BudgetOverview, ...]) -> Finding | None:
@@ -223,17 +150,20 @@ def _strongest_attack(cells: pd.DataFrame, axes: Axes, epsilon: float) -> Findin
     attack = strongest(cells, axes, epsilon, "attack")
     if attack is None:
         return None
-    made = f", made on {axes.surrogates[0]}," if axes.surrogates[1:] else ""
+    made = f", made on {holder(axes.surrogates[0])}," if axes.surrogates[1:] else ""
     text = (
         f"At ε = {budget(epsilon)}{made} it fools merged models on {percent(attack.mean.value)} "
-        f"{interval(attack.mean.low, attack.mean.high)} of the images they and the surrogate get right. "
+        f"{interval(attack.mean.low, attack.mean.high)} (mean of "
+        f"{plural(attack.mean.cells, 'cell')}) of the images they and the surrogate get right. "
         f"{_rivals(attack)}"
     )
     made_on = strongest(cells, axes, epsilon, "surrogate")
     if made_on is not None and made_on.ranked > 1:
-        success = percent(made_on.mean.value)
+        success = f"{percent(made_on.mean.value)} {interval(made_on.mean.low, made_on.mean.high)}"
         doubt = "" if made_on.clear else ", though intervals overlap"
-        text += f" Of all attacks, those made on {made_on.name} are the most successful ({success}){doubt}."
+        text += (
+            f" Of all attacks, those made on {holder(made_on.name)} are the most successful ({success}){doubt}."
+        )
     return Finding("Which attack transfers best?", _headline(attack), text, attack.clear)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from markupsafe import escape
 
 from mergerisk.report.accuracy import mean_accuracy
-from mergerisk.report.cells import relative_top
 from mergerisk.report.formatting import budget
+from mergerisk.report.naming import holder
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.risk import compared
 from mergerisk.report.standing import bars, in_words, places, ticks
@@ -64,18 +64,18 @@ def pictures(view: View) -> Iterator[Picture]:
         if means:
             yield Picture(
                 f"accuracy_against_risk{tail}",
-                f"Clean accuracy against relative ASR of attacks made on {surrogate} at {at}",
+                f"Clean accuracy against relative ASR of attacks made on {holder(surrogate)} at {at}",
                 lambda figure, s=surrogate: _tradeoff(figure, view, s),  # type: ignore[misc]
             )
         if (view.cells["surrogate"] == surrogate).any():
             yield Picture(
                 f"curves{tail}",
-                f"ASR against budget of {view.attack} made on {surrogate}, with 95% bands",
+                f"ASR against budget of {view.attack} made on {holder(surrogate)}, with 95% bands",
                 lambda figure, s=surrogate: _curves(figure, view, s),  # type: ignore[misc]
             )
             yield Picture(
                 f"heat_map{tail}",
-                f"Relative ASR in percent of attacks made on {surrogate} at {at}",
+                f"Relative ASR in percent of attacks made on {holder(surrogate)} at {at}",
                 lambda figure, s=surrogate: _heat(figure, view, s),  # type: ignore[misc]
             )
     standing = view.standing
@@ -164,7 +164,9 @@ def _tradeoff(figure: Figure, view: View, surrogate: str) -> None:
         plot.plot(*zip(*front, strict=True), color=REFERENCE, linestyle=(0, (4, 3)), linewidth=0.9, zorder=0,
                   label="Pareto front")  # fmt: skip
     plot.set_xlabel("mean clean accuracy, %")
-    plot.set_ylabel(f"relative ASR (ratio of means), %\nattacks made on {surrogate}, ε = {budget(view.epsilon)}")
+    plot.set_ylabel(
+        f"relative ASR (ratio of means), %\nattacks made on {holder(surrogate)}, ε = {budget(view.epsilon)}"
+    )
     plot.grid(color="#e2e4e7", linewidth=0.5)
     plot.set_axisbelow(True)
     plot.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
@@ -216,12 +218,12 @@ def _heat(figure: Figure, view: View, surrogate: str) -> None:
     values = 100 * np.array([[found.get((t, *c), math.nan) for c in columns] for t in axes.targets], dtype=float)
     figure.set_size_inches(max(5.0, 0.21 * len(columns) + 2.2), 0.24 * len(axes.targets) + 1.9)
     plot = figure.subplots()
-    top = 100 * relative_top(view.cells, axes)
-    image = plot.imshow(np.ma.masked_invalid(values), cmap="magma_r", vmin=0, vmax=top, aspect="auto")
+    # the surrogate's own 100 is the middle: blue below it, red above
+    image = plot.imshow(np.ma.masked_invalid(values), cmap="RdBu_r", vmin=0, vmax=200, aspect="auto")
     if len(columns) <= 60:
         for (row, column), value in np.ndenumerate(values):
             if not math.isnan(value):
-                ink = "white" if value > 0.55 * top else "black"
+                ink = "white" if not 30 < value < 170 else "black"
                 plot.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=5, color=ink)
     plot.set_yticks(range(len(axes.targets)), [_shortened(name, 34) for name in axes.targets])
     plot.set_xticks(

@@ -50,8 +50,8 @@ def to_markdown(view: View, tables: Sequence[Table], figures: Sequence[tuple[str
     if view.summary.doubts:
         lines += ["## Before reading a verdict into these figures", ""]
         lines += [*(f"- {escaped(doubt.sentence)}" for doubt in view.summary.doubts), ""]
-    lines += ["## Verdict", "", escaped(" ".join(view.in_short())), ""]
-    for finding in view.findings():
+    lines += ["## Verdict", ""]
+    for finding in (*view.answers(), *view.findings()):
         clear = "clear" if finding.clear else "not clear"
         lines.append(
             f"- **{escaped(finding.question)}** {escaped(finding.headline)} ({clear}). {escaped(finding.sentence)}"

@@ -10,6 +10,7 @@ from mergerisk.report.accuracy import accuracy_table, mean_accuracy
 from mergerisk.report.claims import claim_views
 from mergerisk.report.epsilon50 import ALL, epsilon50_text
 from mergerisk.report.formatting import MISSING, budget, interval, percent, plural
+from mergerisk.report.naming import holder
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.risk import compared
 from mergerisk.report.standing import basis
@@ -80,9 +81,9 @@ def methods(view: View) -> Table:
         best.add((names.index(max(known, key=lambda name: accuracies[name].value)), 1))
     return Table(
         "methods",
-        f"Merging methods under attacks made on {surrogate} at ε = {budget(epsilon)}, lowest risk first: means "
-        f"over {plural(len(axes.tasks), 'task')} and {plural(len(axes.attacks), 'attack')}, with 95% intervals; "
-        "relative ASR is the ratio of the two mean ASRs.",
+        f"Merging methods under attacks made on {holder(surrogate)} at ε = {budget(epsilon)}, lowest risk "
+        f"first: means over {plural(len(axes.tasks), 'task')} and {plural(len(axes.attacks), 'attack')}, with 95% "
+        "intervals; relative ASR is the ratio of the two mean ASRs.",
         ("method", "clean accuracy", "ASR", "relative ASR", "median ε50", "Pareto front"),
         tuple(rows),
         frozenset(best),
@@ -130,8 +131,8 @@ def _by(view: View, column: str, names: tuple[str, ...]) -> Table:
     rows = tuple((name, *(percent(means.get((name, other), math.nan)) for other in names)) for name in targets)
     over = "tasks" if column == "attack" else "attacks"
     caption = (
-        f"Relative ASR of attacks made on {view.surrogate} at ε = {budget(view.epsilon)} by {column}: mean ASR "
-        f"over {over} divided by the surrogate’s; the lowest merging method of each column in bold."
+        f"Relative ASR of attacks made on {holder(view.surrogate)} at ε = {budget(view.epsilon)} by {column}: "
+        f"mean ASR over {over} divided by the surrogate’s; the lowest merging method of each column in bold."
     )
     return Table(f"relative_asr_by_{column}", caption, ("target", *names), rows, frozenset(best))
 
@@ -148,8 +149,8 @@ def budgets(view: View) -> Table:
         for row in view.overview
     )
     caption = (
-        f"What each budget can show, of attacks made on {view.surrogate}: a cell is saturated when surrogate and "
-        "target are both fooled at least 99% of the time."
+        f"What each budget can show, of attacks made on {holder(view.surrogate)}: a cell is saturated when "
+        "surrogate and target are both fooled at least 99% of the time."
     )
     return Table("budgets", caption, ("ε", "mean ASR", "saturated cells", "pairs told apart"), rows)
 

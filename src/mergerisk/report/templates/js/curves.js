@@ -1,20 +1,16 @@
 // ---- curves ----
-const READABLE = 12;
-const AT_EACH_END = 4;
-// of more lines than an eye can follow, only the safest and the riskiest methods are drawn at first
+const FEW = 2;
+// of more lines than an eye can follow, only the safest and the riskiest method are drawn at first
 function hideMost() {
-  if (D.targets.length <= READABLE) return;
-  const risk = (k) => riskOf("relative", state.surrogate, state.epsilon, k)?.value ?? Infinity;
+  const risk = (k) => underWorst(state.epsilon, k)?.value ?? Infinity;
   const ranked = range(METHODS).sort((a, b) => risk(a) - risk(b));
-  for (const k of ranked.slice(AT_EACH_END, -AT_EACH_END)) hiddenLines.add(k);
-  byId("keys").before(el("p", { class: "note" }, `Of ${METHODS} methods the ${AT_EACH_END} with the lowest and the `
-    + `${AT_EACH_END} with the highest risk are drawn; press a name to draw another.`));
+  for (const k of ranked.slice(1, -1)) hiddenLines.add(k);
 }
 
 function drawKeys() {
   byId("keys").replaceChildren(...range(D.targets.length).map((k) => {
     const button = el("button", { type: "button", "aria-pressed": String(!hiddenLines.has(k)) },
-      keySwatch(k, true), el("span", {}, ...wrapped(D.targets[k])));
+      keySwatch(k, true), el("span", {}, ...wrapped(D.names[k])));
     button.addEventListener("click", () => {
       if (hiddenLines.has(k)) hiddenLines.delete(k); else hiddenLines.add(k);
       button.setAttribute("aria-pressed", String(!hiddenLines.has(k)));
@@ -78,7 +74,7 @@ function panel(task) {
     if (banded.length > 1) {
       const upper = banded.map((p) => `${X(p.e).toFixed(1)},${Y(p.high).toFixed(1)}`);
       const lower = banded.map((p) => `${X(p.e).toFixed(1)},${Y(p.low).toFixed(1)}`).reverse();
-      group.append(sv("path", { class: "band fill", d: `M${[...upper, ...lower].join("L")}Z` }));
+      group.append(sv("path", { class: `band fill${order.length > FEW ? " quiet" : ""}`, d: `M${[...upper, ...lower].join("L")}Z` }));
     }
     group.append(sv("path", { class: "line stroke", "stroke-dasharray": dashOf(k),
       d: "M" + points.map((p) => `${X(p.e).toFixed(1)},${Y(p.asr).toFixed(1)}`).join("L") }));
@@ -98,7 +94,7 @@ function panel(task) {
       .map((k) => ({ k, i: cellAt.get(cellKey(state.surrogate, e, task, state.attack, k)) }))
       .filter(({ i }) => i !== undefined && known(C.asr[i]))
       .sort((a, b) => C.asr[b.i] - C.asr[a.i])
-      .map(({ k, i }) => [D.targets[k], pct(C.asr[i], 1) + ends(C.asr_low[i], C.asr_high[i])]);
+      .map(({ k, i }) => [D.names[k], `${pct(C.asr[i], 1)}${ends(C.asr_low[i], C.asr_high[i])} n ${C.images_both_correct[i]}`]);
     showTip(svg, anchor, { title: `${D.tasks[task]} · ε = ${budget(D.epsilons[e])}`, rows,
       notes: rows.length ? [] : ["Nothing measured here."] });
   };
@@ -136,4 +132,13 @@ function drawCurves() {
   const columns = getComputedStyle(grid).gridTemplateColumns.split(" ");
   panel.width = Math.max(240, Math.floor(parseFloat(columns[0])) || 285);
   grid.replaceChildren(...range(D.tasks.length).map(panel));
+  fillCurveFigures();
 }
+const fillCurveFigures = folded("curve-figures", () => figuresTable(
+  `ASR of ${D.attacks[state.attack] ?? "no attack"} made on ${holder(state.surrogate)}, with 95% intervals; `
+    + "n: images that surrogate and target both get right", D.epsilons.map((epsilon) => `ε = ${budget(epsilon)}`),
+  range(D.tasks.length).map((t) => ({ title: D.tasks[t], rows: range(D.targets.length).map((k) => ({ name: D.names[k],
+    cells: range(D.epsilons.length).map((e) => {
+      const i = cellAt.get(cellKey(state.surrogate, e, t, state.attack, k));
+      return i === undefined ? [MISSING] : figure(C.asr[i], C.asr_low[i], C.asr_high[i], C.images_both_correct[i]);
+    }) })) }))));

@@ -1,14 +1,15 @@
 // ---- the heat map: filtered, sorted, explained ----
 const HEAT_RATES = {
-  relative: { column: "relative_asr", name: "relative ASR", top: D.relative_top },
-  asr: { column: "asr", name: "ASR", top: 1 },
-  all: { column: "asr_all", name: "ASR over all images", top: 1 },
+  // relative to the surrogate, 100 is the middle of the scale: blue below it, red above
+  relative: { column: "relative_asr", name: "relative ASR", top: 2, colour: "d", n: "images_both_correct" },
+  asr: { column: "asr", name: "ASR", top: 1, colour: "r", n: "images_both_correct" },
+  all: { column: "asr_all", name: "ASR over all images", top: 1, colour: "r", n: "images" },
 };
 const shown = { tasks: new Set(range(D.tasks.length)), attacks: new Set(range(D.attacks.length)) };
 
 function cellTip(i) {
-  const target = D.targets[C.target[i]];
-  const white = target === D.surrogates[C.surrogate[i]];
+  const target = D.names[C.target[i]];
+  const white = D.targets[C.target[i]] === D.surrogates[C.surrogate[i]];
   const over = D.seeds > 1 ? `, ${D.seeds} seeds together` : "";
   const notes = [];
   if (C.saturated[i]) notes.push("Saturated: both are fooled at least 99% of the time, so the ratio says nothing.");
@@ -32,6 +33,8 @@ function cellTip(i) {
   };
 }
 
+// widths in px: of a column of three digits, and what sets a task apart
+const [NAME, MEAN, DIGITS, GAP] = [164, 42, 22, 7];
 const heatRate = () => HEAT_RATES[state.rate];
 const heatIndex = (t, a, k) => cellAt.get(cellKey(state.surrogate, state.epsilon, t, a, k));
 const everythingShown = () =>
@@ -66,7 +69,7 @@ const isWhite = (k) => D.targets[k] === D.surrogates[state.surrogate];
 
 function heatOrder() {
   const wanted = state.search.trim().toLowerCase();
-  const rows = range(D.targets.length).filter((k) => !wanted || D.targets[k].toLowerCase().includes(wanted));
+  const rows = range(D.targets.length).filter((k) => !wanted || `${D.targets[k]} ${D.names[k]}`.toLowerCase().includes(wanted));
   const { column, descending } = state.sort;
   if (column === null) return rows;
   const value = (k) => {
@@ -83,21 +86,21 @@ function heatCell(t, a, k, gap) {
   const i = heatIndex(t, a, k);
   if (i === undefined) {
     const empty = el("td", { class: "none" + gap }, MISSING);
-    empty.dataset.tip = `${D.targets[k]} · ${D.tasks[t]} · ${D.attacks[a]}\nNot measured.`;
+    empty.dataset.tip = `${D.names[k]} · ${D.tasks[t]} · ${D.attacks[a]}\nNot measured.`;
     return empty;
   }
   const value = C[heatRate().column][i];
-  const kind = !known(value) ? "none" : isWhite(k) ? "white-box" : C.saturated[i] ? "saturated" : "r" + bin(value, heatRate().top);
+  const kind = !known(value) ? "none" : isWhite(k) ? "white-box" : C.saturated[i] ? "saturated" : heatRate().colour + bin(value, heatRate().top);
   return el("td", { class: kind + gap, "data-cell": i }, known(value) ? String(Math.round(100 * value)) : MISSING);
 }
 
 function meanCell(k) {
   const mean = heatMean(k);
-  const cell = el("td", { class: "mean " + (!mean ? "none" : isWhite(k) ? "white-box" : "r" + bin(mean.value, heatRate().top)) },
+  const cell = el("td", { class: "mean " + (!mean ? "none" : isWhite(k) ? "white-box" : heatRate().colour + bin(mean.value, heatRate().top)) },
     mean ? String(Math.round(100 * mean.value)) : MISSING);
   const over = everythingShown() ? "over tasks and attacks" : "over the tasks and attacks shown";
   const what = state.rate === "relative" ? `mean ASR divided by the surrogate’s, both ${over}` : `mean ${over}`;
-  cell.dataset.tip = `${D.targets[k]}, ${what}\n`
+  cell.dataset.tip = `${D.names[k]}, ${what}\n`
     + (mean ? `${heatRate().name} ${pct(mean.value, 1)}${ends(mean.low, mean.high, 1)} over ${mean.cells} cells` : "no cell in which every method has a value")
     + (mean && !known(mean.low) ? "\nIts interval is given for the relative ASR and the ASR of the whole study." : "")
     + (isWhite(k) ? "\nWhite box: the target is the surrogate." : "");
@@ -138,17 +141,24 @@ function drawHeat() {
   const firstReference = rows.find((k) => !isMethod(k));
   rows.forEach((k, place) => {
     const row = el("tr", { class: isMethod(k) ? null : "reference" + (k === firstReference && place ? " first-reference" : "") },
-      el("th", { scope: "row" }, ...wrapped(D.targets[k])), meanCell(k));
+      el("th", { scope: "row" }, ...wrapped(D.names[k])), meanCell(k));
     for (const t of tasks) attacks.forEach((a, position) => row.append(heatCell(t, a, k, position ? "" : " gap")));
     body.append(row);
   });
   if (!rows.length) body.append(el("tr", {}, el("td", { class: "none", colspan: 2 }, "no target has this in its name")));
-  const caption = el("caption", {}, `${heatRate().name.replace(/^r/, "R")}, in percent, of attacks made on ${D.surrogates[state.surrogate] ?? "nothing"}`
+  const caption = el("caption", {}, `${heatRate().name.replace(/^r/, "R")}, in percent, of attacks made on ${holder(state.surrogate)}`
     + (D.epsilons.length ? ` at ε = ${budget(D.epsilons[state.epsilon])}` : ""));
-  table.replaceChildren(caption, el("thead", {}, top, second), body);
+  const widths = attacks.length ? tasks.flatMap(() => attacks.map((_, place) => (place ? 0 : GAP) + DIGITS)) : [];
+  table.style.minWidth = `${NAME + MEAN + widths.reduce((sum, width) => sum + width, 0)}px`;
+  const columns = el("colgroup", {}, el("col", { style: `width:${NAME}px` }), el("col", { style: `width:${MEAN}px` }),
+    ...widths.map((width) => el("col", { style: `width:${width}px` })));
+  table.replaceChildren(caption, columns, el("thead", {}, top, second), body);
   enterable(table);
   byId("heat-scale").textContent = `${heatRate().name}, %`;
-  byId("heat-top").textContent = `≥${Math.round(100 * heatRate().top)}`;
+  byId("heat-top").textContent = heatRate().top > 1 ? `≥${Math.round(100 * heatRate().top)}` : "100";
+  byId("heat-steps").replaceChildren(...range(D.bins).map((i) => el("i", { class: heatRate().colour + i },
+    heatRate().top > 1 && 2 * i === D.bins - 1 ? "100" : "")));
+  fillHeatFigures();
   byId("heat-status").textContent = `${rows.length} of ${D.targets.length} targets, ${tasks.length} of ${D.tasks.length} tasks, `
     + `${attacks.length} of ${D.attacks.length} attacks shown`;
 }
@@ -181,4 +191,18 @@ byId("search").addEventListener("input", (event) => {
 byId("order").addEventListener("change", (event) => {
   state.sort = { column: event.target.value === "study" ? null : "mean", descending: event.target.value === "high" };
   drawHeat();
+});
+
+const fillHeatFigures = folded("heat-figures", () => {
+  const { column, name, n } = heatRate();
+  const attacks = range(D.attacks.length).filter((a) => shown.attacks.has(a));
+  const cell = (t, a, k) => {
+    const i = heatIndex(t, a, k);
+    return i === undefined ? [MISSING] : figure(C[column][i], C[`${column}_low`][i], C[`${column}_high`][i], C[n][i]);
+  };
+  const counted = n === "images" ? "images attacked" : "images that surrogate and target both get right";
+  return figuresTable(`${name.replace(/^r/, "R")} of attacks made on ${holder(state.surrogate)} at ε = ${budget(D.epsilons[state.epsilon])}, `
+    + `with 95% intervals; n: ${counted}`, attacks.map((a) => D.attacks[a]),
+    range(D.tasks.length).filter((t) => shown.tasks.has(t)).map((t) => ({ title: D.tasks[t],
+      rows: heatOrder().map((k) => ({ name: D.names[k], cells: attacks.map((a) => cell(t, a, k)) })) })));
 });

@@ -5,14 +5,14 @@ function riskPoint(k) {
     if (i === undefined || !known(E50.place[i])) return null;
     return { value: E50.place[i], low: E50.low[i], high: E50.high[i], text: E50.text[i], range: E50.range[i] };
   }
-  const risk = riskOf(state.risk, state.surrogate, state.epsilon, k);
+  const risk = state.risk === "worst" ? underWorst(state.epsilon, k) : riskOf(state.risk, state.surrogate, state.epsilon, k);
   return risk && { ...risk, text: pct(risk.value, 1), range: ends(risk.low, risk.high, 1).trim() };
 }
 
 function scatterPoints() {
   const points = [];
-  for (const k of range(METHODS)) {
-    if (D.targets[k] === D.surrogates[state.surrogate]) continue;
+  for (const k of range(D.targets.length)) {
+    if (state.risk === "worst" ? false : !isMethod(k) || D.targets[k] === D.surrogates[state.surrogate]) continue;
     const risk = riskPoint(k);
     if (!risk || !known(D.accuracy.value[k])) continue;
     points.push({
@@ -26,15 +26,16 @@ function scatterPoints() {
 
 // the methods that no other beats on both axes at once
 function frontOf(points, safer) {
-  return points
-    .filter((p) => !points.some((q) => q !== p
+  const methods = points.filter((p) => isMethod(p.k));
+  return methods
+    .filter((p) => !methods.some((q) => q !== p
       && q.accuracy.value >= p.accuracy.value && !safer(p.risk.value, q.risk.value)
       && (q.accuracy.value > p.accuracy.value || safer(q.risk.value, p.risk.value))))
     .sort((a, b) => a.accuracy.value - b.accuracy.value);
 }
 
 const FINE = [0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 128, 255];
-const RISK_NAMES = { relative: "relative ASR", asr: "mean ASR", epsilon50: "median ε50" };
+const RISK_NAMES = { worst: "ASR under the worst attacker", relative: "relative ASR", asr: "ASR", epsilon50: "median ε50" };
 
 function drawScatter() {
   const figure = byId("scatter");
@@ -47,7 +48,7 @@ function drawScatter() {
   const log = state.risk === "epsilon50";
   const safer = (a, b) => (log ? a > b : a < b);
   const front = frontOf(points, safer);
-  drawRanking(points, front);
+  drawRanking(points.filter((p) => isMethod(p.k)), front);
   if (!points.length) {
     svg.append(sv("text", { x: width / 2, y: height / 2, "text-anchor": "middle" }, "No method has both figures here."));
     return;
@@ -104,20 +105,25 @@ function drawScatter() {
     if (known(p.risk.low)) group.append(sv("path", { class: "whisker stroke", d: `M${x},${Y(p.risk.low)}V${Y(p.risk.high)}` }));
     group.append(mark(p.k, x, y, 5.5));
     const hit = sv("circle", { cx: x, cy: y, r: 14, class: "hit", role: "img", tabindex: 0 });
-    hit.dataset.tip = `${D.targets[p.k]}\n${RISK_NAMES[state.risk]} ${p.risk.text}${p.risk.range && log ? `, ${p.risk.range}` : ` ${p.risk.range}`}\n`
+    hit.dataset.tip = `${D.names[p.k]}\n${RISK_NAMES[state.risk]} ${p.risk.text}${p.risk.range && log ? `, ${p.risk.range}` : ` ${p.risk.range}`}\n`
       + `mean clean accuracy ${pct(p.accuracy.value, 1)}${ends(p.accuracy.low, p.accuracy.high, 1)}`;
     hit.setAttribute("aria-label", hit.dataset.tip.replaceAll("\n", ", "));
     group.append(hit);
     svg.append(group);
   }
-  placeLabels(svg, points.map((p) => ({
-    x: X(p.accuracy.value), y: Y(p.risk.value), text: D.targets[p.k],
-  })), box, [{ x0: box.right - 6.7 * hint.text.length, x1: box.right, y0: hint.y - 11, y1: hint.y + 3 }]);
+  // where there is little room the table below, which has every mark, names the others
+  const ranked = points.filter((p) => isMethod(p.k)).sort((a, b) => a.risk.value - b.risk.value);
+  const said = new Set(width >= 500 ? points
+    : [...points.filter((p) => !isMethod(p.k)), ...front, ranked[0], ranked[ranked.length - 1]]);
+  placeLabels(svg, points.filter((p) => said.has(p)).map((p) => ({
+    x: X(p.accuracy.value), y: Y(p.risk.value), text: D.names[p.k],
+  })), box, [...points.map((p) => ({ x0: X(p.accuracy.value) - 7, x1: X(p.accuracy.value) + 7, y0: Y(p.risk.value) - 7, y1: Y(p.risk.value) + 7 })),
+    { x0: box.right - 6.7 * hint.text.length, x1: box.right, y0: hint.y - 11, y1: hint.y + 3 }]);
 }
 
 // labels go where they cover least: beside the point, above, below, then further off with a leader
 function placeLabels(svg, points, box, obstacles) {
-  const taken = [...obstacles, ...points.map((p) => ({ x0: p.x - 7, x1: p.x + 7, y0: p.y - 7, y1: p.y + 7 }))];
+  const taken = [...obstacles];
   const overlap = (a, b) =>
     Math.max(0, Math.min(a.x1, b.x1) - Math.max(a.x0, b.x0)) * Math.max(0, Math.min(a.y1, b.y1) - Math.max(a.y0, b.y0));
   const spots = [[11, -5, 0], [11, 14, 0], [-11, -5, 1], [-11, 14, 1], [0, -12, 0.5], [0, 21, 0.5]];
@@ -149,12 +155,12 @@ function drawRanking(points, front) {
   const log = state.risk === "epsilon50";
   table.tHead.replaceChildren(el("tr", {},
     el("th", { scope: "col" }, "method"), el("th", { scope: "col", class: "num" }, "accuracy"),
-    el("th", { scope: "col", class: "num" }, RISK_NAMES[state.risk])));
+    el("th", { scope: "col", class: "num" }, state.risk === "worst" ? "ASR" : RISK_NAMES[state.risk])));
   const rows = [...points].sort((a, b) => (log ? b.risk.value - a.risk.value : a.risk.value - b.risk.value));
   table.tBodies[0].replaceChildren(...rows.map((p) =>
     el("tr", {},
       el("th", { scope: "row" }, keySwatch(p.k, false), ...wrapped(D.targets[p.k]),
         front.includes(p) ? el("span", { class: "tag" }, "Pareto front") : null),
-      el("td", { class: "num" }, pct(p.accuracy.value, 1)),
-      el("td", { class: "num" }, p.risk.text, " ", el("small", {}, log ? "" : p.risk.range)))));
+      el("td", { class: "num" }, pct(p.accuracy.value, 1), " ", el("small", { class: "ends" }, ends(p.accuracy.low, p.accuracy.high, 1).trim())),
+      el("td", { class: "num" }, p.risk.text, " ", el("small", { class: "ends" }, p.risk.range)))));
 }

@@ -3,10 +3,13 @@ function draw() {
   hideTip();
   // ε50 is over all budgets
   document.querySelector("#tradeoff select[data-state=epsilon]").disabled = state.risk === "epsilon50";
+  // the worst attacker is another for every method
+  document.querySelector("#tradeoff select[data-state=surrogate]").disabled = state.risk === "worst";
   drawScatter();
   drawHeat();
   drawCurves();
   draw50();
+  cueAll();
 }
 for (const select of document.querySelectorAll("select[data-state]")) {
   select.addEventListener("change", () => {
@@ -30,22 +33,27 @@ for (const button of document.querySelectorAll("[data-flip]")) {
 let width = innerWidth;
 // a printed page has no pointer: everything folded is opened, and a table too wide for the paper is made smaller
 const PAPER = 1030;
-let folded = [];
+// rows of figures that are printed; more would be a book, and are in results.csv
+const MANY = 150;
+let opened = [];
 addEventListener("beforeprint", () => {
-  folded = [...document.querySelectorAll("details:not([open])")];
-  for (const part of folded) part.open = true;
+  const long = D.tasks.length * D.targets.length > MANY;
+  opened = [...document.querySelectorAll(`details:not([open])${long ? ":not(.figures)" : ""}`)];
+  for (const part of opened) part.open = true;
+  fillHeatFigures();
+  fillCurveFigures();
   for (const table of document.querySelectorAll(".scroll > table")) {
     if (table.scrollWidth > PAPER) table.style.zoom = String(PAPER / table.scrollWidth);
   }
 });
 addEventListener("afterprint", () => {
-  for (const part of folded) part.open = false;
+  for (const part of opened) part.open = false;
   for (const table of document.querySelectorAll(".scroll > table")) table.style.zoom = "";
 });
 addEventListener("resize", () => {
   if (innerWidth === width) return;
   width = innerWidth;
-  requestAnimationFrame(() => { hideTip(); drawScatter(); drawCurves(); });
+  requestAnimationFrame(() => { hideTip(); drawScatter(); drawCurves(); cueAll(); });
 });
 hideMost();
 drawKeys();
