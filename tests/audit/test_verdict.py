@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 from mergerisk.audit import Audit, judge
 from mergerisk.audit.page import to_html
 from mergerisk.audit.readings import read_outcomes
-from mergerisk.audit.sentences import banner, headline
+from mergerisk.audit.sentences import banner, findings, headline, made_of, safer_than_ingredients
 from mergerisk.audit.verdict import check_gates
 from mergerisk.audit.writing import to_json, to_markdown, to_text
 from mergerisk.errors import UserError
@@ -184,8 +185,8 @@ def test_the_safest_of_those_that_are_accurate_enough(
         (
             "asr > 0.05 from pretrained",
             False,
-            "under attacks made on pretrained must be at most 5%",
-            "4.0% [1.6, 9.8] of 100 images under weak made on pretrained at 2/255",
+            "under attacks made on the pretrained base must be at most 5%",
+            "4.0% [1.6, 9.8] of 100 images under weak made on the pretrained base at 2/255",
         ),
         ("asr >= 1 from ties", True, "must be below 100%", "under strong made on ties at 2/255"),
         (
@@ -237,7 +238,7 @@ def test_the_headline_is_the_reason_of_the_banner() -> None:
     )
     assert headline(on_worst).endswith("ASR at 2/255 must be at most 50%.")
     on_another = judge(audit(fail_if=["relative_asr > 1.8 at 2/255"]), mixed, shares)
-    assert headline(on_another).startswith("Attacks made on pretrained fool ties on 45% ")
+    assert headline(on_another).startswith("Attacks made on the pretrained base fool ties on 45% ")
     assert headline(on_another).endswith("Relative ASR at 2/255 must be at most 1.8.")
     text = to_text(on_another)
     assert "The worst attacker, by ASR, holds a. Attacks made on a fool ties on 80%" in text
@@ -363,3 +364,57 @@ def test_names_from_outside_stay_text() -> None:
     assert "&lt;img src=x" in page
     table = [line for line in card.splitlines() if line.startswith("|")]
     assert all(line.replace("\\|", "").count("|") == len(EPSILONS) + 4 for line in table[:4])
+
+
+def beside(expert: int, base: int) -> Verdict:
+    """ties (fooled on 80 of 100 images at 2/255) beside its expert and its base; two of the attackers hold an expert."""
+    low, high = EPSILONS
+    more = [
+        *rows("expert", "pretrained", "strong", {low: 1, high: expert}),
+        *rows("expert", "expert/t", "strong", {low: 90, high: 100}),
+        *rows("pretrained", "a", "strong", {low: 1, high: base}),
+        *rows("pretrained", "pretrained", "strong", {low: 90, high: 100}),
+    ]
+    seen = pd.concat([outcomes(), pd.DataFrame(more)], ignore_index=True)
+    return judge(audit(), seen, accuracy(ties=0.9, average=0.7, expert=0.95, pretrained=0.6))
+
+
+@pytest.mark.parametrize(
+    ("expert", "base", "few", "said"),
+    [
+        (20, 99, "Riskier than its expert; safer than its base", "fooled on 20% [13, 29] of 100 images, less often than ties"),
+        (99, 99, "Safer than its expert and its base", "the pretrained base is fooled on 99% [95, 100] of 100 images, more often"),
+        (80, 80, "Not told apart", "The task’s own expert is fooled on 80% [71, 87] of 100 images, not told from it"),
+    ],
+)  # fmt: skip
+def test_a_model_stands_beside_what_it_was_made_of(expert: int, base: int, few: str, said: str) -> None:
+    found = beside(expert, base)
+    assert [model.name for model in found.made_of] == ["expert", "pretrained"]
+    # nobody attacks a model with itself
+    assert [model.worst.surrogate for model in found.made_of if model.worst] == ["pretrained", "a"]
+    assert safer_than_ingredients(found) == few
+    assert said in made_of(found)
+    assert made_of(found) in findings(found)
+    content = json.loads(to_json(found))
+    assert {pair["second"] for pair in content["beside_ingredients"]["pairs"]} <= {
+        "ties",
+        "average",
+        "expert",
+        "pretrained",
+    }
+    assert content["made_of"][0]["worst"]["asr"] == expert / 100
+    page = to_html(found)
+    assert few in page
+    assert 'href="report.html"' in page
+    assert f"{expert}.0%" in page
+
+
+def test_what_was_not_attacked_is_not_spoken_of() -> None:
+    found = verdict()
+    assert (found.made_of, found.beside_ingredients, made_of(found), safer_than_ingredients(found)) == (
+        (),
+        None,
+        "",
+        "",
+    )
+    assert "what it was made of" not in to_html(found)

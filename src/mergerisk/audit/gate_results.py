@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.audit.gates import AT_A_BUDGET, OF_A_CURVE, Gate
 from mergerisk.report.formatting import budget, interval, percent, plural
+from mergerisk.report.naming import holder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -182,7 +183,7 @@ def _subject(gate: Gate, measure: str, decided_by: str) -> str:
     at = f" at {budget(gate.epsilon)}" if gate.epsilon is not None else ""
     if gate.measure in AT_A_BUDGET and not at:
         at = " at every budget"
-    source = f" under attacks made on {gate.surrogate}" if gate.surrogate else ""
+    source = f" under attacks made on {holder(gate.surrogate)}" if gate.surrogate else ""
     return f"{what}{at}{source}"
 
 
@@ -214,7 +215,7 @@ def _where(found: _Found) -> str:
     if found.surrogate is None:
         return ""
     at = "" if found.epsilon is None else f" at {budget(found.epsilon)}"
-    return f" under {found.attack} made on {found.surrogate}{at}"
+    return f" under {found.attack} made on {holder(found.surrogate)}{at}"
 
 
 def _decision(gate: Gate, measure: str, found: _Found, decided_by: str) -> str:

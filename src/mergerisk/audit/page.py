@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mergerisk.audit.sentences import WHITE_BOX, banner, beside, findings, headline
-from mergerisk.audit.writing import audited_table, circumstances, model_table, surrogate_rows
+from mergerisk.audit.sentences import WHITE_BOX, banner, beside, findings, headline, made_of, told_of
+from mergerisk.audit.sentences import safer_than_ingredients as safer
+from mergerisk.audit.writing import audited_table, circumstances, surrogate_row, surrogate_rows
 from mergerisk.provenance import versions
-from mergerisk.report.formatting import budget, percent
+from mergerisk.report.formatting import budget, interval, listing, percent
+from mergerisk.report.naming import change, holder, model_name
+from mergerisk.report.templating import template, whole
 
 if TYPE_CHECKING:
     from mergerisk.audit.verdict import ModelVerdict, Verdict
@@ -52,12 +55,35 @@ class Line:
     height: float
 
 
+@dataclass(frozen=True)
+class Bar:
+    """One model under its worst attacker, as drawn: places are in percent of the axis, which ends at 100 %."""
+
+    model: str
+    marks: tuple[str, ...]
+    reference: bool
+    failed: bool
+    at: float
+    low: float
+    high: float
+    asr: str
+    interval: str
+    images: int
+    attacker: str
+    epsilon50: str
+    relative: str
+    accuracy: str
+    accuracy_interval: str
+
+
 def to_html(verdict: Verdict) -> str:
     """The page; names from outside are escaped."""
     environment = Environment(
         loader=PackageLoader("mergerisk.audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    style = resources.files("mergerisk.audit").joinpath("templates/audit.css").read_text(encoding="utf-8")
+    environment.filters |= {"whole": whole, "holder": holder}
+    own = resources.files("mergerisk.audit").joinpath("templates/audit.css").read_text(encoding="utf-8")
+    style = template("answers.css") + own
     subject = verdict.subject
     return environment.get_template("audit.html.j2").render(
         verdict=verdict,
@@ -65,8 +91,14 @@ def to_html(verdict: Verdict) -> str:
         banner=banner(verdict),
         headline=headline(verdict),
         beside=beside(verdict),
+        number=percent(told.asr) if (told := told_of(verdict)) is not None else "",
+        safer=safer(verdict),
+        made_of=made_of(verdict),
+        safest=_safest(verdict),
         findings=findings(verdict),
-        models=model_table(verdict),
+        bars=_bars(verdict),
+        limits=_limits(verdict),
+        change=change(verdict.reference_epsilon, verdict.norm),
         surrogates=surrogate_rows(verdict, subject),
         lines=_lines(verdict, subject),
         axes={
@@ -87,6 +119,69 @@ def to_html(verdict: Verdict) -> str:
         version=(versions() if verdict.audited is None else verdict.audited.versions)["mergerisk"],
         style=Markup(style),  # the package's own
     )
+
+
+def _safest(verdict: Verdict) -> tuple[str, str]:
+    """The safest for its accuracy and who cannot be told from it; empty where there is no choice."""
+    if verdict.recommended is None or len(verdict.models) < 2:
+        return "", ""
+    model = verdict.model(verdict.recommended)
+    worst, mean = model.worst, model.clean_accuracy
+    assert worst is not None, "the safest was attacked"
+    said = f"Fooled on {percent(worst.asr, 1)} {interval(worst.asr_low, worst.asr_high, 1)} of "
+    said += (
+        f"{worst.images_both_correct}; clean accuracy {percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}."
+    )
+    if len(verdict.compared) < 2:
+        return model.name, f"{said} No other is within {100 * verdict.tolerance:g} points of the best."
+    if verdict.as_safe:
+        return model.name, f"{said} Not told from {listing(list(verdict.as_safe))}."
+    return model.name, f"{said} It is told from every other."
+
+
+def _bars(verdict: Verdict) -> list[Bar]:
+    """Models, the least fooled first, then what they were made of; those of which no ASR is known are left out."""
+    known = [model for model in verdict.models if model.worst is not None]
+    known.sort(key=lambda model: model.worst.asr if model.worst else 0.0)
+    return [
+        *(_bar(verdict, model, reference=False) for model in known),
+        *(_bar(verdict, model, reference=True) for model in verdict.made_of if model.worst is not None),
+    ]
+
+
+def _bar(verdict: Verdict, model: ModelVerdict, *, reference: bool) -> Bar:
+    worst, mean = model.worst, model.clean_accuracy
+    assert worst is not None, "models without a rate are not drawn"
+    row = surrogate_row(verdict, model, worst.surrogate)
+    _, relative = row.cells[verdict.epsilons.index(worst.epsilon)]
+    marks = ["safest"] if model.name == verdict.recommended and len(verdict.models) > 1 else []
+    marks += ["to be released"] if model.released else []
+    return Bar(
+        model_name(model.name) if reference else model.name,
+        tuple(marks),
+        reference,
+        any(result.failed and result.model == model.name for result in verdict.gates),
+        round(100 * worst.asr, 2),
+        round(100 * worst.asr_low, 2),
+        round(100 * worst.asr_high, 2),
+        percent(worst.asr, 1),
+        interval(worst.asr_low, worst.asr_high, 1),
+        worst.images_both_correct,
+        holder(worst.surrogate),
+        row.epsilon50,
+        relative,
+        percent(mean.value, 1),
+        interval(mean.low, mean.high, 1),
+    )
+
+
+def _limits(verdict: Verdict) -> list[float]:
+    """Where gates on ASR at the reference budget draw their line, in percent."""
+    gates = [result.gate for result in verdict.gates if result.decides and result.gate.measure == "asr"]
+    here = [
+        gate for gate in gates if gate.epsilon is None or math.isclose(gate.epsilon, verdict.reference_epsilon)
+    ]
+    return sorted({round(100 * gate.limit, 2) for gate in here if gate.surrogate is None and 0 <= gate.limit <= 1})
 
 
 def _x(epsilon: float, verdict: Verdict) -> float:
@@ -112,12 +207,12 @@ def _lines(verdict: Verdict, model: ModelVerdict) -> list[Line]:
         above = [(_x(reading.epsilon, verdict), _y(reading.asr_high)) for reading in known]
         below = [(_x(reading.epsilon, verdict), _y(reading.asr_low)) for reading in known]
         marks = tuple(
-            (x, y, f"{curve.surrogate}, {budget(r.epsilon)}: ASR {percent(r.asr, 1)} by {r.attack}")
+            (x, y, f"{holder(curve.surrogate)}, {budget(r.epsilon)}: ASR {percent(r.asr, 1)} by {r.attack}")
             for (x, y), r in zip(points, known, strict=True)
         )
         found.append(
             Line(
-                curve.surrogate,
+                holder(curve.surrogate),
                 position % _COLOURS,
                 curve.surrogate == model.name,
                 model.worst is not None and curve.surrogate == model.worst.surrogate,

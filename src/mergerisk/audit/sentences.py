@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mergerisk.report.formatting import budget, interval, listing, percent, plural
+from mergerisk.report.naming import holder
 
 if TYPE_CHECKING:
     from mergerisk.audit.readings import Curve, Reading
@@ -42,23 +43,25 @@ def headline(verdict: Verdict) -> str:
         return f"{_threat(verdict, subject.worst)} {must}, but {reason.detail}."
     if reason.surrogate is None:
         return f"{subject.name}: {reason.must}; it is {reason.detail}."
-    return f"{_threat(verdict, _told(verdict))} {must}."
+    return f"{_threat(verdict, told_of(verdict))} {must}."
 
 
 def beside(verdict: Verdict) -> str:
     """ε50 and relative ASR from the surrogate that the headline speaks of; nothing without one."""
-    reading = _told(verdict)
+    reading = told_of(verdict)
     if reading is None:
         return ""
     subject = verdict.subject
     curve = next(curve for curve in subject.curves if curve.surrogate == reading.surrogate)
     relative = f"relative ASR {ratio(reading.relative_asr, reading.relative_asr_low, reading.relative_asr_high)}"
     if math.isnan(reading.relative_asr):
-        relative = f"relative ASR unknown, since {reading.surrogate} itself is never fooled"
-    return f"From {reading.surrogate}: ε50 {epsilon50_text(curve)}; {relative} at {budget(reading.epsilon)}."
+        relative = f"relative ASR unknown, since {holder(reading.surrogate)} itself is never fooled"
+    return (
+        f"From {holder(reading.surrogate)}: ε50 {epsilon50_text(curve)}; {relative} at {budget(reading.epsilon)}."
+    )
 
 
-def _told(verdict: Verdict) -> Reading | None:
+def told_of(verdict: Verdict) -> Reading | None:
     """What the headline speaks of: the worst attacker, or the surrogate on which the audit fails."""
     subject, reason = verdict.subject, verdict.reason
     if reason is None or reason.surrogate is None:
@@ -74,7 +77,7 @@ def _threat(verdict: Verdict, reading: Reading | None) -> str:
     if reading is None:
         return f"{subject.name}: surrogate and model classify no image correctly alike; nothing can be said."
     return (
-        f"Attacks made on {reading.surrogate} fool {subject.name} on {percent(reading.asr)} "
+        f"Attacks made on {holder(reading.surrogate)} fool {subject.name} on {percent(reading.asr)} "
         f"{interval(reading.asr_low, reading.asr_high)} of {plural(reading.images_both_correct, 'image')} at "
         f"{budget(reading.epsilon)}."
     )
@@ -83,7 +86,7 @@ def _threat(verdict: Verdict, reading: Reading | None) -> str:
 def findings(verdict: Verdict) -> list[str]:
     """What else is to be said, most important first."""
     subject = verdict.subject
-    said = [*_worst(verdict), _accuracy(subject), *_choice(verdict)]
+    said = [*_worst(verdict), *_made_of(verdict), _accuracy(subject), *_choice(verdict)]
     pretrained = subject.at("pretrained", verdict.reference_epsilon)
     if pretrained is not None and subject.worst is not None and subject.worst.surrogate != "pretrained":
         said.append(
@@ -94,6 +97,53 @@ def findings(verdict: Verdict) -> list[str]:
     return said
 
 
+def safer_than_ingredients(verdict: Verdict) -> str:
+    """Whether the model is told from what it was made of, in a few words; nothing where that was not attacked."""
+    sides = _sides(verdict)
+    words = {
+        "expert": "its experts" if len(verdict.subject.by_task) > 1 else "its expert",
+        "pretrained": "its base",
+    }
+    below = [words[name] for name, side in sides.items() if side == "more"]
+    above = [words[name] for name, side in sides.items() if side == "less"]
+    said = [f"riskier than {' and '.join(above)}"] if above else []
+    said += [f"safer than {' and '.join(below)}"] if below else []
+    text = "; ".join(said) or ("not told apart" if sides else "")
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _sides(verdict: Verdict) -> dict[str, str]:
+    """Ingredient → whether it is fooled ``more`` often than the model, ``less`` often, or ``alike``."""
+    found: dict[str, str] = {}
+    for model in verdict.made_of:
+        for pair in verdict.beside_ingredients.pairs if verdict.beside_ingredients else ():
+            if {pair.first, pair.second} == {model.name, verdict.subject.name}:
+                found[model.name] = "alike" if not pair.apart else "less" if pair.first == model.name else "more"
+    return found
+
+
+def made_of(verdict: Verdict) -> str:
+    """How often what the model was made of is fooled, each by its own worst attacker; nothing if unknown."""
+    sides, said = _sides(verdict), []
+    than = f"than {verdict.subject.name}"
+    for model in verdict.made_of:
+        if model.worst is not None and model.name in sides:
+            rate = f"{percent(model.worst.asr)} {interval(model.worst.asr_low, model.worst.asr_high)}"
+            how = {"alike": "not told from it", "less": f"less often {than}", "more": f"more often {than}"}
+            images = plural(model.worst.images_both_correct, "image")
+            said.append(f"{holder(model.name)} is fooled on {rate} of {images}, {how[sides[model.name]]}")
+    if not said or verdict.beside_ingredients is None:
+        return ""
+    pairs = plural(len(verdict.beside_ingredients.pairs), "pair")
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]} (paired on the same images, corrected for {pairs})."
+
+
+def _made_of(verdict: Verdict) -> list[str]:
+    said = made_of(verdict)
+    return [said] if said else []
+
+
 def _accuracy(model: ModelVerdict) -> str:
     mean, tasks = model.clean_accuracy, plural(len(model.by_task), "task")
     over = f", the mean over {tasks}" if len(model.by_task) > 1 else ""
@@ -102,17 +152,19 @@ def _accuracy(model: ModelVerdict) -> str:
 
 def _worst(verdict: Verdict) -> list[str]:
     """Who the worst attacker is, if the headline speaks of another, and how the attack is made."""
-    worst, told = verdict.subject.worst, _told(verdict)
+    worst, told = verdict.subject.worst, told_of(verdict)
     if worst is None:
         return []
     all_images = f"{percent(worst.asr_all, 1)} {interval(worst.asr_all_low, worst.asr_all_high, 1)}"
     images = plural(worst.images, "image")
     how = f"with {worst.attack}; of all {images}, clean errors included, {all_images} are wrong"
     if told is worst and headline(verdict).startswith(_threat(verdict, worst)):
-        return [
-            f"The worst attacker, by ASR at {budget(worst.epsilon)}, holds {worst.surrogate} and attacks {how}."
-        ]
-    return [f"The worst attacker, by ASR, holds {worst.surrogate}. {_threat(verdict, worst)}", f"That is {how}."]
+        whose = f"holds {holder(worst.surrogate)} and attacks {how}"
+        return [f"The worst attacker, by ASR at {budget(worst.epsilon)}, {whose}."]
+    return [
+        f"The worst attacker, by ASR, holds {holder(worst.surrogate)}. {_threat(verdict, worst)}",
+        f"That is {how}.",
+    ]
 
 
 def _choice(verdict: Verdict) -> list[str]:

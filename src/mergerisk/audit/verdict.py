@@ -87,6 +87,8 @@ class Verdict:
         remarks: what one must know to read the figures.
         audited: what the figures rest on: files by their digests, date, versions; None if that is not known.
         doubts: why there is little to judge; said first.
+        made_of: the base and the tasks' own experts, attacked as the models are: what those are measured by.
+        beside_ingredients: how they and the models stand, paired on the same images; None if nothing was measured.
     """
 
     schema_version: int
@@ -108,6 +110,8 @@ class Verdict:
     remarks: tuple[str, ...]
     audited: Audited | None = None
     doubts: tuple[str, ...] = ()
+    made_of: tuple[ModelVerdict, ...] = ()
+    beside_ingredients: Standings | None = None
 
     @property
     def failed(self) -> bool:
@@ -168,6 +172,8 @@ def judge(
     models = tuple(_model(name, audit, accuracy, readings, curves, reference) for name in names)
     enough = [model.name for model in _accurate_enough(models, audit.accuracy_tolerance)]
     standing = _standing(outcomes[_asked(audit, outcomes)], enough, reference)
+    made_of = _made_of(audit, outcomes, accuracy, reference)
+    together = [*names, *(model.name for model in made_of)]
     first = outcomes["target"].iloc[0]
     setting = outcomes.loc[outcomes["target"] == first, ["task", "image"]].drop_duplicates()
     verdict = Verdict(
@@ -190,6 +196,8 @@ def judge(
         remarks=(*_remarks(audit, models, reference), *notes),
         audited=audited,
         doubts=tuple(doubt.sentence for doubt in doubts),
+        made_of=made_of,
+        beside_ingredients=_standing(_attacked(audit, outcomes), together, reference) if made_of else None,
     )
     default = [*audit.merged] or [verdict.subject.name]
     return replace(
@@ -200,6 +208,17 @@ def judge(
             for name in ([gate.model] if gate.model else default)
         ),
     )
+
+
+def _made_of(
+    audit: Audit, outcomes: pd.DataFrame, accuracy: pd.DataFrame, reference: float
+) -> tuple[ModelVerdict, ...]:
+    """What the models were made of, where it was attacked, too: by every attacker but one that holds it."""
+    names = [name for name in ("expert", "pretrained") if (outcomes["target"] == name).any()]
+    if not names:
+        return ()
+    readings, curves = read_outcomes(_attacked(audit, outcomes), names)
+    return tuple(_model(name, audit, accuracy, readings, curves, reference) for name in names)
 
 
 def check_gates(audit: Audit, surrogates: Iterable[str]) -> None:
@@ -258,6 +277,13 @@ def _asked(audit: Audit, outcomes: pd.DataFrame) -> pd.Series[bool]:
     for surrogate, target in unwanted:
         wanted &= (outcomes["surrogate"] != surrogate) | (outcomes["target"] != target)
     return wanted
+
+
+def _attacked(audit: Audit, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The rows that a scenario asks for, of attacks on what the attacker does not hold."""
+    surrogate, target = outcomes["surrogate"].astype(str), outcomes["target"].astype(str)
+    held = (surrogate == target) | ((target == "expert") & surrogate.str.startswith("expert/"))
+    return outcomes[_asked(audit, outcomes) & ~held]
 
 
 def _reference(readings: Sequence[Reading], audit: Audit) -> float:

@@ -32,12 +32,13 @@ def judged_summary(run: FinishedRun) -> Summary:
     tables = tables_of(run, counted)
     summary = summarize(run, claims=[claim_of(verdict) for verdict in judge_claims(tables)], counted=counted)
     rows, whose = under_the_worst(summary, tables.rates), attackers(axes_of(summary))
-    merges = [spec.label for spec in run.study.merging]
+    # what else is measured, such as a merge made elsewhere, is shown the same images and stands beside them
+    models = list(run.study.target_labels)
 
     def stand(names: list[str]) -> tuple[Standings, ...]:
         return tuple(replace(found, attackers=whose) for found in standings(tables, names, rows=rows))
 
-    return replace(summary, standings=stand(merges), beside_ingredients=stand([*merges, *REFERENCE_TARGETS]))
+    return replace(summary, standings=stand(models), beside_ingredients=stand([*models, *REFERENCE_TARGETS]))
 
 
 def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:

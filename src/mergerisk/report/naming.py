@@ -6,7 +6,7 @@ _ATTACKERS = {
     "expert": "the task’s own expert",
     "pretrained": "the pretrained base",
     "other_expert": "another task’s expert",
-    "outsider": "an outsider’s own fine-tuning of the base",
+    "outsider": "an outsider’s model",
     "other_architecture": "a model of another architecture",
     "ensemble": "an ensemble of models",
 }

@@ -21,7 +21,9 @@ def template(*name: str) -> str:
 
 def page_style() -> Markup:
     """The style sheet of every page."""
-    return Markup(template("style.css") + template("print.css"))  # package files, not input
+    return Markup(
+        template("style.css") + template("answers.css") + template("print.css")
+    )  # package files, not input
 
 
 def soft_wrap(name: str) -> Markup:
