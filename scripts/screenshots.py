@@ -2,8 +2,8 @@
 
     python scripts/screenshots.py runs/starter examples/audit/audits/sign-reader-1.0
 
-writes docs/images/report.png, report-phone.png and audit.png: what a reader sees first. Both folders' pages are shown
-as they are; `mergerisk report FOLDER` and another run of the audit draw them anew. Needs the extra ``test``.
+writes docs/images/report.png, report-phone.png and audit.png: what a reader sees first. Both folders' pages are
+shown as they are; `mergerisk report FOLDER` and another run of the audit draw them anew. Needs the extra ``test``.
 """
 
 from __future__ import annotations

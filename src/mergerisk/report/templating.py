@@ -8,7 +8,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from mergerisk.report.formatting import budget, count, duration, percent, plural
-from mergerisk.report.naming import holder
+from mergerisk.report.naming import holder, model_name
 
 SHORT = 24
 """Characters of a name that always fits on a line, also of a phone; the page's script has the same."""
@@ -61,6 +61,7 @@ def environment(name: str) -> Environment:
         "soft_wrap": soft_wrap,
         "whole": whole,
         "holder": holder,
+        "model_name": model_name,
     }
     made.globals["plural"] = plural
     return made
