@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, field_val
 from mergerisk.audit.gates import Gate, parse_gate
 from mergerisk.errors import UserError, located
 from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
+from mergerisk.report.pareto import TOLERANCE
 from mergerisk.study.paths import placed, with_paths, without_places
 from mergerisk.study.schema import Study
 from mergerisk.study.specs import (
@@ -91,7 +92,7 @@ class Audit(Model):
     attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1, validate_default=True)] = _ATTACKS  # type: ignore[assignment]
     budgets: Budgets = Budgets.model_validate({"epsilon": ["1/255", "2/255", "4/255", "8/255"]})
     images_per_task: PositiveInt = 500
-    accuracy_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    accuracy_tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
     fail_if: tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
     calibration: Literal["held_out", "test"] = "held_out"

@@ -15,6 +15,7 @@ from mergerisk.audit.readings import Curve, Reading, read_outcomes
 from mergerisk.errors import Faults, UserError, did_you_mean
 from mergerisk.report.formatting import plural
 from mergerisk.report.risk import Mean, mean_over_tasks
+from mergerisk.report.worst import holds
 from mergerisk.statistics import standings, tables_from_outcomes
 from mergerisk.statistics.claim_tables import SATURATED
 
@@ -281,9 +282,11 @@ def _asked(audit: Audit, outcomes: pd.DataFrame) -> pd.Series[bool]:
 
 def _attacked(audit: Audit, outcomes: pd.DataFrame) -> pd.DataFrame:
     """The rows that a scenario asks for, of attacks on what the attacker does not hold."""
-    surrogate, target = outcomes["surrogate"].astype(str), outcomes["target"].astype(str)
-    held = (surrogate == target) | ((target == "expert") & surrogate.str.startswith("expert/"))
-    return outcomes[_asked(audit, outcomes) & ~held]
+    pairs = outcomes[["surrogate", "target"]].astype(str)
+    held = {pair for pair in pairs.drop_duplicates().itertuples(index=False, name=None) if holds(*pair)}
+    known = zip(pairs["surrogate"], pairs["target"], strict=True)
+    outside = np.array([pair not in held for pair in known], dtype=bool)
+    return outcomes[_asked(audit, outcomes) & outside]
 
 
 def _reference(readings: Sequence[Reading], audit: Audit) -> float:

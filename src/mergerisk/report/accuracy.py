@@ -74,6 +74,9 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
         for task in axes.tasks
     }
 
+    def shown(accuracy: float, detail: str, wins: bool, spread: str) -> AccuracyCell:
+        return AccuracyCell(percent(accuracy, 1), detail, colour_bin(accuracy, low, 1.0), wins, spread)
+
     def cell(model: str, task: str) -> AccuracyCell:
         found = measured.get((model, task))
         if found is None:
@@ -83,13 +86,7 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
             f"{plural(found.images, 'test image')}"
         )
         wins = model in ranked and found.accuracy == best_in[task]
-        return AccuracyCell(
-            percent(found.accuracy, 1),
-            detail,
-            colour_bin(found.accuracy, low, 1.0),
-            wins,
-            interval(found.low, found.high, 1),
-        )
+        return shown(found.accuracy, detail, wins, interval(found.low, found.high, 1))
 
     def mean_cell(model: str) -> AccuracyCell:
         mean = means[model]
@@ -99,13 +96,7 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
             f"accuracy {percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}"
         )
         wins = model in ranked and mean.value == best_mean
-        return AccuracyCell(
-            percent(mean.value, 1),
-            detail,
-            colour_bin(mean.value, low, 1.0),
-            wins,
-            interval(mean.low, mean.high, 1),
-        )
+        return shown(mean.value, detail, wins, interval(mean.low, mean.high, 1))
 
     rows = tuple(
         AccuracyRow(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.report.formatting import count, interval, listing, percent, plural
 from mergerisk.report.naming import holder
-from mergerisk.report.pareto import pareto_front
+from mergerisk.report.pareto import TOLERANCE, pareto_front
 from mergerisk.report.verdict import Finding
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from mergerisk.report.risk import Mean
     from mergerisk.report.worst import WorstAttacker
     from mergerisk.statistics import Standings
-
-TOLERANCE = 0.02
-"""Clean accuracy, as a share, that may be given up for safety where one method is named; audits' default, too."""
 
 
 def answers(

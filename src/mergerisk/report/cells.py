@@ -10,6 +10,7 @@ import numpy as np
 
 from mergerisk.report.summary import REFERENCE_TARGETS
 from mergerisk.statistics import paired_ratio_interval, wilson_interval
+from mergerisk.statistics.claim_tables import SATURATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.report.summary import Summary
-
-SATURATED = 0.99
-"""A cell is saturated when surrogate and target are both fooled at least this often."""
 
 KEYS = ["task", "attack", "surrogate", "target", "epsilon"]
 COUNTS = ["images", "images_both_correct", "images_both_fooled"]
@@ -103,6 +101,7 @@ def average_over_seeds(results: pd.DataFrame) -> pd.DataFrame:
     for place, end in enumerate(("low", "high")):
         cells[f"relative_asr_{end}"] = np.where(own > 0, ratio[place], np.nan)
         cells[f"surrogate_asr_{end}"] = wilson[place]
+    # A cell is saturated where both are: it says nothing of the way from the one to the other.
     cells["saturated"] = (asr >= SATURATED) & (own >= SATURATED)
     cells["white_box"] = cells["surrogate"] == cells["target"]
     return cells

@@ -26,7 +26,7 @@ def model_name(name: str) -> str:
 
 
 def change(epsilon: float, norm: str) -> str:
-    """A budget in words a reader of pictures knows: ``a change of at most 4 of 255 grey levels per pixel``.
+    """A budget in words a reader of pictures knows: ``a change of at most 4 of 255 grey levels at any pixel``.
 
     Args:
         epsilon: in [0,1] pixel units.

@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+TOLERANCE = 0.02
+"""Clean accuracy, as a share, that may be given up for safety where one method is named, unless
+a user says otherwise."""
+
+
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
     """The names no other beats, by rising accuracy.
 

@@ -66,7 +66,7 @@ def worst_surrogates(risks: RiskTable, axes: Axes, epsilon: float) -> dict[str, 
         known = {
             surrogate: mean.value
             for surrogate in attackers(axes)
-            if not _is_same(surrogate, target)
+            if not holds(surrogate, target)
             and (mean := risks.get((surrogate, epsilon, "asr"), {}).get(target)) is not None
             and not math.isnan(mean.value)
         }
@@ -143,6 +143,6 @@ def _turned(pair: PairOf) -> PairOf:
     )
 
 
-def _is_same(surrogate: str, target: str) -> bool:
-    """Whether an attack may be made on what is attacked: ``expert/NAME`` is the expert of a task of that name."""
+def holds(surrogate: str, target: str) -> bool:
+    """Whether the attacker may hold what is attacked: ``expert/NAME`` is the expert of a task of that name."""
     return surrogate == target or (target == "expert" and surrogate.startswith("expert/"))

@@ -71,18 +71,6 @@ def _really_read(plan: Plan, store: Store, outlines: Mapping[TaskSource, Outline
     return found
 
 
-def spans(plan: Plan, store: Store) -> list[tuple[float, float]]:
-    """When each stage was computed, from and to, in seconds of the epoch, in whichever part of a run that was
-    stopped and resumed."""
-    found = []
-    for key in plan.stages:
-        made = store.manifest(key)["provenance"]
-        if "finished" in made:  # an older version did not keep it
-            end = datetime.fromisoformat(made["finished"]).timestamp()
-            found.append((end - float(made["seconds"]), end))
-    return found
-
-
 def covered(spans: list[tuple[float, float]]) -> float:
     """Seconds that lie in some span: those of workers at the same time count once, pauses between parts of a run
     do not."""
@@ -113,8 +101,9 @@ def record_of(
     cached: Collection[str],
     device: str,
     workers: int,
-) -> dict[str, Any]:
-    """What ``run.json`` says of how the results came about, as far as the store knows it.
+) -> tuple[dict[str, Any], list[tuple[float, float]]]:
+    """What ``run.json`` says of how the results came about, as far as the store knows it; and when each stage was
+    computed, from and to, in seconds of the epoch, in whichever part of a run that was stopped and resumed.
 
     Args:
         plan: whose every stage is done.
@@ -129,16 +118,26 @@ def record_of(
         LostArtefactError: a manifest is damaged, or gone.
     """
     kinds: dict[str, dict[str, float]] = {}
-    stages = []
+    stages, spans, finished = [], [], None
+    devices: dict[str, None] = {}
+    used: dict[str, dict[str, None]] = {}
     for key, stage in plan.stages.items():
-        seconds = float(store.manifest(key)["provenance"]["seconds"])
+        made = store.manifest(key)["provenance"]  # read once and let go: there may be many thousands
+        seconds = float(made["seconds"])
+        if "finished" in made:  # an older version did not keep it
+            finished = max(finished or "", str(made["finished"]))
+            end = datetime.fromisoformat(made["finished"]).timestamp()
+            spans.append((end - seconds, end))
+        devices[made["device"]] = None
+        for name, version in made["versions"].items():
+            used.setdefault(name, {})[version] = None
         summary = kinds.setdefault(stage.kind, {"count": 0, "cached": 0, "seconds": 0.0})
         summary["count"] += 1
         summary["cached"] += key in cached
         summary["seconds"] += seconds
         stages.append({"kind": stage.kind, "label": stage.label, "key": key, "seconds": seconds})
     inside = store.root.is_relative_to(out)
-    return {
+    record = {
         "device": device,
         "workers": workers,
         "versions": versions(),
@@ -148,25 +147,15 @@ def record_of(
         "steps_per_epoch": _steps_per_epoch(plan, store),
         "kinds": kinds,
         "stages": stages,
-        "computed": _computed(plan, store),
+        # Of all that the results rest on, in whichever run it was computed; several where stages differ.
+        "computed": {
+            "finished": finished,
+            "devices": list(devices),
+            "versions": {name: list(several) for name, several in used.items()},
+        },
         "skipped": _skipped(plan, store),
         "counts": _counts(plan, store, outlines),
         "own_forms": _own_forms(plan, store),
         "commits": _dataset_commits(plan),
     }
-
-
-def _computed(plan: Plan, store: Store) -> dict[str, Any]:
-    """Of all that the results rest on, in whichever run it was computed: when the last of it was ``finished``
-    (UTC; None if that was not kept), on which ``devices``, and with which ``versions`` of libraries; several where
-    stages differ."""
-    kept = [store.manifest(key)["provenance"] for key in plan.stages]
-    names = dict.fromkeys(name for made in kept for name in made["versions"])
-    return {
-        "finished": max((str(made["finished"]) for made in kept if "finished" in made), default=None),
-        "devices": list(dict.fromkeys(made["device"] for made in kept)),
-        "versions": {
-            name: list(dict.fromkeys(made["versions"][name] for made in kept if name in made["versions"]))
-            for name in names
-        },
-    }
+    return record, spans

@@ -22,7 +22,7 @@ from mergerisk.study.preflight import (
     check_space,
     resolve_device,
 )
-from mergerisk.study.record import covered, record_of, spans
+from mergerisk.study.record import covered, record_of
 from mergerisk.study.rounds import run_and_collect
 from mergerisk.tasks.loading import TaskSource
 
@@ -110,8 +110,8 @@ def run_study(
         kept = collected["attack"].isin(collected.loc[~final, "attack"].unique())
         by_step = collected[kept].reset_index(drop=True)
         pictures = list(pick_pictures(plan, store, outcomes))
-        record = record_of(plan, store, outlines, out=out, cached=cached, device=device, workers=workers)
-        return FinishedRun(study, outcomes, by_step, clean, pictures, record), spans(plan, store)
+        record, spans = record_of(plan, store, outlines, out=out, cached=cached, device=device, workers=workers)
+        return FinishedRun(study, outcomes, by_step, clean, pictures, record), spans
 
     compute = Compute(device, options.batch_size)
     (found, earlier), remade = run_and_collect(plan, store, compute, collect, workers=workers, listener=listener)
