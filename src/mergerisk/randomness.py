@@ -5,24 +5,19 @@ Results then do not depend on batch size, worker count, device or order.
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
+from mergerisk.seeds import derive_seed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-def derive_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed for one use of ``seed``; different names give unrelated seeds."""
-    text = "/".join(str(part) for part in (seed, *names))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
-
-
 def generator(seed: int, *names: str | int) -> torch.Generator:
-    """A CPU generator seeded with :func:`derive_seed`."""
+    """A CPU generator seeded with :func:`~mergerisk.seeds.derive_seed`."""
     return torch.Generator().manual_seed(derive_seed(seed, *names))
 
 

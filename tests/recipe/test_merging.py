@@ -485,7 +485,7 @@ def test_killing_a_merge_leaves_no_folder_and_the_next_one_clears_up(models: Pat
             assert process.stdout is not None
             assert process.stdout.readline() == b"half\n"
             assert (tmp_path / ".out.unfinished" / "model.safetensors").is_file()
-            with pytest.raises(UserError, match="another merge is writing there"):
+            with pytest.raises(UserError, match="another process is writing there"):
                 merge_checkpoints(recipe(models), tmp_path / "out")
         finally:
             process.send_signal(signal.SIGKILL)

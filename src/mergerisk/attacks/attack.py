@@ -17,7 +17,8 @@ from mergerisk.errors import UserError
 from mergerisk.memory import fitting, graph_bytes, in_portions
 from mergerisk.models.checks import check_differentiable, count_classes, precision_named
 from mergerisk.models.hooks import evaluating
-from mergerisk.randomness import ImageRandom, derive_seed, drawing, generator
+from mergerisk.randomness import ImageRandom, drawing, generator
+from mergerisk.seeds import derive_seed
 from mergerisk.tasks.images import check_pixels
 
 if TYPE_CHECKING:

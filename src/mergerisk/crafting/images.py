@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.randomness import derive_seed
+from mergerisk.seeds import derive_seed
 from mergerisk.tasks.arrays import Skipped
 from mergerisk.tasks.decoding import (
     FORMATS,

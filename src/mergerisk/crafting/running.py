@@ -17,10 +17,10 @@ from mergerisk.crafting.labels import counting_remark, read_said, to_labels
 from mergerisk.crafting.outcomes import AIM, CLEAN, FLOATING, SAVED, column, model_rates, saving
 from mergerisk.crafting.panel import load_panel
 from mergerisk.crafting.writing import SUMMARY, TABLE, check_output, png_names, write_png
+from mergerisk.disk import new_folder, write_flushed
 from mergerisk.errors import UserError
 from mergerisk.provenance import versions
-from mergerisk.randomness import derive_seed
-from mergerisk.recipe.writing import new_folder, write_text
+from mergerisk.seeds import derive_seed
 from mergerisk.tasks.arrays import Skipped
 
 if TYPE_CHECKING:
@@ -174,8 +174,8 @@ def craft_folder(
             "zero_gradient_images": int((outcomes["zero_gradients"] > 0).sum()),
             "versions": versions(),
         }
-        write_text(folder / TABLE, outcomes.to_csv(index=False, lineterminator="\n"))
-        write_text(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        write_flushed(folder / TABLE, outcomes.to_csv(index=False, lineterminator="\n"))
+        write_flushed(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return CraftedFolder(out, summary, outcomes)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from mergerisk.disk import write_flushed
 from mergerisk.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,7 +74,4 @@ def write_png(path: Path, pixels: torch.Tensor) -> None:
     content = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(content, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
+    write_flushed(path, content.getvalue())

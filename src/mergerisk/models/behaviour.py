@@ -10,7 +10,7 @@ from torch import nn
 
 from mergerisk.errors import UserError, first_line
 from mergerisk.models.checks import dtype_name
-from mergerisk.randomness import derive_seed
+from mergerisk.seeds import derive_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,6 +24,7 @@ from mergerisk.models.files import (
     read_json,
 )
 from mergerisk.models.quantised import check_not_packed, check_not_quantised
+from mergerisk.safetensors_files import read_header, unsound
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -45,9 +45,6 @@ DTYPES = {
 
 _MAX_ENTRIES = 2**60
 """Of a tensor, counting dimensions of size 0 as 1; PyTorch counts in 64 bits."""
-
-_MAX_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors library itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,51 +369,20 @@ def _read_whole(file: Path) -> dict[str, _Place]:
 def _read_header(file: Path) -> tuple[dict[str, _Place], dict[str, Any]]:
     """The tensors of one file in the order of their values, and the file's metadata.
 
-    Nothing in the header is trusted: the tensors must tile the file exactly.
+    Raises:
+        UserError: it is no sound safetensors file, or holds what is no tensor of a model.
     """
-
-    def broken(what: str) -> NoReturn:
-        raise UserError(f"{file}: not a sound safetensors file: {what}")
-
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as opened:
-            first = opened.read(8)
-            length = int.from_bytes(first, "little")
-            if len(first) < 8 or length > min(size - 8, _MAX_HEADER):
-                broken("cut short, or its header's length is wrong")
-            text = opened.read(length)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError):
-        broken("its header is not JSON")
-    if not isinstance(header, dict):
-        broken("its header is not a JSON object")
-    metadata = header.pop("__metadata__", None)
-
-    found: list[tuple[int, int, str, TensorSpec]] = []
-    for name, entry in header.items():
-        match entry:
-            case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [start, end]} if all(
-                type(number) is int and number >= 0 for number in (*shape, start, end)
-            ):
-                if dtype not in DTYPES:
-                    check_not_packed(name, dtype, file)
-                    broken(f"tensor {name!r} has dtype {dtype!r}, which the format does not have")
-                spec = TensorSpec(DTYPES[dtype], tuple(shape))
-                if math.prod(max(1, side) for side in shape) > _MAX_ENTRIES:
-                    broken(f"tensor {name!r} has an impossible shape")
-                if end - start != spec.nbytes:
-                    broken(f"tensor {name!r} has {end - start} bytes, its shape and dtype need {spec.nbytes}")
-                found.append((start, end, name, spec))
-            case _:
-                broken(f"its header's entry for {name!r} is malformed")
-    found.sort(key=lambda entry: entry[:2])
-    ends = [0, *(end for _, end, *_ in found)]
-    starts = [*(start for start, *_ in found), size - 8 - length]
-    if starts != ends:
-        broken("cut short, or its tensors overlap or leave gaps")
-    places = {name: _Place(file, 8 + length + start, spec) for start, _, name, spec in found}
-    return places, metadata if isinstance(metadata, dict) else {}
+    entries, metadata = read_header(file)
+    places = {}
+    for name, entry in entries.items():
+        if entry.dtype not in DTYPES:
+            check_not_packed(name, entry.dtype, file)
+            unsound(file, f"tensor {name!r} has dtype {entry.dtype!r}, which the format does not have")
+        if math.prod(max(1, side) for side in entry.shape) > _MAX_ENTRIES:
+            unsound(file, f"tensor {name!r} has an impossible shape")
+        spec = TensorSpec(DTYPES[entry.dtype], entry.shape)
+        found = entry.end - entry.start
+        if found != spec.nbytes:
+            unsound(file, f"tensor {name!r} has {found} bytes, its shape and dtype need {spec.nbytes}")
+        places[name] = _Place(file, entry.start, spec)
+    return places, metadata

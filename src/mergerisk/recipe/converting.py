@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 import mergerisk
+from mergerisk.disk import new_folder, write_flushed
 from mergerisk.errors import UserError, shown_text
 from mergerisk.hub_downloads import download
 from mergerisk.models.checkpoints import Checkpoint
@@ -29,7 +30,6 @@ from mergerisk.models.files import (
 )
 from mergerisk.models.hub import is_hub_id
 from mergerisk.recipe.unpickling import Job, to_text
-from mergerisk.recipe.writing import new_folder, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -107,7 +107,7 @@ def convert(source: str, out: str | Path, *, key: str | None = None, offline: bo
         if pickles.index:
             _write_index(pickles, folder)
         for name in pickles.configs:
-            (folder / name).write_bytes((pickles.folder / name).read_bytes())
+            write_flushed(folder / name, (pickles.folder / name).read_bytes())
         # Read as any stranger's file: the process that wrote it had seen the pickle.
         Checkpoint(folder / ADAPTER_WEIGHTS if ADAPTER_WEIGHTS in pickles.files.values() else folder)
     return out
@@ -200,7 +200,7 @@ def _write_index(pickles: _Pickles, folder: Path) -> None:
         name = min(differ)
         raise UserError(f"{given}: places tensor {name!r} elsewhere than the files do; download the folder again")
     content = {"metadata": {"total_size": sum(size for _, size in written.values())}, "weight_map": renamed}
-    write_text(folder / INDEX, json.dumps(content, indent=2) + "\n")
+    write_flushed(folder / INDEX, json.dumps(content, indent=2) + "\n")
 
 
 def _check_whole(sources: Iterable[Path]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mergerisk.disk import new_folder, write_flushed
 from mergerisk.errors import UserError
 from mergerisk.merging import StateMerging
 from mergerisk.merging.emr import Emr, task_state
@@ -24,7 +25,7 @@ from mergerisk.recipe.card import describe_merge
 from mergerisk.recipe.forms import stated_in
 from mergerisk.recipe.ingredients import Part, gather
 from mergerisk.recipe.layers import methods_by_layer, with_layers
-from mergerisk.recipe.writing import SafetensorsWriter, check_output, new_folder, write_text
+from mergerisk.recipe.writing import SafetensorsWriter, check_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -90,8 +91,8 @@ def merge_checkpoints(
                     meter.add(specs[name].nbytes)
             _copy_configs(ingredients.base.path, inside, recipe)
         resolved = _resolved(recipe, method, ingredients, out)
-        write_text(folder / "recipe.yaml", resolved.to_yaml())
-        write_text(folder / "README.md", describe_merge(resolved, ingredients, digests()))
+        write_flushed(folder / "recipe.yaml", resolved.to_yaml())
+        write_flushed(folder / "README.md", describe_merge(resolved, ingredients, digests()))
     return out
 
 
@@ -190,7 +191,7 @@ def _copy_configs(base: Path, folder: Path, recipe: Recipe) -> None:
     for name, content in found.items():
         as_it_was = name != CONFIG and (base / name).is_file() and content == read_json(base / name)
         text = f"{json.dumps(content, indent=2, ensure_ascii=False)}\n"
-        write_text(folder / name, (base / name).read_text("utf-8") if as_it_was else text)
+        write_flushed(folder / name, (base / name).read_text("utf-8") if as_it_was else text)
 
 
 _CONFIGS = (CONFIG, PREPROCESSOR, PROCESSOR)

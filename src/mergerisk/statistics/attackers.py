@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from mergerisk.seeds import numpy_generator
 from mergerisk.statistics.claim_tables import IDENTITY, Tables, tables_from_outcomes
 from mergerisk.statistics.claims.claim import SURROGATE_COLUMNS
 from mergerisk.statistics.claims.testing import bare, settings_of
@@ -268,8 +268,7 @@ def _halves(outcomes: pd.DataFrame, seed: int) -> NDArray[np.intp]:
     for number, name in enumerate(names):
         here = np.flatnonzero(task == number)
         place, images = pd.factorize(image[here], sort=True)
-        digest = hashlib.blake2b(f"{seed}/halves/{name}".encode(), digest_size=8).digest()
-        order = np.random.default_rng(int.from_bytes(digest)).permutation(len(images))
+        order = numpy_generator(seed, "halves", name).permutation(len(images))
         half[here] = (order % 2)[place]
     return half
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from mergerisk.seeds import numpy_generator
 from mergerisk.statistics.clusters import Interval
 from mergerisk.threads import one_thread
 
@@ -238,8 +238,7 @@ class _Measured:
 
 def _draws(resamples: int, items: int, seed: int, *names: str) -> NDArray[np.float64]:
     """How often each resample draws each item: resamples × items."""
-    digest = hashlib.blake2b("/".join((str(seed), *names)).encode(), digest_size=8).digest()
-    random = np.random.default_rng(int.from_bytes(digest))
+    random = numpy_generator(seed, *names)
     return random.multinomial(items, np.full(items, 1 / items), resamples).astype(np.float64)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from mergerisk.disk import flush
+from mergerisk.disk import flush, flushed, is_full
 from mergerisk.errors import UserError
 from mergerisk.row_files import RowFile, write_rows
 from mergerisk.store.serialising import safetensors_pieces
@@ -229,10 +228,8 @@ class Store:
         folder = None
         try:
             folder = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=waiting))
-            with (folder / "rows").open("wb") as file:
+            with flushed(folder / "rows") as file:
                 written = write_rows(file, portions)
-                file.flush()
-                os.fsync(file.fileno())
         except BaseException as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -247,10 +244,8 @@ class Store:
         temporary = Path(tempfile.mkdtemp(prefix=key[:8], dir=self.root / "temporary"))
         try:
             for name, pieces in files.items():
-                with (temporary / name).open("wb") as file:
+                with flushed(temporary / name) as file:
                     file.writelines(pieces)
-                    file.flush()
-                    os.fsync(file.fileno())
             for name, waiting in spooled.items():
                 waiting.path.rename(temporary / f"{name}{_ROWS}")
             flush(temporary)
@@ -453,6 +448,6 @@ def _from_parquet(content: bytes) -> NDArray[Any]:
 
 
 def _write_failure(place: Path, error: OSError) -> str:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if is_full(error):
         return f"{place}: the disk is full; free space and run again: everything finished is kept"
     return f"{place}: cannot be written to: {error.strerror}"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from mergerisk.disk import flush
 from mergerisk.errors import UserError
 from mergerisk.store.keys import content_key
 from mergerisk.study.files import write_bytes
@@ -66,8 +65,6 @@ class SharedQueries(QueryBudget):
         try:
             with FileLock(self.path.with_name(f"{self.path.name}.lock")):
                 write_bytes(self.path, json.dumps({"used": self.check(count)}).encode())
-                for place in (self.path, self.path.parent):
-                    flush(place)
         except OSError as error:
             raise _unusable(self.path, error) from error
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergerisk.errors import UserError
-from mergerisk.randomness import derive_seed
+from mergerisk.seeds import derive_seed
 from mergerisk.tasks.arrays import CALIBRATION, TEST, TRAIN
 from mergerisk.tasks.class_names import Classes
 from mergerisk.tasks.numbering import empty_remarks
