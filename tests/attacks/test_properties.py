@@ -227,6 +227,23 @@ def test_iterates_on_the_way_are_those_of_shorter_runs(name: str, norm: str) -> 
         torch.testing.assert_close(found, shorter, rtol=0, atol=1e-12)
 
 
+def test_an_attack_of_one_s_own_tells_its_iterates_too() -> None:
+    class Brighter(attacks.Attack):
+        iterations = 3
+
+        def perturb(self, problem: attacks.Problem) -> attacks.Crafted:
+            made = {step: problem.ball.project(problem.images + step / 100) for step in range(1, 4)}
+            return attacks.Crafted(made[3], problem.labels, after={step: made[step] for step in problem.after})
+
+    classifier, images, labels = smooth_problem(5, 3, 7, 6)
+    crafted = Brighter().craft(classifier, images, labels, epsilon=0.02, after=[1], batch_size=2)
+    assert torch.equal(crafted.zero_gradients, labels)
+    torch.testing.assert_close(crafted.after[1], (images + 0.01).clamp(max=1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(crafted.adversarial, (images + 0.02).clamp(max=1), rtol=0, atol=1e-12)
+    with pytest.raises(TypeError, match="abstract"):
+        attacks.Attack()  # type: ignore[abstract]
+
+
 @pytest.mark.parametrize("name", [name for name in PLAIN if name not in {"fia", "naa"}])
 def test_gradients_per_image_are_those_taken(name: str) -> None:
     """FIA and NAA stop at their layer, so that counting whole passes says nothing of them."""

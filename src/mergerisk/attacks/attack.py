@@ -6,6 +6,7 @@ the budget itself are settled here, once.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -58,6 +59,7 @@ class Problem:
         random: one stream of random numbers per image.
         pool: all the images of the call.
         seed: of this batch, for code that draws from a generator of its own.
+        after: numbers of steps whose iterates are asked for, of an attack that takes more.
     """
 
     classifier: nn.Module
@@ -68,6 +70,7 @@ class Problem:
     random: ImageRandom
     pool: Pool
     seed: int = 0
+    after: frozenset[int] = frozenset()
 
     @property
     def epsilon(self) -> float:
@@ -103,11 +106,11 @@ class Crafted:
     after: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
 
-class Attack:
+class Attack(ABC):
     """An attack: a frozen dataclass of hyper-parameters that can :meth:`craft`.
 
-    Implementations override :meth:`perturb`, or, if they step along input gradients, are a
-    :class:`~mergerisk.attacks.gradient_attack.GradientAttack`.
+    Implementations have a :meth:`perturb`; those that step along input gradients are best a
+    :class:`~mergerisk.attacks.gradient_attack.GradientAttack`, which has it.
     """
 
     targeted: bool = False
@@ -123,14 +126,14 @@ class Attack:
         """Steps it takes."""
         return 1
 
-    def check_files(self) -> None:
+    def check_files(self) -> None:  # noqa: B027  # most attacks name no file
         """Read what the attack names besides the classifier, before anything is trained for it.
 
         Raises:
             UserError: a file is missing or unsound.
         """
 
-    def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
+    def check(self, classifier: nn.Module, image: torch.Tensor) -> None:  # noqa: B027  # most take any
         """Refuse a classifier that the attack cannot reach into, before any work.
 
         Args:
@@ -141,19 +144,18 @@ class Attack:
             UserError: the classifier lacks what the attack needs.
         """
 
-    def perturb(self, problem: Problem) -> torch.Tensor:
-        """Adversarial images of one batch; whatever leaves ball or box is put back by the caller.
+    @abstractmethod
+    def perturb(self, problem: Problem) -> torch.Tensor | Crafted:
+        """Adversarial images of one batch.
 
         PyTorch's global generator is seeded for the batch, and left as it was, so that code which draws from it is
         repeatable; what is drawn from ``problem.random`` belongs to the image besides, whatever its batch.
-        """
-        raise NotImplementedError
 
-    def craft_batch(self, problem: Problem, after: frozenset[int]) -> Crafted:  # noqa: ARG002
-        """Adversarial images of one batch, and the iterates after ``after`` steps."""
-        perturbed = self.perturb(problem)
-        adversarial = problem.ball.project(perturbed.detach().to(problem.images))
-        return Crafted(adversarial, torch.zeros_like(problem.labels))
+        Returns:
+            The images; whatever leaves ball or box is put back by the caller. An attack of several
+            :attr:`iterations` says more: images that lie in ball and box, zero gradients, and the iterates that
+            ``problem.after`` asks for.
+        """
 
     def __call__(
         self,
@@ -259,9 +261,10 @@ class Attack:
                     ImageRandom(seed, "attack", identities[part]),
                     pool,
                     derive_seed(seed, "batch", identities[start]),
+                    frozenset(after),
                 )
                 with drawing(seed, "batch", identities[start], device=images.device):
-                    return self.craft_batch(problem, frozenset(after))
+                    return _settled(self.perturb(problem), problem)
 
             parts = in_portions(portion, len(images), min(most, len(images) if batch_size is None else batch_size))
         return Crafted(
@@ -270,6 +273,14 @@ class Attack:
             aims,
             {steps: torch.cat([part.after[steps] for part in parts]) for steps in after},
         )
+
+
+def _settled(perturbed: torch.Tensor | Crafted, problem: Problem) -> Crafted:
+    """What an attack gave for a batch, in ball and box."""
+    if isinstance(perturbed, Crafted):
+        return perturbed
+    adversarial = problem.ball.project(perturbed.detach().to(problem.images))
+    return Crafted(adversarial, torch.zeros_like(problem.labels))
 
 
 def _check_images(images: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ the input transformations; filters it; accumulates it; and moves by α in its di
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -107,9 +108,9 @@ class GradientAttack(Attack):
     inputs: Annotated[tuple[InstanceOf[InputTransform], ...], BeforeValidator(parse_inputs)] = ()
     gradient: Annotated[tuple[InstanceOf[GradientFilter], ...], BeforeValidator(parse_filters)] = ()
 
+    @abstractmethod
     def schedule(self, epsilon: float) -> tuple[int, float]:
         """Number of steps and step size α at a budget."""
-        raise NotImplementedError
 
     @property
     def iterations(self) -> int:
@@ -150,7 +151,7 @@ class GradientAttack(Attack):
         """The step for α = 1."""
         return run.problem.ball.unit(run.momentum)
 
-    def craft_batch(self, problem: Problem, after: frozenset[int]) -> Crafted:
+    def perturb(self, problem: Problem) -> Crafted:
         steps, step_size = self.schedule(problem.epsilon)
         kept = {}
         zero_gradients = torch.zeros_like(problem.labels)
@@ -166,7 +167,7 @@ class GradientAttack(Attack):
                 run.momentum = self.accumulate(run, gradient)
                 moved = run.adversarial.add(self.direction(run), alpha=step_size)
                 run.adversarial = problem.ball.project(moved)
-                if step in after:
+                if step in problem.after:
                     kept[step] = run.adversarial
         return Crafted(run.adversarial, zero_gradients, after=kept)
 

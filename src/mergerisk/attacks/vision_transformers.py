@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -32,9 +33,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class _AttentionAttack(MIFGSM):
     """MI-FGSM on a classifier whose attention maps are changed on the way."""
 
+    @abstractmethod
     def change_map(self, maps: torch.Tensor) -> torch.Tensor:
         """A map (N × heads × queries × keys) → the same values, with another gradient."""
-        raise NotImplementedError
 
     def attention_maps(self) -> AttentionMaps:
         """Within it, they are changed."""

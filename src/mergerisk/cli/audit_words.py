@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mergerisk.cli.words import _table
+from mergerisk.text_tables import text_table
 
 if TYPE_CHECKING:
     from mergerisk.audit import AuditResult
@@ -24,9 +24,10 @@ def describe_audit(result: AuditResult) -> str:
         for epsilon, (asr, relative) in zip(verdict.epsilons, row.cells, strict=True)
     ]
     title = (f"attacks on {verdict.subject.name} made on", "images", "budget", "ASR", "ε50", "relative ASR")
-    tables = [_table(title, lines)]
+    tables = [text_table([title, *lines], ruled=True)]
     if len(verdict.models) > 1:
-        tables.append(_table(*model_table(verdict)))
+        titles, rows = model_table(verdict)
+        tables.append(text_table([titles, *rows], ruled=True))
     return "\n\n".join([*tables, to_text(verdict), f"verdict: {result.folder / 'audit.html'}"])
 
 
@@ -41,4 +42,4 @@ def describe_verification(found: Verification) -> str:
         if wrong
         else f"all of it is what was audited{when}"
     )
-    return "\n".join([_table(("what", "as given", "file", "now"), rows), *reasons, said])
+    return "\n".join([text_table([("what", "as given", "file", "now"), *rows], ruled=True), *reasons, said])

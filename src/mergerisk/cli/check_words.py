@@ -8,8 +8,8 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from mergerisk._version import __version__
-from mergerisk.cli.words import _table
 from mergerisk.report.formatting import listing
+from mergerisk.text_tables import table_of, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def describe_study_check(found: StudyCheck) -> str:
     lines = [f"looks wrong: {warning}" for warning in found.warnings] or ["nothing looks wrong"]
     lines.append(f"models and predictions are kept for a run: {found.store}")
     wrapped = [fill(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False) for line in lines]
-    return "\n\n".join([_table(("task", *counts, *models), rows), "\n".join(wrapped)])
+    return "\n\n".join([text_table([("task", *counts, *models), *rows], ruled=True), "\n".join(wrapped)])
 
 
 def check_to_json(found: Check | StudyCheck) -> str:
@@ -89,7 +89,7 @@ def _images(found: Check, names: Sequence[str]) -> str:
         cells["differs"] = " and ".join(_TITLES[name] for name in names if row[f"{name}_differs"])
         rows.append(cells)
     more = len(found.images) - len(shown)
-    table = _table(tuple(rows[0]), [tuple(cells.values()) for cells in rows])
+    table = table_of(rows)
     return table + (f"\n… and {more} more, which differ less" if more else "")
 
 
@@ -102,7 +102,8 @@ def _settings(found: Check, names: Sequence[str]) -> str:
         )
         for row in found.settings.to_dict("records")
     ]
-    return _table(("setting", *(_TITLES[name] for name in ("own", *names)), "differs"), rows)
+    title = ("setting", *(_TITLES[name] for name in ("own", *names)), "differs")
+    return text_table([title, *rows], ruled=True)
 
 
 def _line(found: Check, reading: Compared) -> str:

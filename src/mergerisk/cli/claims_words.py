@@ -8,9 +8,9 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from mergerisk._version import __version__
-from mergerisk.cli.words import _table
 from mergerisk.report.claim_words import effect_size, ends, figure_line, p_text, reason, said, verdict_to_dict
 from mergerisk.statistics.attackers import POOLED
+from mergerisk.text_tables import text_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,8 @@ def describe_claims(tables: Tables, verdicts: Sequence[ClaimVerdict]) -> str:
     head.append(_wrap(_RULE))
     rows = [row for verdict in verdicts for row in _rows(verdict)]
     by = "Holm" if verdicts and verdicts[0].correction == "holm" else "BH"
-    table = _table(("claim", "verdict", f"p ({by})", "effect", "interval"), _fitting(rows))
+    title = ("claim", "verdict", f"p ({by})", "effect", "interval")
+    table = text_table([title, *_fitting(rows)], ruled=True)
     sections = [_section(verdict) for verdict in verdicts]
     return "\n\n".join(["\n".join(head), table, *sections])
 

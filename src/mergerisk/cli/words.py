@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import partial
-from itertools import zip_longest
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.text_tables import table_of, table_width, text_table
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from mergerisk.api import StudyResult
@@ -35,13 +36,13 @@ def describe_names(what: str, width: int | None = None) -> str:
     if width is not None:
         rows = _fold(rows, width)
         below = [fill(line, width=width, subsequent_indent="  ", break_on_hyphens=False) for line in below]
-    table = _table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+    table = table_of(rows)
     return "\n".join([table, *(["", *below] if below else [])])
 
 
 def describe_kinds(kinds: Mapping[str, str]) -> str:
     """What can be listed, with the command that lists it."""
-    return _table(("command", "what it lists"), [(f"mergerisk list {name}", text) for name, text in kinds.items()])
+    return table_of([{"command": f"mergerisk list {name}", "what it lists": text} for name, text in kinds.items()])
 
 
 def _names(what: str) -> list[dict[str, str]]:
@@ -169,8 +170,8 @@ def _fold(rows: list[dict[str, str]], width: int) -> list[dict[str, str]]:
         | {"name": f"{row['name']}\n  {row.get('source', '')}".rstrip()}
         for row in rows
     ]
-    used = sum(columns + 2 for columns in _widths([tuple(left[0]), *(tuple(row.values()) for row in left)]))
-    wrap = partial(fill, width=max(28, width - used), break_long_words=False, break_on_hyphens=False)
+    used = table_width([tuple(left[0]), *(tuple(row.values()) for row in left)])
+    wrap = partial(fill, width=max(28, width - used - 2), break_long_words=False, break_on_hyphens=False)
     last = ", ".join(text for text in texts if text in rows[0])
     right = [
         f"{wrap(row[texts[0]])}\n{wrap(row.get(texts[1], ''), initial_indent='  ', subsequent_indent='  ')}"
@@ -208,7 +209,8 @@ def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None)
         f"{_preprocessing(study)}"
     )
     total = sum(plan.stages[key].work for key in missing)
-    table = _table(("stage", "count", "cached", "needs", "images left: passes through a model"), rows)
+    title = ("stage", "count", "cached", "needs", "images left: passes through a model")
+    table = text_table([title, *rows], ruled=True)
     left_over = f"{plural(len(missing), 'stage')}, about {total / 1e6:.2f} million forward passes of one image"
     notes = "".join(f"\n{line}" for line in note_lines(plan.notes))
     return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}{notes}"
@@ -295,7 +297,8 @@ def describe_result(result: StudyResult) -> str:
         said += f"\n{carried}"
     remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
     first = "".join(f"doubt: {doubt.sentence}\n" for doubt in summary.doubts)
-    return f"{first}{_table(title, rows)}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
+    table = text_table([title, *rows], ruled=True)
+    return f"{first}{table}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
 
 
 def describe_attack(folder: Path, summary: Mapping[str, Any]) -> str:
@@ -324,7 +327,7 @@ def describe_attack(folder: Path, summary: Mapping[str, Any]) -> str:
         if targeted:
             cells["targeted success (95 %) of"] = _with_interval(rates, "targeted_success", both)
         rows.append(cells)
-    table = _table(tuple(rows[0]), [tuple(cells.values()) for cells in rows])
+    table = table_of(rows)
     return "\n".join([table, "", *_remarks(summary), f"adversarial images, attack.csv, attack.json: {folder}"])
 
 
@@ -365,18 +368,3 @@ def _with_interval(rates: Mapping[str, Any], rate: str, of: int) -> str:
         return "–"
     low, high = (f"{100 * rates[f'{rate}_{end}']:.1f}" for end in ("low", "high"))
     return f"{rates[rate]:.1%} ({low} to {high}) of {of}"
-
-
-def _table(title: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns of text; a cell may have several lines."""
-    widths = _widths([title, *rows])
-    lines = [
-        "  ".join(line.ljust(width) for line, width in zip(cells, widths, strict=True)).rstrip()
-        for row in [title, *rows]
-        for cells in zip_longest(*(cell.splitlines() for cell in row), fillvalue="")
-    ]
-    return "\n".join([lines[0], "  ".join("─" * width for width in widths), *lines[1:]])
-
-
-def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
-    return [max(len(line) for cell in column for line in cell.splitlines()) for column in zip(*rows, strict=True)]

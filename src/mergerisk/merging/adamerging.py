@@ -12,20 +12,16 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch.func import functional_call
 
 from mergerisk.memory import free_bytes, graph_bytes
-from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.batch_norm import is_statistic
-from mergerisk.merging.experts import states_of
-from mergerisk.merging.material import Merged
-from mergerisk.merging.method import EncoderMerging
+from mergerisk.merging.learned import LearnedMerging
 from mergerisk.merging.vectors import common_dtype, magnitude_threshold, new_memory
-from mergerisk.models.ties import tied_names
-from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mergerisk.merging.material import Calibration, Tensors
+    from mergerisk.merging.learned import Lesson
+    from mergerisk.merging.material import Merged, Tensors
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
     from mergerisk.tasks.images import Images
@@ -39,7 +35,7 @@ since portions change sums in their last digits, and results must not depend on 
 
 
 @hyperparameters
-class AdaMerging(EncoderMerging):
+class AdaMerging(LearnedMerging):
     """θ0 + Σ λ(t,l) τ(t,l), with λ minimising the summed mean softmax entropy of all tasks
     (Yang et al. 2024, arXiv 2310.02575, equations 4 to 6).
 
@@ -61,7 +57,7 @@ class AdaMerging(EncoderMerging):
         clamp: keep λ within [0, 1] after each step.
     """
 
-    needs_calibration: ClassVar[bool] = True
+    stream: ClassVar[str] = "adamerging"
 
     granularity: Literal["layer_wise", "task_wise"] = "layer_wise"
     initial: Annotated[float, Field(ge=0, le=1)] = 0.3
@@ -71,20 +67,11 @@ class AdaMerging(EncoderMerging):
     learning_rate: PositiveFloat = 1e-3
     clamp: bool = True
 
-    def make(
-        self,
-        base: Encoder,
-        experts: Mapping[str, Encoder],
-        calibration: Mapping[str, Calibration],
-        seed: int,
-    ) -> Merged:
-        pretrained = base.state()
-        states = list(states_of(experts).values())
-        origin = tied_names(pretrained)
+    def learn(self, lesson: Lesson) -> Merged:
+        base, pretrained, origin = lesson.base, lesson.pretrained, lesson.tied
+        tasks, states = list(lesson.states), list(lesson.states.values())
         fixed = [n for n, t in pretrained.items() if not t.is_floating_point() or is_statistic(n, pretrained)]
-        averages = WeightAveraging().merge_states(
-            {name: pretrained[name] for name in fixed}, [{name: state[name] for name in fixed} for state in states]
-        )
+        averages = lesson.averages(fixed)
         start = {name: tensor for name, tensor in pretrained.items() if name not in {*fixed, *origin}}
         vectors = _kept_if_small(self._task_vectors(start, states))
         encoder = base.with_state(pretrained | averages)  # in evaluation mode, whatever the base is in
@@ -94,14 +81,15 @@ class AdaMerging(EncoderMerging):
         shape = (len(states), len(vectors) if self.granularity == "layer_wise" else 1)
         coefficients = torch.full(shape, self.initial, device=device, dtype=common_dtype(start))
         optimizer = torch.optim.Adam([coefficients], lr=self.learning_rate, betas=(0.9, 0.999))
-        heads = [calibration[task].head for task in experts]
-        draws = {task: generator(seed, "adamerging", task) for task in experts}
+        images = [lesson.calibration[task].images for task in tasks]
+        heads = [lesson.calibration[task].head for task in tasks]
+        draws = [lesson.draws(task) for task in tasks]
         size = self.batches * self.batch_size
         merged = {name: new_memory(tensor) for name, tensor in start.items()}
         _combine(start, vectors, coefficients, out=merged)
-        portion = _images_at_once(encoder, merged, slots, calibration[next(iter(experts))].images)
+        portion = _images_at_once(encoder, merged, slots, images[0])
         for _ in range(self.steps):
-            batches = [draw(calibration[task].images, size, draws[task]).to(device) for task in experts]
+            batches = [draw(found, size, own).to(device) for found, own in zip(images, draws, strict=True)]
             gradients = _entropy_gradients(encoder, merged, slots, batches, heads, portion)
             # dL/dλ(t,l) = <τ(t,l), dL/dθ(l)>: the graph never has to reach back through the combination.
             slopes = torch.stack(
@@ -117,12 +105,8 @@ class AdaMerging(EncoderMerging):
                 coefficients.clamp_(0.0, 1.0)
             _combine(start, vectors, coefficients, out=merged)
         labels = list(vectors) if self.granularity == "layer_wise" else ["all"]
-        parts = {name: (averages | merged)[origin.get(name, name)] for name in pretrained}
-        return Merged(
-            base.with_state(parts),
-            parts,
-            coefficients=dict(zip(labels, coefficients.cpu().unbind(dim=1), strict=True)),
-        )
+        learnt = dict(zip(labels, coefficients.cpu().unbind(dim=1), strict=True))
+        return lesson.merged(averages | merged, learnt)
 
     def _task_vectors(self, base: State, experts: Sequence[Tensors]) -> TaskVectors:
         """What λ multiplies."""

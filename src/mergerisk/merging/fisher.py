@@ -12,18 +12,15 @@ from pydantic import PositiveFloat, PositiveInt
 from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mergerisk.merging.averaging import WeightAveraging
-from mergerisk.merging.experts import states_of
-from mergerisk.merging.material import Merged
-from mergerisk.merging.method import EncoderMerging, evaluated
-from mergerisk.models.ties import tied_names
-from mergerisk.randomness import generator
+from mergerisk.merging.learned import LearnedMerging
+from mergerisk.merging.method import evaluated
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mergerisk.merging.material import Calibration
+    from mergerisk.merging.learned import Lesson
+    from mergerisk.merging.material import Merged
     from mergerisk.models.classifier import Head
     from mergerisk.models.encoder import Encoder, State
 
@@ -34,7 +31,7 @@ _EXAMPLES = 64
 
 
 @hyperparameters
-class Fisher(EncoderMerging):
+class Fisher(LearnedMerging):
     """Σ Ft θt / Σ Ft, entry by entry, with the diagonal Fisher information Ft of expert t on unlabelled images
     of its task (Matena and Raffel 2022, arXiv 2111.09832, equations 4 to 6).
 
@@ -62,44 +59,29 @@ class Fisher(EncoderMerging):
             mmatena/model_merging); ``added`` is (Ft + floor) / (‖Ft‖ + floor) (MergeLM, FusionBench).
     """
 
-    needs_calibration: ClassVar[bool] = True
+    stream: ClassVar[str] = "fisher"
 
     examples: PositiveInt = 256
     classes: Literal["expected", "sampled"] = "expected"
     floor: PositiveFloat = 1e-6
     flooring: Literal["normalised", "raw", "added"] = "normalised"
 
-    def make(
-        self,
-        base: Encoder,
-        experts: Mapping[str, Encoder],
-        calibration: Mapping[str, Calibration],
-        seed: int,
-    ) -> Merged:
-        pretrained = base.state()
-        origin = tied_names(pretrained)
-        named = base.backbone.named_parameters(remove_duplicate=False)
+    def learn(self, lesson: Lesson) -> Merged:
+        pretrained, origin = lesson.pretrained, lesson.tied
+        named = lesson.base.backbone.named_parameters(remove_duplicate=False)
         parameters = {name for name, parameter in named if parameter.is_floating_point()}
         names = [name for name in pretrained if name in parameters - origin.keys()]
         weighted = {name: torch.zeros_like(pretrained[name]) for name in names}
         total = {name: torch.zeros_like(pretrained[name]) for name in names}
-        for task in experts:
-            images = calibration[task].images
-            order = torch.randperm(len(images), generator=generator(seed, "fisher", task))
-            images = images[order[: self.examples]]
+        for task in lesson.experts:
+            images = lesson.chosen_images(task, self.examples)
             # One number per image, drawn beforehand: what it draws does not depend on the chunk it is in.
-            uniform = torch.rand(
-                len(images), dtype=torch.float64, generator=generator(seed, "fisher", task, "class")
-            )
-            self._add(weighted, total, evaluated(experts[task]), calibration[task].head, origin, images, uniform)
-        rest = [name for name in pretrained if name not in parameters]
-        merged = WeightAveraging().merge_states(
-            {name: pretrained[name] for name in rest},
-            [{name: tuned[name] for name in rest} for tuned in states_of(experts).values()],
-        )
-        merged |= {name: weighted[name].div_(total.pop(name)) for name in names}
-        parts = {name: merged[origin.get(name, name)] for name in pretrained}
-        return Merged(base.with_state(parts), parts)
+            uniform = torch.rand(len(images), dtype=torch.float64, generator=lesson.draws(task, "class"))
+            head = lesson.calibration[task].head
+            # The expert has no name here, so that it is gone when the next one is loaded.
+            self._add(weighted, total, evaluated(lesson.experts[task]), head, origin, images, uniform)
+        merged = lesson.averages(name for name in pretrained if name not in parameters)
+        return lesson.merged(merged | {name: weighted[name].div_(total.pop(name)) for name in names})
 
     def _add(
         self,

@@ -10,18 +10,14 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from mergerisk.merging.averaging import WeightAveraging
-from mergerisk.merging.experts import states_of
-from mergerisk.merging.material import Merged
-from mergerisk.merging.method import EncoderMerging
-from mergerisk.models.ties import tied_names
-from mergerisk.randomness import generator
+from mergerisk.merging.learned import LearnedMerging
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mergerisk.merging.material import Calibration
+    from mergerisk.merging.learned import Lesson
+    from mergerisk.merging.material import Merged
     from mergerisk.models.encoder import Encoder, State
 
 _BATCH = 32
@@ -30,7 +26,7 @@ _RIDGE = 1e-10
 
 
 @hyperparameters
-class RegMean(EncoderMerging):
+class RegMean(LearnedMerging):
     """For each linear layer, the weight that comes nearest, in least squares, to the experts' outputs on their
     own inputs: Wᵀ = (Σ Gt)⁻¹ Σ Gt Wtᵀ, with Gt = XᵀX / N over all N tokens that reach the layer of expert t on
     unlabelled images of its task (Jin et al. 2023, arXiv 2212.09849, equation 2; section 3.3 for
@@ -54,29 +50,19 @@ class RegMean(EncoderMerging):
             averages each input's weights by its mean square. FusionBench takes 0.95 for CLIP.
     """
 
-    needs_calibration: ClassVar[bool] = True
+    stream: ClassVar[str] = "regmean"
     reads_by: ClassVar[Literal["forward", "training"]] = "forward"
 
     examples: PositiveInt = 256
     non_diagonal: Annotated[float, Field(ge=0, le=1)] = 0.95
 
-    def make(
-        self,
-        base: Encoder,
-        experts: Mapping[str, Encoder],
-        calibration: Mapping[str, Calibration],
-        seed: int,
-    ) -> Merged:
-        pretrained = base.state()
-        origin = tied_names(pretrained)
-        averages = WeightAveraging().merge_states(pretrained, list(states_of(experts).values()))
+    def learn(self, lesson: Lesson) -> Merged:
+        averages = lesson.averages(lesson.pretrained)
         grams: State = {}
         targets: State = {}
         seen: dict[str, int] = {}
-        for task, tuned in states_of(experts).items():
-            found = calibration[task].images
-            order = torch.randperm(len(found), generator=generator(seed, "regmean", task))
-            own = _grams(experts[task], found[order[: self.examples]], origin)
+        for task, tuned in lesson.states.items():
+            own = _grams(lesson.experts[task], lesson.chosen_images(task, self.examples), lesson.tied)
             for name in list(own):
                 gram = own.pop(name)
                 diagonal = gram.diagonal().clone()
@@ -87,11 +73,10 @@ class RegMean(EncoderMerging):
                 seen[name] = seen.get(name, 0) + 1
         merged = dict(averages)
         for name, count in seen.items():
-            if count == len(experts):
+            if count == len(lesson.experts):
                 correction = _solve(grams.pop(name), targets.pop(name)).T
                 merged[name] = (averages[name].double() + correction).to(averages[name].dtype)
-        parts = {name: merged[origin.get(name, name)] for name in pretrained}
-        return Merged(base.with_state(parts), parts)
+        return lesson.merged(merged)
 
 
 def _grams(encoder: Encoder, images: torch.Tensor, origin: Mapping[str, str]) -> State:

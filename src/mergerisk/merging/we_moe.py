@@ -13,17 +13,15 @@ from torch.nn.utils import skip_init
 from mergerisk.errors import UserError
 from mergerisk.merging.adamerging import draw, mean_entropy
 from mergerisk.merging.averaging import TaskArithmetic
-from mergerisk.merging.experts import states_of
+from mergerisk.merging.learned import LearnedMerging
 from mergerisk.merging.material import Merged
-from mergerisk.merging.method import EncoderMerging
 from mergerisk.models.blocks import transformer_blocks
-from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mergerisk.merging.material import Calibration
+    from mergerisk.merging.learned import Lesson
     from mergerisk.models.encoder import Encoder, State
 
 
@@ -77,7 +75,7 @@ class MixtureMlp(nn.Module):
 
 
 @hyperparameters
-class WeMoE(EncoderMerging):
+class WeMoE(LearnedMerging):
     """Weight-ensembling mixture of experts (Tang et al. 2024, arXiv 2402.00433, section 4), for transformers.
 
     All tensors are merged by task arithmetic, except the blocks' MLPs: their parameters are θ0 + Σ g(x)t τt for
@@ -95,21 +93,15 @@ class WeMoE(EncoderMerging):
         learning_rate: of Adam.
     """
 
-    needs_calibration: ClassVar[bool] = True
+    stream: ClassVar[str] = "we_moe"
 
     scaling: Annotated[float, Field(ge=0)] = 0.3
     steps: PositiveInt = 1000
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-4
 
-    def make(
-        self,
-        base: Encoder,
-        experts: Mapping[str, Encoder],
-        calibration: Mapping[str, Calibration],
-        seed: int,
-    ) -> Merged:
-        states, pretrained = list(states_of(experts).values()), base.state()
+    def learn(self, lesson: Lesson) -> Merged:
+        base, states, pretrained = lesson.base, list(lesson.states.values()), lesson.pretrained
         start = TaskArithmetic(scaling=self.scaling).merge_states(pretrained, states)
         start |= {name: pretrained[name].clone() for name in _mlp_parameters(base)}
 
@@ -117,8 +109,8 @@ class WeMoE(EncoderMerging):
             return torch.stack([state[name] for state in states]).sub_(pretrained[name])
 
         encoder = _with_mixtures(base.with_state(start), vectors)
-        self._start(encoder, generator(seed, "we_moe", "routers"))
-        self._train(encoder, {task: calibration[task] for task in experts}, seed)
+        self._start(encoder, lesson.draws("routers"))
+        self._train(encoder, lesson)
         return Merged(encoder, encoder.state())
 
     def rebuild(self, base: Encoder, parts: State) -> Merged:
@@ -142,16 +134,17 @@ class WeMoE(EncoderMerging):
                     else:
                         parameter.fill_(self.scaling if name == "2.bias" else 0.0)
 
-    def _train(self, encoder: Encoder, calibration: Mapping[str, Calibration], seed: int) -> None:
+    def _train(self, encoder: Encoder, lesson: Lesson) -> None:
         parameters = [p for router in _routers(encoder) for p in router.requires_grad_(True).parameters()]
         optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
-        draws = {task: generator(seed, "we_moe", task) for task in calibration}
+        draws = {task: lesson.draws(task) for task in lesson.experts}
         mixtures = [module for module in encoder.modules() if isinstance(module, MixtureMlp)]
         portion = max(1, _WEIGHTS // max(1, sum(mixture.bytes_per_image for mixture in mixtures)))
         for _ in range(self.steps):
             optimizer.zero_grad()
             # Task by task: every image has weights of its own, and those of all tasks need not be held at once.
-            for task, found in calibration.items():
+            for task in lesson.experts:
+                found = lesson.calibration[task]
                 images = draw(found.images, self.batch_size, draws[task]).to(encoder.mean.device)
                 for piece in images.split(portion):
                     (mean_entropy(found.head(encoder(piece))) * (len(piece) / len(images))).backward()

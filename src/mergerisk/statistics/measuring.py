@@ -21,6 +21,7 @@ from mergerisk.statistics.tables import with_intervals
 from mergerisk.tasks.class_names import Classes
 from mergerisk.tasks.images import check_pixels
 from mergerisk.tasks.matching import matching_rows
+from mergerisk.text_tables import text_table
 from mergerisk.transfer.black_box import BlackBox
 from mergerisk.transfer.evaluate import predict
 from mergerisk.transfer.rates import count
@@ -142,11 +143,9 @@ class Transfer:
         }
         rows = [["budget", *measures]]
         rows += [[self._budget(at), *(str(measure(at)) for measure in measures.values())] for at in self.epsilons]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         half = [f"ε50 {self._half()}"] if len(self.rates) > 1 else []
         about = f"Transfer of {self.rates['attack'][0]}, {self.norm}; clean accuracy: {accuracies}"
-        return "\n".join([about, *table, *half])
+        return "\n".join([about, text_table(rows), *half])
 
     def _half(self) -> str:
         half, images = self.epsilon50, int(self.rates["images_both_correct"][0])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.report.comparison.reading import accuracy_by_model, conclusion
 from mergerisk.report.formatting import MISSING, listing, plural
+from mergerisk.text_tables import text_table
 
 if TYPE_CHECKING:
     from mergerisk.report.comparison.comparing import Comparison
@@ -40,11 +41,7 @@ def comparison_text(found: Comparison) -> str:
             )
             for row in found.targets.to_dict("records")
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines.append("")
-        for row in rows:
-            rest = [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
-            lines.append("  ".join([row[0].ljust(widths[0]), *rest]))
+        lines += ["", text_table(rows, right=True)]
         lines.append("B − A in percentage points, means over settings; 95% bootstrap intervals over images.")
     return "\n".join(lines)
 
