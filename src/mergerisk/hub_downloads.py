@@ -99,24 +99,30 @@ def download(
 
 
 def cached_folder(name: str, revision: str | None, *, kind: Kind, cache: Path | None) -> Path | None:
-    """The folder in which the cache keeps what it has of a revision; None if it has nothing.
+    """The folder in which the cache keeps what it has of a revision; None if it has nothing."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    The cache's layout is documented: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
-    """
-    repository = cached_repository(name, kind=kind, cache=cache)
-    commit = revision or "main"
-    note = repository / "refs" / commit
-    if note.is_file():
-        commit = note.read_text(encoding="utf-8").strip()
-    folder = repository / "snapshots" / commit
-    return folder if COMMIT.fullmatch(commit) and folder.is_dir() else None
+    try:
+        # Whole or not: of no file is it asked that it be there.
+        found = snapshot_download(
+            name, repo_type=kind, revision=revision, cache_dir=cache, local_files_only=True, allow_patterns=[]
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return Path(found) if COMMIT.fullmatch(Path(found).name) else None
 
 
 def cached_repository(name: str, *, kind: Kind, cache: Path | None) -> Path:
-    """The folder of a repository in the cache, whether it is there or not."""
-    from huggingface_hub import constants
+    """The folder of a repository in the cache, whether it is there or not.
 
-    return Path(cache or constants.HF_HUB_CACHE) / "--".join([f"{kind}s", *name.split("/")])
+    For what the library has no words for: it notes no branch that was found without it, and looks for none. The
+    layout is documented: https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(cache or constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type=kind))
 
 
 def find_commit(

@@ -14,10 +14,10 @@ from jsonschema import Draft202012Validator
 from mergerisk.report import summary_schema, summary_to_json
 from mergerisk.report.claim_words import verdict_to_dict
 from mergerisk.report.exports import write_exports
-from mergerisk.report.judged import claim_of, judged_summary, verdicts_on
+from mergerisk.report.judged import claim_of, judged_summary, tables_of
 from mergerisk.report.page import render_html
 from mergerisk.report.view import view_of
-from mergerisk.statistics import BUILT_IN
+from mergerisk.statistics import BUILT_IN, judge_claims
 from mergerisk.statistics.verdicts import fact
 from mergerisk.study import load_study
 from mergerisk.study.finished import FinishedRun
@@ -69,7 +69,7 @@ def run() -> FinishedRun:
 def test_every_report_carries_claims_and_ranks(run: FinishedRun, tmp_path: Path) -> None:
     summary = judged_summary(run)
     assert [claim["name"] for claim in summary.claims] == [claim.name for claim in BUILT_IN]
-    verdicts = {verdict.name: verdict for verdict in verdicts_on(run)}
+    verdicts = {verdict.name: verdict for verdict in judge_claims(tables_of(run))}
     for claim in summary.claims:
         assert claim["verdict"] == verdicts[claim["name"]].answer
         assert claim["detail"] == verdict_to_dict(verdicts[claim["name"]])
@@ -134,7 +134,7 @@ def test_other_surrogates_and_white_boxes_leave_claims_as_they_are(run: Finished
         more.loc[own, "target_adversarial"] = more.loc[own, "surrogate_adversarial"]
         parts.append(more)
     wide = of(pd.concat(parts, ignore_index=True), list(CHANCES))
-    few, many = verdicts_on(run), verdicts_on(wide)
+    few, many = judge_claims(tables_of(run)), judge_claims(tables_of(wide))
     for one, other in zip(few, many, strict=True):
         assert verdict_to_dict(one) == verdict_to_dict(other)
     summary = judged_summary(wide)
@@ -146,7 +146,8 @@ def test_tasks_without_an_expert_are_left_out_of_pairs_alone(run: FinishedRun) -
     rows = run.outcomes
     bare = rows["task"].isin(["digits", "maps"]) & ((rows["target"] == "expert") | (rows["surrogate"] == "expert"))
     found = {
-        verdict.name: verdict for verdict in verdicts_on(of(rows[~bare].reset_index(drop=True), list(CHANCES)))
+        verdict.name: verdict
+        for verdict in judge_claims(tables_of(of(rows[~bare].reset_index(drop=True), list(CHANCES))))
     }
     assert found["poster_surrogate"].tasks == 4
     assert found["no_robustness"].tasks == 6
@@ -192,7 +193,7 @@ def test_small_runs_are_told_what_is_not_tested(name: str) -> None:
 
 
 def test_a_claim_says_its_effect_and_interval(run: FinishedRun) -> None:
-    verdict = next(verdict for verdict in verdicts_on(run) if verdict.name == "no_robustness")
+    verdict = next(verdict for verdict in judge_claims(tables_of(run)) if verdict.name == "no_robustness")
     claim = claim_of(verdict)
     targets = run.outcomes["target"].isin(list(CHANCES))
     fooled = (run.outcomes["target_adversarial"] != 0)[targets].mean()

@@ -27,7 +27,7 @@ from mergerisk.report.risk import (
     carried_by_few,
     mean_of_ratios,
     mean_over_tasks,
-    mean_risk,
+    risk_table,
 )
 from mergerisk.report.threat import threat_picture
 from mergerisk.report.verdict import leader
@@ -170,7 +170,7 @@ def test_mean_over_tasks_by_hand() -> None:
 def test_methods_are_compared_over_the_same_cells() -> None:
     rows = [*pair("digits", 0.4, 0.2), *pair("letters", 0.8, math.nan)]
     summary = tiny(rows)
-    means = mean_risk(average_over_seeds(summary.results), axes_of(summary), "expert", E4)
+    means = risk_table(average_over_seeds(summary.results), axes_of(summary))["expert", E4, "relative"]
     assert means["ties"].value == pytest.approx(0.5)  # letters left out: dare has no value there
     assert means["dare"].value == pytest.approx(0.25)
     assert means["ties"].cells == 1
@@ -182,7 +182,7 @@ def test_relative_asr_of_a_method_is_a_ratio_of_means() -> None:
     rows = [*pair("digits", 0.4, 0.2), *(row | rare for row in pair("letters", 0.1, 0.05))]
     summary = tiny(rows)
     axes, cells = axes_of(summary), average_over_seeds(summary.results)
-    means = mean_risk(cells, axes, "expert", E4)
+    means = risk_table(cells, axes)["expert", E4, "relative"]
     assert means["ties"].value == pytest.approx(0.5 / 0.8125)
     assert mean_of_ratios(cells[cells["target"] == "ties"]) == pytest.approx((0.5 + 8) / 2)
     assert list(carried_by_few(cells, axes, "expert", E4).items()) == [
@@ -195,7 +195,7 @@ def test_relative_asr_of_a_method_is_a_ratio_of_means() -> None:
     never = tiny(
         [*pair("digits", 0.4, 0.2), *(row | rare | {"surrogate_asr": 0.0} for row in pair("letters", 0.1, 0.05))]
     )
-    means = mean_risk(average_over_seeds(never.results), axes_of(never), "expert", E4)
+    means = risk_table(average_over_seeds(never.results), axes_of(never))["expert", E4, "relative"]
     assert means["ties"].value == pytest.approx(0.5 / 0.8)
 
 

@@ -52,11 +52,6 @@ def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:
     return tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted)
 
 
-def verdicts_on(run: FinishedRun) -> tuple[ClaimVerdict, ...]:
-    """The built-in claims, judged."""
-    return judge_claims(tables_of(run))
-
-
 def claim_of(verdict: ClaimVerdict) -> dict[str, Any]:
     """A verdict as a summary holds it: a line each for readers, everything else under ``detail``."""
     tested = bool(verdict.test)

@@ -141,21 +141,13 @@ def mean_of_ratios(frame: pd.DataFrame) -> float:
     return float(frame.groupby("task", observed=True)["relative_asr"].mean().mean())
 
 
-def mean_risk(
-    cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float, rate: str = "relative"
-) -> dict[str, Mean]:
-    """Relative ASR (``rate="relative"``, a ratio of means) or mean ASR (``rate="asr"``) of every target.
+def compared_cells(cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float) -> dict[str, pd.DataFrame]:
+    """The cells over which targets are compared, by target.
 
     Methods are compared over the same cells: a task and attack counts only if every method that has any value
     has one there. The reference targets are averaged over those cells too, where they have a value. The
-    surrogate itself is left out of the comparison (white box) but still gets its mean.
+    surrogate itself is left out of the comparison (white box) but still has its cells.
     """
-    by_target = compared_cells(cells, axes, surrogate, epsilon)
-    return {target: _mean(by_target.get(target), rate) for target in axes.targets}
-
-
-def compared_cells(cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float) -> dict[str, pd.DataFrame]:
-    """The cells that `mean_risk` compares, by target."""
     here = cells[(cells["surrogate"] == surrogate) & (cells["epsilon"] == epsilon)].dropna(subset=["asr"])
     measured: dict[str, set[tuple[str, str]]] = {}
     methods = black_box_methods(here, axes)
@@ -175,7 +167,10 @@ def _mean(rows: pd.DataFrame | None, rate: str) -> Mean:
 
 
 def risk_table(cells: pd.DataFrame, axes: Axes) -> RiskTable:
-    """`mean_risk` for every surrogate, budget and rate (``"relative"`` and ``"asr"``)."""
+    """Of every surrogate, budget and rate, every target's mean over `compared_cells`.
+
+    The rates are relative ASR (``"relative"``, a ratio of means) and ASR (``"asr"``, a mean).
+    """
     return _table(cells, axes, ("relative", "asr"))
 
 

@@ -28,11 +28,8 @@ SIZE = 32
 SUPER = 2 * SIZE  # shapes are drawn at twice the size and averaged down, which smooths their edges
 
 SANS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique")
-MONO = ("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique")
 SERIF = ("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic")
 STIX = ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta")
-COMPUTER_MODERN = ("cmr10", "cmb10", "cmss10", "cmtt10", "cmti10")
-TYPEFACES = (*SANS, *MONO, *SERIF, *STIX, *COMPUTER_MODERN)
 
 
 @lru_cache(maxsize=1)
