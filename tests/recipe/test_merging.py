@@ -290,7 +290,7 @@ def test_models_of_the_hub(models: Path, tmp_path: Path, monkeypatch: pytest.Mon
         def from_there(spec: str, *, offline: bool) -> Path:
             return fetch(spec, offline=offline, endpoint=address, cache=tmp_path / "cache")
 
-        monkeypatch.setattr("mergerisk.recipe.ingredients.fetch", from_there)
+        monkeypatch.setattr("mergerisk.recipe.gathering.fetch", from_there)
         chosen = {"base": "org/base@main", "experts": [f"org/{name}" for name in HEADS], "method": "ties"}
         out = merge_checkpoints(parse_recipe(chosen), tmp_path / "out")
     assert_same(merged(out), merging.merge_state_dicts("ties", *encoder_states(models)))

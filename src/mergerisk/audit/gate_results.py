@@ -13,8 +13,7 @@ from mergerisk.report.naming import holder
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mergerisk.audit.readings import Curve, Reading
-    from mergerisk.audit.verdict import ModelVerdict
+    from mergerisk.audit.readings import Curve, ModelVerdict, Reading
 
 _WORDS = {
     "asr": "ASR",
@@ -103,7 +102,7 @@ def try_gate(gate: Gate, model: ModelVerdict, *, decides: bool) -> GateResult:
             gate, model.name, decides, True, must, nothing, None, None, math.nan, math.nan, math.nan, decided_by
         )
     failing = [found for found in known if gate.holds(found.end(decided_by))]
-    told = next((it for it in failing if is_worst(model, it.surrogate, it.epsilon)), None)
+    told = next((it for it in failing if model.is_worst(it.surrogate, it.epsilon)), None)
     if told is None:
         largest = gate.comparison in {">", ">="}
         told = (max if largest else min)(failing or known, key=lambda found: found.end(decided_by))
@@ -125,12 +124,6 @@ def try_gate(gate: Gate, model: ModelVerdict, *, decides: bool) -> GateResult:
         told.high,
         decided_by,
     )
-
-
-def is_worst(model: ModelVerdict, surrogate: str | None, epsilon: float | None) -> bool:
-    """Whether a value comes from the model's worst attacker, at the reference budget if it belongs to one."""
-    worst = model.worst
-    return worst is not None and surrogate == worst.surrogate and epsilon in {None, worst.epsilon}
 
 
 def _split(measure: str) -> tuple[str, str]:

@@ -19,7 +19,8 @@ from mergerisk.report.naming import change, holder, model_name
 from mergerisk.report.templating import template, whole
 
 if TYPE_CHECKING:
-    from mergerisk.audit.verdict import ModelVerdict, Verdict
+    from mergerisk.audit.readings import ModelVerdict
+    from mergerisk.audit.verdict import Verdict
 
 _WIDTH, _HEIGHT = 520, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 12, 44

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     import pandas as pd
+
+    from mergerisk.report.risk import Mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,40 @@ class Curve:
     surrogate: str
     attack: str
     epsilon50: Epsilon50
+
+
+@dataclass(frozen=True)
+class ModelVerdict:
+    """One audited model.
+
+    Attributes:
+        name: of the released model, or of the candidate method.
+        released: whether it was made elsewhere, and is going to be released as it is.
+        clean_accuracy: mean over tasks, on whole test splits, with a 95 % interval.
+        by_task: task → clean accuracy.
+        readings: by surrogate and budget.
+        curves: by surrogate.
+        worst: the reading from the worst attacker, which is the surrogate with the highest ASR at the reference
+            budget, white boxes left out; None if there is none.
+    """
+
+    name: str
+    released: bool
+    clean_accuracy: Mean
+    by_task: dict[str, float]
+    readings: tuple[Reading, ...]
+    curves: tuple[Curve, ...]
+    worst: Reading | None
+
+    def at(self, surrogate: str, epsilon: float) -> Reading | None:
+        """The reading from a surrogate at a budget."""
+        found = (r for r in self.readings if r.surrogate == surrogate and math.isclose(r.epsilon, epsilon))
+        return next(found, None)
+
+    def is_worst(self, surrogate: str | None, epsilon: float | None) -> bool:
+        """Whether a value comes from the worst attacker, at the reference budget if it belongs to one."""
+        worst = self.worst
+        return worst is not None and surrogate == worst.surrogate and epsilon in {None, worst.epsilon}
 
 
 def read_outcomes(outcomes: pd.DataFrame, models: Collection[str]) -> tuple[list[Reading], list[Curve]]:

@@ -9,8 +9,8 @@ from mergerisk.report.formatting import budget, interval, listing, percent, plur
 from mergerisk.report.naming import holder
 
 if TYPE_CHECKING:
-    from mergerisk.audit.readings import Curve, Reading
-    from mergerisk.audit.verdict import ModelVerdict, Verdict
+    from mergerisk.audit.readings import Curve, ModelVerdict, Reading
+    from mergerisk.audit.verdict import Verdict
 
 WHITE_BOX = "the model itself, which nobody can hold before it is released: an upper bound"
 

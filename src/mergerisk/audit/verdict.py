@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mergerisk.audit.gate_results import GateResult, is_worst, try_gate
+from mergerisk.audit.gate_results import GateResult, try_gate
 from mergerisk.audit.gates import OF_A_CURVE, OF_A_MODEL
-from mergerisk.audit.readings import Curve, Reading, read_outcomes
+from mergerisk.audit.readings import Curve, ModelVerdict, Reading, read_outcomes
 from mergerisk.errors import Faults, UserError, did_you_mean
 from mergerisk.report.formatting import plural
-from mergerisk.report.risk import Mean, mean_over_tasks
+from mergerisk.report.risk import mean_over_tasks
 from mergerisk.report.worst import holds
 from mergerisk.statistics import standings, tables_from_outcomes
 from mergerisk.statistics.claim_tables import SATURATED
@@ -29,35 +29,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 """Of ``audit.json``. Raised when a field changes its name or meaning."""
-
-
-@dataclass(frozen=True)
-class ModelVerdict:
-    """One audited model.
-
-    Attributes:
-        name: of the released model, or of the candidate method.
-        released: whether it was made elsewhere, and is going to be released as it is.
-        clean_accuracy: mean over tasks, on whole test splits, with a 95 % interval.
-        by_task: task → clean accuracy.
-        readings: by surrogate and budget.
-        curves: by surrogate.
-        worst: the reading from the worst attacker, which is the surrogate with the highest ASR at the reference
-            budget, white boxes left out; None if there is none.
-    """
-
-    name: str
-    released: bool
-    clean_accuracy: Mean
-    by_task: dict[str, float]
-    readings: tuple[Reading, ...]
-    curves: tuple[Curve, ...]
-    worst: Reading | None
-
-    def at(self, surrogate: str, epsilon: float) -> Reading | None:
-        """The reading from a surrogate at a budget."""
-        found = (r for r in self.readings if r.surrogate == surrogate and math.isclose(r.epsilon, epsilon))
-        return next(found, None)
 
 
 @dataclass(frozen=True)
@@ -125,7 +96,7 @@ class Verdict:
         """Why the audit fails: of the gates that failed, the first on which the worst attacker decided, or else
         the first."""
         failed = [result for result in self.gates if result.failed and result.decides]
-        by_worst = (it for it in failed if is_worst(self.model(it.model), it.surrogate, it.epsilon))
+        by_worst = (it for it in failed if self.model(it.model).is_worst(it.surrogate, it.epsilon))
         return next(by_worst, failed[0] if failed else None)
 
     def model(self, name: str) -> ModelVerdict:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from mergerisk.audit.audited import Audited
     from mergerisk.audit.gate_results import GateResult
-    from mergerisk.audit.verdict import ModelVerdict, Verdict
+    from mergerisk.audit.readings import ModelVerdict
+    from mergerisk.audit.verdict import Verdict
 
 
 def to_json(verdict: Verdict) -> str:

@@ -23,7 +23,8 @@ from mergerisk.models.files import CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, rea
 from mergerisk.models.stated import StatedPreprocessing
 from mergerisk.recipe.card import describe_merge
 from mergerisk.recipe.forms import stated_in
-from mergerisk.recipe.ingredients import Part, gather
+from mergerisk.recipe.gathering import gather
+from mergerisk.recipe.ingredients import Part
 from mergerisk.recipe.layers import methods_by_layer, with_layers
 from mergerisk.recipe.writing import SafetensorsWriter, check_output
 
