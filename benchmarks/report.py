@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from mergerisk.report.export import summary_to_json
-from mergerisk.report.judged import judged_summary
 from mergerisk.report.page import render_html
+from mergerisk.report.run_summary import judged_summary
 from mergerisk.study import load_study
 from mergerisk.study.finished import FinishedRun
 

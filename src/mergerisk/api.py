@@ -206,7 +206,7 @@ def load_run(folder: str | Path) -> StudyResult:
     Raises:
         UserError: the folder holds no finished run.
     """
-    from mergerisk.report.judged import judged_summary
+    from mergerisk.report.run_summary import judged_summary
 
     finished = read_run(Path(folder))
     return StudyResult(Path(folder), finished.outcomes, judged_summary(finished))
@@ -250,7 +250,7 @@ def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format]
     Raises:
         UserError: the folder holds no finished run, or cannot be written to.
     """
-    from mergerisk.report.judged import judged_summary
+    from mergerisk.report.run_summary import judged_summary
 
     return write_exports(judged_summary(read_run(Path(folder))), Path(out), formats)
 
@@ -283,7 +283,7 @@ def _folder(study: Study, out: str | Path | None) -> Path:
 
 
 def _write(finished: FinishedRun, folder: Path) -> StudyResult:
-    from mergerisk.report.judged import judged_summary  # loads SciPy's statistics, which `run` begins without
+    from mergerisk.report.run_summary import judged_summary  # loads SciPy's statistics, which `run` begins without
 
     summary = judged_summary(finished)
     write_parquet(summary.results, folder / "results.parquet")

@@ -46,7 +46,7 @@ def summarize(
 
     Args:
         run: what was run.
-        claims: what was tested on it, for whoever tests it; see :func:`mergerisk.report.judged.judged_summary`.
+        claims: what was tested on it, for whoever tests it; see :mod:`mergerisk.report.run_summary`.
         counted: :func:`mergerisk.transfer.count` of the outcomes, where somebody has them already.
     """
     epsilon50, flags = curve_tables(run.outcomes, run.record["single_step_attacks"], counted)

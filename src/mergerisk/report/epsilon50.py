@@ -20,7 +20,7 @@ ALL = "*"
 
 
 @dataclass(frozen=True)
-class Epsilon50:
+class MedianEpsilon50:
     """A median ε50.
 
     Attributes:
@@ -37,7 +37,7 @@ class Epsilon50:
 
 
 @dataclass(frozen=True)
-class Curve:
+class CurveEpsilon50:
     """ε50 of one curve: ∓inf where censored, NaN without images; ``low`` and ``high`` bound it."""
 
     value: float
@@ -59,10 +59,10 @@ def censored_median(values: Sequence[float]) -> float:
     return (lower + upper) / 2 if math.isfinite(lower) and math.isfinite(upper) else lower
 
 
-def median_epsilon50(curves: Iterable[Curve]) -> Epsilon50:
+def median_epsilon50(curves: Iterable[CurveEpsilon50]) -> MedianEpsilon50:
     """Median over curves (attacks, tasks, seeds), leaving out those without images."""
     counted = [curve for curve in curves if not math.isnan(curve.value)]
-    return Epsilon50(
+    return MedianEpsilon50(
         censored_median([curve.value for curve in counted]),
         censored_median([curve.low for curve in counted]),
         censored_median([curve.high for curve in counted]),
@@ -70,15 +70,15 @@ def median_epsilon50(curves: Iterable[Curve]) -> Epsilon50:
     )
 
 
-def epsilon50_table(frame: pd.DataFrame, axes: Axes) -> dict[tuple[str, str, str, str], Epsilon50]:
+def epsilon50_table(frame: pd.DataFrame, axes: Axes) -> dict[tuple[str, str, str, str], MedianEpsilon50]:
     """Medians by (surrogate, attack or `ALL`, task or `ALL`, target); absent where there is no row."""
-    groups: dict[tuple[str, str, str, str], list[Curve]] = {}
+    groups: dict[tuple[str, str, str, str], list[CurveEpsilon50]] = {}
     names = [frame[name].tolist() for name in ("surrogate", "attack", "task", "target", "status")]
     numbers = [frame[name].astype(float).tolist() for name in ("epsilon50", "low", "high")]
     for surrogate, attack, task, target, status, value, low, high in zip(*names, *numbers, strict=True):
         if surrogate not in axes.surrogates or target not in axes.targets:
             continue
-        curve = Curve(
+        curve = CurveEpsilon50(
             {"measured": value, "below_smallest": -math.inf, "not_reached": math.inf}.get(status, math.nan),
             0.0 if math.isnan(low) else low,
             math.inf if math.isnan(high) else high,
@@ -99,7 +99,7 @@ def epsilon50_text(value: float, epsilons: Sequence[float]) -> str:
     return f"{steps:.{2 if steps < 0.995 else 1 if steps < 9.95 else 0}f}/255"
 
 
-def epsilon50_range(found: Epsilon50, epsilons: Sequence[float]) -> str:
+def epsilon50_range(found: MedianEpsilon50, epsilons: Sequence[float]) -> str:
     """The interval in words, its ends clipped to what the measured budgets can show."""
     if not found.curves or not epsilons:
         return ""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.report.cells import Axes
-    from mergerisk.report.epsilon50 import Epsilon50
+    from mergerisk.report.epsilon50 import MedianEpsilon50
     from mergerisk.report.risk import Mean, RiskTable
     from mergerisk.report.summary import Summary
     from mergerisk.report.view import View
@@ -226,7 +226,9 @@ def _accuracy_columns(means: Mapping[str, Mean], axes: Axes) -> dict[str, list[f
     }
 
 
-def _epsilon50_columns(medians: Mapping[tuple[str, str, str, str], Epsilon50], axes: Axes) -> dict[str, list[Any]]:
+def _epsilon50_columns(
+    medians: Mapping[tuple[str, str, str, str], MedianEpsilon50], axes: Axes
+) -> dict[str, list[Any]]:
     names = ("surrogate", "attack", "task", "target", "text", "range", "curves", "colour")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     numbers: dict[str, list[float]] = {"place": [], "low": [], "high": []}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.report.cells import from_first, from_outside
-from mergerisk.report.epsilon50 import ALL, Epsilon50, epsilon50_range, epsilon50_text
+from mergerisk.report.epsilon50 import ALL, MedianEpsilon50, epsilon50_range, epsilon50_text
 from mergerisk.report.formatting import budget, interval, listing, percent, plural
 from mergerisk.report.naming import holder
 from mergerisk.report.risk import BudgetOverview, Mean, mean_over_tasks
@@ -68,7 +68,7 @@ def leader(means: Mapping[str, Mean], lowest: bool) -> Leader | None:
 
 def verdict(
     cells: pd.DataFrame,
-    epsilon50: Mapping[tuple[str, str, str, str], Epsilon50],
+    epsilon50: Mapping[tuple[str, str, str, str], MedianEpsilon50],
     axes: Axes,
     overview: tuple[BudgetOverview, ...],
     surrogate: str,
@@ -98,7 +98,7 @@ def strongest(cells: pd.DataFrame, axes: Axes, epsilon: float, column: str) -> L
 
 
 def _highest_epsilon50(
-    table: Mapping[tuple[str, str, str, str], Epsilon50], axes: Axes, surrogate: str
+    table: Mapping[tuple[str, str, str, str], MedianEpsilon50], axes: Axes, surrogate: str
 ) -> Finding | None:
     medians = {
         name: table[key]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.report.cells import Axes
-    from mergerisk.report.epsilon50 import Epsilon50
+    from mergerisk.report.epsilon50 import MedianEpsilon50
     from mergerisk.report.risk import BudgetOverview, Mean, RiskTable
     from mergerisk.report.summary import Summary
     from mergerisk.report.verdict import Finding
@@ -50,7 +50,7 @@ class View:
     summary: Summary
     axes: Axes
     cells: pd.DataFrame
-    medians: Mapping[tuple[str, str, str, str], Epsilon50]
+    medians: Mapping[tuple[str, str, str, str], MedianEpsilon50]
     risks: RiskTable
     overview: tuple[BudgetOverview, ...]
     surrogate: str

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.report.cells import Axes
-    from mergerisk.report.epsilon50 import Epsilon50
+    from mergerisk.report.epsilon50 import MedianEpsilon50
     from mergerisk.report.risk import RiskTable
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import PairOf, Standings
@@ -47,7 +47,7 @@ class WorstAttacker:
     asr: Mean
     images: int
     relative: Mean
-    epsilon50: Epsilon50 | None
+    epsilon50: MedianEpsilon50 | None
 
 
 def attackers(axes: Axes) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def worst_attackers(
     axes: Axes,
     cells: pd.DataFrame,
     risks: RiskTable,
-    medians: Mapping[tuple[str, str, str, str], Epsilon50],
+    medians: Mapping[tuple[str, str, str, str], MedianEpsilon50],
     epsilon: float,
 ) -> dict[str, WorstAttacker]:
     """Target → its worst attacker at a budget, by `worst_surrogates`."""

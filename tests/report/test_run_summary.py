@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from mergerisk.report import summary_schema, summary_to_json
 from mergerisk.report.claim_words import verdict_to_dict
 from mergerisk.report.exports import write_exports
-from mergerisk.report.judged import claim_of, judged_summary, tables_of
 from mergerisk.report.page import render_html
+from mergerisk.report.run_summary import claim_of, judged_summary, tables_of
 from mergerisk.report.view import view_of
 from mergerisk.statistics import BUILT_IN, judge_claims
 from mergerisk.statistics.verdicts import fact
