@@ -7,30 +7,27 @@ the budget itself are settled here, once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
 from mergerisk.attacks.budget import Norm, ball
+from mergerisk.attacks.given import check_images, check_indices, check_labels, first_look
 from mergerisk.errors import UserError
-from mergerisk.memory import fitting, graph_bytes, in_portions
-from mergerisk.models.checks import check_differentiable, count_classes, precision_named
-from mergerisk.models.hooks import evaluating
+from mergerisk.memory import in_portions
+from mergerisk.models.checks import precision_named
+from mergerisk.models.hooks import frozen
 from mergerisk.randomness import ImageRandom, drawing, generator
 from mergerisk.seeds import derive_seed
-from mergerisk.tasks.images import check_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
     from mergerisk.attacks.budget import Ball
-
-    Labels = torch.Tensor | Sequence[int]
-    """Whole numbers, one per image: a tensor or array of any integer type, or a list."""
+    from mergerisk.attacks.given import Labels
 
 
 @dataclass(frozen=True)
@@ -227,22 +224,22 @@ class Attack(ABC):
                 another precision than the images or made in inference mode, logits without a gradient, or a
                 classifier the attack cannot reach into.
         """
-        images = _check_images(images)
-        labels = _check_labels("labels", labels, images)
-        aims = None if targets is None else _check_labels("targets", targets, images)
-        identities = _check_indices(indices, len(images))
+        images = check_images(images)
+        labels = check_labels("labels", labels, images)
+        aims = None if targets is None else check_labels("targets", targets, images)
+        identities = check_indices(indices, len(images))
         ball(norm, images[:1], epsilon)
         _check_after(after, self.iterations)
         if len(images) == 0:
             nothing = images.clone()
             return Crafted(nothing, torch.zeros_like(labels), aims, dict.fromkeys(after, nothing))
-        with _frozen(classifier):
+        with frozen(classifier, "the classifier"):
             with (
                 drawing(seed, "probe", device=images.device),
                 precision_named(classifier, images, "the classifier"),
             ):
                 self.check(classifier, images[:1])
-                classes, most = _probe(classifier, images[:1], labels)
+                classes, most = first_look(classifier, images[:1], labels)
             if self.targeted:
                 aims = _check_targets(aims, labels, identities, seed, classes)
             elif aims is not None:
@@ -283,64 +280,10 @@ def _settled(perturbed: torch.Tensor | Crafted, problem: Problem) -> Crafted:
     return Crafted(adversarial, torch.zeros_like(problem.labels))
 
 
-def _check_images(images: torch.Tensor) -> torch.Tensor:
-    """The images, without the graph they may come from."""
-    if not isinstance(images, torch.Tensor) or images.ndim != 4 or not images.is_floating_point():
-        found = (
-            f"{images.dtype}, {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
-        )
-        raise UserError(f"images must be a floating tensor, N × C × H × W, got {found}")
-    check_pixels(images)
-    return _usable(images.detach())
-
-
-def _check_indices(indices: Sequence[int] | torch.Tensor | None, count: int) -> list[int]:
-    """The images' identities."""
-    identities = list(range(count)) if indices is None else [int(index) for index in indices]
-    if len(identities) != count:
-        raise UserError(f"indices must name each of the {count} images, got {len(identities)}")
-    return identities
-
-
-def _check_labels(name: str, labels: Labels, images: torch.Tensor) -> torch.Tensor:
-    """The labels as int64, where the images are."""
-    try:
-        found = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{name} must be integers, one per image, got {type(labels).__name__}") from error
-    whole = not found.is_floating_point() and not found.is_complex()
-    if found.shape != (len(images),) or not (whole or found.numel() == 0):
-        raise UserError(
-            f"{name} must be integers, one per image, got {found.dtype}, {tuple(found.shape)} "
-            f"for {len(images)} images"
-        )
-    return _usable(found.to(images.device, torch.int64))
-
-
-def _usable(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor; or, of one made inside ``torch.inference_mode()``, which autograd refuses, a copy."""
-    return tensor.clone() if tensor.is_inference() else tensor
-
-
 def _check_after(after: Sequence[int], iterations: int) -> None:
     for steps in after:
         if not 1 <= steps < iterations:
             raise UserError(f"no iterate after {steps} steps can be kept: the attack takes {iterations}")
-
-
-def _probe(classifier: nn.Module, image: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
-    """What one image tells before any of the work is done: the number of classes, and how many images at a time
-    fit into memory."""
-    seen: list[object] = []
-    leaf = image.detach().requires_grad_()
-    bytes_per_image = graph_bytes(lambda: seen.append(classifier(leaf)))
-    classes = count_classes(seen[0], "the classifier")
-    if bool((labels < 0).any()) or bool((labels >= classes).any()):
-        raise UserError(
-            f"labels must lie in 0 … {classes - 1}, as the classifier has {classes} classes; "
-            f"found {int(labels.min())} to {int(labels.max())}"
-        )
-    return classes, fitting(bytes_per_image, image.device)
 
 
 def _check_targets(
@@ -357,18 +300,3 @@ def _check_targets(
     if bool((targets == labels).any()):
         raise UserError(f"{int((targets == labels).sum())} targets are the true labels; nothing to aim at")
     return targets
-
-
-@contextmanager
-def _frozen(classifier: nn.Module) -> Iterator[None]:
-    """Evaluation mode without parameter gradients, and back to what it was."""
-    check_differentiable(classifier, "the classifier")
-    trainable = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
-    with evaluating(classifier):
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in trainable:
-                parameter.requires_grad_(True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError
+from mergerisk.models.checks import check_differentiable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,25 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in training.items():
             part.training = mode
+
+
+@contextmanager
+def frozen(model: nn.Module, who: str) -> Iterator[None]:
+    """Within it, the model is in evaluation mode and its parameters take no gradient; then it is what it was.
+
+    Raises:
+        UserError: a weight was made inside ``torch.inference_mode()``; ``who`` says whose it is.
+    """
+    check_differentiable(model, who)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with evaluating(model):
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in trainable:
+                parameter.requires_grad_(True)
 
 
 @contextmanager
