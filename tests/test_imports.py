@@ -25,6 +25,7 @@ def test_rooms_import_only_rooms_above_them() -> None:
         ["attack", "--help"],
         ["list", "attacks"],
         ["list", "inputs"],
+        ["list", "causes"],
         ["list", "merging"],
         ["list", "tasks"],
     ],

@@ -31,6 +31,7 @@ from safetensors.torch import save_file
 
 import mergerisk as mr
 from mergerisk.attacks import ATTACKS, FILTERS, INPUTS
+from mergerisk.causes import CAUSES
 from mergerisk.cli.main import cli
 from mergerisk.recipe import load_recipe
 from mergerisk.statistics import load_claims
@@ -185,7 +186,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             threading.Thread(target=serve, args=(poll_interval,), daemon=True).start()
 
     monkeypatch.setattr(http.server, "HTTPServer", Server)
-    before = [(registry, set(registry.names())) for registry in (ATTACKS, INPUTS, FILTERS)]
+    before = [(registry, set(registry.names())) for registry in (ATTACKS, INPUTS, FILTERS, CAUSES)]
     yield
     for registry, known in before:
         for name in set(registry.names()) - known:

@@ -11,6 +11,7 @@ import pytest
 
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.attacks.parts import FILTERS, INPUTS
+from mergerisk.causes.catalogue import CAUSES
 from mergerisk.cli.main import LISTS, main
 from mergerisk.cli.words import describe_names
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS
@@ -30,7 +31,7 @@ def expected(what: str) -> dict[str, dict[str, str | None]]:
     if what == "merging":
         found = signatures(METHODS) | {f"…+{name}": it for name, it in signatures(CORRECTIONS).items()}
     else:
-        found = signatures({"attacks": ATTACKS, "inputs": INPUTS, "filters": FILTERS}[what])
+        found = signatures({"attacks": ATTACKS, "causes": CAUSES, "inputs": INPUTS, "filters": FILTERS}[what])
     return {name: dict(it.parameters) for name, it in found.items() if it is not None}
 
 
@@ -56,7 +57,7 @@ def shared_by(name: str, table: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("what", ["merging", "attacks", "inputs", "filters"])
+@pytest.mark.parametrize("what", ["merging", "attacks", "causes", "inputs", "filters"])
 @pytest.mark.parametrize("width", [None, 80, 100, 120])
 def test_every_hyperparameter_stands_beside_its_method_or_once_for_all(what: str, width: int | None) -> None:
     table = describe_names(what, width)

@@ -25,6 +25,7 @@ LISTS = {
     "surrogates": "models that the attacker may hold",
     "merging": "merging methods, and corrections on top of them",
     "attacks": "transfer attacks",
+    "causes": "diagnostics that may explain transfer",
     "inputs": "input transformations that attacks can name",
     "filters": "gradient filters that attacks can name",
     "studies": "studies that ship with the package",

@@ -28,7 +28,7 @@ def describe_names(what: str, width: int | None = None) -> str:
     """A table of names, what they stand for and, of methods and attacks, the hyper-parameters with defaults.
 
     Args:
-        what: tasks, backbones, surrogates, merging, attacks, inputs, filters or studies.
+        what: tasks, backbones, surrogates, merging, attacks, causes, inputs, filters or studies.
         width: columns of the terminal that long cells are wrapped to fit. None for one line per name, however
             long, so that ``grep`` finds a name with everything that belongs to it.
     """
@@ -67,6 +67,10 @@ def _names(what: str) -> list[dict[str, str]]:
         from mergerisk.attacks.parts import FILTERS, INPUTS
 
         return _rows(INPUTS if what == "inputs" else FILTERS)
+    if what == "causes":
+        from mergerisk.causes.catalogue import CAUSES
+
+        return _rows(CAUSES)
     if what == "merging":
         return _merging()
     from mergerisk.study.shipped import shipped_studies
