@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveFloat
 
+from mergerisk.attacks._transforms import gaussian_blur
 from mergerisk.attacks.parts import GradientFilter
-from mergerisk.attacks.transforms import gaussian_blur
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from mergerisk.attacks._transforms import dct_matrix, partition, resize_and_pad, shuffle_blocks
 from mergerisk.attacks.parts import InputTransform
-from mergerisk.attacks.transforms import dct_matrix, partition, resize_and_pad, shuffle_blocks
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:

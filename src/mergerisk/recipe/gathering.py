@@ -25,9 +25,9 @@ from mergerisk.models.hub import fetch
 from mergerisk.models.lora import LoraCheckpoint
 from mergerisk.models.quantised import NO_INTEGERS
 from mergerisk.models.reading import called_alike
+from mergerisk.recipe._modules import top_module, unknown_modules
 from mergerisk.recipe.forms import form_of
 from mergerisk.recipe.ingredients import Ingredient, Ingredients, Part
-from mergerisk.recipe.modules import top_module, unknown_modules
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

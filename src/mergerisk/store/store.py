@@ -34,7 +34,7 @@ from safetensors.numpy import load as load_safetensors
 from mergerisk.disk import flush, flushed, is_full
 from mergerisk.errors import UserError
 from mergerisk.row_files import RowFile, write_rows
-from mergerisk.store.serialising import safetensors_pieces
+from mergerisk.store._serialising import safetensors_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
