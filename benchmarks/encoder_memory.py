@@ -29,14 +29,26 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from mergerisk.merging.catalogue import METHODS, split_name
 from mergerisk.models import Encoder
 from mergerisk.store import Store
-from mergerisk.study.stage import Stage
-from mergerisk.study.stages import make_artefact
-from mergerisk.study.workbench import Compute, Workbench, to_arrays
+from mergerisk.study.backbone import Backbone
+from mergerisk.study.calibrating import CalibrationData
+from mergerisk.study.executors.attempt import make_artefact
+from mergerisk.study.kinds.arrays import to_arrays
+from mergerisk.study.kinds.clean import Clean
+from mergerisk.study.kinds.correct import Correct
+from mergerisk.study.kinds.file_head import FileHead
+from mergerisk.study.kinds.given_model import GivenModel
+from mergerisk.study.kinds.load_task import LoadTask
+from mergerisk.study.kinds.merge import Merge
+from mergerisk.study.variants.encoders import EncoderVariant
+from mergerisk.study.workbench import Compute, Workbench
+from mergerisk.tasks import task_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
+
+    from mergerisk.study.stage import Stage
 
 TASKS = tuple(f"task {number}" for number in range(1, 8))
 PAPER = tuple(
@@ -46,8 +58,7 @@ PAPER = tuple(
 )
 CLASSES = 10
 SIDE = 224
-BASE = Stage("expert", "base", {"is": "base"})
-BACKBONE: dict[str, Any] = {"backbone": "CLIP ViT-B/32, random"}
+BACKBONE = Backbone("CLIP ViT-B/32, random", "CLIP ViT-B/32, random")
 
 
 def clip(state: dict[str, torch.Tensor] | None = None) -> Encoder:
@@ -74,16 +85,27 @@ def clip(state: dict[str, torch.Tensor] | None = None) -> Encoder:
 class ClipBench(Workbench):
     """A workbench whose backbone is the random CLIP in its store."""
 
-    def _load_base(self, *_: str | None) -> Encoder:
+    def base(self, backbone: Backbone) -> Encoder:
+        return self._base(backbone.name, None, None)
+
+    def _load_base(self, *_: object) -> Encoder:
         return clip({name: torch.from_numpy(array) for name, array in self.store.get(BASE.key).arrays.items()})
 
 
-def expert(task: str) -> Stage:
-    return Stage("expert", task, {"task": task}, {}, BACKBONE)
+def expert(name: str) -> GivenModel:
+    """The base, or a task's expert."""
+    return GivenModel(label=name, backbone=BACKBONE, identity={"is": name}, file="")
 
 
-def material(task: str, kind: str) -> Stage:
-    return Stage(kind, task, {"task": task})
+BASE = expert("base")
+
+
+def task_stage(task: str) -> LoadTask:
+    return LoadTask(label=task, identity={"task": task}, source=task_source("digits"))
+
+
+def head_stage(task: str) -> FileHead:
+    return FileHead(label=task, task=task_stage(task).result, digest=task, file="")
 
 
 def prepare(folder: Path) -> None:
@@ -106,19 +128,20 @@ def prepare(folder: Path) -> None:
             "split": np.arange(24) // 2 % 3,
         }
         info = {"name": task, "class_names": [str(label) for label in range(CLASSES)]}
-        stage = material(task, "task")
+        stage = task_stage(task)
         store.put(stage.key, arrays, recipe=stage.recipe, info=info)
         weight = random.normal(size=(CLASSES, 768)).astype(np.float32)
-        stage = material(task, "head")
+        head = head_stage(task)
         arrays = {"weight": weight, "bias": np.zeros(CLASSES, dtype=np.float32)}
-        store.put(stage.key, arrays, recipe=stage.recipe)
+        store.put(head.key, arrays, recipe=head.recipe)
 
 
 def stages(name: str, steps: int) -> list[Stage]:
     """A merge, its correction if it has one, and its predictions for two of the tasks."""
     method, correction = split_name(name)
-    experts: dict[str, str] = {f"expert/{task}": expert(task).key for task in TASKS}
-    data = {f"{kind}/{task}": material(task, kind).key for task in TASKS for kind in ("task", "head")}
+    experts = {task: expert(task).result for task in TASKS}
+    tasks = {task: task_stage(task).result for task in TASKS}
+    data = CalibrationData(split="held_out", tasks=tasks, heads={task: head_stage(task).result for task in TASKS})
     few: dict[str, dict[str, Any]] = {
         "adamerging": {"steps": steps, "batches": 1, "batch_size": 2},
         "adamerging_plus_plus": {"steps": steps, "batches": 1, "batch_size": 2},
@@ -126,25 +149,45 @@ def stages(name: str, steps: int) -> list[Stage]:
         "fisher": {"examples": 2, "classes": "sampled"},
         "surgery_v2": {"steps": steps, "batch_size": 2},
     }
-    parameters: dict[str, Any] = {"method": method, "parameters": few.get(method, {}), "order": list(TASKS)}
-    if METHODS.load(method).needs_calibration:
-        parameters |= {"calibration": "calibration", "seed": 0}
-    merge = Stage("merge", name, parameters, experts | (data if "calibration" in parameters else {}), BACKBONE)
-    found = [merge]
-    inputs = {"encoder": merge.key}
+    reads = METHODS.load(method).needs_calibration
+    merge = Merge(
+        label=name,
+        backbone=BACKBONE,
+        method=method,
+        parameters=few.get(method, {}),
+        ingredients=experts,
+        calibration=data if reads else None,
+        seed=0 if reads else None,
+        images={},
+    )
+    found: list[Stage] = [merge]
+    inside = adapter = None
     if correction is not None:
-        corrects: dict[str, Any] = {
-            "correction": correction,
-            "parameters": few.get(correction, {"steps": 50}),
-            "seed": 0,
-        }
-        corrects |= {"calibration": "calibration", "order": list(TASKS)}
-        found.append(Stage("correct", name, corrects, experts | data | {"merge": merge.key}, BACKBONE))
-        inside = correction == "surgery_v2"
-        inputs["correction" if inside else "adapters/corrected"] = found[-1].key
+        correct = Correct(
+            label=name,
+            backbone=BACKBONE,
+            correction=correction,
+            parameters=few.get(correction, {"steps": 50}),
+            merge=merge.result,
+            ingredients=experts,
+            calibration=data,
+            seed=0,
+            images={},
+        )
+        found.append(correct)
+        inside, adapter = (correct.result, None) if correction == "surgery_v2" else (None, correct.result)
     for task in TASKS[:2]:
-        own = {kind: material(task, kind).key for kind in ("task", "head")}
-        found.append(Stage("clean", task, {"task": task, "plain": True}, inputs | own, BACKBONE))
+        adapters = (None,) if adapter is None else (None, adapter)
+        target = EncoderVariant(
+            columns={name: len(adapters) - 1},
+            task=task,
+            head=head_stage(task).result,
+            backbone=BACKBONE,
+            encoder=merge.result,
+            inside=inside,
+            adapters=adapters,
+        )
+        found.append(Clean(label=task, task=tasks[task], target=target, images=None, shown=0))
     return found
 
 

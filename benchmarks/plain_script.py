@@ -28,7 +28,7 @@ from mergerisk.merging import SurgeryAdapter
 from mergerisk.models import Encoder, Head
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
-from mergerisk.study.groups import EncoderGroup
+from mergerisk.study.variants.encoders import EncoderVariant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,21 +57,20 @@ def slice_of_starter(images: int) -> mr.Study:
 def load_models(plan: Plan, store: Store, sweep: Sweep) -> tuple[mr.Classifier, dict[str, mr.Classifier]]:
     """The surrogate and every target of a sweep, from the run's store."""
     base = mr.load_encoder(plan.study.backbone)
-    head_key = plan.task_runs[0].head_key
-    head_arrays = store.get(head_key).arrays
+    head_arrays = store.get(plan.task_runs[0].clean[0].target.head.key).arrays
     head = Head(torch.from_numpy(head_arrays["weight"]), torch.from_numpy(head_arrays["bias"]))
     targets = {}
     for evaluation in sweep.evaluations:
-        group = evaluation.group
-        assert isinstance(group, EncoderGroup)
+        found = evaluation.target
+        assert isinstance(found, EncoderVariant)
         encoder: Encoder = base
-        if group.encoder is not None:
-            arrays = store.get(group.encoder).arrays
+        if found.encoder is not None:
+            arrays = store.get(found.encoder.key).arrays
             encoder = base.with_state({name: torch.from_numpy(array) for name, array in arrays.items()})
-        for target, adapters in group.targets.items():
-            adapter = None
-            if adapters is not None:
-                parts = store.get(adapters).arrays
+        for target, column in found.columns.items():
+            adapter, correction = None, found.adapters[column]
+            if correction is not None:
+                parts = store.get(correction.key).arrays
                 down, up = (torch.from_numpy(parts[f"{sweep.task}/{part}"]) for part in ("down", "up"))
                 adapter = SurgeryAdapter(down, up)
             targets[target] = mr.Classifier(encoder, head, adapter)

@@ -54,20 +54,20 @@ def make_and_pass(images: str, store: str, threads: str) -> dict[str, Any]:
     import torch
 
     from mergerisk.store import Store
-    from mergerisk.study.stage import Stage
-    from mergerisk.study.stages import make_artefact
+    from mergerisk.study.executors.attempt import make_artefact
+    from mergerisk.study.kinds.load_task import LoadTask
     from mergerisk.study.workbench import Compute, Workbench
     from mergerisk.tasks import task_source
 
     torch.set_num_threads(int(threads))
     source = task_source(images)
     start = time.perf_counter()
-    stage = Stage("task", source.name, source.identity(), sources=source.sources())
+    stage = LoadTask(label=source.name, identity=source.identity(), source=source)
     hashed = time.perf_counter()
     make_artefact(stage, Workbench(Store(Path(store)), Compute()))
     made = time.perf_counter()
     bench = Workbench(Store(Path(store)), Compute())  # one that has verified nothing yet
-    task = bench.task(Stage("clean", "", {}, {"task": stage.key}))
+    task = bench.task(stage.result)
     opened = time.perf_counter()
     total, count = 0.0, 0
     for split in (task.train, task.calibration, task.test):

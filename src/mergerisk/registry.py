@@ -166,13 +166,9 @@ class Registry(Generic[T]):
         return construct(cast("type[Any]", self.load(name)), parameters, f"{self.kind} {name!r}")
 
 
-def plugins(*entries: Entry) -> dict[str, list[str]]:
-    """What a key says of entries that installed packages add: another version may compute something else.
-
-    Empty if all are built in or registered, so that keys without plugins are what they were.
-    """
-    found = sorted({entry.distribution for entry in entries} - {""})
-    return {"plugins": found} if found else {}
+def plugins(*entries: Entry) -> tuple[str, ...]:
+    """Name and version of the installed packages that add entries: another version may compute something else."""
+    return tuple(sorted({entry.distribution for entry in entries} - {""}))
 
 
 def _place(implementation: object) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mergerisk.progress.pace import Pace, weight
-from mergerisk.study.stage import Stage
+from tests.study.toy_stages import OtherToy, Toy
+
+if TYPE_CHECKING:
+    from mergerisk.study.stage import Stage
 
 
 @dataclass
@@ -18,8 +22,8 @@ class Clock:
         return self.now
 
 
-def stages(kind: str, count: int, images: int) -> list[Stage]:
-    return [Stage(kind, f"{kind} {i}", {"i": i}, images={"forward": images}) for i in range(count)]
+def stages(made: type[Toy], count: int, images: int) -> list[Stage]:
+    return [made(label=f"{made.kind} {i}", number=i, images={"forward": images}) for i in range(count)]
 
 
 def do(pace: Pace, clock: Clock, stage: Stage, seconds: float) -> None:
@@ -31,7 +35,7 @@ def do(pace: Pace, clock: Clock, stage: Stage, seconds: float) -> None:
 def test_the_time_left_is_that_of_each_kinds_own_measured_seconds() -> None:
     clock = Clock()
     pace = Pace(clock)
-    crafts, reads = stages("craft", 10, 950), stages("task", 5, 0)
+    crafts, reads = stages(Toy, 10, 950), stages(OtherToy, 5, 0)
     pace.plan([*crafts, *reads], [*crafts, *reads])
     assert pace.remaining is None
     for read in reads[:4]:
@@ -47,7 +51,7 @@ def test_a_kinds_first_stage_of_many_says_nothing() -> None:
     """It also imports and reads: ten times what the others take."""
     clock = Clock()
     pace = Pace(clock)
-    crafts = stages("craft", 200, 50)
+    crafts = stages(Toy, 200, 50)
     pace.plan(crafts, crafts)
     do(pace, clock, crafts[0], 10.0)
     assert pace.remaining is None
@@ -60,7 +64,7 @@ def test_a_time_that_was_known_stays_known_when_what_is_left_was_never_timed() -
     """A study crafts first and evaluates last, with little between."""
     clock = Clock()
     pace = Pace(clock)
-    crafts, evaluations = stages("craft", 20, 50), stages("evaluate", 10, 50)
+    crafts, evaluations = stages(Toy, 20, 50), stages(OtherToy, 10, 50)
     pace.plan([*crafts, *evaluations], [*crafts, *evaluations])
     for done, craft in enumerate(crafts, 1):
         do(pace, clock, craft, 6.0)
@@ -73,7 +77,7 @@ def test_a_time_that_was_known_stays_known_when_what_is_left_was_never_timed() -
 def test_the_first_seconds_name_no_time() -> None:
     clock = Clock()
     pace = Pace(clock)
-    crafts = stages("craft", 100, 50)
+    crafts = stages(Toy, 100, 50)
     pace.plan(crafts, crafts)
     do(pace, clock, crafts[0], 4.0)
     assert pace.remaining is None
@@ -84,7 +88,7 @@ def test_the_first_seconds_name_no_time() -> None:
 def test_workers_share_what_is_left_and_what_runs_is_partly_done() -> None:
     clock = Clock()
     pace = Pace(clock)
-    crafts = stages("craft", 6, 50)
+    crafts = stages(Toy, 6, 50)
     pace.plan(crafts, crafts)
     for stage in crafts[:2]:
         pace.start(stage)
@@ -102,9 +106,9 @@ def test_workers_share_what_is_left_and_what_runs_is_partly_done() -> None:
 
 def test_a_resumed_run_starts_where_it_is() -> None:
     pace = Pace(Clock())
-    crafts = stages("craft", 4, 50)
+    crafts = stages(Toy, 4, 50)
     pace.plan(crafts, crafts[3:])
-    assert (pace.done["craft"], pace.stages["craft"]) == (3, 4)
+    assert (pace.done["toy"], pace.stages["toy"]) == (3, 4)
     assert pace.share == pytest.approx(0.75)
     pace.finish(crafts[3], 0.0)
     assert pace.share == 1.0
@@ -114,7 +118,7 @@ def test_a_resumed_run_starts_where_it_is() -> None:
 
 def test_what_was_damaged_is_to_be_done_again_once() -> None:
     pace = Pace(Clock())
-    crafts = stages("craft", 2, 50)
+    crafts = stages(Toy, 2, 50)
     pace.plan(crafts, [])
     assert pace.finished
     for _ in range(3):  # three workers find it
@@ -123,10 +127,10 @@ def test_what_was_damaged_is_to_be_done_again_once() -> None:
     assert not pace.finished
     pace.finish(crafts[0], 1.0)
     pace.finish(crafts[0], 0.0)  # asked for once more
-    assert (pace.done["craft"], pace.share) == (2, 1.0)
+    assert (pace.done["toy"], pace.share) == (2, 1.0)
 
 
 def test_no_stage_is_free() -> None:
-    (read,) = stages("task", 1, 0)
+    (read,) = stages(OtherToy, 1, 0)
     assert weight(read) > 0
     assert weight(replace(read, images={"gradient": 4})) > weight(read)

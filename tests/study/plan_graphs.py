@@ -125,8 +125,8 @@ def as_text(plan: Plan) -> str:
     numbers = {name: number for number, name in enumerate(sorted(set(names.values())))}
     lines = []
     for key, stage in plan.stages.items():
-        inputs = " ".join(map(str, sorted(numbers[names[needed]] for needed in stage.inputs.values())))
-        images = ", ".join(f"{count} {how}" for how, count in sorted(stage.images.items()))
+        inputs = " ".join(map(str, sorted(numbers[names[needed]] for needed in set(stage.inputs.values()))))
+        images = ", ".join(f"{count} {how}" for how, count in sorted(stage.cost().items()))
         lines.append((numbers[names[key]], f"{numbers[names[key]]} < {inputs} ; {images}"))
     listed = [f"{number} {name}" for name, number in numbers.items()]
     return "\n".join([*listed, "", *(line for _, line in sorted(lines)), ""])

@@ -12,8 +12,8 @@ from PIL import Image
 
 import mergerisk as mr
 from mergerisk.store import Store
-from mergerisk.study.planning import Stage
-from mergerisk.study.stages import make_artefact
+from mergerisk.study.executors.attempt import make_artefact
+from mergerisk.study.kinds.load_task import LoadTask
 from mergerisk.study.workbench import Compute, Workbench
 from mergerisk.tasks import LazyImages, task_source
 from tests.tasks.material import table, write_parquet
@@ -42,11 +42,11 @@ def test_a_task_stage_decodes_straight_into_the_store(tmp_path: Path) -> None:
     folder = as_folder(tmp_path / "stripes", "stripes")
     (folder / "test" / "1" / "bad.png").write_bytes(b"")
     source = task_source(str(folder), name="mine", limit={"train": 30}, size=12)
-    stage = Stage("task", source.name, source.identity(), sources=source.sources())
+    stage = LoadTask(label=source.name, identity=source.identity(), source=source)
     make_artefact(stage, Workbench(Store(tmp_path / "store"), Compute()))
     files = sorted(file.name for file in (tmp_path / "store" / "objects").rglob("*") if file.is_file())
     assert files == ["arrays.safetensors", "images.rows", "manifest.json"]
-    task = Workbench(Store(tmp_path / "store"), Compute()).task(Stage("clean", "", {}, {"task": stage.key}))
+    task = Workbench(Store(tmp_path / "store"), Compute()).task(stage.result)
     direct = source.load()
     assert task.name == "mine"
     assert isinstance(task.test.images, LazyImages)
@@ -60,7 +60,7 @@ def test_a_task_stage_decodes_straight_into_the_store(tmp_path: Path) -> None:
 def test_artefacts_of_whole_tasks_keep_their_keys_and_form(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays("stripes"))
     source = task_source(str(tmp_path / "a.npz"))
-    stage = Stage("task", source.name, source.identity(), sources={"name": "a", "spec": source.spec})
+    stage = LoadTask(label=source.name, identity=source.identity(), source=source)
     store = Store(tmp_path / "store")
     make_artefact(stage, Workbench(store, Compute()))
     found = store.get(stage.key)
@@ -73,11 +73,11 @@ def test_a_large_npz_is_read_by_rows_too(tmp_path: Path, monkeypatch: pytest.Mon
     source = task_source(str(tmp_path / "a.npz"))
     expected = source.load()
     monkeypatch.setattr("mergerisk.tasks.converting._TENSOR_BYTES", 1000)
-    stage = Stage("task", source.name, source.identity(), sources=source.sources())
+    stage = LoadTask(label=source.name, identity=source.identity(), source=source)
     store = Store(tmp_path / "store")
     make_artefact(stage, Workbench(store, Compute()))
     assert store.get(stage.key).rows["images"].shape == (90, 16, 16, 3)
-    task = Workbench(store, Compute()).task(Stage("clean", "", {}, {"task": stage.key}))
+    task = Workbench(store, Compute()).task(stage.result)
     for split in ("train", "test", "calibration"):
         assert isinstance(getattr(task, split).images, LazyImages)
         assert torch.equal(getattr(task, split).images[:], getattr(expected, split).images)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mergerisk.study import Plan, make_plan, parse_study
+from mergerisk.study.kinds.merge import Merge
 from tests.study.test_schema import MINIMAL
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def test_a_correction_inside_the_encoder_has_a_forward_pass_of_its_own() -> None
 
 def test_the_seed_decides_merges_that_draw_at_random_and_no_others() -> None:
     stages = plan(merging=["ties", "dare", "fisher"]).stages.values()
-    keyed = {stage.parameters["method"]: "seed" in stage.parameters for stage in stages if stage.kind == "merge"}
+    keyed = {stage.method: stage.seed is not None for stage in stages if isinstance(stage, Merge)}
     assert keyed == {"ties": False, "dare": True, "fisher": True}
 
 
@@ -112,5 +113,5 @@ def test_an_experts_file_is_known_by_its_content(tmp_path: Path) -> None:
 
 def test_the_work_of_crafting_is_its_gradients() -> None:
     found = plan(attacks=["fgsm", "i_fgsm"], images_per_task=10, budgets={"epsilon": [0.1], "steps": 7})
-    gradients = Counter(stage.images["gradient"] for stage in found.stages.values() if stage.kind == "craft")
+    gradients = Counter(stage.cost()["gradient"] for stage in found.stages.values() if stage.kind == "craft")
     assert gradients == {10: 2, 70: 2}

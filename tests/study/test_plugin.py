@@ -75,7 +75,7 @@ def test_what_is_installed_runs_in_a_study(installed: dict[str, str], tiny_vit: 
 PLANNED = """
 import json, sys
 from mergerisk.study import load_study, make_plan
-print(json.dumps({stage.label: [key, stage.parameters.get("plugins")]
+print(json.dumps({stage.label: [key, list(stage.plugins)]
                   for key, stage in make_plan(load_study(sys.argv[1])).stages.items()}))
 """
 
@@ -99,8 +99,8 @@ def test_another_version_of_a_plugin_is_another_artefact(folder: Path, tiny_vit:
     # Only what the plugin computes itself names it.
     assert before["median, seed 0"][1] == ["mergerisk-example-plugin 1.0"]
     assert after["weight_averaging+shift, seed 0"][1] == ["mergerisk-example-plugin 2.0"]
-    assert before["median+surgery, seed 0"][1] is None
-    assert all(before[label][1] is None for label in kept)
+    assert before["median+surgery, seed 0"][1] == []
+    assert all(before[label][1] == [] for label in kept)
 
 
 def planned(environment: dict[str, str], study: Path) -> dict[str, list[object]]:

@@ -9,9 +9,10 @@ import pytest
 from mergerisk.errors import UserError
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, preflight
+from mergerisk.study.executors.attempt import make_artefact
+from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.preflight import check_material, check_space
 from mergerisk.study.running import needed_bytes
-from mergerisk.study.stages import make_artefact
 from mergerisk.study.workbench import Compute, Workbench
 from tests.models.material import CLASSES, save_classifier
 from tests.tasks.material import write_folder
@@ -48,11 +49,13 @@ def test_merges_with_batch_norm_read_images(tmp_path: Path) -> None:
     backbone = save_classifier(tmp_path / "resnet", "resnet")
     path = write_tiny_study(tmp_path, backbone, merging=["weight_averaging", "ties", "emr"], attacks=["fgsm"])
     study = load_study(path)
-    stages = {stage.label: stage for stage in make_plan(study).stages.values() if stage.kind == "merge"}
+    merges = {stage.method: stage for stage in make_plan(study).stages.values() if isinstance(stage, Merge)}
     for method in ("weight_averaging", "ties"):
-        assert stages[f"{method}, seed 0"].parameters["calibration"] == "held_out"
-        assert {"task/stripes", "head/blobs"} <= stages[f"{method}, seed 0"].inputs.keys()
-    assert "calibration" not in stages["emr, seed 0"].parameters
+        data = merges[method].calibration
+        assert data is not None
+        assert data.split == "held_out"
+        assert {*data.tasks} == {*data.heads} == {"stripes", "blobs"}
+    assert merges["emr"].calibration is None
     made = study.model_copy(update={"ingredients": {"public": str(backbone)}})
     with pytest.raises(
         UserError, match=r"weight_averaging, for the backbone's BatchNorm, .* 'public' has no task"

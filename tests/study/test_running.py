@@ -20,6 +20,8 @@ import mergerisk as mr
 from mergerisk.errors import UserError
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
+from mergerisk.study.kinds.correct import Correct
+from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.workbench import Compute, Workbench
 from tests.tiny import write_tiny_study
 
@@ -258,12 +260,10 @@ def children(pid: int) -> list[int]:
 def test_a_failing_stage_stops_the_run_with_its_reason(
     tiny_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mergerisk.study import stages
-
     def broken(*_: Any) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(stages, "RUNNERS", dict(stages.RUNNERS) | {"merge": broken})
+    monkeypatch.setattr(Merge, "run", broken)
     with pytest.raises(RuntimeError, match="boom"):
         mr.run(tiny_study, tmp_path / "run")
     monkeypatch.undo()
@@ -298,16 +298,17 @@ def test_every_kind_of_merge_comes_back_from_the_store_as_it_was(tiny_vit: Path,
     study = load_study(path)
     plan = make_plan(study)
     bench = Workbench(Store(tmp_path / "run" / "store"), Compute())
-    (correction,) = [s for s in plan.stages.values() if s.kind == "correct" and s.label.startswith("weight")]
-    experts, calibration = bench.experts(correction), bench.calibration(correction)
+    corrections = [stage for stage in plan.stages.values() if isinstance(stage, Correct)]
+    data = corrections[0].calibration
+    experts = bench.experts(corrections[0].backbone, corrections[0].ingredients)
+    calibration = bench.calibration(data)
     kept = pd.read_parquet(tmp_path / "run" / "clean.parquet")
     for spec in study.merging:
         merged = mr.merging.create(spec.name, **spec.parameters).merge(
-            bench.base(correction), experts, calibration=calibration
+            bench.base(corrections[0].backbone), experts, calibration=calibration
         )
         for run in plan.task_runs:
-            test = bench.task(plan.stages[run.head_key]).test
-            head = bench.head(correction, f"head/{run.task}")
+            test, head = bench.task(data.tasks[run.task]).test, bench.head(data.heads[run.task])
             predicted = merged.classifier(run.task, head)(test.images).argmax(dim=1)
             rows = kept[(kept["task"] == run.task) & (kept["model"] == spec.label)].sort_values("image")
             assert rows["prediction"].tolist() == predicted.tolist(), (spec.label, run.task)

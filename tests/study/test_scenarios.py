@@ -15,6 +15,10 @@ from mergerisk.errors import UserError
 from mergerisk.models import Head
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, parse_study
+from mergerisk.study.kinds.craft import Craft
+from mergerisk.study.kinds.expert import Expert
+from mergerisk.study.kinds.merge import Merge
+from mergerisk.study.variants.encoders import EncoderVariant
 from tests.study.test_schema import MINIMAL
 from tests.tiny import save_tiny_models, write_tiny_study
 
@@ -102,10 +106,9 @@ def stages(run: Path) -> tuple[list[Stage], Store]:
 def test_a_merge_has_every_ingredient(finished: Path) -> None:
     """Weight averaging is the mean of both experts, the public model and the outsider."""
     found, store = stages(finished)
-    merge = next(stage for stage in found if stage.kind == "merge" and stage.label.startswith("weight"))
-    parts = [
-        store.get(merge.inputs[f"expert/{name}"]).arrays for name in ("stripes", "blobs", "public", "outsider")
-    ]
+    merge = next(stage for stage in found if isinstance(stage, Merge) and stage.label.startswith("weight"))
+    assert [*merge.ingredients] == ["stripes", "blobs", "public", "outsider"]
+    parts = [store.get(made.key).arrays for made in merge.ingredients.values()]
     merged = store.get(merge.key).arrays
     for name, tensor in merged.items():
         np.testing.assert_allclose(tensor, np.mean([part[name] for part in parts], axis=0), atol=1e-6)
@@ -115,12 +118,16 @@ def test_a_merge_has_every_ingredient(finished: Path) -> None:
 def test_the_other_architecture_carries_a_head_of_its_own(finished: Path) -> None:
     """Its white-box predictions, made by hand."""
     found, store = stages(finished)
-    craft = next(s for s in found if s.kind == "craft" and "other_architecture" in s.label and "blobs" in s.label)
-    head = store.get(craft.inputs["head"]).arrays
-    state = {name: torch.from_numpy(array) for name, array in store.get(craft.inputs["encoder"]).arrays.items()}
+    crafts = [stage for stage in found if isinstance(stage, Craft) and stage.surrogate.task == "blobs"]
+    craft = next(craft for craft in crafts if "other_architecture" in craft.label)
+    other = craft.surrogate
+    assert isinstance(other, EncoderVariant)
+    assert other.encoder is not None
+    head = store.get(other.head.key).arrays
+    state = {name: torch.from_numpy(array) for name, array in store.get(other.encoder.key).arrays.items()}
     assert head["weight"].shape == (3, 24)
     classifier = mr.Classifier(
-        mr.load_encoder(craft.sources["backbone"]).with_state(state),
+        mr.load_encoder(other.backbone.name).with_state(state),
         Head(torch.from_numpy(head["weight"]), torch.from_numpy(head["bias"])),
     )
     outcomes = pd.read_parquet(finished / "outcomes.parquet")
@@ -145,8 +152,8 @@ def test_merged_alone_stands_for_every_merge() -> None:
 
 def test_an_outsider_without_data_has_the_tasks_own_under_another_seed() -> None:
     plan = make_plan(parse_study(MINIMAL | {"surrogates": ["expert", "outsider"]}))
-    experts = [stage for stage in plan.stages.values() if stage.kind == "expert"]
-    assert [stage.parameters["seed"] for stage in experts] == [0, 1000]
+    experts = [stage for stage in plan.stages.values() if isinstance(stage, Expert)]
+    assert [stage.seed for stage in experts] == [0, 1000]
     assert experts[0].inputs == experts[1].inputs
 
 

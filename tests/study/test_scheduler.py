@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from mergerisk.study.executors.scheduler import Scheduler
-from mergerisk.study.stage import Stage
+from mergerisk.study.keyed import Input
+from tests.study.toy_stages import OtherToy, Toy
+
+if TYPE_CHECKING:
+    from mergerisk.study.stage import Stage
 
 
 def chain() -> dict[str, Stage]:
     """a and b need nothing; c needs both."""
-    a, b = Stage("task", "a", {"name": "a"}), Stage("task", "b", {"name": "b"})
-    c = Stage("head", "c", {}, {"one": a.key, "two": b.key})
+    a, b = Toy(label="a", number=1), Toy(label="b", number=2)
+    c = OtherToy(label="c", needs=(Input(a.key), Input(b.key)))
     return {stage.key: stage for stage in (a, b, c)}
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from mergerisk.study import Stage, load_study, make_plan
+from mergerisk.study import load_study, make_plan
 from mergerisk.study.timing import Speeds, measure_speeds
 from tests.cli.test_cli import call
+from tests.study.toy_stages import Toy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 def test_time_is_images_over_speed_and_queries_have_none() -> None:
     speeds = Speeds({"forward": 100.0, "gradient": 20.0}, "here")
     stages = [
-        Stage("clean", "a", {}, images={"forward": 50}),
-        Stage("craft", "b", {}, images={"gradient": 60, "forward": 100}),
-        Stage("evaluate", "c", {}, images={"query": 1000}),
+        Toy(label="a", images={"forward": 50}),
+        Toy(label="b", images={"gradient": 60, "forward": 100}),
+        Toy(label="c", images={"query": 1000}),
     ]
     assert speeds.seconds(stages) == pytest.approx(0.5 + 3 + 1)
 

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from mergerisk import api
 from mergerisk.cli.words import describe_plan
-from mergerisk.study import stages
+from mergerisk.study.executors import attempt
 from mergerisk.study.planning import make_plan
 from mergerisk.study.record import covered
 from mergerisk.study.schema import load_study
@@ -113,7 +113,7 @@ def test_the_time_a_run_took_is_that_of_all_its_parts(
             cls.ticks += 1
             return (early + timedelta(hours=cls.ticks)).astimezone(tz)
 
-    monkeypatch.setattr(stages, "datetime", Earlier)
+    monkeypatch.setattr(attempt, "datetime", Earlier)
     api.run(study, tmp_path / "run", workers=1, progress=False)
     monkeypatch.undo()
     record = json.loads((tmp_path / "run" / "run.json").read_text())

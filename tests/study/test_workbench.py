@@ -10,15 +10,17 @@ import pytest
 
 from mergerisk.store import DamagedArtefactError, Store
 from mergerisk.study import load_study, make_plan
+from mergerisk.study.executors.attempt import make_artefact
+from mergerisk.study.kinds.correct import Correct
+from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.recent import Recent
-from mergerisk.study.stages import make_artefact
 from mergerisk.study.workbench import Compute, Workbench
 from tests.tiny import write_tiny_study
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mergerisk.study.planning import Stage
+    from mergerisk.study.stage import Stage
 
 
 def test_many_small_things_are_kept_and_a_large_one_alone() -> None:
@@ -86,7 +88,8 @@ def test_large_models_give_the_same_artefacts(
             assert len(cached) <= 1 or large
             if not large and stage.kind != "clean":
                 kept = set(bench._artefacts)
-                assert not kept & {key for role, key in stage.inputs.items() if role.startswith("expert/")}
+                assert isinstance(stage, Merge | Correct)
+                assert not kept & {made.key for made in stage.ingredients.values()}
     for stage in stages:
         one, other = (store.get(stage.key) for store in stores)
         assert one.arrays.keys() == other.arrays.keys()
@@ -101,8 +104,8 @@ def test_a_damaged_expert_is_found_however_it_is_read(
     prepared, stages = made
     monkeypatch.setattr("mergerisk.study.workbench._LARGE", large)
     store = Store(shutil.copytree(prepared, tmp_path / "store"))
-    merge = next(stage for stage in stages if stage.kind == "merge")
-    key = next(key for role, key in merge.inputs.items() if role.startswith("expert/"))
+    merge = next(stage for stage in stages if isinstance(stage, Merge))
+    key = next(iter(merge.ingredients.values())).key
     content = bytearray(store.tensors(key).read_bytes())
     content[-1] ^= 1
     store.tensors(key).write_bytes(bytes(content))

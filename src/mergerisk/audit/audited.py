@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.study.kinds.given_model import GivenModel
+from mergerisk.study.kinds.load_task import LoadTask
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -119,15 +122,11 @@ def read_items(audit: Audit, study: Study, plan: Plan) -> tuple[AuditedItem, ...
         plan: of that study.
     """
     asked = {(source.role, source.name): source.spec for source in sources_of(study)}
-    files = {
-        stage.sources["file"]: stage.parameters["file"]
-        for stage in plan.stages.values()
-        if stage.kind == "expert" and "file" in stage.parameters
-    }
-    tasks = {stage.label: stage.parameters for stage in plan.stages.values() if stage.kind == "task"}
+    files = {stage.file: stage.identity for stage in plan.stages.values() if isinstance(stage, GivenModel)}
+    tasks = {stage.label: stage.identity for stage in plan.stages.values() if isinstance(stage, LoadTask)}
     found = []
     for source in sources_of(plan.study):
-        known: Any = tasks.get(source.name) if source.role == "images" else files.get(source.spec)
+        known = tasks.get(source.name) if source.role == "images" else files.get(source.spec)
         spec = asked[source.role, source.name]
         found.append(item_of(source, audit.as_given(spec), known if known is not None else source.identity()))
     return tuple(found)

@@ -12,13 +12,15 @@ from mergerisk.checking.reasons import order_of_classes
 from mergerisk.errors import UserError
 from mergerisk.statistics import wilson_interval
 from mergerisk.store import Store
-from mergerisk.study.groups import EncoderGroup
+from mergerisk.study.kinds.correct import Correct
+from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.locating import locate
 from mergerisk.study.planning import make_plan
 from mergerisk.study.preflight import check_material, check_output, resolve_device
 from mergerisk.study.rounds import run_and_collect
 from mergerisk.study.running import store_folder
 from mergerisk.study.schema import load_study
+from mergerisk.study.variants.encoders import EncoderVariant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from mergerisk.study import Study
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
-
-_MADE = frozenset({"merge", "correct", "craft", "evaluate"})
-"""Kinds of stages whose results are not looked at."""
 
 PRETRAINED, EXPERT = "pretrained", "expert"
 
@@ -157,9 +156,9 @@ def unmerged(plan: Plan) -> Plan:
         evaluations = []
         for evaluation in run.clean:
             stages = needed(evaluation.key)
-            made = any(plan.stages[key].kind in _MADE for key in stages)
-            group = evaluation.group
-            if isinstance(group, EncoderGroup) and not made and wanted & group.targets.keys():
+            made = any(isinstance(plan.stages[key], Merge | Correct) for key in stages)
+            target = evaluation.target
+            if isinstance(target, EncoderVariant) and not made and wanted & target.columns.keys():
                 evaluations.append(evaluation)
                 kept |= stages
         runs.append(replace(run, clean=tuple(evaluations)))

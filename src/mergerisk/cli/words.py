@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
     from mergerisk.study.schema import Study
+    from mergerisk.study.stage import Stage
     from mergerisk.study.timing import Speeds
     from mergerisk.tasks.hub_datasets import HubDataset
 
@@ -187,10 +188,12 @@ def _fold(rows: list[dict[str, str]], width: int) -> list[dict[str, str]]:
 def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> str:
     """The graph of stages with counts, what is cached, and the work left; in time too, if speeds are known."""
     from mergerisk.report.formatting import plural
-    from mergerisk.study.stage import STAGE_VERSIONS, image_counts
+    from mergerisk.study.stage import image_counts
 
     missing = {stage.key for stage in plan.stages.values() if store is None or not store.has(stage.key)}
-    kinds = {kind: [stage for stage in plan.stages.values() if stage.kind == kind] for kind in STAGE_VERSIONS}
+    kinds: dict[str, list[Stage]] = {}
+    for stage in plan.stages.values():
+        kinds.setdefault(stage.kind, []).append(stage)
     needs = {
         kind: sorted({plan.stages[key].kind for stage in stages for key in stage.inputs.values()})
         for kind, stages in kinds.items()

@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
 
-_NOUNS = {
-    "task": "load tasks",
-    "head": "train heads",
-    "expert": "fine-tune experts",
-    "merge": "merge",
-    "correct": "correct merges",
-    "clean": "clean accuracy",
-    "craft": "craft",
-    "evaluate": "evaluate",
-}
-
 CHECKING = "checking the study and what it names …"
 """Said before anything is loaded."""
 
@@ -96,8 +85,8 @@ class StudyProgress:
             self._lines = Thread(target=self._speak, daemon=True)
             self._lines.start()
             return
-        for kind in dict.fromkeys(stage.kind for stage in plan.stages.values()):
-            self._draw(kind)
+        for stage in {stage.kind: stage for stage in plan.stages.values()}.values():
+            self._draw(stage)
         self._total = self._progress.add_task("all", total=1.0, count="", now="")
         self._draw_total()
         self._progress.start()
@@ -115,18 +104,18 @@ class StudyProgress:
         else:
             self._pace.give_up(stage)
         if self._live:
-            self._draw(stage.kind)
+            self._draw(stage)
             self._draw_total()
 
-    def _bar(self, kind: str) -> TaskID:
+    def _bar(self, stage: Stage) -> TaskID:
         """The bar of a kind; made when first asked for, since a damaged artefact adds stages no plan foresaw."""
-        if kind not in self._bars:
-            self._bars[kind] = self._progress.add_task(_NOUNS[kind], count="", now="")
-        return self._bars[kind]
+        if stage.kind not in self._bars:
+            self._bars[stage.kind] = self._progress.add_task(stage.noun, count="", now="")
+        return self._bars[stage.kind]
 
-    def _draw(self, kind: str) -> None:
-        done, total = self._pace.done[kind], self._pace.stages[kind]
-        self._progress.update(self._bar(kind), completed=done, total=total, count=f"{done}/{total}")
+    def _draw(self, stage: Stage) -> None:
+        done, total = self._pace.done[stage.kind], self._pace.stages[stage.kind]
+        self._progress.update(self._bar(stage), completed=done, total=total, count=f"{done}/{total}")
 
     def _draw_total(self) -> None:
         if self._total is not None:
@@ -142,7 +131,7 @@ class StudyProgress:
     def line(self) -> str:
         """Where it stands: ``[1 min 5 s] 30/49 stages, 61% of the work, about 40 s left; now: craft …``."""
         pace = self._pace
-        now = f"; now: {_NOUNS[self._now.kind]} {self._now.label}" if self._now else ""
+        now = f"; now: {self._now.noun} {self._now.label}" if self._now else ""
         return (
             f"[{duration(round(pace.elapsed))}] {pace.done.total()}/{pace.stages.total()} stages, "
             f"{pace.share:.0%} of the work, {_left(pace)}{now}"

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mergerisk.importing import load_callable
 from mergerisk.transfer import CallableTarget, HttpTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from mergerisk.study.specs import TargetSpec
     from mergerisk.transfer import BlackBox, QueryBudget
 
 _PASSED_ON = ("answer", "batch_size", "timeout", "retries", "token_variable", "header_variables")
 
 
 def make_black_box(
-    spec: Mapping[str, Any], task: str, class_names: Sequence[str], queries: QueryBudget | None
+    spec: TargetSpec, task: str, class_names: Sequence[str], queries: QueryBudget | None
 ) -> BlackBox:
     """The target that answers for a task.
 
     Args:
-        spec: a :class:`~mergerisk.study.schema.TargetSpec` as plain data.
+        spec: whom and how.
         task: one that it names.
         class_names: the task's.
         queries: the budget, of an ``http`` target.
@@ -29,10 +30,10 @@ def make_black_box(
     Raises:
         UserError: a callable that cannot be loaded, no address, or an environment variable that is not set.
     """
-    if task in spec["callable"]:
-        function = load_callable(spec["callable"][task])
-        return CallableTarget(function, class_names, batch_size=spec["batch_size"])
+    if task in spec.callable:
+        function = load_callable(spec.callable[task])
+        return CallableTarget(function, class_names, batch_size=spec.batch_size)
     assert queries is not None, "an http target has a budget"
     return HttpTarget(
-        spec["http"][task], class_names, queries=queries, **{name: spec[name] for name in _PASSED_ON}
+        spec.http[task], class_names, queries=queries, **{name: getattr(spec, name) for name in _PASSED_ON}
     )

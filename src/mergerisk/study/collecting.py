@@ -123,9 +123,8 @@ def _placed(values: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np
 
 
 def _by_target(evaluation: Evaluation, predictions: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    variants = evaluation.group.variants
-    for target, adapters in evaluation.group.targets.items():
-        yield target, predictions[variants.index(adapters)]
+    for target, column in evaluation.target.columns.items():
+        yield target, predictions[column]
 
 
 def _target_order(plan: Plan, found: Collection[str]) -> list[str]:

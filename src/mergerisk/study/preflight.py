@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections import Counter
@@ -12,9 +11,12 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import Faults, UserError, located
 from mergerisk.models.loading import BACKBONES, has_batch_norm
 from mergerisk.models.stated import of_base
+from mergerisk.study.kinds.clean import Clean
+from mergerisk.study.kinds.evaluate import Evaluate
 from mergerisk.study.notes import task_sources
 from mergerisk.study.query_budget import shared_queries
 from mergerisk.study.specs import OUTSIDER
+from mergerisk.study.variants.black_box import BlackBoxVariant
 from mergerisk.tasks.outline import MORE_TRAINING
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from mergerisk.models import Encoder
     from mergerisk.study.schema import Study
+    from mergerisk.study.specs import TargetSpec
     from mergerisk.study.stage import Stage
     from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
@@ -100,14 +103,16 @@ def check_queries(missing: Iterable[Stage], root: Path) -> None:
         UserError: it does not; nothing was asked yet.
     """
     wanted: Counter[str] = Counter()
+    budgets: dict[str, TargetSpec] = {}
     for stage in missing:
-        if "black_box" in stage.sources:
-            wanted[stage.sources["black_box"]] += stage.images["query"]
-    for source, count in wanted.items():
-        spec = json.loads(source)
-        if spec["queries"] is not None:
-            with located(f"target {spec['label']}"):
-                shared_queries(root, spec).check(count)
+        if isinstance(stage, Clean | Evaluate) and isinstance(stage.target, BlackBoxVariant):
+            spec = stage.target.spec
+            wanted[spec.label] += stage.cost()["query"]
+            budgets[spec.label] = spec
+    for label, count in wanted.items():
+        if budgets[label].queries is not None:
+            with located(f"target {label}"):
+                shared_queries(root, budgets[label]).check(count)
 
 
 def resolve_device(device: str) -> str:
@@ -159,7 +164,7 @@ def check_material(study: Study) -> dict[TaskSource, Outline]:
         for name in target.places:
             with faults.collecting(), located(f"target {target.label}"):
                 # No class name matters before it is asked.
-                make_black_box(target.model_dump(), name, ("", ""), Queries(target.queries or 0))
+                make_black_box(target, name, ("", ""), Queries(target.queries or 0))
     with faults.collecting():
         base = _check_models(study)
     if outlines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
@@ -13,8 +13,9 @@ from mergerisk.study.files import write_bytes
 from mergerisk.transfer.queries import QueryBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
+
+    from mergerisk.study.specs import TargetSpec
 
 
 class SharedQueries(QueryBudget):
@@ -69,9 +70,10 @@ class SharedQueries(QueryBudget):
             raise _unusable(self.path, error) from error
 
 
-def shared_queries(root: Path, spec: Mapping[str, Any]) -> SharedQueries:
-    """The budget of a study's target (a ``TargetSpec`` as plain data), counted in the store at ``root``."""
-    return SharedQueries(root / "queries" / f"{content_key({'target': spec['label']})[:16]}.json", spec["queries"])
+def shared_queries(root: Path, spec: TargetSpec) -> SharedQueries:
+    """The budget of a study's target, which has one, counted in the store at ``root``."""
+    assert spec.queries is not None, "an http target has a budget"
+    return SharedQueries(root / "queries" / f"{content_key({'target': spec.label})[:16]}.json", spec.queries)
 
 
 def _unusable(path: Path, error: OSError) -> UserError:

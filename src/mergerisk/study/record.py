@@ -8,9 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.provenance import git_revision, versions
+from mergerisk.study.kinds.craft import Craft
+from mergerisk.study.kinds.expert import Expert
+from mergerisk.study.kinds.given_model import GivenModel
+from mergerisk.study.kinds.load_task import LoadTask
 from mergerisk.study.planning import make_plan, single_step_attacks
 from mergerisk.study.stage import image_counts
-from mergerisk.tasks.loading import TaskSource
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -18,12 +21,13 @@ if TYPE_CHECKING:
 
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
+    from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
 
 
 def _dataset_commits(plan: Plan) -> dict[str, str]:
     """The commit of every dataset of the hub, by its name."""
-    tasks = [stage.parameters for stage in plan.stages.values() if stage.kind == "task"]
+    tasks = [stage.identity for stage in plan.stages.values() if isinstance(stage, LoadTask)]
     return {f"hub:{task['hub']}": str(task["commit"]) for task in tasks if "hub" in task}
 
 
@@ -35,11 +39,7 @@ def _skipped(plan: Plan, store: Store) -> dict[str, list[dict[str, str]]]:
 
 def _own_forms(plan: Plan, store: Store) -> dict[str, list[str]]:
     """Model made elsewhere → where its own configuration or preprocessing, which it keeps, is not the base's."""
-    loaded = {
-        stage.label: key
-        for key, stage in plan.stages.items()
-        if stage.kind == "expert" and "file" in stage.sources
-    }
+    loaded = {stage.label: key for key, stage in plan.stages.items() if isinstance(stage, GivenModel)}
     forms = {label: store.manifest(key)["info"].get("form") for label, key in loaded.items()}
     return {label: form["differences"] for label, form in forms.items() if form}
 
@@ -50,7 +50,7 @@ def _counts(plan: Plan, store: Store, outlines: Mapping[TaskSource, Outline]) ->
     read = _really_read(plan, store, outlines)
     if read != outlines:
         plan = make_plan(plan.study, outlines=read)
-    crafted = [key for key, stage in plan.stages.items() if stage.kind == "craft"]
+    crafted = [key for key, stage in plan.stages.items() if isinstance(stage, Craft)]
     images = sum(store.manifest(key)["shapes"]["adversarial"][1] for key in crafted)
     passed = image_counts(plan.stages.values())
     return {"crafted_images": images, **{f"images_{how}": count for how, count in passed.items()}}
@@ -62,11 +62,10 @@ def _really_read(plan: Plan, store: Store, outlines: Mapping[TaskSource, Outline
 
     bench, found = Workbench(store, Compute()), dict(outlines)
     for key, stage in plan.stages.items():
-        if stage.kind == "task" and store.manifest(key)["info"].get("skipped"):
-            source = TaskSource.from_sources(stage.sources)
-            task = bench.task(replace(stage, inputs={"task": key}))
-            found[source] = replace(
-                found[source], train=len(task.train), calibration=len(task.calibration), test=len(task.test)
+        if isinstance(stage, LoadTask) and store.manifest(key)["info"].get("skipped"):
+            task = bench.task(stage.result)
+            found[stage.source] = replace(
+                found[stage.source], train=len(task.train), calibration=len(task.calibration), test=len(task.test)
             )
     return found
 
@@ -85,10 +84,9 @@ def _steps_per_epoch(plan: Plan, store: Store) -> dict[str, int]:
     """Task → optimiser steps in an epoch of its expert's fine-tuning, where the store knows it; the fewest."""
     found: dict[str, int] = {}
     for key, stage in plan.stages.items():
-        steps = store.manifest(key)["info"].get("steps_per_epoch") if stage.kind == "expert" else None
-        if steps is not None:
-            task = str(stage.parameters["task"])
-            found[task] = min(found.get(task, int(steps)), int(steps))
+        if isinstance(stage, Expert):
+            steps = int(store.manifest(key)["info"]["steps_per_epoch"])
+            found[stage.name] = min(found.get(stage.name, steps), steps)
     return found
 
 

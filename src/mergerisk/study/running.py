@@ -11,6 +11,8 @@ from mergerisk.store import Store
 from mergerisk.study.examples import pick_pictures
 from mergerisk.study.files import write_bytes
 from mergerisk.study.finished import STUDY, FinishedRun, write_run
+from mergerisk.study.kinds.craft import Craft
+from mergerisk.study.kinds.load_task import LoadTask
 from mergerisk.study.locating import locate
 from mergerisk.study.notes import notes_of
 from mergerisk.study.planning import make_plan
@@ -24,7 +26,6 @@ from mergerisk.study.preflight import (
 )
 from mergerisk.study.record import covered, record_of
 from mergerisk.study.rounds import run_and_collect
-from mergerisk.tasks.loading import TaskSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mergerisk.study.planning import Plan
     from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
+    from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
 
 
@@ -129,8 +131,7 @@ def run_study(
 
 def needed_bytes(missing: list[Stage], outlines: Mapping[TaskSource, Outline], images: int) -> int:
     """What the missing tasks will take, and the missing adversarial images, at about half their size in memory."""
-    sources = [TaskSource.from_sources(stage.sources) for stage in missing if stage.kind == "task"]
-    kept = [stage.parameters["after"] for stage in missing if stage.kind == "craft"]
-    sets = sum(1 + len(after) for after in kept if isinstance(after, list))
+    sources = [stage.source for stage in missing if isinstance(stage, LoadTask)]
+    sets = sum(1 + len(stage.after) for stage in missing if isinstance(stage, Craft))
     largest = max(outline.image_bytes for outline in outlines.values())
     return sum(outlines[source].stored_bytes for source in sources) + sets * images * largest // 2

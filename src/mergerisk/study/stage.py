@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from mergerisk.store.keys import content_key
+from mergerisk.study.keyed import Input, Keyed, describe, unkeyed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mergerisk.store.keys import Json
+    from numpy.typing import NDArray
 
-STAGE_VERSIONS = {
-    "task": 2,
-    "head": 2,
-    "expert": 2,
-    "merge": 3,
-    "correct": 3,
-    "clean": 2,
-    "craft": 2,
-    "evaluate": 2,
-}
-"""Raised when a stage's code changes what it computes, so that older artefacts are no longer taken for it."""
+    from mergerisk.store import Json, Spooled
+    from mergerisk.study.workbench import Workbench
+
+T = TypeVar("T")
 
 COSTS = {"forward": 1.0, "query": 1.0, "gradient": 2.5, "training": 3.5}
 """Of one image, in forward passes: forward only; asked of a black box; to the input and back; to the weights
@@ -32,52 +27,89 @@ and back."""
 
 
 @dataclass(frozen=True)
-class Stage:
+class Result:
+    """What a stage keeps; see :meth:`mergerisk.store.Store.put`."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    info: Mapping[str, Json] = field(default_factory=dict)
+    compressed: tuple[str, ...] = ()
+    spooled: Mapping[str, Spooled] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Keyed, ABC):
     """A piece of work whose result is kept.
 
+    A kind of stage is one subclass: a frozen dataclass, keyword only, whose fields are its parameters and edges,
+    see :class:`~mergerisk.study.keyed.Keyed`; what a result does not depend on is marked as
+    :func:`~mergerisk.study.keyed.unkeyed`. A stage goes to a worker by pickle, so it holds plain data only. Its
+    module imports no PyTorch: planning does without.
+
     Attributes:
-        kind: one of :data:`STAGE_VERSIONS`.
         label: what it is about, for people.
-        parameters: what its result depends on, besides its inputs.
-        inputs: role → key of another stage.
-        sources: where to find what ``parameters`` identify by digest; not part of the key.
-        images: images passed through a model, by what :data:`COSTS` lists.
+        plugins: name and version of the installed packages whose code makes it.
     """
 
-    kind: str
-    label: str
-    parameters: Mapping[str, Json]
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, int] = field(default_factory=dict)
+    noun: ClassVar[str]
+    """What is going on while stages of the kind run, for people: ``craft``, ``train heads``."""
+    version: ClassVar[int]
+    """Raised when the kind's code changes what it computes, so that older artefacts are no longer taken for it."""
+    rank: ClassVar[int]
+    """Stages of a lower rank come first in a plan: what many wait for should not wait behind crafting."""
 
-    @cached_property
+    label: str = unkeyed()
+    plugins: tuple[str, ...] = ()
+
+    @abstractmethod
+    def run(self, bench: Workbench) -> Result:
+        """Compute the result.
+
+        Raises:
+            UserError: the stage's material is at fault.
+            LostArtefactError: an input is not what was written.
+        """
+
+    def cost(self) -> Mapping[str, int]:
+        """Images passed through a model, by what :data:`COSTS` lists."""
+        return {}
+
+    @property
     def recipe(self) -> dict[str, Json]:
         """What the result is the result of."""
-        return {
-            "stage": self.kind,
-            "version": STAGE_VERSIONS[self.kind],
-            "parameters": dict(self.parameters),
-            "inputs": dict(self.inputs),
-        }
+        found = describe(self)
+        parameters = dict(found.parameters)
+        if not self.plugins:  # keys without plugins know nothing of them
+            del parameters["plugins"]
+        made: dict[str, Json] = {"stage": self.kind, "class": type(self).__name__, "version": self.version}
+        return {**made, "parameters": parameters, "inputs": found.inputs}
 
     @cached_property
     def key(self) -> str:
         return content_key(self.recipe)
 
+    @cached_property
+    def inputs(self) -> Mapping[str, str]:
+        """Role → key of the stages that it needs."""
+        return describe(self).inputs
+
     @property
     def work(self) -> float:
         """Estimated cost in forward passes of one image."""
-        return sum(COSTS[how] * count for how, count in self.images.items())
+        return sum(COSTS[how] * count for how, count in self.cost().items())
 
-    def to_message(self) -> dict[str, Any]:
-        """As plain data, for a worker."""
-        return asdict(self)
+
+class StageOf(Stage, Generic[T]):
+    """A stage whose result reads as a ``T``."""
+
+    @property
+    def result(self) -> Input[T]:
+        """Its result, for the stages that need it."""
+        return Input(self.key)
 
 
 def image_counts(stages: Iterable[Stage]) -> Counter[str]:
     """Images passed through models, by what :data:`COSTS` lists."""
     total: Counter[str] = Counter()
     for stage in stages:
-        total.update(stage.images)
+        total.update(stage.cost())
     return total

@@ -42,7 +42,7 @@ class Speeds:
         return sum(
             count / self.images[how]
             for stage in stages
-            for how, count in stage.images.items()
+            for how, count in stage.cost().items()
             if how in self.images
         )
 

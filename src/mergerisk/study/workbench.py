@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from mergerisk.attacks import Ensemble
 from mergerisk.memory import return_freed
 from mergerisk.merging import Calibration, LazyExperts, Merged, create
 from mergerisk.merging.catalogue import CORRECTIONS
-from mergerisk.models import Classifier, Head, load_encoder
+from mergerisk.models import Head, load_encoder
 from mergerisk.models.checkpoints import Checkpoint
 from mergerisk.models.siblings import in_form
-from mergerisk.models.stated import of_base, stated_from
-from mergerisk.study.black_boxes import make_black_box
-from mergerisk.study.query_budget import shared_queries
+from mergerisk.models.stated import of_base
 from mergerisk.study.recent import Recent
 from mergerisk.tasks import Skipped, TaskArrays, to_task
-from mergerisk.transfer import predict, predict_variants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import nn
-
     from mergerisk.merging import Correction
     from mergerisk.merging.material import Tensors
     from mergerisk.models import Encoder, State
+    from mergerisk.models.stated import StatedPreprocessing
     from mergerisk.store import Artefact, Store
-    from mergerisk.study.stage import Stage
-    from mergerisk.tasks import Images, Task
-    from mergerisk.transfer import BlackBox
+    from mergerisk.study.backbone import Backbone
+    from mergerisk.study.calibrating import CalibrationData
+    from mergerisk.study.keyed import Input
+    from mergerisk.tasks import Task
 
 _CACHE_BYTES = 256 * 2**20
 """Artefacts kept in memory between stages."""
@@ -96,102 +91,70 @@ class Workbench:
         """An artefact's payload as CPU tensors."""
         return {name: torch.from_numpy(array) for name, array in self.artefact(key).arrays.items()}
 
-    def base(self, stage: Stage) -> Encoder:
+    def base(self, backbone: Backbone) -> Encoder:
         """The pretrained encoder."""
-        return self._base(*_loading(stage))
+        return self._base(backbone.name, backbone.image_size, backbone.preprocessing)
 
-    def merged(self, stage: Stage, role: str = "encoder") -> Merged:
-        """The model of an input, with its correction if the stage has one; the base if it has no such input."""
-        if role not in stage.inputs:
-            return _alone(self.base(stage))
-        base, key, correction = self.base(stage), stage.inputs[role], stage.inputs.get("correction")
-        place = (*_loading(stage), key, correction)
-        return self._merged.get(place, self._size(key), lambda: self._load_merged(base, key, correction))
+    def model(
+        self, backbone: Backbone, state: Input[State] | None = None, inside: Input[Tensors] | None = None
+    ) -> Merged:
+        """A model of the backbone's architecture.
 
-    def encoder(self, stage: Stage) -> Encoder:
-        """The encoder of the stage's model, for the stage's task."""
-        merged = self.merged(stage)
-        return merged.encoder_for(str(stage.parameters["task"])) if merged.per_task else merged.encoder
+        Args:
+            backbone: see there.
+            state: of its encoder, whether it was merged or not; None for the pretrained one.
+            inside: a correction of its encoder.
+        """
+        base = self.base(backbone)
+        if state is None:
+            return _alone(base)
+        place = (backbone.name, backbone.image_size, backbone.preprocessing, state, inside)
+        return self._merged.get(place, self._size(state.key), lambda: self._load_merged(base, state, inside))
 
-    def classifier(self, stage: Stage) -> nn.Module:
-        """The model a stage crafts on: an encoder under the task's head, or an ensemble of such."""
-        head = self.head(stage)
-        if "members" not in stage.parameters:
-            (adapter,) = self.adapters(stage).values()
-            return Classifier(self.encoder(stage), head, adapter)
-        members: Any = stage.parameters["members"]
-        encoders = [self.merged(stage, f"member/{name}").encoder for name in members]
-        combine: Any = stage.parameters["combine"]
-        return Ensemble([Classifier(encoder, head) for encoder in encoders], combine)
+    def corrected(self, merged: Merged, correction: Input[Tensors]) -> Merged:
+        """A merge with a correction of it."""
+        info = self.artefact(correction.key).info
+        method: Correction = CORRECTIONS.create(info["correction"], info["parameters"])
+        return method.apply(merged, self.arrays(correction.key))
 
-    def answers(self, stage: Stage, images: Images) -> torch.Tensor:
-        """What the stage's group of targets says of images (N × 3 × H × W): int64, classifiers × N."""
-        size = self.compute.batch_size
-        if "black_box" in stage.parameters:
-            return self.black_box(stage).predict(images[:])[None]
-        if "members" in stage.parameters:
-            return predict(self.classifier(stage), images, batch_size=size)[None]
-        return predict_variants(
-            self.encoder(stage), self.head(stage), self.adapters(stage), images, batch_size=size
-        )
+    def task(self, made: Input[Task]) -> Task:
+        return self._task(made.key)
 
-    def black_box(self, stage: Stage) -> BlackBox:
-        """The target that a stage asks; its queries are counted beside the store's artefacts."""
-        spec = json.loads(stage.sources["black_box"])
-        queries = None if spec["queries"] is None else shared_queries(self.store.root, spec)
-        return make_black_box(spec, str(stage.parameters["task"]), self.task(stage).class_names, queries)
-
-    def task(self, stage: Stage, role: str = "task") -> Task:
-        return self._task(stage.inputs[role])
-
-    def head(self, stage: Stage, role: str = "head") -> Head:
-        kept = self.artefact(stage.inputs[role])
-        arrays = self.arrays(stage.inputs[role])
+    def head(self, made: Input[Head]) -> Head:
+        kept, arrays = self.artefact(made.key), self.arrays(made.key)
         return Head(arrays["weight"], arrays["bias"], normalize=kept.info.get("normalize", False))
 
-    def adapters(self, stage: Stage) -> dict[str, nn.Module | None]:
-        """The variants of an encoder group for the stage's task, in the group's order."""
-        task = str(stage.parameters["task"])
-        variants: dict[str, nn.Module | None] = {"": None} if stage.parameters["plain"] else {}
-        for role in sorted(role for role in stage.inputs if role.startswith("adapters/")):
-            corrected = self._correct(self.merged(stage), stage.inputs[role])
-            variants[role] = corrected.adapters[task].to(self.compute.device)
-        return variants
-
-    def experts(self, stage: Stage) -> LazyExperts:
+    def experts(self, backbone: Backbone, ingredients: Mapping[str, Input[State]]) -> LazyExperts:
         """Every ingredient, in the recipe's order; large ones are read from the store at every access."""
         self._merged.make_room()  # a large model of an earlier stage would be one too many
-        return LazyExperts(
-            self.base(stage), {task: self._parts(stage.inputs[f"expert/{task}"]) for task in _order(stage)}
-        )
+        parts = {name: self._parts(made.key) for name, made in ingredients.items()}
+        return LazyExperts(self.base(backbone), parts)
 
-    def calibration(self, stage: Stage) -> Mapping[str, Calibration] | None:
-        """What data-driven methods may read; None if the stage has no such inputs."""
-        if "calibration" not in stage.parameters:
+    def calibration(self, data: CalibrationData | None) -> Mapping[str, Calibration] | None:
+        """What data-driven methods may read."""
+        if data is None:
             return None
         found = {}
-        for task in _order(stage):
-            loaded = self.task(stage, f"task/{task}")
-            split = loaded.test if stage.parameters["calibration"] == "test" else loaded.calibration
-            found[task] = Calibration(split.images, self.head(stage, f"head/{task}"))
+        for name, made in data.tasks.items():
+            task = self.task(made)
+            split = task.test if data.split == "test" else task.calibration
+            found[name] = Calibration(split.images, self.head(data.heads[name]))
         return found
 
-    def _load_base(self, backbone: str, image_size: str | None, preprocessing: str | None) -> Encoder:
-        encoder = load_encoder(
-            backbone,
-            image_size=int(image_size) if image_size else None,
-            preprocessing=of_base(stated_from(preprocessing)),
-        )
+    def _load_base(
+        self, name: str, image_size: int | None, preprocessing: StatedPreprocessing | Literal["base"] | None
+    ) -> Encoder:
+        encoder = load_encoder(name, image_size=image_size, preprocessing=of_base(preprocessing))
         return encoder.to(self.compute.device)
 
-    def _load_merged(self, base: Encoder, key: str, correction: str | None = None) -> Merged:
-        parts = {name: tensor.to(self.compute.device) for name, tensor in self._parts(key).items()}
-        info = self.store.manifest(key)["info"]
+    def _load_merged(self, base: Encoder, state: Input[State], inside: Input[Tensors] | None) -> Merged:
+        parts = {name: tensor.to(self.compute.device) for name, tensor in self._parts(state.key).items()}
+        info = self.store.manifest(state.key)["info"]
         if "method" in info:
             merged = create(info["method"], **info["parameters"]).restore(base, parts)
         else:  # an expert, or a model made elsewhere
             merged = _alone((in_form(base, info["form"]) if "form" in info else base).with_state(parts))
-        return merged if correction is None else self._correct(merged, correction)
+        return merged if inside is None else self.corrected(merged, inside)
 
     def _size(self, key: str) -> int:
         """Bytes of a model's tensors; 0 if there is none, which is found when it is read."""
@@ -205,11 +168,6 @@ class Workbench:
         return_freed()
         self.store.verify(key)
         return Checkpoint(self.store.tensors(key))
-
-    def _correct(self, merged: Merged, key: str) -> Merged:
-        info = self.artefact(key).info
-        method: Correction = CORRECTIONS.create(info["correction"], info["parameters"])
-        return method.apply(merged, self.arrays(key))
 
     def _load_task(self, key: str) -> Task:
         artefact = self.artefact(key)
@@ -227,21 +185,6 @@ class Workbench:
         )
 
 
-def _loading(stage: Stage) -> tuple[str, str | None, str | None]:
-    """How a stage's base is loaded, in the words of its sources."""
-    return stage.sources["backbone"], stage.sources.get("image_size"), stage.sources.get("preprocessing")
-
-
 def _alone(encoder: Encoder) -> Merged:
     """An encoder that was not merged, as a merge of one."""
     return Merged(encoder, encoder.state())
-
-
-def to_arrays(state: State) -> dict[str, Any]:
-    """A state as arrays for the store."""
-    return {name: tensor.cpu().numpy() for name, tensor in state.items()}
-
-
-def _order(stage: Stage) -> list[str]:
-    order: Any = stage.parameters["order"]
-    return list(order)

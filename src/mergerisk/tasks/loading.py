@@ -123,18 +123,6 @@ class TaskSource:
         options = self._hub_options()
         fetch_dataset(hub_dataset(self.spec, options), options)
 
-    def sources(self) -> dict[str, str]:
-        """As text, for a stage; see :meth:`from_sources`."""
-        said = self.options.said()
-        found = {"name": self.name, "spec": self.spec}
-        return found | ({"options": json.dumps(said, sort_keys=True)} if said else {})
-
-    @classmethod
-    def from_sources(cls, sources: Mapping[str, str]) -> TaskSource:
-        """What :meth:`sources` wrote."""
-        source = task_source(sources["spec"], **json.loads(sources.get("options", "{}")))
-        return replace(source, name=sources["name"])
-
     def check(self) -> Outline:
         """See that the task can be made, as far as that shows without decoding images.
 

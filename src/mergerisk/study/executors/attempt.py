@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from mergerisk.provenance import provenance
 from mergerisk.store import LostArtefactError
 
 if TYPE_CHECKING:
@@ -31,8 +34,6 @@ class Outcome:
 
 def attempt(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:
     """Make a stage's artefact unless it exists or another run is making it."""
-    from mergerisk.study.stages import make_artefact
-
     with bench.store.making(stage.key, wait=wait) as ours:
         if not ours:
             return Outcome("busy")
@@ -43,3 +44,26 @@ def attempt(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:
         except LostArtefactError as error:
             bench.forget()
             return Outcome("damaged", detail=error.key)
+
+
+def make_artefact(stage: Stage, bench: Workbench) -> float:
+    """Run a stage and keep its result; returns the seconds it took.
+
+    Raises:
+        UserError: the stage's material is at fault, or the disk is full.
+        DamagedArtefactError: an input failed its checksum.
+    """
+    start = time.perf_counter()
+    result = stage.run(bench)
+    seconds = time.perf_counter() - start
+    bench.store.put(
+        stage.key,
+        result.arrays,
+        recipe=stage.recipe,
+        info=result.info,
+        provenance=provenance(bench.compute.device)
+        | {"seconds": seconds, "finished": datetime.now(UTC).isoformat(), "label": stage.label},
+        compressed=result.compressed,
+        spooled=result.spooled,
+    )
+    return seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -163,7 +164,6 @@ class _WorkerProcess:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             env=environment,
         )
 
@@ -176,11 +176,11 @@ class _WorkerProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write(json.dumps({"stage": stage.to_message(), "wait": wait}) + "\n")
+            pickle.dump((stage, wait), self._process.stdin)
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         except (BrokenPipeError, ValueError):
-            answer = ""
+            answer = b""
         if not answer:
             code = self._process.wait()
             raise UserError(

@@ -1,4 +1,4 @@
-"""A worker process: reads stages as JSON lines, makes their artefacts, answers with JSON lines.
+"""A worker process: reads pickled stages, makes their artefacts, answers with JSON lines.
 
 It is told keys and parameters, never tensors. When the process that feeds it dies, its input ends and so does it.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 
 def main() -> None:
@@ -25,17 +25,18 @@ def main() -> None:
     from mergerisk.errors import UserError
     from mergerisk.store import Store
     from mergerisk.study.executors.attempt import Outcome, attempt
-    from mergerisk.study.stage import Stage
     from mergerisk.study.workbench import Compute, Workbench
 
     store, device, batch_size = sys.argv[1:]
     # One thread a worker: sums are then split the same way on every machine, whatever its number of cores.
     torch.set_num_threads(1)
     bench = Workbench(Store(Path(store)), Compute(device, int(batch_size)))
-    for line in sys.stdin:
-        request: dict[str, Any] = json.loads(line)
+    while True:
         try:
-            outcome = attempt(Stage(**request["stage"]), bench, wait=request["wait"])
+            stage, wait = pickle.load(sys.stdin.buffer)  # from the process that started this one
+            outcome = attempt(stage, bench, wait=wait)
+        except EOFError:
+            break
         except UserError as error:
             outcome = Outcome("mistake", detail=str(error))
         except Exception:

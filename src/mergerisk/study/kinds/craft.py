@@ -1,0 +1,100 @@
+"""Adversarial images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from mergerisk.study.keyed import Input, unkeyed
+from mergerisk.study.kinds.attacked import attacked
+from mergerisk.study.kinds.results import ArrayStage
+from mergerisk.study.stage import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mergerisk.study.variants.variant import SurrogateVariant
+    from mergerisk.study.workbench import Workbench
+    from mergerisk.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Craft(ArrayStage):
+    """Adversarial images of one attack at one budget, and what crafting them met.
+
+    Keeps ``adversarial`` (iterates × images × …, the last iterate last), ``l2`` and ``linf`` of every iterate's
+    change, and per image ``indices``, ``labels``, ``aimed_at`` (−1 where untargeted) and ``zero_gradients``.
+
+    Attributes:
+        task: whose test images are attacked.
+        surrogate: what they are crafted on.
+        attack: the attack.
+        parameters: its hyper-parameters, defaults filled in; a file by its digest.
+        epsilon: the budget, of pixels in [0, 1].
+        norm: of the budget.
+        after: numbers of steps after which iterates are kept besides the last.
+        images: how many are attacked, if the test split has as many.
+        seed: of what is drawn.
+        file: where the file of ``parameters`` lies, if there is one.
+        crafted: images that are attacked.
+        gradients: of every image, that the attack takes.
+    """
+
+    kind: ClassVar[str] = "craft"
+    noun: ClassVar[str] = "craft"
+    version: ClassVar[int] = 3
+    rank: ClassVar[int] = 6
+
+    task: Input[Task]
+    surrogate: SurrogateVariant
+    attack: str
+    parameters: Mapping[str, Any]
+    epsilon: float
+    norm: Literal["linf", "l2"]
+    after: tuple[int, ...]
+    images: int
+    seed: int
+    file: str | None = unkeyed(default=None)
+    crafted: int = unkeyed()
+    gradients: int = unkeyed()
+
+    def cost(self) -> Mapping[str, int]:
+        return {"gradient": self.crafted * self.surrogate.passes * self.gradients}
+
+    def run(self, bench: Workbench) -> Result:
+        import torch
+
+        from mergerisk import attacks
+
+        task, device = bench.task(self.task), bench.compute.device
+        indices = attacked(task, self.images)
+        images, labels = task.test.images[indices], task.test.labels[indices]
+        parameters = dict(self.parameters) | ({} if self.file is None else {"file": self.file})
+        crafted = attacks.create(self.attack, **parameters).craft(
+            self.surrogate.classifier(bench),
+            images.to(device),
+            labels.to(device),
+            epsilon=self.epsilon,
+            norm=self.norm,
+            seed=self.seed,
+            indices=indices,
+            batch_size=bench.compute.batch_size,
+            after=self.after,
+        )
+        iterates = torch.stack([*crafted.after.values(), crafted.adversarial]).cpu()
+        changes = (iterates.double() - images.double()).flatten(2)
+        sizes = {"l2": changes.norm(dim=2), "linf": changes.abs().amax(dim=2)}
+        assert float(sizes[self.norm].max()) <= self.epsilon, "an attack exceeded its budget"
+        assert 0.0 <= float(iterates.min()) <= float(iterates.max()) <= 1.0, "an attack left the pixel box"
+        aims = torch.full_like(labels, -1) if crafted.targets is None else crafted.targets.cpu()
+        return Result(
+            {
+                "adversarial": iterates.numpy(),
+                "indices": indices.numpy(),
+                "labels": labels.numpy(),
+                "aimed_at": aims.numpy(),
+                "zero_gradients": crafted.zero_gradients.cpu().numpy(),
+                **{name: size.numpy() for name, size in sizes.items()},
+            },
+            compressed=("adversarial",),
+        )

@@ -1,0 +1,61 @@
+"""An expert that is fine-tuned in the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mergerisk.study.keyed import Input, unkeyed
+from mergerisk.study.kinds.arrays import to_arrays
+from mergerisk.study.kinds.results import ModelStage
+from mergerisk.study.stage import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mergerisk.models import Head
+    from mergerisk.study.backbone import Backbone
+    from mergerisk.study.workbench import Workbench
+    from mergerisk.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expert(ModelStage):
+    """The backbone, fine-tuned on a task under its frozen head; see :func:`mergerisk.fine_tune`.
+
+    Attributes:
+        task: the task.
+        head: its head.
+        backbone: what is fine-tuned.
+        fine_tuning: hyper-parameters of :class:`mergerisk.finetuning.FineTuning`.
+        name: the task's.
+        seed: of what is drawn.
+        images: training images.
+    """
+
+    kind: ClassVar[str] = "expert"
+    noun: ClassVar[str] = "fine-tune experts"
+    version: ClassVar[int] = 3
+    rank: ClassVar[int] = 2
+
+    task: Input[Task]
+    head: Input[Head]
+    backbone: Backbone
+    fine_tuning: Mapping[str, Any]
+    name: str
+    seed: int
+    images: int = unkeyed()
+
+    def cost(self) -> Mapping[str, int]:
+        return {"training": self.images * self.fine_tuning["epochs"]}
+
+    def run(self, bench: Workbench) -> Result:
+        import math
+
+        from mergerisk.finetuning import FineTuning, fine_tune
+
+        base, head, task = bench.base(self.backbone), bench.head(self.head), bench.task(self.task)
+        recipe = FineTuning(**self.fine_tuning)
+        expert = fine_tune(base, head, task, recipe=recipe, seed=self.seed)
+        steps = math.ceil(len(task.training_split("fine-tuning")) / recipe.batch_size)
+        return Result(to_arrays(expert.state()), {"steps_per_epoch": steps})

@@ -1,0 +1,161 @@
+"""The encoders of one seed: experts, outsiders, models made elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mergerisk.study.calibrating import CalibrationData
+from mergerisk.study.kinds.expert import Expert
+from mergerisk.study.kinds.given_model import GivenModel
+from mergerisk.study.planning.material import Carried, plan_head, plan_probe
+from mergerisk.study.planning.merges import plan_merges
+from mergerisk.study.specs import OUTSIDER, Outsider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mergerisk.models import Head, State
+    from mergerisk.study.keyed import Input
+    from mergerisk.study.planning.material import Material
+    from mergerisk.study.planning.merges import MergeGroup
+    from mergerisk.study.planning.stages import Stages
+    from mergerisk.study.schema import Study
+    from mergerisk.tasks import Task
+
+
+@dataclass(frozen=True)
+class Models:
+    """The encoders of one seed.
+
+    Attributes:
+        ingredients: what is merged, in the order of the recipe: experts by task, others by name.
+        outsiders: task → the outsider that attacks it.
+        others: task → encoder of the other architecture; None for its pretrained one.
+        released: target → a model made elsewhere.
+        merges: merges that share an encoder, together.
+    """
+
+    ingredients: Mapping[str, Input[State]]
+    outsiders: Mapping[str, Input[State]]
+    others: Mapping[str, Input[State] | None]
+    released: Mapping[str, Input[State]]
+    merges: tuple[MergeGroup, ...]
+
+
+def plan_models(study: Study, stages: Stages, material: Material, seed: int) -> Models:
+    """Have every encoder of a seed made.
+
+    Raises:
+        UserError: a file that the study names cannot be read.
+    """
+    planner = _ModelPlanner(study, stages, material, seed)
+    ingredients = {task: planner.expert(task) for task in study.with_expert}
+    ingredients |= {name: planner.given(name, file) for name, file in study.ingredients.items()}
+    outsiders, own_task, own_head = planner.outsiders()
+    tasks = {task: material.tasks[task] for task in study.with_expert}
+    heads = {task: material.heads[task] for task in study.with_expert}
+    if OUTSIDER in study.merged_names:
+        ingredients[OUTSIDER] = next(iter(outsiders.values()))
+        tasks, heads = tasks | own_task, heads | own_head
+    calibration = CalibrationData(split=study.calibration, tasks=tasks, heads=heads)
+    return Models(
+        ingredients,
+        outsiders,
+        {task: planner.other(task) for task in material.others},
+        {spec.label: planner.given(spec.label, spec.encoder) for spec in study.targets if spec.encoder},
+        tuple(plan_merges(study, stages, material.backbone, ingredients, calibration, seed)),
+    )
+
+
+@dataclass(frozen=True)
+class _ModelPlanner:
+    """Has the models of one seed made; they share what they are made from."""
+
+    study: Study
+    stages: Stages
+    material: Material
+    seed: int
+
+    def given(self, name: str, file: str) -> Input[State]:
+        """A model made elsewhere."""
+        from mergerisk.models.experts import expert_identity
+
+        backbone, identity = self.material.backbone, expert_identity(file)
+        return self.stages.add(GivenModel(label=name, backbone=backbone, identity=identity, file=file))
+
+    def expert(self, task: str) -> Input[State]:
+        """A task's own expert."""
+        file = self.study.experts.files.get(task)
+        if file is not None:
+            return self.given(task, file)
+        material = self.material
+        return self._fine_tuned(task, material.tasks[task], Carried(material.backbone, material.heads[task]), {})
+
+    def outsiders(self) -> tuple[dict[str, Input[State]], dict[str, Input[Task]], dict[str, Input[Head]]]:
+        """Task → the outsider that attacks it, and what a merge that reads images may read of the outsider's own
+        task, if it has one."""
+        study, material = self.study, self.material
+        kinds = {reference.kind for spec in study.surrogates for reference in spec.references}
+        if OUTSIDER not in kinds and study.outsider is None:
+            return {}, {}, {}
+        outsider = study.outsider or Outsider()
+        if outsider.file is not None:
+            return dict.fromkeys(material.tasks, self.given(OUTSIDER, outsider.file)), {}, {}
+        changes, who = outsider.fine_tune, "outsider on "
+        if outsider.task is None:
+            return (
+                {
+                    name: self._fine_tuned(
+                        name, task, Carried(material.backbone, material.heads[name]), changes, who, outsider.seed
+                    )
+                    for name, task in material.tasks.items()
+                },
+                {},
+                {},
+            )
+        source = outsider.task.source
+        task = self.stages.task(source)
+        # Checkpoints and files bring heads for the attacked tasks only.
+        head = (
+            plan_probe(study, self.stages, material.backbone, source.name, task)
+            if study.heads.source in {"checkpoint", "files"}
+            else plan_head(study, self.stages, material.backbone, source, task)
+        )
+        carried = Carried(material.backbone, head)
+        made = self._fine_tuned(source.name, task, carried, changes, who, outsider.seed)
+        return dict.fromkeys(material.tasks, made), {OUTSIDER: task}, {OUTSIDER: head}
+
+    def other(self, task: str) -> Input[State] | None:
+        """The other architecture's encoder for a task."""
+        other = self.study.other_architecture
+        assert other is not None, "others exist only with it"
+        if not other.fine_tuned:
+            return None
+        carried = self.material.others[task]
+        return self._fine_tuned(
+            task, self.material.tasks[task], carried, other.fine_tune, "other architecture on "
+        )
+
+    def _fine_tuned(
+        self,
+        name: str,
+        task: Input[Task],
+        carried: Carried,
+        changes: Mapping[str, Any],
+        who: str = "",
+        seed: int = 0,
+    ) -> Input[State]:
+        seed += self.seed
+        return self.stages.add(
+            Expert(
+                label=f"{who}{name}, seed {seed}",
+                task=task,
+                head=carried.head,
+                backbone=carried.backbone,
+                fine_tuning={**self.study.experts.fine_tune, **changes},
+                name=name,
+                seed=seed,
+                images=self.stages.sizes(task).train,
+            )
+        )

@@ -1,0 +1,62 @@
+"""The stages of a plan as they are found to be needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from mergerisk.study.kinds.load_task import LoadTask
+from mergerisk.study.work import sizes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mergerisk.study.keyed import Input
+    from mergerisk.study.stage import Stage, StageOf
+    from mergerisk.study.work import Sizes
+    from mergerisk.tasks import Task
+    from mergerisk.tasks.loading import TaskSource
+    from mergerisk.tasks.outline import Outline
+
+T = TypeVar("T")
+
+
+class Stages:
+    """Collects stages; equal work is one stage.
+
+    Args:
+        outlines: of tasks, where they are known, to count images by.
+    """
+
+    def __init__(self, outlines: Mapping[TaskSource, Outline]) -> None:
+        self._outlines = outlines
+        self._sizes: dict[Input[Task], Sizes] = {}
+        self._found: dict[str, Stage] = {}
+
+    def add(self, stage: StageOf[T]) -> Input[T]:
+        """Have a stage run; returns its result, for stages that need it."""
+        self._found.setdefault(stage.key, stage)
+        return stage.result
+
+    def task(self, source: TaskSource) -> Input[Task]:
+        """Have a task loaded.
+
+        Raises:
+            UserError: its files are at fault.
+        """
+        made = self.add(LoadTask(label=source.name, identity=source.identity(), source=source))
+        if made not in self._sizes:
+            self._sizes[made] = sizes_of(source, self._outlines)
+        return made
+
+    def sizes(self, task: Input[Task]) -> Sizes:
+        """Images of a task's splits."""
+        return self._sizes[task]
+
+    def pools(self, tasks: Iterable[Input[Task]], split: str) -> list[int]:
+        """Images that a method may read, per task: of the ``test`` split, or held out."""
+        sizes = [self._sizes[task] for task in tasks]
+        return [size.test if split == "test" else size.calibration for size in sizes]
+
+    def ordered(self) -> dict[str, Stage]:
+        """By key, inputs before what needs them, and what the most stages wait for first."""
+        return dict(sorted(self._found.items(), key=lambda item: item[1].rank))

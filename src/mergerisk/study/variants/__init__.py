@@ -1,0 +1,1 @@
+"""Who is attacked, and who attacks: one file per way to answer."""

@@ -1,0 +1,55 @@
+"""Several models as one surrogate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from mergerisk.study.variants.variant import SurrogateVariant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import nn
+
+    from mergerisk.attacks.ensemble import Combine
+    from mergerisk.models import State
+    from mergerisk.study.backbone import Backbone
+    from mergerisk.study.keyed import Input
+    from mergerisk.study.workbench import Workbench
+    from mergerisk.tasks import Images
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleVariant(SurrogateVariant):
+    """Several models that answer as one; see :class:`mergerisk.attacks.Ensemble`.
+
+    Attributes:
+        backbone: of every member.
+        members: model → the state of its encoder; None for the pretrained one.
+        combine: what is averaged.
+    """
+
+    kind: ClassVar[str] = "ensemble"
+
+    backbone: Backbone
+    members: Mapping[str, Input[State] | None]
+    combine: Combine
+
+    @property
+    def passes(self) -> int:
+        return len(self.members)
+
+    def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+        from mergerisk.transfer import predict
+
+        return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size)[None]
+
+    def classifier(self, bench: Workbench) -> nn.Module:
+        from mergerisk.attacks import Ensemble
+        from mergerisk.models import Classifier
+
+        head = bench.head(self.head)
+        encoders = [bench.model(self.backbone, member).encoder for member in self.members.values()]
+        return Ensemble([Classifier(encoder, head) for encoder in encoders], self.combine)

@@ -1,0 +1,59 @@
+"""What every target variant knows: whom it stands for, what it depends on, and how it answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from mergerisk.study.keyed import Input, Keyed, unkeyed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import nn
+
+    from mergerisk.models import Head
+    from mergerisk.study.workbench import Workbench
+    from mergerisk.tasks import Images
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetVariant(Keyed, ABC):
+    """Targets of one task that answer together, in one pass over the images.
+
+    Attributes:
+        columns: target → which column of the answers is its own. What a target is called changes no answer.
+        task: the task's name.
+        head: the task's head.
+    """
+
+    answers_by: ClassVar[Literal["forward", "query"]] = "forward"
+    """What an answer costs; see :data:`mergerisk.study.stage.COSTS`."""
+
+    columns: Mapping[str, int] = unkeyed()
+    task: str
+    head: Input[Head]
+
+    @property
+    def passes(self) -> int:
+        """Encoders that an image passes through."""
+        return 1
+
+    @property
+    def labels(self) -> str:
+        """The targets' names, for people."""
+        return ", ".join(self.columns)
+
+    @abstractmethod
+    def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+        """Classes that the targets name for images (N × 3 × H × W in [0, 1]): int64, columns × N."""
+
+
+class SurrogateVariant(TargetVariant):
+    """One that images can be crafted on as well."""
+
+    @abstractmethod
+    def classifier(self, bench: Workbench) -> nn.Module:
+        """The one target, to craft on: from pixels in [0, 1] to logits."""
