@@ -26,7 +26,7 @@ from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTModel
 import mergerisk as mr
 from mergerisk.attacks import GradientAttack
 from mergerisk.models import Classifier, Encoder, Head
-from mergerisk.models.vit import class_token
+from mergerisk.models.sources.vit import class_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
-from mergerisk.models.checkpoints import DTYPES, tensor_specs
+from mergerisk.models.on_disk.checkpoints import DTYPES, tensor_specs
 from mergerisk.recipe.writing import SafetensorsWriter
 from mergerisk.safetensors_files import read_header
 

@@ -26,8 +26,8 @@ import mergerisk.attacks as at
 from mergerisk.attacks.vision_transformers import _without_extreme_entries, _without_extreme_tokens
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, Encoder, Head
-from mergerisk.models.attention import AttentionMaps
-from mergerisk.models.blocks import block_norms, find_layer, residual_branches
+from mergerisk.models.inside.attention import AttentionMaps
+from mergerisk.models.inside.blocks import block_norms, find_layer, residual_branches
 from mergerisk.randomness import ImageRandom
 
 if TYPE_CHECKING:

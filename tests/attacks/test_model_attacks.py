@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mergerisk import attacks
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, Encoder, Head
-from mergerisk.models.vit import class_token, class_token_resized
+from mergerisk.models.sources.vit import class_token, class_token_resized
 from mergerisk.randomness import ImageRandom
 from tests.naive import attacks as shared
 from tests.naive import model_attacks as naive

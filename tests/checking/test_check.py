@@ -20,7 +20,7 @@ from mergerisk.checking.comparing import difference
 from mergerisk.checking.own import transformers_way
 from mergerisk.checking.probing import measure
 from mergerisk.errors import UserError
-from mergerisk.models.classifiers import load_classifier
+from mergerisk.models.sources.classifiers import load_classifier
 from tests.checking.material import backbone, normalised, save_half, save_model
 from tests.crafting.material import NAMES, save_pictures
 from tests.models.material import save_clip, write_preprocessor

@@ -15,8 +15,8 @@ from mergerisk.causes.catalogue import CAUSES
 from mergerisk.cli.main import LISTS, main
 from mergerisk.cli.words import describe_names
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS
-from mergerisk.models.families import FAMILIES
-from mergerisk.models.loading import BACKBONES, FORMS, LIBRARIES, MODEL_TYPES
+from mergerisk.models.sources.families import FAMILIES
+from mergerisk.models.sources.loading import BACKBONES, FORMS, LIBRARIES, MODEL_TYPES
 from mergerisk.signatures import signatures
 from mergerisk.study.specs import SURROGATES, Reference
 from mergerisk.tasks.hub_datasets import HUB_TASKS

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mergerisk.crafting import Crafting, craft_folder, parse_epsilon, parse_settings
 from mergerisk.errors import UserError
-from mergerisk.models.classifiers import load_classifier
+from mergerisk.models.sources.classifiers import load_classifier
 from tests.crafting.material import picture, save_classifier, save_pictures
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mergerisk.errors import UserError
 from mergerisk.merging import METHODS, Calibration, EncoderMerging, Merged, create
 from mergerisk.models import Encoder
-from mergerisk.models.classifier import Head
+from mergerisk.models.core.classifier import Head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from mergerisk.errors import UserError
 from mergerisk.merging import Calibration, create
 from mergerisk.merging.adamerging import draw
 from mergerisk.models import Encoder, load_encoder
-from mergerisk.models.classifier import Head
+from mergerisk.models.core.classifier import Head
 from mergerisk.randomness import generator
 from tests.merging.test_batch_norm import conv_encoder
 from tests.naive import data_methods as naive

@@ -15,8 +15,8 @@ from mergerisk.errors import UserError
 from mergerisk.merging import CORRECTIONS, METHODS, Calibration, LazyExperts, create
 from mergerisk.merging.adamerging import _portions
 from mergerisk.models import Encoder, load_encoder
-from mergerisk.models.checkpoints import Checkpoint, tensor_specs
-from mergerisk.models.classifier import Head
+from mergerisk.models.core.classifier import Head
+from mergerisk.models.on_disk.checkpoints import Checkpoint, tensor_specs
 from tests.merging.test_data_methods import moved
 from tests.tiny import tiny_encoder
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Alignment, Checkpoint, align
+from mergerisk.models.on_disk.checkpoints import Alignment, Checkpoint, align
 
 
 def every_dtype() -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mergerisk.errors import UserError
-from mergerisk.models.classifiers import load_classifier
+from mergerisk.models.sources.classifiers import load_classifier
 from tests.crafting.material import NAMES, save_classifier
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from huggingface_hub import scan_cache_dir
 from safetensors.torch import save
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.hub import ask, commit_of, fetch, remark, revision_of
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.sources.hub import ask, commit_of, fetch, remark, revision_of
 from tests.models.hub_stand_in import COMMIT, PullRequest, hub
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def test_a_cache_that_holds_the_pickle_of_main_too(tmp_path: Path) -> None:
 
 
 def test_who_names_the_hub_in_python_is_warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mergerisk.models.loading import backbone_folder
+    from mergerisk.models.sources.loading import backbone_folder
 
     folder = taken(tmp_path, CONVERSION)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

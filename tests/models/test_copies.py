@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from mergerisk.audit.schema import load_audit
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.copies import split_copy, with_copy
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.on_disk.copies import split_copy, with_copy
 from mergerisk.study.paths import placed
 
 if TYPE_CHECKING:

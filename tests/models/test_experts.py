@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from mergerisk.errors import UserError
 from mergerisk.models import expert_identity, load_encoder, load_expert
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.hub import fetch
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.sources.hub import fetch
 from tests.models.hub_stand_in import hub
 from tests.models.material import CLASSIFIERS, save_classifier, save_clip
 
@@ -209,7 +209,7 @@ def own_hub(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
     files = {path.name: path.read_bytes() for path in tuned.iterdir()}
     with hub({"org/expert": files}) as (address, requests):
         for module in ("experts", "siblings", "loading", "hub"):
-            monkeypatch.setattr(f"mergerisk.models.{module}.fetch", at(address, tmp_path / "cache"))
+            monkeypatch.setattr(f"mergerisk.models.sources.{module}.fetch", at(address, tmp_path / "cache"))
         yield requests
 
 

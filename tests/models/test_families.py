@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import mergerisk as mr
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, Encoder, Head, load_encoder
-from mergerisk.models.families import FAMILIES
+from mergerisk.models.sources.families import FAMILIES
 from tests.models.material import (
     CLASSES,
     CLASSIFIERS,

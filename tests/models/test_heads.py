@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 import mergerisk as mr
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, Head, load_encoder
-from mergerisk.models.loading import text_identity
-from mergerisk.models.templates import CLASS_NAMES, GENERIC, TEMPLATES, class_names_for, templates_for
+from mergerisk.models.sources.loading import text_identity
+from mergerisk.models.sources.templates import CLASS_NAMES, GENERIC, TEMPLATES, class_names_for, templates_for
 from tests.models.material import images, save_classifier, save_clip, scaled
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_several_templates_are_averaged_as_directions(clip: Path) -> None:
 
 def test_batches_of_prompts_change_nothing(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = mr.zero_shot(str(clip), NAMES, ["a photo of a {}.", "{}"])
-    monkeypatch.setattr("mergerisk.models.heads._BATCH", 2)
+    monkeypatch.setattr("mergerisk.models.sources.heads._BATCH", 2)
     torch.testing.assert_close(mr.zero_shot(str(clip), NAMES, ["a photo of a {}.", "{}"]).weight, whole.weight)
 
 

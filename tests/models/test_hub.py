@@ -12,8 +12,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from safetensors.torch import save
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.hub import commit_of, fetch, is_hub_id
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.sources.hub import commit_of, fetch, is_hub_id
 from tests.models.hub_stand_in import COMMIT, hub
 
 if TYPE_CHECKING:

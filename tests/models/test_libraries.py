@@ -15,7 +15,7 @@ from torch import nn
 import mergerisk as mr
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, backbone_identity, load_encoder, load_expert, text_identity
-from mergerisk.models.loading import has_batch_norm
+from mergerisk.models.sources.loading import has_batch_norm
 from tests.models.material import drawn, images
 from tests.models.other_libraries import fetched, other_libraries
 
@@ -322,7 +322,7 @@ def test_a_library_that_cannot_be_imported(
             raise fault
         return original(name, *rest)
 
-    monkeypatch.setattr("mergerisk.models.libraries.importlib.import_module", fail)
+    monkeypatch.setattr("mergerisk.models.sources.libraries.importlib.import_module", fail)
     with pytest.raises(UserError, match=message) as raised:
         load_encoder(f"{library}:resnet18")
     assert f"pip install 'mergerisk[{extra}]'" in str(raised.value)

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.lora import LoraCheckpoint
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.sources.lora import LoraCheckpoint
 
 PEFT = Path(__file__).parent.parent / "vectors" / "peft_lora"
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 import mergerisk as mr
 from mergerisk.errors import UserError
-from mergerisk.models.classifiers import load_classifier
-from mergerisk.models.preprocessing import Normalization, Preprocessing, Resizing, parse_preprocessing
-from mergerisk.models.siblings import in_form
+from mergerisk.models.core.preprocessing import Normalization, Preprocessing, Resizing, parse_preprocessing
+from mergerisk.models.sources.classifiers import load_classifier
+from mergerisk.models.sources.siblings import in_form
 from tests.models.material import images, save_classifier, write_preprocessor
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.torch_version import TorchVersion
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Checkpoint
+from mergerisk.models.on_disk.checkpoints import Checkpoint
 from mergerisk.recipe import convert
 from mergerisk.recipe.converting import PICKLED, PICKLED_INDEX
 from mergerisk.recipe.unpickling import Job, convert_file, read_state_dict, to_text

@@ -27,7 +27,7 @@ from mergerisk import merging
 from mergerisk.cli.main import main
 from mergerisk.errors import UserError
 from mergerisk.merging.emr import task_state
-from mergerisk.models.hub import fetch
+from mergerisk.models.sources.hub import fetch
 from mergerisk.progress.bar import Bar
 from mergerisk.recipe import load_recipe, merge_checkpoints, parse_recipe
 from mergerisk.recipe.writing import SafetensorsWriter
@@ -388,7 +388,7 @@ def test_a_merge_that_overflows_its_dtype_is_refused(
 def test_a_recipe_that_cannot_be_carried_out_is_refused_before_any_work(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr("mergerisk.models.checkpoints.Checkpoint.__getitem__", None)  # reads no values
+    monkeypatch.setattr("mergerisk.models.on_disk.checkpoints.Checkpoint.__getitem__", None)  # reads no values
     monkeypatch.setattr("mergerisk.merging.StateMerging.merge_states", None)  # merges nothing
     with pytest.raises(UserError) as raised:
         merge_checkpoints(recipe(models, **fields), tmp_path / "out")

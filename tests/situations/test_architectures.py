@@ -25,9 +25,9 @@ from mergerisk.audit import audit
 from mergerisk.cli.words import describe_plan
 from mergerisk.finetuning import FineTuning, fine_tune
 from mergerisk.models import Classifier, Encoder, Head, load_encoder, load_expert
-from mergerisk.models.classifiers import load_classifier
-from mergerisk.models.hub import _wanted
-from mergerisk.models.reading import names_on_disk
+from mergerisk.models.sources.classifiers import load_classifier
+from mergerisk.models.sources.hub import _wanted
+from mergerisk.models.sources.reading import names_on_disk
 from mergerisk.recipe import load_recipe, merge_checkpoints
 from tests.models.material import (
     classifier,

@@ -16,10 +16,10 @@ import yaml
 from mergerisk.checking import check
 from mergerisk.cli.main import main
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Checkpoint, is_adapter
-from mergerisk.models.classifiers import load_classifier
-from mergerisk.models.heads import head_from_file
-from mergerisk.models.lora import LoraCheckpoint
+from mergerisk.models.on_disk.checkpoints import Checkpoint, is_adapter
+from mergerisk.models.sources.classifiers import load_classifier
+from mergerisk.models.sources.heads import head_from_file
+from mergerisk.models.sources.lora import LoraCheckpoint
 from mergerisk.recipe import load_recipe, merge_checkpoints
 from tests.models.hub_stand_in import PullRequest, hub
 from tests.models.material import classifier, save_classifier

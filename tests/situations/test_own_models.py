@@ -20,10 +20,10 @@ from mergerisk import api
 from mergerisk.audit import audit
 from mergerisk.cli.words import describe_plan
 from mergerisk.crafting import Crafting, craft_folder, parse_preprocessing
-from mergerisk.models.behaviour import check_behaviour
-from mergerisk.models.classifiers import load_classifier
-from mergerisk.models.hub import _wanted
-from mergerisk.models.loading import folder_identity
+from mergerisk.models.core.behaviour import check_behaviour
+from mergerisk.models.sources.classifiers import load_classifier
+from mergerisk.models.sources.hub import _wanted
+from mergerisk.models.sources.loading import folder_identity
 from mergerisk.recipe import load_recipe, merge_checkpoints
 from tests.models.material import CLASSES, MEAN, STD, images, save_classifier, save_clip, write_preprocessor
 from tests.situations import own_modules

@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionModel
 from mergerisk import merging
 from mergerisk.cli.main import cli
 from mergerisk.models import load_encoder, load_expert
-from mergerisk.models.experts import expert_identity
+from mergerisk.models.sources.experts import expert_identity
 from mergerisk.recipe import load_recipe, merge_checkpoints, parse_recipe
 from tests.recipe.models import HEADS, State, encoder_states, save_models
 from tests.situations.situation import Situation, refusal

@@ -19,8 +19,8 @@ import mergerisk as mr
 from mergerisk import api
 from mergerisk.crafting import Crafting, craft_folder
 from mergerisk.models import zero_shot
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.classifiers import load_classifier
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.sources.classifiers import load_classifier
 from mergerisk.study.heads import fitting_head, prompt_names
 from mergerisk.study.schema import load_study
 from mergerisk.tasks import load_task

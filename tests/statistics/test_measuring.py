@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import mergerisk as mr
-from mergerisk.models.classifiers import LoadedClassifier
+from mergerisk.models.sources.classifiers import LoadedClassifier
 from tests.tiny import tiny_encoder, tiny_task
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save
 
-from mergerisk.models.templates import CLASS_NAMES
+from mergerisk.models.sources.templates import CLASS_NAMES
 from tests.models.hub_stand_in import PullRequest, Repositories
 from tests.models.material import END, VOCABULARY, drawn, save_tokenizer
 from tests.tasks.material import table, to_bytes

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save_file
 
 import mergerisk as mr
-from mergerisk.models.families import FAMILIES
+from mergerisk.models.sources.families import FAMILIES
 from mergerisk.study import make_plan, parse_study
 from mergerisk.study.preflight import check_material
 from mergerisk.study.specs import SURROGATES

@@ -12,7 +12,7 @@ from mergerisk.errors import UserError
 from mergerisk.finetuning import fine_tune, linear_probe
 from mergerisk.merging import Calibration, create
 from mergerisk.models import Classifier, Head, load_encoder
-from mergerisk.models.features import extract_features
+from mergerisk.models.inside.features import extract_features
 from mergerisk.tasks import LazyImages, Split, Task, TaskArrays, to_task
 from mergerisk.tasks import converting as module
 from mergerisk.transfer import predict, predict_variants

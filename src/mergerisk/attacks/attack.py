@@ -16,8 +16,8 @@ from mergerisk.attacks.budget import Norm, ball
 from mergerisk.attacks.given import check_images, check_indices, check_labels, first_look
 from mergerisk.errors import UserError
 from mergerisk.memory import in_portions
-from mergerisk.models.checks import precision_named
-from mergerisk.models.hooks import frozen
+from mergerisk.models.core.checks import precision_named
+from mergerisk.models.inside.hooks import frozen
 from mergerisk.randomness import ImageRandom, drawing, generator
 from mergerisk.seeds import derive_seed
 

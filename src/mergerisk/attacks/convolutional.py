@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from mergerisk.attacks.gradient_sign import MIFGSM
 from mergerisk.attacks.losses import closeness
 from mergerisk.errors import UserError
-from mergerisk.models.blocks import (
+from mergerisk.models.inside.blocks import (
     block_norms,
     check_pre_norm,
     convolutional_branches,
@@ -22,7 +22,7 @@ from mergerisk.models.blocks import (
     residual_branches,
     stage_positions,
 )
-from mergerisk.models.hooks import changed_gradient, hooked, layer_output
+from mergerisk.models.inside.hooks import changed_gradient, hooked, layer_output
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:

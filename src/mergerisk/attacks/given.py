@@ -8,7 +8,7 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.memory import fitting, graph_bytes
-from mergerisk.models.checks import count_classes
+from mergerisk.models.core.checks import count_classes
 from mergerisk.tasks.images import check_pixels
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from mergerisk.attacks.ensemble import Ensemble
 from mergerisk.attacks.losses import Loss, closeness
 from mergerisk.attacks.parts import GradientFilter, InputTransform, parse_filters, parse_inputs
 from mergerisk.errors import UserError
-from mergerisk.models.hooks import gradient_edge
+from mergerisk.models.inside.hooks import gradient_edge
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:

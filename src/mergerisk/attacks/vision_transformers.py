@@ -12,10 +12,10 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from mergerisk.attacks.gradient_sign import MIFGSM
 from mergerisk.errors import UserError
-from mergerisk.models.attention import AttentionMaps
-from mergerisk.models.blocks import block_norms, branch_outputs, check_pre_norm
-from mergerisk.models.encoder import Encoder
-from mergerisk.models.hooks import changed_gradient, hooked
+from mergerisk.models.core.encoder import Encoder
+from mergerisk.models.inside.attention import AttentionMaps
+from mergerisk.models.inside.blocks import block_norms, branch_outputs, check_pre_norm
+from mergerisk.models.inside.hooks import changed_gradient, hooked
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:

@@ -87,8 +87,8 @@ class Audited:
 
 def sources_of(study: Study) -> Iterator[Source]:
     """Every model and image set of an audit's study."""
-    from mergerisk.models.experts import expert_identity
-    from mergerisk.models.loading import backbone_identity
+    from mergerisk.models.sources.experts import expert_identity
+    from mergerisk.models.sources.loading import backbone_identity
 
     def model(role: str, name: str, spec: str) -> Source:
         return Source(role, name, spec, partial(expert_identity, spec))

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, field_val
 
 from mergerisk.audit.gates import Gate, parse_gate
 from mergerisk.errors import UserError, located
-from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
+from mergerisk.models.core.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
 from mergerisk.report.pareto import TOLERANCE
 from mergerisk.study.paths import placed, with_paths, without_places
 from mergerisk.study.schema import Study
@@ -218,8 +218,8 @@ class Audit(Model):
     def _learns(self) -> bool:
         """Whether heads, an attacker or a candidate learn from the audited tasks' other images."""
         from mergerisk.merging import create
-        from mergerisk.models.hub import is_hub_id
-        from mergerisk.models.loading import has_batch_norm
+        from mergerisk.models.sources.hub import is_hub_id
+        from mergerisk.models.sources.loading import has_batch_norm
 
         own = self.outsider is None or (self.outsider.task is None and self.outsider.file is None)
         reading = estimated = False

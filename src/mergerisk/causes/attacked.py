@@ -9,7 +9,7 @@ from pydantic import AfterValidator, PositiveInt
 
 from mergerisk.attacks.catalogue import ATTACKS, create
 from mergerisk.causes.probe import Probe, Reads, features_of
-from mergerisk.models.classifier import Classifier
+from mergerisk.models.core.classifier import Classifier
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:

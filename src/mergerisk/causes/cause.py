@@ -18,7 +18,7 @@ from mergerisk.causes.given import checked, look
 from mergerisk.causes.probe import asked
 from mergerisk.causes.result import Measured, joined
 from mergerisk.memory import in_portions
-from mergerisk.models.hooks import frozen
+from mergerisk.models.inside.hooks import frozen
 from mergerisk.randomness import drawing
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from mergerisk.attacks.given import check_images, check_indices, check_labels, f
 from mergerisk.causes.probe import Batch, encoder_of
 from mergerisk.errors import UserError
 from mergerisk.memory import fitting, graph_bytes
-from mergerisk.models.blocks import transformer_blocks
-from mergerisk.models.checks import precision_named
-from mergerisk.models.encoder import Encoder
-from mergerisk.models.hooks import frozen
+from mergerisk.models.core.checks import precision_named
+from mergerisk.models.core.encoder import Encoder
+from mergerisk.models.inside.blocks import transformer_blocks
+from mergerisk.models.inside.hooks import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -14,7 +14,7 @@ from mergerisk.causes.probe import asked, encoder_of
 from mergerisk.causes.representations import FINAL, BlockFeatures, Features, check_comparable
 from mergerisk.causes.result import Column, Measured, Per, joined, stated
 from mergerisk.memory import in_portions
-from mergerisk.models.hooks import frozen
+from mergerisk.models.inside.hooks import frozen
 from mergerisk.randomness import drawing
 from mergerisk.validation import hyperparameters
 

@@ -12,8 +12,8 @@ from mergerisk.attacks.attack import Pool, Problem
 from mergerisk.attacks.budget import ball
 from mergerisk.attacks.gradient_sign import MIFGSM
 from mergerisk.causes.probe import Probe, Reads, encoder_of, features_of
-from mergerisk.models.blocks import transformer_blocks
-from mergerisk.models.hooks import layer_output
+from mergerisk.models.inside.blocks import transformer_blocks
+from mergerisk.models.inside.hooks import layer_output
 from mergerisk.seeds import derive_seed
 from mergerisk.validation import hyperparameters
 

@@ -17,16 +17,16 @@ from mergerisk.errors import UserError
 from mergerisk.memory import in_portions
 from mergerisk.merging.batch_norm import batch_norm_layers, reestimate_batch_norm
 from mergerisk.merging.material import Calibration
-from mergerisk.models.checks import check_same_architecture
-from mergerisk.models.classifier import Classifier
-from mergerisk.models.hooks import frozen
+from mergerisk.models.core.checks import check_same_architecture
+from mergerisk.models.core.classifier import Classifier
+from mergerisk.models.inside.hooks import frozen
 from mergerisk.randomness import drawing
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from mergerisk.causes.given import Given
     from mergerisk.merging.material import Tensors
-    from mergerisk.models.encoder import State
+    from mergerisk.models.core.encoder import State
 
 
 @hyperparameters

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.classifier import Classifier
-from mergerisk.models.encoder import Encoder
+from mergerisk.models.core.classifier import Classifier
+from mergerisk.models.core.encoder import Encoder
 from mergerisk.randomness import ImageRandom
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import torch
 
 from mergerisk.causes.probe import Probe, Reads, encoder_of, features_of
 from mergerisk.errors import UserError
-from mergerisk.models.blocks import transformer_blocks
-from mergerisk.models.hooks import first_tensor, hooked
+from mergerisk.models.inside.blocks import transformer_blocks
+from mergerisk.models.inside.hooks import first_tensor, hooked
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mergerisk.causes.probe import Batch, Parts
-    from mergerisk.models.hooks import Hook
+    from mergerisk.models.inside.hooks import Hook
 
 FINAL = "features"
 """What the features at a model's end are called."""

@@ -12,11 +12,11 @@ from torch import nn
 from mergerisk.causes.cause import Cause
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import is_statistic
-from mergerisk.models.checkpoints import tensor_specs
-from mergerisk.models.checks import check_finite, check_same_architecture
-from mergerisk.models.classifier import Classifier
-from mergerisk.models.encoder import Encoder
-from mergerisk.models.ties import tied_names
+from mergerisk.models.core.checks import check_finite, check_same_architecture
+from mergerisk.models.core.classifier import Classifier
+from mergerisk.models.core.encoder import Encoder
+from mergerisk.models.core.tied import tied_names
+from mergerisk.models.on_disk.checkpoints import tensor_specs
 
 if TYPE_CHECKING:
     import torch

@@ -12,11 +12,11 @@ from torch import nn
 from mergerisk.checking.own import as_pixels, pooled
 from mergerisk.crafting.images import read_image
 from mergerisk.errors import UserError
-from mergerisk.models.classifier import Classifier, Head
-from mergerisk.models.classifiers import load_classifier
-from mergerisk.models.files import CONFIG, read_json
-from mergerisk.models.heads import checkpoint_head, zero_shot
-from mergerisk.models.loading import LIBRARIES, MODEL_TYPES, is_factory, load_encoder
+from mergerisk.models.core.classifier import Classifier, Head
+from mergerisk.models.on_disk.filenames import CONFIG, read_json
+from mergerisk.models.sources.classifiers import load_classifier
+from mergerisk.models.sources.heads import checkpoint_head, zero_shot
+from mergerisk.models.sources.loading import LIBRARIES, MODEL_TYPES, is_factory, load_encoder
 from mergerisk.tasks.decoding import decode
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mergerisk.checking.own import OwnWay
     from mergerisk.crafting.images import ImageFile
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.core.encoder import Encoder
 
 ATTACK, STUDY = "attack", "study"
 """The commands whose loading is compared: ``mergerisk attack``; and studies, audits and merges."""

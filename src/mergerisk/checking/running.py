@@ -20,9 +20,9 @@ from mergerisk.checking.settings import NAMES, our_settings, own_settings
 from mergerisk.crafting.images import balanced, examples, image_names, probe_images
 from mergerisk.crafting.labels import has_class_folders, read_labels
 from mergerisk.errors import UserError
-from mergerisk.models.files import CONFIG
-from mergerisk.models.hub import fetch, remark
-from mergerisk.models.loading import BACKBONES, is_factory
+from mergerisk.models.on_disk.filenames import CONFIG
+from mergerisk.models.sources.hub import fetch, remark
+from mergerisk.models.sources.loading import BACKBONES, is_factory
 from mergerisk.statistics import wilson_interval
 from mergerisk.tasks.class_names import Classes, is_number, ordered
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergerisk.checking.probing import measure, seen_by
-from mergerisk.models.checks import dtype_name
-from mergerisk.models.encoder import Encoder
+from mergerisk.models.core.checks import dtype_name
+from mergerisk.models.core.encoder import Encoder
 
 if TYPE_CHECKING:
     import torch

@@ -56,7 +56,7 @@ def _names(what: str) -> list[dict[str, str]]:
             {"name": name, "what it is": _dataset(dataset)} for name, dataset in HUB_TASKS.items()
         ]
     if what == "backbones":
-        from mergerisk.models.loading import BACKBONES, FORMS
+        from mergerisk.models.sources.loading import BACKBONES, FORMS
 
         return _two_columns({entry.name: entry.summary for entry in BACKBONES.values()}) + _two_columns(FORMS)
     if what == "surrogates":
@@ -245,7 +245,7 @@ def note_lines(notes: Iterable[str]) -> list[str]:
 
 def _preprocessing(study: Study) -> str:
     """What is done to pixels before a model sees them, a line each, where no file of the model says it."""
-    from mergerisk.models.loading import is_factory
+    from mergerisk.models.sources.loading import is_factory
 
     other = study.other_architecture
     said = {

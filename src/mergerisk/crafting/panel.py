@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.errors import UserError, did_you_mean, first_line
-from mergerisk.models.behaviour import Averaged, DrawsError, check_behaviour
-from mergerisk.models.checks import count_classes
-from mergerisk.models.classifiers import load_classifier
+from mergerisk.models.core.behaviour import Averaged, DrawsError, check_behaviour
+from mergerisk.models.core.checks import count_classes
+from mergerisk.models.sources.classifiers import load_classifier
 from mergerisk.tasks.class_names import Classes, same_names
 from mergerisk.transfer import predict
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from mergerisk.models.classifiers import LoadedClassifier
-    from mergerisk.models.stated import StatedPreprocessing
+    from mergerisk.models.core.stated import StatedPreprocessing
+    from mergerisk.models.sources.classifiers import LoadedClassifier
 
 
 @dataclass(frozen=True)

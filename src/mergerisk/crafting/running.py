@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mergerisk.crafting.images import ImageFile
     from mergerisk.crafting.panel import Panel
     from mergerisk.crafting.settings import Crafting
-    from mergerisk.models.stated import StatedPreprocessing
+    from mergerisk.models.core.stated import StatedPreprocessing
 
 SCHEMA_VERSION = 1
 """Of ``attack.json``."""
@@ -76,7 +76,7 @@ def craft_folder(
     Whatever goes wrong, ``out`` is as it was before.
 
     Args:
-        model: see :func:`mergerisk.models.classifiers.load_classifier`.
+        model: see :func:`mergerisk.models.sources.classifiers.load_classifier`.
         images: a folder of class folders, or of images.
         out: the folder to make; absent or empty.
         crafting: the attack and its budget.

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mergerisk.errors import UserError
-from mergerisk.models.stated import stated_preprocessing
+from mergerisk.models.core.stated import stated_preprocessing
 from mergerisk.validation import parse_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mergerisk.attacks import Attack, Norm
-    from mergerisk.models.stated import StatedPreprocessing
+    from mergerisk.models.core.stated import StatedPreprocessing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mergerisk.errors import UserError
-from mergerisk.models.checks import precision_named
-from mergerisk.models.classifier import Classifier
+from mergerisk.models.core.checks import precision_named
+from mergerisk.models.core.classifier import Classifier
 from mergerisk.randomness import drawing, generator
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from mergerisk.models.classifier import Head
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.core.classifier import Head
+    from mergerisk.models.core.encoder import Encoder
     from mergerisk.tasks.task import Task
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mergerisk.models.classifier import Head
-from mergerisk.models.features import extract_features
+from mergerisk.models.core.classifier import Head
+from mergerisk.models.inside.features import extract_features
 
 if TYPE_CHECKING:
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.core.encoder import Encoder
     from mergerisk.tasks.task import Task
 
 

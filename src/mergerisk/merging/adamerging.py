@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.learned import Lesson
     from mergerisk.merging.material import Merged, Tensors
-    from mergerisk.models.classifier import Head
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.classifier import Head
+    from mergerisk.models.core.encoder import Encoder, State
     from mergerisk.tasks.images import Images
 
 _HELD = 2**29

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mergerisk.merging.material import Calibration, Tensors
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
 
 BatchNormStatistics = Literal["reestimate", "average"]
 """What becomes of running statistics: estimated anew on unlabelled images, or the experts' mean."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.material import Tensors
     from mergerisk.merging.method import Correction, MergingMethod
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
 
 METHODS: Registry[type[MergingMethod]] = Registry(
     "merging method",
@@ -221,8 +221,8 @@ def merge_state_dicts(
     """
     from mergerisk.merging.checks import check_range, check_states
     from mergerisk.merging.states import StateMerging
-    from mergerisk.models.checkpoints import tensor_specs
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.core.encoder import Encoder
+    from mergerisk.models.on_disk.checkpoints import tensor_specs
 
     method = create(name, **parameters)
     if not isinstance(method, StateMerging):

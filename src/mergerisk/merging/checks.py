@@ -10,8 +10,8 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.merging.vectors import working_dtype
-from mergerisk.models.checks import check_finite, check_same_architecture
-from mergerisk.models.ties import tied_names
+from mergerisk.models.core.checks import check_finite, check_same_architecture
+from mergerisk.models.core.tied import tied_names
 from mergerisk.tasks.images import check_pixels
 from mergerisk.threads import one_thread
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mergerisk.merging.material import Calibration, Tensors
-    from mergerisk.models.checkpoints import TensorSpec
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.core.encoder import Encoder
+    from mergerisk.models.on_disk.checkpoints import TensorSpec
     from mergerisk.tasks.images import Images
 
 

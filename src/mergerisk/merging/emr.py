@@ -14,15 +14,15 @@ from mergerisk.merging.experts import states_of
 from mergerisk.merging.material import Merged
 from mergerisk.merging.method import EncoderMerging
 from mergerisk.merging.vectors import working_dtype
-from mergerisk.models.encoder import Encoder
-from mergerisk.models.ties import tied_names
+from mergerisk.models.core.encoder import Encoder
+from mergerisk.models.core.tied import tied_names
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mergerisk.merging.material import Calibration, Tensors
-    from mergerisk.models.encoder import State
+    from mergerisk.models.core.encoder import State
 
 
 @hyperparameters

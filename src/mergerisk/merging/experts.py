@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mergerisk.models.checkpoints import pieces_of, tensor_specs
-from mergerisk.models.encoder import Encoder
+from mergerisk.models.core.encoder import Encoder
+from mergerisk.models.on_disk.checkpoints import pieces_of, tensor_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

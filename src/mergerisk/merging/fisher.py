@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.learned import Lesson
     from mergerisk.merging.material import Merged
-    from mergerisk.models.classifier import Head
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.classifier import Head
+    from mergerisk.models.core.encoder import Encoder, State
 
 _BYTES = 2**28
 """Of the gradients held at once: one per example of a chunk and parameter."""

@@ -13,14 +13,14 @@ from mergerisk.merging.averaging import WeightAveraging
 from mergerisk.merging.experts import states_of
 from mergerisk.merging.material import Merged
 from mergerisk.merging.method import EncoderMerging
-from mergerisk.models.ties import tied_names
+from mergerisk.models.core.tied import tied_names
 from mergerisk.randomness import generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mergerisk.merging.material import Calibration, Tensors
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
 
 
 @dataclass(frozen=True)

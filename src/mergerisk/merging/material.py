@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.classifier import Classifier
+from mergerisk.models.core.classifier import Classifier
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mergerisk.models.classifier import Head
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.classifier import Head
+    from mergerisk.models.core.encoder import Encoder, State
     from mergerisk.tasks.images import Images
 
 Tensors = Mapping[str, torch.Tensor]

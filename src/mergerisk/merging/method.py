@@ -13,8 +13,8 @@ from mergerisk.merging.batch_norm import check_batch_norm, reestimate_batch_norm
 from mergerisk.merging.checks import check_calibration, check_range, check_single_precision, check_states
 from mergerisk.merging.experts import LazyExperts, states_of
 from mergerisk.merging.material import Merged, below
-from mergerisk.models.checkpoints import tensor_specs
-from mergerisk.models.siblings import check_computes_as
+from mergerisk.models.on_disk.checkpoints import tensor_specs
+from mergerisk.models.sources.siblings import check_computes_as
 from mergerisk.randomness import drawing, generator
 from mergerisk.threads import one_thread
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.batch_norm import BatchNormStatistics
     from mergerisk.merging.material import Calibration, Tensors
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
     from mergerisk.tasks.images import Images
 
 _STATISTICS = "batch_norm/"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.learned import Lesson
     from mergerisk.merging.material import Merged
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
 
 _BATCH = 32
 _RIDGE = 1e-10

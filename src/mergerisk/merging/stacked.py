@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 from mergerisk.merging.checks import check_calibration, check_range, check_single_precision
 from mergerisk.merging.material import below
 from mergerisk.merging.method import Correction, MergingMethod
-from mergerisk.models.checkpoints import tensor_specs
+from mergerisk.models.on_disk.checkpoints import tensor_specs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mergerisk.merging.batch_norm import BatchNormStatistics
     from mergerisk.merging.material import Calibration, Merged, Tensors
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.core.encoder import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,15 +20,15 @@ from mergerisk.merging.experts import states_of
 from mergerisk.merging.material import Merged
 from mergerisk.merging.method import EncoderMerging
 from mergerisk.merging.vectors import working_dtype
-from mergerisk.models.checkpoints import TensorSpec, pieces_of, tensor_specs
-from mergerisk.models.ties import tied_names
+from mergerisk.models.core.tied import tied_names
+from mergerisk.models.on_disk.checkpoints import TensorSpec, pieces_of, tensor_specs
 from mergerisk.threads import step_by_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mergerisk.merging.material import Calibration, Tensors
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
 
 
 class StateMerging(EncoderMerging):

@@ -13,14 +13,14 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from mergerisk.merging.method import Correction
-from mergerisk.models.features import extract_features
+from mergerisk.models.inside.features import extract_features
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mergerisk.merging.material import Merged, Tensors
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
     from mergerisk.tasks.images import Images
 
 

@@ -13,14 +13,14 @@ from torch import nn
 
 from mergerisk.merging.method import Correction
 from mergerisk.merging.surgery import SurgeryAdapter, batches
-from mergerisk.models.blocks import change_blocks, transformer_blocks
+from mergerisk.models.inside.blocks import change_blocks, transformer_blocks
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mergerisk.merging.material import Merged, Tensors
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
     from mergerisk.tasks.images import Images
 
 _BATCH = 64

@@ -10,7 +10,7 @@ import torch
 
 from mergerisk.memory import new_tensor
 from mergerisk.merging.selection import kth_largest
-from mergerisk.models.checkpoints import pieces_of, tensor_specs
+from mergerisk.models.on_disk.checkpoints import pieces_of, tensor_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,14 +15,14 @@ from mergerisk.merging.adamerging import draw, mean_entropy
 from mergerisk.merging.averaging import TaskArithmetic
 from mergerisk.merging.learned import LearnedMerging
 from mergerisk.merging.material import Merged
-from mergerisk.models.blocks import transformer_blocks
+from mergerisk.models.inside.blocks import transformer_blocks
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mergerisk.merging.learned import Lesson
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
 
 
 _WEIGHTS = 3 * 2**28

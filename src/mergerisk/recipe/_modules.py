@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from mergerisk.models.lora import LoraCheckpoint
+from mergerisk.models.sources.lora import LoraCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -16,8 +16,8 @@ import mergerisk
 from mergerisk.disk import new_folder, write_flushed
 from mergerisk.errors import UserError, shown_text
 from mergerisk.hub_downloads import download
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.files import (
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.on_disk.filenames import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     INDEX,
@@ -28,7 +28,7 @@ from mergerisk.models.files import (
     converted_name,
     read_json,
 )
-from mergerisk.models.hub import is_hub_id
+from mergerisk.models.sources.hub import is_hub_id
 from mergerisk.recipe.unpickling import Job, to_text
 
 if TYPE_CHECKING:

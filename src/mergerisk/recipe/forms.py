@@ -6,14 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any, Literal
 
 from mergerisk.errors import UserError
-from mergerisk.models.files import CONFIG, PREPROCESSOR, PROCESSOR, read_json
-from mergerisk.models.stated import BASE, StatedPreprocessing
+from mergerisk.models.core.stated import BASE, StatedPreprocessing
+from mergerisk.models.on_disk.filenames import CONFIG, PREPROCESSOR, PROCESSOR, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mergerisk.models.configs import Difference
+    from mergerisk.models.on_disk.configs import Difference
 
 _LABELS = frozenset(
     {
@@ -85,7 +85,7 @@ def _config_differences(base: Path, expert: Path) -> list[Difference] | None:
     ours, theirs = read_json(expert / CONFIG), read_json(base / CONFIG)
     if _bare(ours) == _bare(theirs):  # as mostly: transformers need not be loaded
         return []
-    from mergerisk.models.configs import differences, part_of, read_config
+    from mergerisk.models.on_disk.configs import differences, part_of, read_config
 
     own, usual = read_config(expert), read_config(base)
     if own is None or usual is None:
@@ -101,9 +101,9 @@ def _bare(content: Mapping[str, Any]) -> str:
 def _pixel_differences(
     base: Path, expert: Path, preprocessing: StatedPreprocessing | Literal["base"] | None
 ) -> list[Difference]:
-    from mergerisk.models.configs import Difference
-    from mergerisk.models.preprocessing import read_preprocessor
-    from mergerisk.models.siblings import usual_of
+    from mergerisk.models.core.preprocessing import read_preprocessor
+    from mergerisk.models.on_disk.configs import Difference
+    from mergerisk.models.sources.siblings import usual_of
 
     found, beside = read_preprocessor(expert), read_preprocessor(base)
     if found is None or (beside is not None and beside[1] == found[1]):
@@ -121,7 +121,7 @@ def _pixel_differences(
 
 def _fields(folder: Path, preprocessing: StatedPreprocessing | Literal["base"] | None) -> Mapping[str, Any]:
     """What decides a pixel, with the family's usual values for what a folder does not say."""
-    from mergerisk.models.families import read_preprocessing
+    from mergerisk.models.sources.families import read_preprocessing
 
     stated = preprocessing if isinstance(preprocessing, StatedPreprocessing) else None
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError, located
-from mergerisk.models.checkpoints import (
+from mergerisk.models.core.checks import dtype_name
+from mergerisk.models.on_disk.checkpoints import (
     Alignment,
     Checkpoint,
     StoredTensors,
@@ -19,12 +20,11 @@ from mergerisk.models.checkpoints import (
     check_merged,
     is_adapter,
 )
-from mergerisk.models.checks import dtype_name
-from mergerisk.models.copies import split_copy
-from mergerisk.models.hub import fetch
-from mergerisk.models.lora import LoraCheckpoint
-from mergerisk.models.quantised import NO_INTEGERS
-from mergerisk.models.reading import called_alike
+from mergerisk.models.on_disk.copies import split_copy
+from mergerisk.models.on_disk.quantised import NO_INTEGERS
+from mergerisk.models.sources.hub import fetch
+from mergerisk.models.sources.lora import LoraCheckpoint
+from mergerisk.models.sources.reading import called_alike
 from mergerisk.recipe._modules import top_module, unknown_modules
 from mergerisk.recipe.forms import form_of
 from mergerisk.recipe.ingredients import Ingredient, Ingredients, Part

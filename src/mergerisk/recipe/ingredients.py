@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mergerisk.models.checkpoints import Alignment, StoredTensors, TensorSpec
-from mergerisk.models.checks import check_finite
-from mergerisk.models.copies import split_copy
-from mergerisk.models.hub import commit_of, remark
+from mergerisk.models.core.checks import check_finite
+from mergerisk.models.on_disk.checkpoints import Alignment, StoredTensors, TensorSpec
+from mergerisk.models.on_disk.copies import split_copy
+from mergerisk.models.sources.hub import commit_of, remark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mergerisk.merging import MergingMethod
-    from mergerisk.models.checkpoints import TensorSpec
+    from mergerisk.models.on_disk.checkpoints import TensorSpec
     from mergerisk.recipe.schema import Recipe
 
 _LAYER = re.compile(r"\.(\d+)\.")

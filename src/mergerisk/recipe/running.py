@@ -18,9 +18,9 @@ from mergerisk.disk import new_folder, write_flushed
 from mergerisk.errors import UserError
 from mergerisk.merging import StateMerging
 from mergerisk.merging.emr import Emr, task_state
-from mergerisk.models.copies import with_copy
-from mergerisk.models.files import CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, read_json
-from mergerisk.models.stated import StatedPreprocessing
+from mergerisk.models.core.stated import StatedPreprocessing
+from mergerisk.models.on_disk.copies import with_copy
+from mergerisk.models.on_disk.filenames import CONFIG, PREPROCESSOR, PROCESSOR, WEIGHTS, read_json
 from mergerisk.recipe.card import describe_merge
 from mergerisk.recipe.forms import stated_in
 from mergerisk.recipe.gathering import gather
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mergerisk.merging import MergingMethod
-    from mergerisk.models.checkpoints import TensorSpec
+    from mergerisk.models.on_disk.checkpoints import TensorSpec
     from mergerisk.recipe.ingredients import Ingredient, Ingredients
     from mergerisk.recipe.schema import Recipe
 

@@ -13,9 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mergerisk.errors import Faults, UserError, did_you_mean, located
-from mergerisk.models.copies import split_copy, with_copy
-from mergerisk.models.hub import is_path
-from mergerisk.models.stated import StatedOrBase
+from mergerisk.models.core.stated import StatedOrBase
+from mergerisk.models.on_disk.copies import split_copy, with_copy
+from mergerisk.models.sources.hub import is_path
 from mergerisk.recipe.writing import WRITTEN
 from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping

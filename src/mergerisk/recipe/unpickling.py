@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.errors import UserError, first_line, located, shown_text
-from mergerisk.models.checkpoints import DTYPES, TensorSpec
-from mergerisk.models.checks import check_finite, dtype_name
+from mergerisk.models.core.checks import check_finite, dtype_name
+from mergerisk.models.on_disk.checkpoints import DTYPES, TensorSpec
 from mergerisk.recipe.writing import SafetensorsWriter
 
 if TYPE_CHECKING:

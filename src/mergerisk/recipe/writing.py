@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import DTYPES
+from mergerisk.models.on_disk.checkpoints import DTYPES
 from mergerisk.safetensors_files import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from mergerisk.models.checkpoints import TensorSpec
+    from mergerisk.models.on_disk.checkpoints import TensorSpec
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from mergerisk.attacks import ATTACKS, create
 from mergerisk.errors import UserError, located
-from mergerisk.models.checks import count_classes
-from mergerisk.models.classifiers import LoadedClassifier
-from mergerisk.models.hooks import evaluating
+from mergerisk.models.core.checks import count_classes
+from mergerisk.models.inside.hooks import evaluating
+from mergerisk.models.sources.classifiers import LoadedClassifier
 from mergerisk.statistics.curves import epsilon50_of
 from mergerisk.statistics.intervals import wilson_interval
 from mergerisk.statistics.tables import with_intervals

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mergerisk.models.loading import backbone_identity
+from mergerisk.models.sources.loading import backbone_identity
 from mergerisk.study.keyed import Keyed, unkeyed
 
 if TYPE_CHECKING:
-    from mergerisk.models.stated import StatedPreprocessing
+    from mergerisk.models.core.stated import StatedPreprocessing
     from mergerisk.store.keys import Json
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
-from mergerisk.models.templates import CLASS_NAMES
+from mergerisk.models.sources.templates import CLASS_NAMES
 from mergerisk.tasks.class_names import Classes, in_words, same_in_words
 from mergerisk.tasks.matching import matching_rows
 

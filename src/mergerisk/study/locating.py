@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.hub_downloads import UnavailableError
-from mergerisk.models.copies import split_copy, with_copy
-from mergerisk.models.hub import ask, commit_of, fetch, is_hub_id, remark, revision_of
+from mergerisk.models.on_disk.copies import split_copy, with_copy
+from mergerisk.models.sources.hub import ask, commit_of, fetch, is_hub_id, remark, revision_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

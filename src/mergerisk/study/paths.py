@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergerisk.models.copies import split_copy, with_copy
-from mergerisk.models.hub import is_path
+from mergerisk.models.on_disk.copies import split_copy, with_copy
+from mergerisk.models.sources.hub import is_path
 from mergerisk.tasks.hub_datasets import HUB_TASKS
 from mergerisk.tasks.loading import SUITES
 from mergerisk.tasks.starter import STARTER_TASKS

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import Faults, UserError, located
-from mergerisk.models.loading import BACKBONES, has_batch_norm
-from mergerisk.models.stated import of_base
+from mergerisk.models.core.stated import of_base
+from mergerisk.models.sources.loading import BACKBONES, has_batch_norm
 from mergerisk.study.kinds.clean import Clean
 from mergerisk.study.kinds.evaluate import Evaluate
 from mergerisk.study.notes import task_sources
@@ -315,7 +315,7 @@ def _check_models(study: Study) -> Encoder | None:
         return None
 
     from mergerisk.models import load_encoder
-    from mergerisk.models.siblings import check_one_form, check_projection, read_sibling
+    from mergerisk.models.sources.siblings import check_one_form, check_projection, read_sibling
 
     base = None
     with faults.collecting():
@@ -337,11 +337,11 @@ def _check_encoder(name: str, encoder: Encoder) -> None:
     """See that an encoder that other code makes says the same of the same image; transformers' own all do.
 
     Raises:
-        UserError: it does not; see :func:`mergerisk.models.behaviour.check_behaviour`.
+        UserError: it does not; see :func:`mergerisk.models.core.behaviour.check_behaviour`.
     """
     if ":" not in name:
         return
-    from mergerisk.models.behaviour import check_behaviour
+    from mergerisk.models.core.behaviour import check_behaviour
 
     check_behaviour(encoder, (encoder.image_size, encoder.image_size), name, what="features")
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mergerisk.errors import Faults, UserError, did_you_mean, located
-from mergerisk.models.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
+from mergerisk.models.core.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
 from mergerisk.study.hub_experts import hub_experts
 from mergerisk.study.paths import with_paths, without_places
 from mergerisk.study.shipped import shipped_studies

@@ -19,7 +19,7 @@ from pydantic import (
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.errors import did_you_mean
 from mergerisk.merging.catalogue import split_name
-from mergerisk.models.stated import StatedOrBase
+from mergerisk.models.core.stated import StatedOrBase
 from mergerisk.tasks.loading import TaskSource, task_name, task_source
 from mergerisk.validation import parse_fraction
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from mergerisk.memory import fitting, graph_bytes
 from mergerisk.models import Classifier, Head, load_encoder
-from mergerisk.models.stated import of_base
+from mergerisk.models.core.stated import of_base
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:

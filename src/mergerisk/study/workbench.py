@@ -13,9 +13,9 @@ from mergerisk.memory import return_freed
 from mergerisk.merging import Calibration, LazyExperts, Merged, create
 from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import Head, load_encoder
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.siblings import in_form
-from mergerisk.models.stated import of_base
+from mergerisk.models.core.stated import of_base
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.sources.siblings import in_form
 from mergerisk.study.recent import Recent
 from mergerisk.tasks import Skipped, TaskArrays, to_task
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mergerisk.merging import Correction
     from mergerisk.merging.material import Tensors
     from mergerisk.models import Encoder, State
-    from mergerisk.models.stated import StatedPreprocessing
+    from mergerisk.models.core.stated import StatedPreprocessing
     from mergerisk.store import Artefact, Store
     from mergerisk.study.backbone import Backbone
     from mergerisk.study.calibrating import CalibrationData

@@ -8,8 +8,8 @@ import torch
 
 from mergerisk.errors import UserError
 from mergerisk.memory import in_portions
-from mergerisk.models.checks import precision_named
-from mergerisk.models.hooks import evaluating
+from mergerisk.models.core.checks import precision_named
+from mergerisk.models.inside.hooks import evaluating
 from mergerisk.randomness import drawing
 from mergerisk.tasks.images import check_pixels
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from mergerisk.models.classifier import Head
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.core.classifier import Head
+    from mergerisk.models.core.encoder import Encoder
     from mergerisk.tasks.images import Images
 
 

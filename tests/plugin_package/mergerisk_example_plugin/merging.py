@@ -10,7 +10,7 @@ from torch import nn
 
 from mergerisk.merging import Correction
 from mergerisk.merging.states import TensorMerging
-from mergerisk.models.features import extract_features
+from mergerisk.models.inside.features import extract_features
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ class GivenModel(ModelStage):
     file: str = unkeyed()
 
     def run(self, bench: Workbench) -> Result:
-        from mergerisk.models.siblings import read_sibling
+        from mergerisk.models.sources.siblings import read_sibling
 
         found = read_sibling(
             bench.base(self.backbone),

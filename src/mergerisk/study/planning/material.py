@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mergerisk.models.loading import text_identity
-from mergerisk.models.templates import templates_for
+from mergerisk.models.sources.loading import text_identity
+from mergerisk.models.sources.templates import templates_for
 from mergerisk.study.backbone import Backbone
 from mergerisk.study.heads import classifier_of, names_for_prompts
 from mergerisk.study.kinds.classifier_head import ClassifierHead
@@ -93,7 +93,7 @@ def plan_head(
         case "files":
             file = study.heads.files[name]
             return stages.add(FileHead(label=name, task=task, digest=file_digest(Path(file)), file=file))
-    from mergerisk.models.heads import head_identity  # PyTorch: a report plans nothing
+    from mergerisk.models.sources.heads import head_identity  # PyTorch: a report plans nothing
 
     file = classifier_of(study, name)
     # A classifier of timm does not say what its head is called; its backbone does.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
-from mergerisk.models.loading import has_batch_norm
+from mergerisk.models.sources.loading import has_batch_norm
 from mergerisk.registry import plugins
 from mergerisk.study.kinds.correct import Correct
 from mergerisk.study.kinds.merge import Merge

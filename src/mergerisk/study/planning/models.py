@@ -79,7 +79,7 @@ class _ModelPlanner:
 
     def given(self, name: str, file: str) -> Input[State]:
         """A model made elsewhere."""
-        from mergerisk.models.experts import expert_identity
+        from mergerisk.models.sources.experts import expert_identity
 
         backbone, identity = self.material.backbone, expert_identity(file)
         return self.stages.add(GivenModel(label=name, backbone=backbone, identity=identity, file=file))

@@ -9,7 +9,7 @@ import torch
 
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.memory import ran_out_of_memory
-from mergerisk.models.checkpoints import tensor_specs
+from mergerisk.models.on_disk.checkpoints import tensor_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

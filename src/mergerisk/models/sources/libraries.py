@@ -9,8 +9,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, described, did_you_mean, first_line
-from mergerisk.models.factories import around, state_digest
-from mergerisk.models.preprocessing import Normalization
+from mergerisk.models.core.preprocessing import Normalization
+from mergerisk.models.sources.factories import around, state_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from mergerisk.models.encoder import Encoder
-    from mergerisk.models.stated import Resample, StatedPreprocessing
+    from mergerisk.models.core.encoder import Encoder
+    from mergerisk.models.core.stated import Resample, StatedPreprocessing
 
 _EXTRAS = {"timm": ("timm", "timm"), "open_clip": ("open-clip", "open_clip_torch")}
 """Our extra, and the distribution, by library."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.hub_downloads import COMMIT, PATIENCE, asking, cached_repository, noted
-from mergerisk.models.files import INDEX, PICKLES
+from mergerisk.models.on_disk.filenames import INDEX, PICKLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

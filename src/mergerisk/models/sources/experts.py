@@ -6,18 +6,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Checkpoint, check_merged, is_adapter
-from mergerisk.models.copies import split_copy
-from mergerisk.models.hub import fetch
-from mergerisk.models.loading import path_identity
-from mergerisk.models.lora import LoraCheckpoint
-from mergerisk.models.reading import Renamed, names_on_disk, read_state
+from mergerisk.models.on_disk.checkpoints import Checkpoint, check_merged, is_adapter
+from mergerisk.models.on_disk.copies import split_copy
+from mergerisk.models.sources.hub import fetch
+from mergerisk.models.sources.loading import path_identity
+from mergerisk.models.sources.lora import LoraCheckpoint
+from mergerisk.models.sources.reading import Renamed, names_on_disk, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from mergerisk.models.encoder import Encoder, State
+    from mergerisk.models.core.encoder import Encoder, State
 
 
 def read_expert(base: Encoder, path: Path, where: str, prefix: str = "") -> State:
@@ -27,7 +27,7 @@ def read_expert(base: Encoder, path: Path, where: str, prefix: str = "") -> Stat
         base: the encoder it was fine-tuned from.
         path: of its file or folder.
         where: how messages begin.
-        prefix: of the copy that is meant; see :func:`mergerisk.models.copies.split_copy`.
+        prefix: of the copy that is meant; see :func:`mergerisk.models.on_disk.copies.split_copy`.
 
     Raises:
         UserError: see there.

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from mergerisk.errors import UserError, did_you_mean
-from mergerisk.models.hooks import first_tensor, hooked
+from mergerisk.models.inside.hooks import first_tensor, hooked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mergerisk.models.hooks import Hook
+    from mergerisk.models.inside.hooks import Hook
 
     Norms = tuple[nn.Module, nn.Module]
     """What a pre-norm block's attention reads, and what its MLP reads."""

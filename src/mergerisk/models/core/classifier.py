@@ -16,7 +16,7 @@ from mergerisk.tasks.matching import matching_rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.core.encoder import Encoder
     from mergerisk.tasks.task import Task
 
 

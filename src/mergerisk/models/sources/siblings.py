@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from mergerisk.errors import UserError, described, located
-from mergerisk.models.checkpoints import Checkpoint, is_adapter
-from mergerisk.models.configs import Difference, differences, read_config
-from mergerisk.models.copies import split_copy
-from mergerisk.models.encoder import Encoder
-from mergerisk.models.experts import read_expert
-from mergerisk.models.families import FAMILIES, VISUAL_PROJECTION, fitted, native_side, read_preprocessing
-from mergerisk.models.files import CONFIG, PREPROCESSOR
-from mergerisk.models.hub import fetch, remark
-from mergerisk.models.preprocessing import Normalization, Preprocessing, read_preprocessor
-from mergerisk.models.stated import BASE, stated_preprocessing
+from mergerisk.models.core.encoder import Encoder
+from mergerisk.models.core.preprocessing import Normalization, Preprocessing, read_preprocessor
+from mergerisk.models.core.stated import BASE, stated_preprocessing
+from mergerisk.models.on_disk.checkpoints import Checkpoint, is_adapter
+from mergerisk.models.on_disk.configs import Difference, differences, read_config
+from mergerisk.models.on_disk.copies import split_copy
+from mergerisk.models.on_disk.filenames import CONFIG, PREPROCESSOR
+from mergerisk.models.sources.experts import read_expert
+from mergerisk.models.sources.families import FAMILIES, VISUAL_PROJECTION, fitted, native_side, read_preprocessing
+from mergerisk.models.sources.hub import fetch, remark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mergerisk.models.encoder import State
-    from mergerisk.models.stated import StatedPreprocessing
+    from mergerisk.models.core.encoder import State
+    from mergerisk.models.core.stated import StatedPreprocessing
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Form:
 
     Attributes:
         config: its configuration, as plain data; None if it computes as the base's.
-        preprocessing: of its pixels, likewise (:meth:`mergerisk.models.preprocessing.Preprocessing.fields`).
+        preprocessing: of its pixels, likewise (:meth:`mergerisk.models.core.preprocessing.Preprocessing.fields`).
         differences: from the base, one per field.
     """
 

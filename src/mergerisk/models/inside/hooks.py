@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.checks import check_differentiable
+from mergerisk.models.core.checks import check_differentiable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

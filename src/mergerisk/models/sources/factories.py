@@ -12,17 +12,17 @@ from torch import nn
 
 from mergerisk.errors import UserError, described
 from mergerisk.importing import load_callable
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.checks import check_finite, dtype_name, freeze
-from mergerisk.models.encoder import Encoder
-from mergerisk.models.preprocessing import Normalization, Preprocessing, Resizing
-from mergerisk.models.reading import read_state
+from mergerisk.models.core.checks import check_finite, dtype_name, freeze
+from mergerisk.models.core.encoder import Encoder
+from mergerisk.models.core.preprocessing import Normalization, Preprocessing, Resizing
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.sources.reading import read_state
 from mergerisk.tasks.loading import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mergerisk.models.stated import Resample, StatedPreprocessing
+    from mergerisk.models.core.stated import Resample, StatedPreprocessing
 
 UNTOUCHED = Normalization((0.0,) * 3, (1.0,) * 3)
 """Pixels in [0, 1] as they are."""

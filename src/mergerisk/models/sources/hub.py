@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.hub_downloads import COMMIT, HUB_ID, UnavailableError, download, find_commit
-from mergerisk.models import conversions
-from mergerisk.models.files import (
+from mergerisk.models.on_disk.filenames import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     CONFIG,
@@ -20,6 +19,7 @@ from mergerisk.models.files import (
     WEIGHTS,
     convert_command,
 )
+from mergerisk.models.sources import conversions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, described
-from mergerisk.models.files import CONFIG, read_json
+from mergerisk.models.on_disk.filenames import CONFIG, read_json
 from mergerisk.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mergerisk.errors import UserError, first_line
-from mergerisk.models.checks import dtype_name
+from mergerisk.models.core.checks import dtype_name
 from mergerisk.seeds import derive_seed
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from mergerisk.errors import UserError, described
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.checks import check_finite
-from mergerisk.models.classifier import Head
-from mergerisk.models.families import named_classes
-from mergerisk.models.hub import fetch
-from mergerisk.models.libraries import identity_of, open_clip_model, timm_model
+from mergerisk.models.core.checks import check_finite
+from mergerisk.models.core.classifier import Head
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.sources.families import named_classes
+from mergerisk.models.sources.hub import fetch
+from mergerisk.models.sources.libraries import identity_of, open_clip_model, timm_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +39,8 @@ def timm_head(name: str, *, offline: bool = False) -> tuple[Head, tuple[str, ...
     """The linear classifier of a pretrained model of timm, on the features of its encoder, and its class names.
 
     Raises:
-        UserError: see :func:`mergerisk.models.libraries.load`; the model has no single linear classifier of its
-            features.
+        UserError: see :func:`mergerisk.models.sources.libraries.load`; the model has no single linear classifier
+            of its features.
     """
     who = f"timm:{name}"
     model = timm_model(name, offline=offline)
@@ -92,10 +92,10 @@ def open_clip_head(
     offline: bool = False,
     device: torch.device | str = "cpu",
 ) -> Head:
-    """OpenCLIP's zero-shot classifier; see :func:`mergerisk.models.heads.zero_shot`.
+    """OpenCLIP's zero-shot classifier; see :func:`mergerisk.models.sources.heads.zero_shot`.
 
     Raises:
-        UserError: see :func:`mergerisk.models.libraries.open_clip_model`; its tokenizer cannot be had.
+        UserError: see :func:`mergerisk.models.sources.libraries.open_clip_model`; its tokenizer cannot be had.
     """
     who = f"open_clip:{name}"
     model, make_tokenizer = open_clip_model(name, offline=offline)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from mergerisk.errors import UserError
-from mergerisk.models.preprocessing import Resizing
-from mergerisk.models.ties import retie
+from mergerisk.models.core.preprocessing import Resizing
+from mergerisk.models.core.tied import retie
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import StoredTensors, TensorSpec, align, tensor_specs
-from mergerisk.models.checks import check_finite, dtype_name
-from mergerisk.models.files import CONFIG
-from mergerisk.models.quantised import NO_INTEGERS
+from mergerisk.models.core.checks import check_finite, dtype_name
+from mergerisk.models.core.tied import tied_names
+from mergerisk.models.on_disk.checkpoints import StoredTensors, TensorSpec, align, tensor_specs
+from mergerisk.models.on_disk.filenames import CONFIG
+from mergerisk.models.on_disk.quantised import NO_INTEGERS
 from mergerisk.models.quiet import quiet_transformers
-from mergerisk.models.ties import tied_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from mergerisk.models.checkpoints import Alignment
-    from mergerisk.models.encoder import State
+    from mergerisk.models.core.encoder import State
+    from mergerisk.models.on_disk.checkpoints import Alignment
 
 _NO_WEIGHTS = ("position_ids", "mask_token")
 """Ends of names of tensors that decide no feature: what older versions of transformers saved, and what only

@@ -14,7 +14,7 @@ import torch
 
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.memory import new_tensor
-from mergerisk.models.files import (
+from mergerisk.models.on_disk.filenames import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     INDEX,
@@ -23,7 +23,7 @@ from mergerisk.models.files import (
     convert_command,
     read_json,
 )
-from mergerisk.models.quantised import check_not_packed, check_not_quantised
+from mergerisk.models.on_disk.quantised import check_not_packed, check_not_quantised
 from mergerisk.safetensors_files import read_header, unsound
 
 if TYPE_CHECKING:

@@ -14,19 +14,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from mergerisk.errors import UserError, described
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.checks import check_finite, freeze
-from mergerisk.models.encoder import Encoder
-from mergerisk.models.files import CONFIG, PREPROCESSOR, read_json, without_adapter
-from mergerisk.models.preprocessing import (
+from mergerisk.models.core.checks import check_finite, freeze
+from mergerisk.models.core.encoder import Encoder
+from mergerisk.models.core.preprocessing import (
     Normalization,
     Preprocessing,
     Resizing,
     parse_preprocessing,
     read_preprocessor,
 )
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.on_disk.filenames import CONFIG, PREPROCESSOR, read_json, without_adapter
 from mergerisk.models.quiet import quiet_transformers
-from mergerisk.models.vit import (
+from mergerisk.models.sources.vit import (
     class_token,
     class_token_resized,
     class_token_unmasked,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from mergerisk.models.stated import Resample, StatedPreprocessing
+    from mergerisk.models.core.stated import Resample, StatedPreprocessing
 
     Features = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
@@ -266,7 +266,7 @@ def read_preprocessing(folder: Path, model_type: object, native: int | None) -> 
         The preprocessing, and in words what had to be assumed; empty if nothing had.
 
     Raises:
-        UserError: see :func:`mergerisk.models.preprocessing.parse_preprocessing`.
+        UserError: see :func:`mergerisk.models.core.preprocessing.parse_preprocessing`.
     """
     family = FAMILIES.get(str(model_type))
     side = native or (None if family is None else _USUAL)

@@ -9,23 +9,23 @@ import torch
 from torch import nn
 
 from mergerisk.errors import UserError, described
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.checks import check_finite, freeze
-from mergerisk.models.factories import UNTOUCHED, build
-from mergerisk.models.families import named_classes, native_side, read_preprocessing
-from mergerisk.models.files import CONFIG, read_json, without_adapter
-from mergerisk.models.hub import commit_of, fetch
-from mergerisk.models.hub import remark as hub_remark
-from mergerisk.models.loading import is_factory
-from mergerisk.models.preprocessing import Preprocessing, Resizing
+from mergerisk.models.core.checks import check_finite, freeze
+from mergerisk.models.core.preprocessing import Preprocessing, Resizing
+from mergerisk.models.core.stated import stated_preprocessing
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.on_disk.filenames import CONFIG, read_json, without_adapter
 from mergerisk.models.quiet import quiet_transformers
-from mergerisk.models.stated import stated_preprocessing
+from mergerisk.models.sources.factories import UNTOUCHED, build
+from mergerisk.models.sources.families import named_classes, native_side, read_preprocessing
+from mergerisk.models.sources.hub import commit_of, fetch
+from mergerisk.models.sources.hub import remark as hub_remark
+from mergerisk.models.sources.loading import is_factory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mergerisk.models.stated import StatedPreprocessing
+    from mergerisk.models.core.stated import StatedPreprocessing
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def tied_names(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """Further names of tensors that are one and the same → the first name of each.
 
     In memory they share it. On disk a tensor is kept once: its other names are the ``aliases`` that
-    :class:`mergerisk.models.checkpoints.StoredTensors` knows.
+    :class:`mergerisk.models.on_disk.checkpoints.StoredTensors` knows.
     """
     if not isinstance(state, dict):
         return dict(getattr(state, "aliases", {}))

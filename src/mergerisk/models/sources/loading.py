@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.errors import UserError, did_you_mean, located
-from mergerisk.models.files import (
+from mergerisk.models.on_disk.filenames import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     CONFIG,
@@ -19,15 +19,15 @@ from mergerisk.models.files import (
     WEIGHTS,
     read_json,
 )
-from mergerisk.models.hub import fetch, remark
+from mergerisk.models.sources.hub import fetch, remark
 from mergerisk.registry import Entry
 from mergerisk.tasks.loading import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mergerisk.models.encoder import Encoder
-    from mergerisk.models.stated import StatedPreprocessing
+    from mergerisk.models.core.encoder import Encoder
+    from mergerisk.models.core.stated import StatedPreprocessing
 
 BACKBONES = {
     entry.name: entry
@@ -60,7 +60,8 @@ MODEL_TYPES = (
     "vit",
     "vit_mae",
 )
-"""The ``model_type`` of transformers' models that can be backbones; see :mod:`mergerisk.models.families`."""
+"""The ``model_type`` of transformers' models that can be backbones; see
+:mod:`mergerisk.models.sources.families`."""
 
 FORMS = {
     "FOLDER": f"as transformers saves it, with model_type {', '.join(MODEL_TYPES)}",
@@ -101,7 +102,7 @@ def backbone_folder(name: str, *, offline: bool = False) -> Path:
         UserError: none of these.
     """
     if name in BACKBONES:
-        return Path(__file__).parent / "starter"
+        return Path(__file__).parents[1] / "starter"
     if not Path(name).expanduser().exists() and "/" not in name:
         raise UserError(
             f"unknown backbone {name!r}{did_you_mean(name, BACKBONES)}; or give a folder with config.json and "
@@ -136,11 +137,11 @@ def backbone_identity(name: str, *, offline: bool = False) -> dict[str, str]:
     """
     kind, _, rest = name.partition(":")
     if kind in LIBRARIES and rest:
-        from mergerisk.models import libraries
+        from mergerisk.models.sources import libraries
 
         return libraries.identity(kind, rest, offline=offline)
     if is_factory(name):
-        from mergerisk.models import factories
+        from mergerisk.models.sources import factories
 
         return factories.identity(name)
     return folder_identity(backbone_folder(name, offline=offline))
@@ -171,7 +172,7 @@ def text_identity(name: str, *, offline: bool = False) -> dict[str, str]:
     library's model, its name, the library's version and SHA-256 of all weights."""
     kind, _, rest = name.partition(":")
     if kind in LIBRARIES and rest:
-        from mergerisk.models import library_heads
+        from mergerisk.models.sources import library_heads
 
         return library_heads.identity(kind, rest, offline=offline)
     folder = backbone_folder(name, offline=offline)
@@ -195,7 +196,7 @@ def has_batch_norm(name: str, *, image_size: int | None = None, offline: bool = 
     if name not in BACKBONES and ":" in name:
         names = [*load_encoder(name, image_size=image_size, offline=offline).state()]
     else:
-        from mergerisk.models.checkpoints import Checkpoint
+        from mergerisk.models.on_disk.checkpoints import Checkpoint
 
         folder = backbone_folder(name, offline=offline)
         with located(f"backbone {name!r}"):
@@ -212,20 +213,20 @@ def load_encoder(
 ) -> Encoder:
     """The pretrained encoder called ``name``, float32, frozen, in evaluation mode.
 
-    Which of transformers' models are known: :data:`mergerisk.models.families.FAMILIES`. What is merged is the
-    model without heads and projections. The features of a CLIP with a projection are its image embedding, not
+    Which of transformers' models are known: :data:`mergerisk.models.sources.families.FAMILIES`. What is merged is
+    the model without heads and projections. The features of a CLIP with a projection are its image embedding, not
     normalised; the projection is frozen.
 
     Args:
         name: ``"starter-vit"``; a folder in the layout that transformers saves; ``org/name[@revision]`` on the
             hub; ``timm:NAME``; ``open_clip:NAME[/WEIGHTS]``; or ``package.module:factory[@weights.safetensors]``:
             a callable that returns a module from pixels in [0, 1] to features, N × width
-            (:func:`mergerisk.models.factories.load`).
+            (:func:`mergerisk.models.sources.factories.load`).
         image_size: side of the images it sees, in pixels; the pretrained size by default. A multiple of the patch,
             where there are patches: position embeddings are interpolated on the way, so that weights keep their
             pretrained shapes. At least 32 for convolutional networks.
         preprocessing: ``{"mean": …, "std": …, "resample": …}``, of pixels in [0, 1], instead of what comes with
-            the model; see :class:`mergerisk.models.stated.StatedPreprocessing`. A factory's module comes with
+            the model; see :class:`mergerisk.models.core.stated.StatedPreprocessing`. A factory's module comes with
             nothing: it is given pixels in [0, 1] unless it is said here.
         offline: take what comes from the hub from the cache only.
 
@@ -233,15 +234,15 @@ def load_encoder(
         UserError: unknown name, or nothing under it; another kind of model; pickled weights; a file that is cut
             short; an image size that does not fit; weights with NaN; a library that is not installed.
     """
-    from mergerisk.models.stated import stated_preprocessing
+    from mergerisk.models.core.stated import stated_preprocessing
 
     stated = stated_preprocessing(preprocessing)
     kind, _, rest = name.partition(":")
     if kind in LIBRARIES and rest:
-        from mergerisk.models import libraries
+        from mergerisk.models.sources import libraries
 
         return libraries.load(kind, rest, image_size=image_size, preprocessing=stated, offline=offline)
-    from mergerisk.models import factories, families
+    from mergerisk.models.sources import factories, families
 
     if is_factory(name):
         return factories.load(name, image_size=image_size, preprocessing=stated)

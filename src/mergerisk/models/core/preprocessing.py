@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 
 from mergerisk.errors import UserError
-from mergerisk.models.files import PREPROCESSOR, PROCESSOR, read_json
+from mergerisk.models.on_disk.filenames import PREPROCESSOR, PROCESSOR, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from mergerisk.models.stated import Resample, StatedPreprocessing
+    from mergerisk.models.core.stated import Resample, StatedPreprocessing
 
 _HALF = (0.5, 0.5, 0.5)
 

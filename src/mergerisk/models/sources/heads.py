@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 
 from mergerisk.errors import UserError, described
-from mergerisk.models.checkpoints import Checkpoint
-from mergerisk.models.checks import check_finite, dtype_name
-from mergerisk.models.classifier import Head
-from mergerisk.models.copies import split_copy
-from mergerisk.models.experts import expert_identity
-from mergerisk.models.families import family_of, from_folder, named_classes
-from mergerisk.models.files import CONFIG, read_json
-from mergerisk.models.library_heads import identity, open_clip_head, timm_head, timm_head_in
-from mergerisk.models.loading import LIBRARIES, backbone_folder, is_factory
+from mergerisk.models.core.checks import check_finite, dtype_name
+from mergerisk.models.core.classifier import Head
+from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.on_disk.copies import split_copy
+from mergerisk.models.on_disk.filenames import CONFIG, read_json
 from mergerisk.models.quiet import quiet_transformers
+from mergerisk.models.sources.experts import expert_identity
+from mergerisk.models.sources.families import family_of, from_folder, named_classes
+from mergerisk.models.sources.library_heads import identity, open_clip_head, timm_head, timm_head_in
+from mergerisk.models.sources.loading import LIBRARIES, backbone_folder, is_factory
 from mergerisk.tasks.class_names import in_words, same_in_words
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def zero_shot(
     Args:
         name: a folder or hub repository with a whole CLIP and its tokenizer, or ``open_clip:NAME[/WEIGHTS]``.
         class_names: in the order of the labels; underscores become spaces.
-        templates: prompts with ``{}`` where the class's name belongs; see :mod:`mergerisk.models.templates`.
-            Prompts longer than the text tower's context are cut.
+        templates: prompts with ``{}`` where the class's name belongs; see
+            :mod:`mergerisk.models.sources.templates`. Prompts longer than the text tower's context are cut.
         offline: take what comes from the hub from the cache only.
         device: that the text tower runs on; the head is on the CPU.
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mergerisk.models.checks import precision_named
-from mergerisk.models.hooks import evaluating
+from mergerisk.models.core.checks import precision_named
+from mergerisk.models.inside.hooks import evaluating
 from mergerisk.randomness import drawing
 from mergerisk.tasks.images import check_pixels
 
 if TYPE_CHECKING:
-    from mergerisk.models.encoder import Encoder
+    from mergerisk.models.core.encoder import Encoder
     from mergerisk.tasks.images import Images
 
 

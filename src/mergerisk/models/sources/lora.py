@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.models.checkpoints import Checkpoint, StoredTensors, TensorSpec, align
-from mergerisk.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLES, convert_command, read_json
-from mergerisk.models.reading import names_of_folder
+from mergerisk.models.on_disk.checkpoints import Checkpoint, StoredTensors, TensorSpec, align
+from mergerisk.models.on_disk.filenames import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLES, convert_command, read_json
+from mergerisk.models.sources.reading import names_of_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

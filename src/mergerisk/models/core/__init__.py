@@ -1,0 +1,1 @@
+"""The model itself: preprocessing, encoder, head, and what must hold of them."""

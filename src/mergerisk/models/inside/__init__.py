@@ -1,0 +1,1 @@
+"""Ways inside a model that runs: its blocks, attention maps and features."""

@@ -1,0 +1,1 @@
+"""Files of models: what they are called, hold and decide."""

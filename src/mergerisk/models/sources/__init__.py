@@ -1,0 +1,1 @@
+"""Where models come from: names, folders, hubs, libraries, modules of one's own → encoders, experts, heads."""
