@@ -186,7 +186,7 @@ def test_pareto_front_on_the_page_is_pythons(browser: Browser, full: Summary, ht
     expected = pareto_front({name: (accuracy[name].value, view.worst[name].asr.value) for name in METHODS})
     with opened(browser, html, tmp_path) as found:
         rows = found.page.locator("#ranking tbody tr:has(.tag) th").all_text_contents()
-        assert sorted(row.removesuffix("Pareto front") for row in rows) == sorted(expected)
+        assert sorted(row.removesuffix("best trade") for row in rows) == sorted(expected)
 
 
 def test_examples_flip_by_mouse_keyboard_and_together(browser: Browser, html: str, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_of_methods_only_the_ends_are_drawn_at_first(browser: Browser, tmp_path:
         page = found.page
         assert page.locator("#panels .series").count() == 2 + 2
         ranked = page.locator("#ranking tbody th").all_inner_texts()
-        names = [text.split("\n")[0].removesuffix("Pareto front").strip() for text in ranked]
+        names = [text.split("\n")[0].removesuffix("best trade").strip() for text in ranked]
         drawn = [text for text in page.locator("#keys button[aria-pressed=true]").all_inner_texts() if "_" in text]
         assert set(drawn) == {names[0], names[-1]}
         page.get_by_role("button", name=names[6], exact=True).click()
@@ -272,7 +272,7 @@ def test_the_page_says_one_rate_of_a_model_whatever_draws_it(browser: Browser, h
         names = page.locator("#ranking tbody th").all_text_contents()
         rates = page.locator("#ranking tbody td:last-child").all_text_contents()
         script = {
-            name.removesuffix("Pareto front"): text.split("%")[0] for name, text in zip(names, rates, strict=True)
+            name.removesuffix("best trade"): text.split("%")[0] for name, text in zip(names, rates, strict=True)
         }
         rows = page.locator(".threat tbody tr:has(td)")
         table = {

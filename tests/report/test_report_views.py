@@ -224,7 +224,10 @@ def test_answers_name_a_clear_leader() -> None:
     assert "ties, 20.0% [16.5, 23.5] of 160; most often dare, 60.0% [56.5, 63.5] of 160" in sentence
     headline, sentence, clear = found[SAFEST]
     assert (headline, clear) == ("dare", True)
-    assert "60.0% [56.5, 63.5] of 160; clean accuracy 90.0% [87.9, 92.1]. It is told from every other." in sentence
+    assert (
+        "60.0% [56.5, 63.5] of 160; clean accuracy 90.0% [87.9, 92.1]. It can be told apart from every other."
+        in sentence
+    )
     assert "Safer for less accuracy: ties, 20.0% [16.5, 23.5] of 160; clean accuracy 70.0%" in sentence
 
 
@@ -252,12 +255,12 @@ INGREDIENTS = [
 @pytest.mark.parametrize(
     ("gap", "expert", "base", "headline", "said"),
     [
-        (0.05, 0.1, 0.4, "Riskier than its experts", "every merge more often. The base: 40.0% [36.5, 43.5] of 160; ties less"),
-        (0.05, 0.7, 0.8, "Safer than its experts and its base", "every merge less often. The base"),
-        (0.05, 0.1, 0.15, "Riskier than its experts and its base", "every merge more often. The base"),
-        (0.05, 0.1, 0.9, "Riskier than its experts; safer than its base", "every merge more often. The base"),
-        (0.95, 0.1, 0.4, "Not told apart", "no merge told from it. The base"),
-        (0.25, 0.3, 0.4, "It depends on the method", "dare more often, ties not told from it. The base: 40.0% [36.5, 43.5] of 160; no"),
+        (0.05, 0.1, 0.4, "Riskier than its experts", "every merge more often. The base is fooled on 40.0% [36.5, 43.5] of 160 images; ties less"),
+        (0.05, 0.7, 0.8, "Safer than its experts and its base", "every merge less often. The base is"),
+        (0.05, 0.1, 0.15, "Riskier than its experts and its base", "every merge more often. The base is"),
+        (0.05, 0.1, 0.9, "Riskier than its experts; safer than its base", "every merge more often. The base is"),
+        (0.95, 0.1, 0.4, "Not told apart", "no merge can be told apart from it. The base is"),
+        (0.25, 0.3, 0.4, "It depends on the method", "dare more often, ties cannot be told apart from it. The base is fooled on 40.0% [36.5, 43.5] of 160 images; no"),
     ],
 )  # fmt: skip
 def test_merges_beside_what_they_were_made_of(
@@ -271,7 +274,7 @@ def test_merges_beside_what_they_were_made_of(
     beside = standing({"ties": 0.2, "dare": 0.6, "expert": expert, "pretrained": base}, gap=gap)
     found = findings_of(tiny(rows, beside_ingredients=(beside,)))["Is a merge safer than what it was made of?"]
     assert found[0] == headline
-    assert f"Experts: {100 * expert:.1f}% [" in found[1]
+    assert f"Experts are fooled on {100 * expert:.1f}% [" in found[1]
     assert said in found[1]
 
 

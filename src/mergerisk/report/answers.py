@@ -91,7 +91,7 @@ def _safer_than_ingredients(
 
 
 def _sides(beside: Standings, reference: str, methods: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Methods fooled less often than an ingredient, more often, and not told from it."""
+    """Methods fooled less often than an ingredient, more often, and those that cannot be told apart from it."""
     safer: list[str] = []
     riskier: list[str] = []
     alike: list[str] = []
@@ -126,25 +126,26 @@ def _in_a_word(sides: Mapping[str, tuple[list[str], list[str], list[str]]], coun
 
 def _against(reference: WorstAttacker, name: str, safer: list[str], riskier: list[str], alike: list[str]) -> str:
     """One ingredient and how the merges stand to it."""
-    who = {"expert": "Experts", "pretrained": "The base"}[name]
-    said = f"{who}: {rate(reference)}; "
+    who = {"expert": "Experts are", "pretrained": "The base is"}[name]
+    said = f"{who} fooled on {rate(reference)} images; "
     if len(safer) + len(riskier) + len(alike) == 1:
-        return said + (
-            "the merge less often." if safer else "the merge more often." if riskier else "not told apart."
-        )
+        how = "less often" if safer else "more often" if riskier else "cannot be told apart from it"
+        return f"{said}the merge {how}."
     if not safer and not alike:
         return said + "every merge more often."
     if not riskier and not alike:
         return said + "every merge less often."
     parts = [f"{_named(safer)} less often"] if safer else []
     parts += [f"{_named(riskier)} more often"] if riskier else []
-    parts += [f"{_named(alike) if parts else 'no merge'}{' not' if parts else ''} told from it"] if alike else []
+    if not parts:
+        return f"{said}no merge can be told apart from it."
+    parts += [f"{_named(alike)} cannot be told apart from it"] if alike else []
     return f"{said}{', '.join(parts)}."
 
 
 def _named(names: list[str]) -> str:
     """One by its name, more by their number; the picture beside the sentence has them all."""
-    return names[0] if len(names) == 1 else str(len(names))
+    return names[0] if len(names) == 1 else f"{len(names)} merges"
 
 
 def _which(
@@ -188,19 +189,19 @@ def _figures(name: str, worst: Mapping[str, WorstAttacker], accuracies: Mapping[
 
 
 def _told(standing: Standings, name: str) -> str:
-    """From which methods one is told."""
+    """From which methods one can be told apart."""
     if len(standing.methods) == 1:
         return "It is the only one measured."
     alike = alike_to(standing, name)
     if not alike:
-        return "It is told from every other."
+        return "It can be told apart from every other."
     if len(alike) == len(standing.methods) - 1:
-        return "No other is told from it: the order may be chance."
-    return f"Not told from {listing(alike)}."
+        return "No other can be told apart from it: the order may be chance."
+    return f"It cannot be told apart from {listing(alike)}."
 
 
 def alike_to(found: Standings, name: str) -> list[str]:
-    """Methods that cannot be told from one, in the order in which they stand."""
+    """Methods that cannot be told apart from one, in the order in which they stand."""
     together = {
         other
         for pair in found.pairs
@@ -224,8 +225,8 @@ def told_apart(standing: Standings) -> str:
     if not standing.alike:
         return f"Every other method is fooled more often ({_how(standing)})."
     if len(standing.alike) == len(standing.methods) - 1:
-        return f"No other is told from it ({_how(standing)}): the order may be chance."
-    return f"It is not told from {listing(list(standing.alike), limit=6)} ({_how(standing)})."
+        return f"No other can be told apart from it ({_how(standing)}): the order may be chance."
+    return f"It cannot be told apart from {listing(list(standing.alike), limit=6)} ({_how(standing)})."
 
 
 def _how(standing: Standings) -> str:
@@ -233,7 +234,7 @@ def _how(standing: Standings) -> str:
 
 
 def how_compared(standing: Standings | None, beside: Standings | None) -> str:
-    """What stands behind "told from" in the answers, in a sentence; empty where nothing was compared."""
+    """What stands behind "told apart" in the answers, in a sentence; empty where nothing was compared."""
     pairs = [plural(len(found.pairs), "pair") for found in (standing, beside) if found and found.pairs]
     if not pairs:
         return ""

@@ -26,12 +26,12 @@ _CAVEATS = {
         "about deployed models."
     ),
     "held_out": (
-        "Data-driven merging read unlabelled calibration images, none of which is attacked; the papers use the "
-        "test images themselves."
+        "Data-driven merging was given unlabelled calibration images, none of which is attacked; the papers use "
+        "the test images themselves."
     ),
     "test": (
-        "Data-driven merging read the unlabelled test images, as in the papers: those merges have seen what is "
-        "attacked."
+        "Data-driven merging was given the unlabelled test images, as in the papers: those merges have seen what "
+        "is attacked."
     ),
 }
 

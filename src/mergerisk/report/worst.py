@@ -59,7 +59,7 @@ def worst_surrogates(risks: RiskTable, axes: Axes, epsilon: float) -> dict[str, 
     """Target → the surrogate with the highest mean ASR on it at a budget, of equals the first; targets of which no
     ASR is known are left out.
 
-    As the largest of several noisy rates, an ASR is rather too high than too low where surrogates are close.
+    As the largest of several noisy rates, an ASR errs on the high side where surrogates are close.
     """
     found = {}
     for target in axes.targets:

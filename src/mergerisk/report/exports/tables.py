@@ -158,7 +158,7 @@ def budgets(view: View) -> Table:
 def ranks(view: View) -> Table:
     """How methods stand under the worst attacker, where that is known."""
     found = view.standing
-    columns = ("method", "ASR, worst attacker", "not told from it")
+    columns = ("method", "ASR, worst attacker", "cannot be told apart from it")
     if found is None:
         return Table("standings", "", columns, ())
     alike = {

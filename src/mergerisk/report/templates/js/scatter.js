@@ -160,7 +160,7 @@ function drawRanking(points, front) {
   table.tBodies[0].replaceChildren(...rows.map((p) =>
     el("tr", {},
       el("th", { scope: "row" }, keySwatch(p.k, false), ...wrapped(D.targets[p.k]),
-        front.includes(p) ? el("span", { class: "tag" }, "Pareto front") : null),
+        front.includes(p) ? el("span", { class: "tag", title: "No other method is both safer and more accurate" }, "best trade") : null),
       el("td", { class: "num" }, pct(p.accuracy.value, 1), " ", el("small", { class: "ends" }, ends(p.accuracy.low, p.accuracy.high, 1).trim())),
       el("td", { class: "num" }, p.risk.text, " ", el("small", { class: "ends" }, p.risk.range)))));
 }
