@@ -34,7 +34,7 @@ function cellTip(i) {
 }
 
 // widths in px: of a column of three digits, and what sets a task apart
-const [NAME, MEAN, DIGITS, GAP] = [164, 42, 22, 7];
+const [NAME, MEAN, DIGITS, GAP] = [176, 42, 22, 7];
 const heatRate = () => HEAT_RATES[state.rate];
 const heatIndex = (t, a, k) => cellAt.get(cellKey(state.surrogate, state.epsilon, t, a, k));
 const everythingShown = () =>
