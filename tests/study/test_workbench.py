@@ -50,6 +50,9 @@ def test_many_small_things_are_kept_and_a_large_one_alone() -> None:
     recent.get("a", 10, lambda: Thing("a"))
     recent.make_room()
     assert held == ["a"]
+    for name in ("b", "c"):  # as large as it is found to be
+        recent.get(name, lambda thing: 5 if thing.name == "b" else 6, lambda name=name: Thing(name))
+    assert held == ["c"]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def test_large_models_give_the_same_artefacts(
             cached = bench._merged._kept
             assert len(cached) <= 1 or large
             if not large and stage.kind != "clean":
-                kept = set(bench._artefacts)
+                kept = set(bench._artefacts._kept)
                 assert isinstance(stage, Merge | Correct)
                 assert not kept & {made.key for made in stage.ingredients.values()}
     for stage in stages:

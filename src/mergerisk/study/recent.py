@@ -22,11 +22,22 @@ class Recent(Generic[T]):
         self._limit = limit
         self._kept: OrderedDict[Hashable, tuple[int, T]] = OrderedDict()
 
-    def get(self, key: Hashable, size: int, make: Callable[[], T]) -> T:
-        """What is kept under ``key``, or what ``make`` gives, which takes ``size`` bytes."""
+    def get(self, key: Hashable, size: int | Callable[[T], int], make: Callable[[], T]) -> T:
+        """What is kept under ``key``, or what ``make`` gives.
+
+        Args:
+            key: of it.
+            size: the bytes it takes; where they are known only once it is made, a function of it.
+            make: makes it.
+        """
         if key not in self._kept:
-            self.make_room(size)  # before it is made: two large ones are never held at once
-            self._kept[key] = (size, make())
+            if isinstance(size, int):
+                self.make_room(size)  # before it is made: two large ones are never held at once
+                self._kept[key] = (size, make())
+            else:
+                made = make()
+                self.make_room(size(made))
+                self._kept[key] = (size(made), made)
         self._kept.move_to_end(key)
         return self._kept[key][1]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -64,25 +63,18 @@ class Workbench:
     def __init__(self, store: Store, compute: Compute) -> None:
         self.store = store
         self.compute = compute
-        self._artefacts: OrderedDict[str, Artefact] = OrderedDict()
+        self._artefacts: Recent[Artefact] = Recent(_CACHE_BYTES)
         self._base = lru_cache(maxsize=2)(self._load_base)
         self._merged: Recent[Merged] = Recent(_MODEL_CACHE_BYTES)
         self._task = lru_cache(maxsize=8)(self._load_task)
 
     def artefact(self, key: str) -> Artefact:
         """From memory or from the store; see :meth:`mergerisk.store.Store.get`."""
-        if key not in self._artefacts:
-            self._artefacts[key] = self.store.get(key)
-        self._artefacts.move_to_end(key)
-        sizes = {k: sum(a.nbytes for a in v.arrays.values()) for k, v in self._artefacts.items()}
-        while sum(sizes.values()) > _CACHE_BYTES and len(self._artefacts) > 1:
-            oldest, _ = self._artefacts.popitem(last=False)
-            del sizes[oldest]
-        return self._artefacts[key]
+        return self._artefacts.get(key, _bytes, lambda: self.store.get(key))
 
     def forget(self) -> None:
         """Keep nothing in memory any more, since what it was read from was damaged."""
-        self._artefacts.clear()
+        self._artefacts = Recent(_CACHE_BYTES)
         self._base.cache_clear()
         self._task.cache_clear()
         self._merged = Recent(_MODEL_CACHE_BYTES)
@@ -183,6 +175,11 @@ class Workbench:
                 skipped=tuple(Skipped(item["file"], item["reason"]) for item in info.get("skipped", ())),
             ),
         )
+
+
+def _bytes(artefact: Artefact) -> int:
+    """Of its payload."""
+    return sum(array.nbytes for array in artefact.arrays.values())
 
 
 def _alone(encoder: Encoder) -> Merged:
