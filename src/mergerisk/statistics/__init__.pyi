@@ -1,3 +1,4 @@
+from . import explaining as explaining
 from .claim_tables import Saturation as Saturation
 from .claim_tables import Tables as Tables
 from .claim_tables import saturation as saturation

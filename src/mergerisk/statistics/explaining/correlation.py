@@ -1,0 +1,203 @@
+"""Rank correlations of diagnostics with outcomes, inside blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mergerisk.seeds import numpy_generator
+from mergerisk.statistics.correction import holm
+from mergerisk.statistics.explaining.rows import BLOCK, codes_of, complete, left_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mergerisk.statistics.explaining.rows import Left
+
+Between = Literal["images", "targets"]
+"""``images``: of the images of one target, are those with larger values fooled more? ``targets``: of targets, are
+those whose images have larger values on average fooled more?"""
+
+
+def rank_correlations(
+    table: pd.DataFrame,
+    diagnostics: Sequence[str],
+    *,
+    outcome: str = "fooled",
+    between: Between = "images",
+    confidence: float = 0.95,
+    permutations: int = 999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Spearman's correlation of each diagnostic with the outcome, inside blocks of task, attack and budget, never
+    across; the mean over blocks, weighted by what they hold.
+
+    The two levels are kept apart: rows of one target share what that target is like, so that as many rows as there
+    are images say no more about *targets* than there are targets.
+
+    Args:
+        table: a row per task, attack, epsilon, target and image; see the package.
+        diagnostics: columns of it.
+        outcome: another one: ``fooled``, or a budget that is the same for all images of a target.
+        between: ``images``, in blocks of one target each; or ``targets``, on means over images.
+        confidence: of the intervals, over images in tasks, by a delete-a-group jackknife of Fisher's z.
+        permutations: of what is tested between targets.
+        seed: of groups and permutations.
+
+    Returns:
+        A row per diagnostic: ``correlation, low, high, p, p_holm, rows, missing, blocks``. p is two-sided,
+        adjusted by Holm over the diagnostics: between images by Student's t of z; between targets by giving each
+        target's values to another one, the same in all blocks. All NaN where no block has two values of both.
+    """
+    found = []
+    for name in diagnostics:
+        rows = complete(table, [name, outcome])
+        correlation = _Correlation(rows, name, outcome, between)
+        value, low, high, p = correlation.test(confidence, permutations, seed)
+        found.append(
+            {
+                "diagnostic": name,
+                "correlation": value,
+                "low": low,
+                "high": high,
+                "p": p,
+                "rows": len(rows),
+                "missing": len(table) - len(rows),
+                "blocks": correlation.used,
+            }
+        )
+    result = pd.DataFrame(found)
+    result.insert(5, "p_holm", holm(result["p"]))
+    return result
+
+
+class _Correlation:
+    """One diagnostic and the outcome, block by block."""
+
+    def __init__(self, rows: pd.DataFrame, name: str, outcome: str, between: Between) -> None:
+        self.rows, self.between = rows, between
+        self.x = rows[name].to_numpy(dtype=np.float64)
+        self.y = rows[outcome].to_numpy(dtype=np.float64)
+        by = BLOCK if between == "targets" else (*BLOCK, "target")
+        codes, count = codes_of(rows, by)
+        order = np.argsort(codes, kind="stable")
+        places = np.searchsorted(codes[order], np.arange(1, count))
+        self.blocks = np.split(order, places) if count else []
+        self.target, self.targets = pd.factorize(rows["target"])
+        whole = np.array([self.of_block(block, np.ones((1, len(block))))[0] for block in self.blocks])
+        self.sizes = np.array([self.size(block) for block in self.blocks], dtype=np.float64)
+        self.sizes[np.isnan(whole)] = 0.0
+        self.whole = np.where(self.sizes > 0, whole, 0.0)
+        self.used = int((self.sizes > 0).sum())
+
+    def size(self, block: NDArray[np.intp]) -> int:
+        return len(np.unique(self.target[block])) if self.between == "targets" else len(block)
+
+    def of_block(
+        self, block: NDArray[np.intp], weights: NDArray[np.float64], moved: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        """One correlation per row of weights (… × the block's rows); ``moved``: the target whose values each
+        target is given."""
+        x, y = self.x[block], self.y[block]
+        if self.between == "images":
+            return weighted_spearman(x, y, weights)
+        own = self.target[block]
+        held = np.unique(own)
+        member = (own[:, None] == held).astype(np.float64)
+        total = weights @ member
+        with np.errstate(invalid="ignore"):
+            means = [(weights * values) @ member / total for values in (x, y)]
+        if moved is not None:
+            # A target may be given one's values that this block lacks: only the order among its own counts then.
+            means[0] = means[0][:, np.argsort(np.argsort(moved[held]))]
+        return np.array([_spearman(a, b) for a, b in zip(*means, strict=True)])
+
+    def mean(self, values: NDArray[np.float64]) -> float:
+        """Over blocks."""
+        return float((self.sizes * values).sum() / self.sizes.sum())
+
+    def test(self, confidence: float, permutations: int, seed: int) -> tuple[float, float, float, float]:
+        """Correlation, interval and p-value."""
+        if not self.used:
+            return np.nan, np.nan, np.nan, np.nan
+        value = self.mean(self.whole)
+        left = left_out(self.rows, seed)
+        error = left.error(np.arctanh(np.clip(self.without(left), -1 + 1e-12, 1 - 1e-12)))
+        z = float(np.arctanh(np.clip(value, -1 + 1e-12, 1 - 1e-12)))
+        reach = float(stats.t.isf((1 - confidence) / 2, max(1, left.freedom))) * error
+        if self.between == "images":
+            p = float(2 * stats.t.sf(abs(z) / error, left.freedom)) if error else np.nan
+        else:
+            p = self.permuted(abs(value), permutations, seed)
+        return value, float(np.tanh(z - reach)), float(np.tanh(z + reach)), p
+
+    def without(self, left: Left) -> NDArray[np.float64]:
+        """The correlation without each group of images: tasks × groups."""
+        found = np.full((len(left.counts), int(left.counts.max())), np.nan)
+        change = np.zeros_like(found)
+        for place, block in enumerate(self.blocks):
+            if not self.sizes[place]:
+                continue
+            task = left.tasks[block[0]]
+            groups = np.arange(left.counts[task])
+            weights = (left.groups[block] != groups[:, None]).astype(np.float64)
+            values = self.of_block(block, weights)
+            values = np.where(np.isnan(values), self.whole[place], values)
+            change[task, groups] += self.sizes[place] * (values - self.whole[place])
+        for task, count in enumerate(left.counts):
+            found[task, :count] = self.mean(self.whole) + change[task, :count] / self.sizes.sum()
+        return found
+
+    def permuted(self, size: float, permutations: int, seed: int) -> float:
+        """How often targets that are given others' values correlate as strongly."""
+        random = numpy_generator(seed, "explaining", "permutations")
+        every = [np.ones((1, len(block))) for block in self.blocks]
+        beyond = 1
+        for _ in range(permutations):
+            moved = random.permutation(len(self.targets))
+            values = [
+                self.of_block(block, ones, moved)[0] if used else 0.0
+                for block, ones, used in zip(self.blocks, every, self.sizes > 0, strict=True)
+            ]
+            beyond += abs(self.mean(np.nan_to_num(np.array(values)))) >= size - 1e-12
+        return beyond / (permutations + 1)
+
+
+def weighted_spearman(
+    x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Spearman's correlation of x and y, with mean ranks for ties, as often as there are rows of weights (… × n),
+    which say how often each pair counts; NaN where one does not vary."""
+    total = weights.sum(axis=1, keepdims=True)
+    ranks = [_midranks(values, weights) for values in (x, y)]
+    a, b = (rank - (weights * rank).sum(axis=1, keepdims=True) / total for rank in ranks)
+    along = (weights * a * b).sum(axis=1)
+    sizes = [(weights * part * part).sum(axis=1) for part in (a, b)]
+    least = 1e-9 * total[:, 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = along / np.sqrt(sizes[0] * sizes[1])
+    found[(sizes[0] <= least) | (sizes[1] <= least)] = np.nan
+    return np.asarray(np.clip(found, -1.0, 1.0))
+
+
+def _midranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean rank of each value among those that count, ties sharing theirs, less a half."""
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(group.max() + 1))
+    held = np.add.reduceat(weights[:, order], starts, axis=1)
+    ranks = held.cumsum(axis=1) - held / 2
+    return np.asarray(ranks[:, group])
+
+
+def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Of the pairs that are there."""
+    there = np.isfinite(x) & np.isfinite(y)
+    if there.sum() < 3:
+        return np.nan
+    return float(weighted_spearman(x[there], y[there], np.ones((1, int(there.sum()))))[0])

@@ -1,0 +1,165 @@
+"""Whether what is learnt of some targets predicts who fools another one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from mergerisk.errors import UserError
+from mergerisk.seeds import numpy_generator
+from mergerisk.statistics.clusters import Interval
+from mergerisk.statistics.explaining.rows import BLOCK, codes_of, complete, left_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Generalisation:
+    """How well diagnostics predict a target they were not fitted on.
+
+    Attributes:
+        auc: chance that, of two images of a left-out target, one that fools it and one that does not, the first is
+            given the larger chance; inside blocks, ½ for no better than a coin.
+        interval: of it, over images in tasks.
+        p: how often outcomes given to other images of their task are predicted as well.
+        r2: of the left-out target's rates in each block: 1 − squared errors over those of the other targets' mean;
+            below 0 where that mean predicts better.
+        rows: predicted.
+        missing: rows that lack a diagnostic.
+    """
+
+    auc: float
+    interval: Interval
+    p: float
+    r2: float
+    rows: int
+    missing: int
+
+
+def leave_one_target_out(
+    table: pd.DataFrame,
+    diagnostics: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    permutations: int = 199,
+    seed: int = 0,
+) -> Generalisation:
+    """Logistic regression (scikit-learn) of ``fooled`` on the diagnostics and on the rate of each block, fitted on
+    all targets but one, predicts that one; for every target in turn.
+
+    Args:
+        table: a row per task, attack, epsilon, target and image; see the package.
+        diagnostics: columns of it; standardised inside blocks, over the targets that are fitted on.
+        confidence: of the interval, by a delete-a-group jackknife.
+        permutations: of the test.
+        seed: of groups and permutations.
+
+    Raises:
+        UserError: fewer than two targets, or all are fooled alike.
+    """
+    rows = complete(table, [*diagnostics, "fooled"])
+    targets = rows["target"].unique()
+    if len(targets) < 2:
+        raise UserError("to predict a target from others takes two targets at least")
+    blocks, count = codes_of(rows, BLOCK)
+    x = rows[list(diagnostics)].to_numpy(dtype=np.float64)
+    y = rows["fooled"].to_numpy(dtype=np.float64)
+    chance = np.full(len(rows), np.nan)
+    usual = np.full(len(rows), np.nan)
+    for target in targets:
+        out = (rows["target"] == target).to_numpy()
+        chance[out], usual[out] = _predicted(x, y, blocks, count, out)
+    known = np.isfinite(chance)
+    groups, _ = codes_of(rows, (*BLOCK, "target"))
+    auc = _Areas(chance[known], groups[known])
+    value = auc.of(y[known])
+    if not np.isfinite(value):
+        raise UserError("no target has both images that fool it and images that do not in one block")
+    used = rows[known].reset_index(drop=True)
+    left = left_out(used, seed)
+    without = np.full((len(left.counts), int(left.counts.max())), np.nan)
+    for task, number in enumerate(left.counts):
+        for group in range(number):
+            keep = ~((left.tasks == task) & (left.groups == group))
+            without[task, group] = _Areas(chance[known][keep], groups[known][keep]).of(y[known][keep])
+    reach = float(stats.t.isf((1 - confidence) / 2, max(1, left.freedom))) * left.error(without)
+    interval = Interval(
+        max(0.0, value - reach), min(1.0, value + reach), confidence, "images", "delete-a-group jackknife"
+    )
+    random = numpy_generator(seed, "explaining", "permutations")
+    others = _Others(used)
+    beyond = 1 + sum(auc.of(others.given(y[known], random)) >= value - 1e-12 for _ in range(permutations))
+    cells = np.bincount(groups[known])
+    there = cells > 0
+    rates, predicted, mean = (
+        np.bincount(groups[known], values[known])[there] / cells[there] for values in (y, chance, usual)
+    )
+    spread = float(((rates - mean) ** 2).sum())
+    r2 = 1 - float(((rates - predicted) ** 2).sum()) / spread if spread else np.nan
+    return Generalisation(
+        value, interval, beyond / (permutations + 1), r2, int(known.sum()), len(table) - len(rows)
+    )
+
+
+def _predicted(
+    x: NDArray[np.float64], y: NDArray[np.float64], blocks: NDArray[np.intp], count: int, out: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For the rows that are left out: the chance to be fooled, and the others' rate in their block; NaN where
+    nobody else is in it."""
+    from sklearn.linear_model import LogisticRegression
+
+    held = np.bincount(blocks[~out], minlength=count)
+    some = np.maximum(1, held)
+    rate = (np.bincount(blocks[~out], y[~out], minlength=count) + 0.5) / (held + 1)
+    means = np.column_stack([np.bincount(blocks[~out], column[~out], minlength=count) / some for column in x.T])
+    inside = x - means[blocks]
+    spread = np.sqrt((inside[~out] ** 2).mean(axis=0))
+    features = np.column_stack([inside / np.where(spread > 0, spread, 1.0), np.log(rate / (1 - rate))[blocks]])
+    found = np.full(int(out.sum()), np.nan)
+    there = held[blocks[out]] > 0
+    if len(np.unique(y[~out])) == 2 and there.any():
+        model = LogisticRegression(C=1e3, max_iter=1000).fit(features[~out], y[~out])
+        found[there] = model.predict_proba(features[out][there])[:, 1]
+    return found, np.asarray(rate[blocks[out]])
+
+
+class _Areas:
+    """The mean area under the curve of chances inside groups, each weighing by its pairs."""
+
+    def __init__(self, chance: NDArray[np.float64], groups: NDArray[np.intp]) -> None:
+        order = np.argsort(groups, kind="stable")
+        places = np.flatnonzero(np.diff(groups[order])) + 1
+        self.groups = [own for own in np.split(order, places) if len(own)]
+        self.ranks = [stats.rankdata(chance[own]) for own in self.groups]
+
+    def of(self, outcome: NDArray[np.float64]) -> float:
+        above = pairs = 0.0
+        for own, ranks in zip(self.groups, self.ranks, strict=True):
+            hit = outcome[own] > 0
+            ones = int(hit.sum())
+            above += float(ranks[hit].sum()) - ones * (ones + 1) / 2
+            pairs += ones * (len(own) - ones)
+        return above / pairs if pairs else np.nan
+
+
+class _Others:
+    """Gives outcomes of images to others of their task, attack, budget and target, the same way wherever the same
+    images are."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.images, self.count = codes_of(rows, ["task", "image"])
+        self.groups, _ = codes_of(rows, (*BLOCK, "target"))
+        self.order = np.lexsort((self.images, self.groups))
+
+    def given(self, outcome: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+        keys = random.random(self.count)[self.images]
+        found = np.empty_like(outcome)
+        found[self.order] = outcome[np.lexsort((keys, self.groups))]
+        return found
