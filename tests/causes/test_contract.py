@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import mergerisk as mr
 from mergerisk import causes
-from mergerisk.causes import CAUSES, Column, ImageCause, ProbingCause
+from mergerisk.attacks import Pool
+from mergerisk.causes import CAUSES, Batch, Column, ImageCause, ProbingCause
 from mergerisk.causes.result import NOT_FINITE, joined, stated
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, Encoder, Head
@@ -246,6 +247,16 @@ def test_one_gradient_per_image_and_model_serves_every_pair() -> None:
             np.testing.assert_allclose(measured[column].values, values.values, rtol=1e-9)
 
 
+def forwards_alone(cause: ProbingCause) -> int:
+    """Images that a target is shown for its own probes."""
+    shown = counted(model := small(3))
+    images = torch.zeros_like(IMAGES)
+    given = Batch(images, LABELS, tuple(range(8)), 0.1, "linf", 0, Pool(images, LABELS))
+    for probe in cause.of_target():
+        probe.measure(model.requires_grad_(False), given)
+    return shown[0]
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if issubclass(CAUSES.load(n), ProbingCause)])
 def test_declared_costs_are_those_met(name: str) -> None:
     """Gradients that come back to the pixels, of whole images; of those that are differentiated twice, the first."""
@@ -257,6 +268,9 @@ def test_declared_costs_are_those_met(name: str) -> None:
     if name != "smoothness":
         for counts, wanted in zip((s, t), probes, strict=True):
             assert counts[1] <= len(IMAGES) * sum(probe.gradients_per_image for probe in wanted)
+    assert t[0] <= forwards_alone(cause) + len(IMAGES) * cause.forwards_per_pair + 2, (
+        "one image is looked at first"
+    )
     assert sum(probe.gradients_per_image for probe in probes[0]) <= 42, "twenty products, and two gradients"
 
 

@@ -52,7 +52,7 @@ class Agreement(ImageCause):
         Column("other_mistake", _SHARE, 0.0, 1.0, "attacks transfer by disturbing, not by shared features"),
         Column("not_fooled", _SHARE, 0.0, 1.0, "attacks do not transfer"),
     )
-    forwards_per_pair: ClassVar[int] = 1
+    same_classes: ClassVar[bool] = True
     across_reads: ClassVar[frozenset[Reads]] = frozenset({"logits"})
 
     attack: AttackName = "i_fgsm"
@@ -62,6 +62,10 @@ class Agreement(ImageCause):
     def attacked(self) -> Attacked:
         """What is asked of the surrogate besides its logits."""
         return Attacked(attack=self.attack, steps=self.steps)
+
+    @property
+    def forwards_per_pair(self) -> int:
+        return 1
 
     def of_surrogate(self) -> tuple[Probe, ...]:
         return (Logits(), self.attacked)
@@ -80,11 +84,6 @@ class Agreement(ImageCause):
 
     def compare(self, seen: Seen) -> Mapping[str, Values]:
         said = [known[Logits()]["logits"] for known in (seen.surrogate, seen.target)]
-        if said[0].shape[1] != said[1].shape[1]:
-            raise UserError(
-                f"agreement: the surrogate has {said[0].shape[1]} classes, the target {said[1].shape[1]}; it "
-                "compares models of one task"
-            )
         s, t = (logits.argmax(dim=1) for logits in said)
         s_after, t_after = seen.surrogate[self.attacked]["predicted"], seen.across["predicted"]
         found = Happened(

@@ -61,7 +61,7 @@ class Boundary(Probe):
 class Line(Probe):
     """``direction``, N × C × H × W: the unit step of the budget's norm that gains most on the model's own loss,
     zero where its gradient is; ``crossing``, float64, N: how far along it the model first errs, see
-    :func:`crossings`.
+    :func:`_crossings`.
 
     Attributes:
         loss: see :class:`~mergerisk.causes.gradients.Gradient`.
@@ -89,12 +89,12 @@ class Line(Probe):
 
     def along(self, model: nn.Module, batch: Batch, direction: torch.Tensor) -> torch.Tensor:
         """How far along a direction, N × C × H × W, a model first errs."""
-        return crossings(
+        return _crossings(
             model, batch.images, batch.labels, direction.to(batch.images), self.reach, self.points, self.halvings
         )
 
 
-def crossings(
+def _crossings(
     model: nn.Module,
     images: torch.Tensor,
     labels: torch.Tensor,

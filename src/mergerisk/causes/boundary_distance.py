@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from mergerisk.causes.cause import Seen
     from mergerisk.causes.probe import Batch, Known, Parts, Probe
 
-WRONG = "the target errs on the clean image"
-SURROGATE_WRONG = "the surrogate errs on the clean image"
+_WRONG = "the target errs on the clean image"
+_SURROGATE_WRONG = "the surrogate errs on the clean image"
 
 
 @hyperparameters
@@ -57,7 +57,6 @@ class BoundaryDistance(ImageCause):
         Column("boundary_along_target", "pixel value", 0.0, None, "attacks transfer less"),
         Column("boundary_gap", "pixel value, target's less surrogate's", None, None, "attacks transfer less"),
     )
-    forwards_per_pair: ClassVar[int] = 23
     across_reads: ClassVar[frozenset[Reads]] = frozenset({"logits"})
 
     classes: PositiveInt = 9
@@ -75,6 +74,10 @@ class BoundaryDistance(ImageCause):
         """What is asked of the surrogate."""
         return Line(reach=self.reach, points=self.points, halvings=self.halvings)
 
+    @property
+    def forwards_per_pair(self) -> int:
+        return 1 + self.points + self.halvings
+
     def of_surrogate(self) -> tuple[Probe, ...]:
         return (self.line,)
 
@@ -87,7 +90,7 @@ class BoundaryDistance(ImageCause):
 
     def compare(self, seen: Seen) -> Mapping[str, Values]:
         found, own = seen.target[self.boundary], seen.surrogate[self.line]
-        wrong = {WRONG: ~found["right"]}
+        wrong = {_WRONG: ~found["right"]}
         still = {ZERO_SURROGATE: (own["direction"] == 0).flatten(1).all(dim=1)}
         s, t = own["crossing"], seen.across["crossing"]
         beyond = "no boundary within reach"
@@ -95,10 +98,10 @@ class BoundaryDistance(ImageCause):
             "boundary_distance": stated(
                 found["distance"], wrong | {"the target's logits do not move": torch.isinf(found["distance"])}
             ),
-            "boundary_along_surrogate": stated(s, {SURROGATE_WRONG: s == 0} | still | {beyond: torch.isinf(s)}),
+            "boundary_along_surrogate": stated(s, {_SURROGATE_WRONG: s == 0} | still | {beyond: torch.isinf(s)}),
             "boundary_along_target": stated(t, wrong | still | {beyond: torch.isinf(t)}),
             "boundary_gap": stated(
                 t - s,
-                wrong | {SURROGATE_WRONG: s == 0} | still | {beyond: torch.isinf(s) | torch.isinf(t)},
+                wrong | {_SURROGATE_WRONG: s == 0} | still | {beyond: torch.isinf(s) | torch.isinf(t)},
             ),
         }

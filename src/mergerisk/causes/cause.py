@@ -17,6 +17,7 @@ import torch
 from mergerisk.causes.given import checked, look
 from mergerisk.causes.probe import asked
 from mergerisk.causes.result import Measured, joined
+from mergerisk.errors import UserError
 from mergerisk.memory import in_portions
 from mergerisk.models.inside.hooks import frozen
 from mergerisk.randomness import drawing
@@ -123,8 +124,13 @@ class Seen:
 class ProbingCause(Cause):
     """A diagnostic that compares what probes say of the two models."""
 
-    forwards_per_pair: ClassVar[int] = 0
-    """Forward passes of the target per image that cannot be shared between surrogates."""
+    same_classes: ClassVar[bool] = False
+    """Whether the two models must have as many classes."""
+
+    @property
+    def forwards_per_pair(self) -> int:
+        """Forward passes of the target per image that cannot be shared between surrogates, at most."""
+        return 0
 
     def of_surrogate(self) -> tuple[Probe, ...]:
         """What is asked of a surrogate, once whatever the targets."""
@@ -269,15 +275,20 @@ def measured(
     )
     most = given.batch_size
     name = " and ".join(cause.name for cause in causes)
-    for models, probes, besides in sides:
+    classes: tuple[dict[str, int | None], ...] = ({}, {})
+    for (models, probes, besides), found in zip(sides, classes, strict=True):
         reads = _union(probe.reads for probe in probes) | besides
         graphs = max((probe.graphs for probe in probes), default=1)
         for who, model in models.items():
-            most = min(most, max(1, look(model, reads, given, name, who) // graphs))
-    for cause in causes:
-        for surrogate in surrogates.values():
-            for target in targets.values():
-                cause.check_pair(surrogate, target)
+            fit, found[who] = look(model, reads, given, name, who)
+            most = min(most, max(1, fit // graphs))
+    for cause, s, t in [(cause, s, t) for cause in causes for s in surrogates for t in targets]:
+        if cause.same_classes and classes[0][s] != classes[1][t]:
+            raise UserError(
+                f"{cause.name}: {s} has {classes[0][s]} classes, {t} {classes[1][t]}; it compares models of one "
+                "task"
+            )
+        cause.check_pair(surrogates[s], targets[t])
     tallies = {
         (cause.name, surrogate, target): cause.tally()
         for cause in causes

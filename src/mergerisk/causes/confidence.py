@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @hyperparameters
 class Confidence(ImageCause):
-    """The entropy −Σ p log p of the softmax of the clean image's logits, in nats, in [0, log classes], of
+    """The _entropy −Σ p log p of the softmax of the clean image's logits, in nats, in [0, log classes], of
     surrogate and target; its mean over images is what DisTaC compares (2025, arXiv 2508.01148).
 
     A large value is a model that is *not* sure. A surrogate that is very sure has gradients that saturate.
@@ -42,11 +42,11 @@ class Confidence(ImageCause):
 
     def compare(self, seen: Seen) -> Mapping[str, Values]:
         sides = {"surrogate": seen.surrogate, "target": seen.target}
-        return {f"entropy_{side}": stated(entropy(known[Logits()]["logits"])) for side, known in sides.items()}
+        return {f"entropy_{side}": stated(_entropy(known[Logits()]["logits"])) for side, known in sides.items()}
 
 
-def entropy(logits: torch.Tensor) -> torch.Tensor:
-    """float64, N: the softmax entropy of logits, N × classes, in nats."""
+def _entropy(logits: torch.Tensor) -> torch.Tensor:
+    """float64, N: the softmax _entropy of logits, N × classes, in nats."""
     logs = logits.double().log_softmax(dim=1)
     found: torch.Tensor = torch.special.entr(logs.exp()).sum(dim=1)
     return found

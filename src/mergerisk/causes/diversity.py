@@ -48,7 +48,6 @@ class Diversity(ImageCause):
     columns: ClassVar[tuple[Column, ...]] = (
         Column("diversity", "nats", 0.0, None, "the models share fewer features, so attacks transfer less"),
     )
-    forwards_per_pair: ClassVar[int] = 3
     across_reads: ClassVar[frozenset[Reads]] = frozenset({"logits"})
 
     layers: Annotated[int, Field(ge=0)] = 3
@@ -60,6 +59,10 @@ class Diversity(ImageCause):
     def lookalikes(self) -> Lookalikes:
         """What is asked of the surrogate."""
         return Lookalikes(layers=self.layers, radius=self.radius, steps=self.steps, step_size=self.step_size)
+
+    @property
+    def forwards_per_pair(self) -> int:
+        return max(1, self.layers)
 
     def of_surrogate(self) -> tuple[Probe, ...]:
         return (self.lookalikes,)

@@ -45,7 +45,6 @@ class FeatureShift(ImageCause):
         Column("feature_shift_surrogate", "share of the feature's length", 0.0, None, "the attack is strong"),
         Column("feature_shift_cosine", "cosine", -1.0, 1.0, "the attack's direction survives the merge"),
     )
-    forwards_per_pair: ClassVar[int] = 1
     across_reads: ClassVar[frozenset[Reads]] = frozenset({"features"})
 
     attack: AttackName = "i_fgsm"
@@ -55,6 +54,10 @@ class FeatureShift(ImageCause):
     def attacked(self) -> Attacked:
         """What is asked of the surrogate besides its features."""
         return Attacked(attack=self.attack, steps=self.steps)
+
+    @property
+    def forwards_per_pair(self) -> int:
+        return 1
 
     def of_surrogate(self) -> tuple[Probe, ...]:
         return (Features(), self.attacked)

@@ -185,8 +185,9 @@ def lacking(model: object, reads: Collection[Reads], who: str) -> str | None:
     return None
 
 
-def look(model: object, reads: Collection[Reads], given: Given, cause: str, who: str) -> int:
-    """See on one image that a model can answer, and how many images at a time fit into memory.
+def look(model: object, reads: Collection[Reads], given: Given, cause: str, who: str) -> tuple[int, int | None]:
+    """See on one image that a model can answer, how many images at a time fit into memory, and how many classes it
+    has; None of an encoder.
 
     Raises:
         UserError: it cannot.
@@ -198,11 +199,11 @@ def look(model: object, reads: Collection[Reads], given: Given, cause: str, who:
     image = given.images[:1]
     with frozen(model, who), precision_named(model, image, who):
         if isinstance(model, Encoder):
-            return fitting(graph_bytes(lambda: model(image.detach().requires_grad_())), image.device)
-        most = first_look(model, image, given.labels, who)[1]
+            return fitting(graph_bytes(lambda: model(image.detach().requires_grad_())), image.device), None
+        classes, most = first_look(model, image, given.labels, who)
         if "gradients" in reads and not model(image.detach().requires_grad_()).requires_grad:
             raise UserError(
                 f"{cause}: {who}'s answer carries no gradient back to the pixels: its forward runs in no_grad or "
                 "inference_mode, detaches, or leaves PyTorch; give the model inside it"
             )
-    return most
+    return most, classes

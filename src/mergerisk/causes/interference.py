@@ -67,13 +67,13 @@ class Interference(WeightCause):
 
     def _of(self, weights: Weights, name: str) -> tuple[float | None, float | None, float | None]:
         tasks = [weights.moved(expert, name) for expert in weights.experts.values()]
-        found = singular_interference(tasks)
+        found = _singular_interference(tasks)
         merged = weights.moved(weights.target, name)
-        over = over_accumulation(merged, tasks, self.kept) if bool(merged.any()) else None
+        over = _over_accumulation(merged, tasks, self.kept) if bool(merged.any()) else None
         return *found, over
 
 
-def singular_interference(tasks: Sequence[torch.Tensor]) -> tuple[float | None, float | None]:
+def _singular_interference(tasks: Sequence[torch.Tensor]) -> tuple[float | None, float | None]:
     """‖(UᵀU − I) Σ (VᵀV − I)‖₁ of task matrices, m × n, and the same over the sum of Σ; None if all are zero."""
     rank = max(1, min(tasks[0].shape) // len(tasks))
     left, values, right = (
@@ -91,7 +91,7 @@ def singular_interference(tasks: Sequence[torch.Tensor]) -> tuple[float | None, 
     return found, found / float(values.sum())
 
 
-def over_accumulation(merged: torch.Tensor, tasks: Sequence[torch.Tensor], kept: float) -> float | None:
+def _over_accumulation(merged: torch.Tensor, tasks: Sequence[torch.Tensor], kept: float) -> float | None:
     """The mean of ⟨u_rᵀΔm, u_rᵀΔi⟩ / ‖u_rᵀΔi‖² over the top left vectors of Δm (m × n) and the tasks; None if no
     task has anything along them."""
     basis = top_left(merged, kept)

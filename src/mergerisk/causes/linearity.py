@@ -60,7 +60,7 @@ class Linearity(Cause):
             who: model if not hasattr(model, "encoder") else encoder_of(model, who)
             for who, model in models.items()
         }
-        most = min(look(model, self.features.reads, given, self.name, who) for who, model in encoders.items())
+        most = min(look(model, self.features.reads, given, self.name, who)[0] for who, model in encoders.items())
         checked = {who: encoder_of(model, who) for who, model in encoders.items()}
         for encoder in checked.values():
             check_comparable(checked["the base"], encoder, self.name, blocks=self.blocks, widths=True)
@@ -70,7 +70,7 @@ class Linearity(Cause):
             with drawing(given.seed, "causes", given.identities[start], device=batch.images.device):
                 said = [asked(encoder, (self.features,), batch)[self.features] for encoder in checked.values()]
             weights = [given.coefficients[name] for name in given.experts]
-            return self.compare(said[0], mixed(said[1], said[2:], weights))
+            return self.compare(said[0], _mixed(said[1], said[2:], weights))
 
         with ExitStack() as stack:
             for who, encoder in checked.items():
@@ -94,7 +94,7 @@ class Linearity(Cause):
         return found
 
 
-def mixed(base: Parts, experts: list[Parts], coefficients: list[float]) -> Parts:
+def _mixed(base: Parts, experts: list[Parts], coefficients: list[float]) -> Parts:
     """φ_0 + Σ λ_t (φ_t − φ_0) of every part, float64."""
     return {
         part: flat(rows)

@@ -59,7 +59,7 @@ class LossBarrier(Cause):
 
     def answer(self, given: Given) -> Measured:
         reads: frozenset[Reads] = frozenset({"logits", "gradients", "features"})
-        most = min(given.batch_size, look(given.surrogate, reads, given, self.name, "the surrogate"))
+        most = min(given.batch_size, look(given.surrogate, reads, given, self.name, "the surrogate")[0])
         look(given.target, frozenset({"logits", "features"}), given, self.name, "the target")
         surrogate, target = given.surrogate, given.target
         assert isinstance(surrogate, Classifier)
@@ -92,13 +92,13 @@ class LossBarrier(Cause):
                 losses = torch.tensor(
                     [_loss(model, pictures, given, most) for model in on_path], dtype=torch.float64
                 )
-                found[name].append(barrier(losses))
+                found[name].append(_barrier(losses))
         columns = {name: stated(values) for name, values in found.items()}
         return Measured(self.name, "pair", tuple(starts), columns)
 
     def _model(self, target: Classifier, start: Tensors, end: Tensors, place: float, given: Given) -> Classifier:
         """The target with weights of one place on the line."""
-        encoder = target.encoder.with_state(between(start, end, place))
+        encoder = target.encoder.with_state(_between(start, end, place))
         if batch_norm_layers(encoder.backbone):
             calibration = {"": Calibration(given.images, target.head)}
             statistics = reestimate_batch_norm(encoder, [""], calibration, given.seed)
@@ -106,7 +106,7 @@ class LossBarrier(Cause):
         return Classifier(encoder, target.head).eval()
 
 
-def between(start: Tensors, end: Tensors, place: float) -> State:
+def _between(start: Tensors, end: Tensors, place: float) -> State:
     """(1 − a) θ + a θ' of every floating-point tensor; others as in θ'."""
     return {
         name: torch.lerp(start[name].double(), tensor.double(), place).to(tensor.dtype)
@@ -116,7 +116,7 @@ def between(start: Tensors, end: Tensors, place: float) -> State:
     }
 
 
-def barrier(losses: torch.Tensor) -> float:
+def _barrier(losses: torch.Tensor) -> float:
     """The most by which losses at equally spaced places of a line, from end to end, exceed the mix of the ends."""
     mix = torch.linspace(0.0, 1.0, len(losses), dtype=torch.float64)
     return float((losses.double() - torch.lerp(losses[0].double(), losses[-1].double(), mix)).clamp(min=0).max())

@@ -45,10 +45,10 @@ class BlockFeatures(Probe):
 
     def measure(self, model: nn.Module, batch: Batch) -> Parts:
         with torch.no_grad():
-            return through_blocks(model, batch.images, pooled)
+            return _through_blocks(model, batch.images, _pooled)
 
 
-def through_blocks(
+def _through_blocks(
     model: nn.Module, images: torch.Tensor, see: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """What ``see`` makes of every block's output, and the features."""
@@ -72,7 +72,7 @@ def through_blocks(
     return {**found, FINAL: features}
 
 
-def pooled(output: torch.Tensor) -> torch.Tensor:
+def _pooled(output: torch.Tensor) -> torch.Tensor:
     """N × width: the mean over tokens (N × tokens × width) or places (N × width × H × W); others as they are."""
     if output.ndim == 3:
         return output.mean(dim=1)

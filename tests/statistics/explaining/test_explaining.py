@@ -217,10 +217,10 @@ def test_a_left_out_target_is_predicted_by_the_cause() -> None:
 
 def test_a_left_out_target_is_not_predicted_by_noise() -> None:
     found = [
-        leave_one_target_out(study(seed, images=40, attacks=2), ["noise"], permutations=99) for seed in range(30)
+        leave_one_target_out(study(seed, images=40, targets=4), ["noise"], permutations=19) for seed in range(30)
     ]
     assert within(sum(one.p <= 0.05 for one in found), 30, 0.05)
-    assert abs(np.mean([one.auc for one in found]) - 0.5) < 0.02
+    assert abs(np.mean([one.auc for one in found]) - 0.5) < 0.03
 
 
 def test_one_target_cannot_be_left_out() -> None:

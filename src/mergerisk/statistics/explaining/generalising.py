@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from mergerisk.errors import UserError
@@ -16,7 +17,6 @@ from mergerisk.statistics.explaining.rows import BLOCK, codes_of, complete, left
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
     from numpy.typing import NDArray
 
 
@@ -28,7 +28,7 @@ class Generalisation:
         auc: chance that, of two images of a left-out target, one that fools it and one that does not, the first is
             given the larger chance; inside blocks, ½ for no better than a coin.
         interval: of it, over images in tasks.
-        p: how often outcomes given to other images of their task are predicted as well.
+        p: how often outcomes given to other images of their task are predicted as well, fitted on them anew.
         r2: of the left-out target's rates in each block: 1 − squared errors over those of the other targets' mean;
             below 0 where that mean predicts better.
         rows: predicted.
@@ -48,7 +48,7 @@ def leave_one_target_out(
     diagnostics: Sequence[str],
     *,
     confidence: float = 0.95,
-    permutations: int = 199,
+    permutations: int = 99,
     seed: int = 0,
 ) -> Generalisation:
     """Logistic regression (scikit-learn) of ``fooled`` on the diagnostics and on the rate of each block, fitted on
@@ -58,7 +58,7 @@ def leave_one_target_out(
         table: a row per task, attack, epsilon, target and image; see the package.
         diagnostics: columns of it; standardised inside blocks, over the targets that are fitted on.
         confidence: of the interval, by a delete-a-group jackknife.
-        permutations: of the test.
+        permutations: of the test, each of which fits all the models again.
         seed: of groups and permutations.
 
     Raises:
@@ -68,18 +68,12 @@ def leave_one_target_out(
     targets = rows["target"].unique()
     if len(targets) < 2:
         raise UserError("to predict a target from others takes two targets at least")
-    blocks, count = codes_of(rows, BLOCK)
-    x = rows[list(diagnostics)].to_numpy(dtype=np.float64)
     y = rows["fooled"].to_numpy(dtype=np.float64)
-    chance = np.full(len(rows), np.nan)
-    usual = np.full(len(rows), np.nan)
-    for target in targets:
-        out = (rows["target"] == target).to_numpy()
-        chance[out], usual[out] = _predicted(x, y, blocks, count, out)
+    fits = _Fits(rows, rows[list(diagnostics)].to_numpy(dtype=np.float64))
+    chance, usual = fits.predicted(y)
     known = np.isfinite(chance)
     groups, _ = codes_of(rows, (*BLOCK, "target"))
-    auc = _Areas(chance[known], groups[known])
-    value = auc.of(y[known])
+    value = _Areas(chance[known], groups[known]).of(y[known])
     if not np.isfinite(value):
         raise UserError("no target has both images that fool it and images that do not in one block")
     used = rows[known].reset_index(drop=True)
@@ -94,8 +88,13 @@ def leave_one_target_out(
         max(0.0, value - reach), min(1.0, value + reach), confidence, "images", "delete-a-group jackknife"
     )
     random = numpy_generator(seed, "explaining", "permutations")
-    others = _Others(used)
-    beyond = 1 + sum(auc.of(others.given(y[known], random)) >= value - 1e-12 for _ in range(permutations))
+    others = _Others(rows)
+    beyond = 1
+    for _ in range(permutations):
+        outcome = others.given(y, random)
+        # Fitted anew: what is predicted for one target depends on what the others happen to say.
+        own = fits.predicted(outcome)[0]
+        beyond += _Areas(own[known], groups[known]).of(outcome[known]) >= value - 1e-12
     cells = np.bincount(groups[known])
     there = cells > 0
     rates, predicted, mean = (
@@ -108,26 +107,43 @@ def leave_one_target_out(
     )
 
 
-def _predicted(
-    x: NDArray[np.float64], y: NDArray[np.float64], blocks: NDArray[np.intp], count: int, out: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For the rows that are left out: the chance to be fooled, and the others' rate in their block; NaN where
-    nobody else is in it."""
-    from sklearn.linear_model import LogisticRegression
+class _Fits:
+    """Models of all targets but one, for each."""
 
-    held = np.bincount(blocks[~out], minlength=count)
-    some = np.maximum(1, held)
-    rate = (np.bincount(blocks[~out], y[~out], minlength=count) + 0.5) / (held + 1)
-    means = np.column_stack([np.bincount(blocks[~out], column[~out], minlength=count) / some for column in x.T])
-    inside = x - means[blocks]
-    spread = np.sqrt((inside[~out] ** 2).mean(axis=0))
-    features = np.column_stack([inside / np.where(spread > 0, spread, 1.0), np.log(rate / (1 - rate))[blocks]])
-    found = np.full(int(out.sum()), np.nan)
-    there = held[blocks[out]] > 0
-    if len(np.unique(y[~out])) == 2 and there.any():
-        model = LogisticRegression(C=1e3, max_iter=1000).fit(features[~out], y[~out])
-        found[there] = model.predict_proba(features[out][there])[:, 1]
-    return found, np.asarray(rate[blocks[out]])
+    def __init__(self, rows: pd.DataFrame, x: NDArray[np.float64]) -> None:
+        self.target, targets = pd.factorize(rows["target"])
+        self.blocks, self.count = codes_of(rows, BLOCK)
+        self.x, self.targets = x, len(targets)
+
+    def predicted(self, y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each row the chance to be fooled, from the other targets, and these targets' rate in its block; NaN
+        where no other target is in it."""
+        chance, usual = np.full((2, len(y)), np.nan)
+        for target in range(self.targets):
+            out = self.target == target
+            chance[out], usual[out] = self._of(y, out)
+        return chance, usual
+
+    def _of(
+        self, y: NDArray[np.float64], out: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        from sklearn.linear_model import LogisticRegression
+
+        others, own = self.blocks[~out], self.blocks[out]
+        held = np.bincount(others, minlength=self.count)
+        some = np.maximum(1, held)
+        rate = (np.bincount(others, y[~out], minlength=self.count) + 0.5) / (held + 1)
+        sums = [np.bincount(others, column[~out], minlength=self.count) for column in self.x.T]
+        inside = self.x - np.column_stack([total / some for total in sums])[self.blocks]
+        spread = np.sqrt((inside[~out] ** 2).mean(axis=0))
+        odds = np.log(rate / (1 - rate))
+        features = np.column_stack([inside / np.where(spread > 0, spread, 1.0), odds[self.blocks]])
+        chance = np.full(len(own), np.nan)
+        there = held[own] > 0
+        if len(np.unique(y[~out])) == 2 and there.any():
+            model = LogisticRegression(C=1e3, solver="newton-cholesky").fit(features[~out], y[~out])
+            chance[there] = model.predict_proba(features[out][there])[:, 1]
+        return chance, np.where(there, rate[own], np.nan)
 
 
 class _Areas:

@@ -24,8 +24,8 @@ _COLLINEAR = 10.0
 """A variance inflated this often is usually called collinear."""
 _CERTAIN = 1e-3
 """A log-likelihood per set nearer to 0 than this is that of a model that is never wrong."""
-ALIKE = "the same for all targets of an image"
-BY_TARGET = "the same for all images of a target: tested between targets only"
+_ALIKE = "the same for all targets of an image"
+_BY_TARGET = "the same for all images of a target: tested between targets only"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def matched_logit(
     by_target = {term: rows.groupby(["task", "target"])[term].nunique().max() == 1 for term in terms}
     used = [term for term in terms if inside[term].std() > 1e-12 * (1 + np.abs(rows[term]).max())]
     images = codes_of(rows, ["task", "image"])
-    figures: dict[str, dict[str, Any]] = {term: {"note": ALIKE} for term in terms}
+    figures: dict[str, dict[str, Any]] = {term: {"note": _ALIKE} for term in terms}
     if used:
         x = np.column_stack([inside[term] / inside[term].std() for term in used])
         model = ConditionalLogit(fooled, x, groups=sets)
@@ -113,16 +113,18 @@ def matched_logit(
             )
         errors = np.sqrt(np.diag(_clustered(model, fitted.params, sets, images[0])))
         inflation = np.diag(np.linalg.pinv(np.corrcoef(x, rowvar=False).reshape(len(used), len(used))))
-        reach = stats.norm.isf((1 - confidence) / 2)
+        # Of few images the errors are themselves uncertain.
+        scale = stats.t(max(1, len(np.unique(images[0])) - len(used)))
+        reach = scale.isf((1 - confidence) / 2)
         for term, slope, error, inflated in zip(used, fitted.params, errors, inflation, strict=True):
             known = not by_target[term]
             figures[term] = {
                 "odds_ratio": np.exp(slope),
                 "low": np.exp(slope - reach * error) if known else np.nan,
                 "high": np.exp(slope + reach * error) if known else np.nan,
-                "p": 2 * stats.norm.sf(abs(slope) / error) if known else np.nan,
+                "p": 2 * scale.sf(abs(slope) / error) if known else np.nan,
                 "inflation": inflated,
-                "note": "" if known else BY_TARGET,
+                "note": "" if known else _BY_TARGET,
             }
             if inflated > _COLLINEAR:
                 figures[term]["note"] = "; ".join(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BLOCK = ("task", "attack", "epsilon")
 """What never is compared across."""
 
-GROUPS = 20
+_GROUPS = 20
 """Groups of a task's images that a jackknife leaves out one at a time."""
 
 
@@ -64,7 +64,7 @@ class Left:
         return float(np.sqrt(total))
 
 
-def left_out(rows: pd.DataFrame, seed: int, groups: int = GROUPS) -> Left:
+def left_out(rows: pd.DataFrame, seed: int, groups: int = _GROUPS) -> Left:
     """Images dealt at random into as equal groups as can be, in each task."""
     tasks, names = pd.factorize(rows["task"])
     found = np.zeros(len(rows), dtype=np.intp)
