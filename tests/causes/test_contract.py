@@ -168,6 +168,20 @@ def test_what_cannot_be_answered_is_said_in_one_line(call: Callable[[], Measured
     assert "\n" not in str(caught.value)
 
 
+def test_why_a_pair_has_nothing_to_say_is_known_without_running_a_model() -> None:
+    for name in NAMES:
+        cause = causes.create(name)
+        assert cause.refuses(S, T) is None, name
+        assert str(cause.refuses(S, Oracle())).startswith("the target is a Oracle, w"), name
+        if "surrogate" in cause.needs:
+            assert str(cause.refuses(Oracle(), T)).startswith("the surrogate is a Oracle, w"), name
+    other = classifier([draws(1, 5, PIXELS)], draws(2, 3, 5))
+    assert "the surrogate has 3 blocks, the target 1" in str(causes.create("cka").refuses(S, other))
+    assert "the surrogate" in str(causes.create("loss_barrier").refuses(other, T))
+    state = dict(T.encoder.state())
+    assert causes.create("interference").refuses(None, state) is None
+
+
 def test_models_without_blocks_say_how_to_go_on() -> None:
     bare = Encoder(nn.Flatten(), width=PIXELS, image_size=2, mean=(0.0,) * 3, std=(1.0,) * 3).double()
     for name in ("cka", "representation_bias"):

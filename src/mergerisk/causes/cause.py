@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
-from mergerisk.causes.given import checked, look
+from mergerisk.causes.given import checked, lacking, look
 from mergerisk.causes.probe import asked
 from mergerisk.causes.result import Measured, joined
 from mergerisk.errors import UserError
@@ -46,6 +46,37 @@ class Cause(ABC):
     @abstractmethod
     def answer(self, given: Given) -> Measured:
         """The columns, from arguments that have been checked."""
+
+    @property
+    def surrogate_reads(self) -> frozenset[Reads]:
+        """What is read of the surrogate."""
+        return frozenset()
+
+    @property
+    def target_reads(self) -> frozenset[Reads]:
+        """What is read of the target."""
+        return frozenset()
+
+    def check_pair(self, surrogate: Any, target: Any) -> None:  # noqa: B027  # most compare any two
+        """Whether two models that can answer can be compared; called before anything expensive.
+
+        Raises:
+            UserError: they cannot.
+        """
+
+    def refuses(self, surrogate: Any, target: Any) -> str | None:
+        """Why there is nothing to say of a pair, as far as can be told without running a model: a black box has no
+        gradients, say. None if there is."""
+        sides = [(target, self.target_reads, "the target")]
+        sides = ([(surrogate, self.surrogate_reads, "the surrogate")] if "surrogate" in self.needs else []) + sides
+        for model, reads, who in sides:
+            if (reason := lacking(model, reads, who)) is not None:
+                return reason
+        try:
+            self.check_pair(surrogate, target)
+        except UserError as error:
+            return str(error)
+        return None
 
     @torch.inference_mode(False)
     @torch.enable_grad()
@@ -147,12 +178,13 @@ class ProbingCause(Cause):
         """What has to be asked of the target about what the surrogate made of the images: by default nothing."""
         return {}
 
-    def check_pair(self, surrogate: nn.Module, target: nn.Module) -> None:
-        """Whether the two can be compared; called before anything expensive.
+    @property
+    def surrogate_reads(self) -> frozenset[Reads]:
+        return _union(probe.reads for probe in self.of_surrogate())
 
-        Raises:
-            UserError: they cannot.
-        """
+    @property
+    def target_reads(self) -> frozenset[Reads]:
+        return _union(probe.reads for probe in self.of_target()) | self.across_reads
 
     def answer(self, given: Given) -> Measured:
         found = measured([self], {"the surrogate": given.surrogate}, {"the target": given.target}, given)
@@ -270,14 +302,21 @@ def measured(
 ) -> dict[tuple[str, str, str], Measured]:
     """The same about images that are checked already; the models in ``given`` do not matter."""
     sides = (
-        (surrogates, _together(cause.of_surrogate() for cause in causes), frozenset[Any]()),
-        (targets, _together(cause.of_target() for cause in causes), _union(c.across_reads for c in causes)),
+        (
+            surrogates,
+            _together(cause.of_surrogate() for cause in causes),
+            _union(cause.surrogate_reads for cause in causes),
+        ),
+        (
+            targets,
+            _together(cause.of_target() for cause in causes),
+            _union(cause.target_reads for cause in causes),
+        ),
     )
     most = given.batch_size
     name = " and ".join(cause.name for cause in causes)
     classes: tuple[dict[str, int | None], ...] = ({}, {})
-    for (models, probes, besides), found in zip(sides, classes, strict=True):
-        reads = _union(probe.reads for probe in probes) | besides
+    for (models, probes, reads), found in zip(sides, classes, strict=True):
         graphs = max((probe.graphs for probe in probes), default=1)
         for who, model in models.items():
             fit, found[who] = look(model, reads, given, name, who)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +22,7 @@ from mergerisk.models.inside.blocks import transformer_blocks
 from mergerisk.models.inside.hooks import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from mergerisk.attacks.budget import Norm
     from mergerisk.attacks.given import Labels
@@ -164,9 +165,12 @@ def lacking(model: object, reads: Collection[Reads], who: str) -> str | None:
         reads: what is read of it.
         who: how the answer calls it.
     """
+    if "weights" in reads and not isinstance(model, nn.Module | Mapping):
+        return f"{who} is a {type(model).__name__}, whose weights cannot be read"
     if not isinstance(model, nn.Module):
-        wanted = "gradients" if "gradients" in reads else "features" if "features" in reads else "logits"
-        return f"{who} is a {type(model).__name__}, which has no {wanted} to read"
+        if not {"labels", "weights"}.issuperset(reads):
+            return f"{who} is a {type(model).__name__}, which has no {_wanted(reads)} to read"
+        return None
     if {"features", "blocks"} & set(reads):
         try:
             encoder = encoder_of(model, who)
@@ -183,6 +187,10 @@ def lacking(model: object, reads: Collection[Reads], who: str) -> str | None:
     if {"logits", "gradients"} & set(reads) and isinstance(model, Encoder):
         return f"{who} is an encoder, which has no logits; give a mergerisk.Classifier(encoder, head)"
     return None
+
+
+def _wanted(reads: Collection[Reads]) -> str:
+    return "gradients" if "gradients" in reads else "features" if "features" in reads else "logits"
 
 
 def look(model: object, reads: Collection[Reads], given: Given, cause: str, who: str) -> tuple[int, int | None]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mergerisk.causes.given import Given
-    from mergerisk.causes.probe import Parts, Probe
+    from mergerisk.causes.probe import Parts, Probe, Reads
     from mergerisk.causes.result import Values
 
 
@@ -52,6 +52,10 @@ class Linearity(Cause):
     def features(self) -> Probe:
         """What is asked of every model."""
         return BlockFeatures() if self.blocks else Features()
+
+    @property
+    def target_reads(self) -> frozenset[Reads]:
+        return self.features.reads
 
     def answer(self, given: Given) -> Measured:
         models = {"the target": given.target, "the base": given.base}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
@@ -57,24 +57,36 @@ class LossBarrier(Cause):
     attack: AttackName = "i_fgsm"
     steps: PositiveInt | None = None
 
-    def answer(self, given: Given) -> Measured:
-        reads: frozenset[Reads] = frozenset({"logits", "gradients", "features"})
-        most = min(given.batch_size, look(given.surrogate, reads, given, self.name, "the surrogate")[0])
-        look(given.target, frozenset({"logits", "features"}), given, self.name, "the target")
-        surrogate, target = given.surrogate, given.target
-        assert isinstance(surrogate, Classifier)
-        assert isinstance(target, Classifier)
+    @property
+    def surrogate_reads(self) -> frozenset[Reads]:
+        return frozenset({"logits", "gradients", "features"})
+
+    @property
+    def target_reads(self) -> frozenset[Reads]:
+        return frozenset({"logits", "features"})
+
+    def check_pair(self, surrogate: Any, target: Any) -> None:
         if target.adapter is not None:
             raise UserError(
                 f"{self.name}: the target has an adapter behind its weights; give the merge without it"
             )
         merged = target.encoder.state()
+        check_same_architecture(merged, surrogate.encoder.state(), f"{self.name}: the surrogate")
+
+    def answer(self, given: Given) -> Measured:
+        reads = self.surrogate_reads
+        most = min(given.batch_size, look(given.surrogate, reads, given, self.name, "the surrogate")[0])
+        look(given.target, self.target_reads, given, self.name, "the target")
+        surrogate, target = given.surrogate, given.target
+        assert isinstance(surrogate, Classifier)
+        assert isinstance(target, Classifier)
+        self.check_pair(surrogate, target)
+        merged = target.encoder.state()
         starts = {
             "ingredient": surrogate.encoder.state(),
             "base": encoder_of(given.base, f"{self.name}: the base").state(),
         }
-        for who, state in starts.items():
-            check_same_architecture(merged, state, f"{self.name}: the {who}")
+        check_same_architecture(merged, starts["base"], f"{self.name}: the base")
 
         def crafted(start: int, stop: int) -> torch.Tensor:
             probe = Attacked(attack=self.attack, steps=self.steps)

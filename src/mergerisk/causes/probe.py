@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mergerisk.attacks.attack import Pool
     from mergerisk.attacks.budget import Norm
 
-Reads = Literal["labels", "logits", "gradients", "features", "blocks"]
+Reads = Literal["labels", "logits", "gradients", "features", "blocks", "weights"]
 """What of a model, or of the call (``labels``), is read."""
 
 Parts = Mapping[str, torch.Tensor]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from mergerisk.causes.given import Given
+    from mergerisk.causes.probe import Reads
     from mergerisk.causes.result import Measured, Per
     from mergerisk.merging.material import Tensors
 
@@ -71,6 +72,14 @@ class WeightCause(Cause):
     """A diagnostic of weights alone."""
 
     per: ClassVar[Per] = "pair"
+
+    @property
+    def surrogate_reads(self) -> frozenset[Reads]:
+        return frozenset({"weights"}) if "surrogate" in self.needs else frozenset()
+
+    @property
+    def target_reads(self) -> frozenset[Reads]:
+        return frozenset({"weights"})
 
     def answer(self, given: Given) -> Measured:
         weights = Weights(
