@@ -127,7 +127,7 @@ def test_a_failed_gate_exits_with_3_and_a_passed_one_with_0(
     gates = ["--fail-if", "asr < 0", "--fail-if", "asr >= 0 on weight_averaging"]
     code, out, err = call(capsys, "audit", file, "--out", finished, *gates)
     assert code == 0, err
-    assert "merged passes every gate; candidates that fail: weight_averaging" in out
+    assert "The merged model passes every gate; candidates that fail: weight_averaging" in out
 
 
 def test_an_audit_says_what_was_audited_and_other_gates_change_none_of_it(

@@ -283,7 +283,7 @@ def test_models_that_are_not_accurate_enough_are_not_compared() -> None:
     found = verdict(ties=0.8, average=0.7)
     assert found.compared == ("ties",)
     assert "Of the 2 models, only ties is within 2 points" in to_text(found)
-    assert "told from it" not in to_text(found)
+    assert "told apart from it" not in to_text(found)
 
 
 def test_another_merge_attacks_only_where_a_scenario_says_so() -> None:
@@ -338,15 +338,26 @@ def test_a_gate_on_black_boxes_needs_some() -> None:
     check_gates(audit(scenarios=["merged"], fail_if=["asr > 0.5 from ties on ties"]), ["ties", "average"])
 
 
+def test_a_page_says_what_a_gate_allows_in_words() -> None:
+    found = verdict("asr > 50% at 2/255")
+    assert "of at most 2 of 255 grey levels at any pixel. That must be at most 50%." in to_html(found)
+
+
 def test_every_rendering_says_the_same() -> None:
     found = verdict("relative_asr > 0.9 at 2/255")
     sentence = "Attacks made on a fool ties on 80% [71, 87] of 100 images at 2/255. Relative ASR at 2/255 must be at most 0.9."
-    for text in (to_text(found), to_markdown(found).replace("\\", ""), to_html(found), to_json(found)):
+    # the page, which somebody opens who has not read anything yet, says the budget in words
+    change = "of 100 images after a change of at most 2 of 255 grey levels at any pixel. Relative ASR"
+    said = {
+        sentence: (to_text(found), to_markdown(found).replace("\\", ""), to_json(found)),
+        sentence.replace("of 100 images at 2/255. Relative ASR", change): (to_html(found),),
+    }
+    for headed, text in [(headed, text) for headed, texts in said.items() for text in texts]:
         assert "Not to be released: ties fails 1 of 1 gate" in text
-        assert sentence in text
+        assert headed in text
         assert "From a: ε50 1.19/255 [" in text
         assert "; relative ASR 1.60 [1.35, 1.90] at 2/255." in text
-        assert "average cannot be told from it" in text
+        assert "average cannot be told apart from it" in text
     assert "gate FAILED on ties: relative ASR at 2/255 must be at most 0.9; it is 1.600" in to_text(found)
     assert math.isclose(found.subject.clean_accuracy.value, 0.8)
 
@@ -384,7 +395,7 @@ def beside(expert: int, base: int) -> Verdict:
     [
         (20, 99, "Riskier than its expert; safer than its base", "fooled on 20% [13, 29] of 100 images, less often than ties"),
         (99, 99, "Safer than its expert and its base", "the pretrained base is fooled on 99% [95, 100] of 100 images, more often"),
-        (80, 80, "Not told apart", "The task’s own expert is fooled on 80% [71, 87] of 100 images, not told from it"),
+        (80, 80, "Not told apart", "The task’s own expert is fooled on 80% [71, 87] of 100 images and cannot be told apart from ties"),
     ],
 )  # fmt: skip
 def test_a_model_stands_beside_what_it_was_made_of(expert: int, base: int, few: str, said: str) -> None:

@@ -487,8 +487,8 @@ def test_a_pair_whose_order_turns_is_turned() -> None:
 
 
 def test_attackers_have_words() -> None:
-    assert [holder(name) for name in ("pretrained", "expert", "expert/digits", "ties", "our-model")] == [
-        "the pretrained base", "the task’s own expert", "the expert of digits", "ties", "our-model"
+    assert [holder(name) for name in ("pretrained", "expert", "expert/digits", "merged", "ties", "our-model")] == [
+        "the pretrained base", "the task’s own expert", "the expert of digits", "the merged model", "ties", "our-model"
     ]  # fmt: skip
     assert change(1 / 255, "linf") == "a change of at most 1 of 255 grey levels at any pixel"
     assert change(0.5, "l2") == "a change of an L2 length of at most 128/255"

@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mergerisk.audit.sentences import WHITE_BOX, banner, beside, findings, headline, made_of, told_of
+from mergerisk.audit.sentences import (
+    WHITE_BOX,
+    banner,
+    beside,
+    beside_made_of,
+    findings,
+    headline,
+    made_of,
+    told_of,
+)
 from mergerisk.audit.sentences import safer_than_ingredients as safer
 from mergerisk.audit.writing import audited_table, circumstances, surrogate_row, surrogate_rows
 from mergerisk.provenance import versions
-from mergerisk.report.formatting import budget, interval, listing, percent
+from mergerisk.report.answers import how_compared
+from mergerisk.report.formatting import budget, interval, listing, percent, plural
 from mergerisk.report.naming import change, holder, model_name
 from mergerisk.report.templating import template, whole
 
@@ -82,7 +92,7 @@ def to_html(verdict: Verdict) -> str:
     environment = Environment(
         loader=PackageLoader("mergerisk.audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"whole": whole, "holder": holder}
+    environment.filters |= {"whole": whole, "holder": holder, "model_name": model_name}
     own = resources.files("mergerisk.audit").joinpath("templates/audit.css").read_text(encoding="utf-8")
     style = template("answers.css") + own
     subject = verdict.subject
@@ -90,13 +100,14 @@ def to_html(verdict: Verdict) -> str:
         verdict=verdict,
         subject=subject,
         banner=banner(verdict),
-        headline=headline(verdict),
+        headline=headline(verdict, in_words=True),
         beside=beside(verdict),
         number=percent(told.asr) if (told := told_of(verdict)) is not None else "",
         safer=safer(verdict),
-        made_of=made_of(verdict),
+        beside_made_of=beside_made_of(verdict),
+        compared=how_compared(verdict.standing, verdict.beside_ingredients),
         safest=_safest(verdict),
-        findings=findings(verdict),
+        findings=[said for said in findings(verdict) if said != made_of(verdict)],
         bars=_bars(verdict),
         limits=_limits(verdict),
         change=change(verdict.reference_epsilon, verdict.norm),
@@ -123,21 +134,24 @@ def to_html(verdict: Verdict) -> str:
 
 
 def _safest(verdict: Verdict) -> tuple[str, str]:
-    """The safest for its accuracy and who cannot be told from it; empty where there is no choice."""
+    """The safest for its accuracy and who cannot be told apart from it; empty where there is no choice."""
     if verdict.recommended is None or len(verdict.models) < 2:
         return "", ""
     model = verdict.model(verdict.recommended)
     worst, mean = model.worst, model.clean_accuracy
     assert worst is not None, "the safest was attacked"
-    said = f"Fooled on {percent(worst.asr, 1)} {interval(worst.asr_low, worst.asr_high, 1)} of "
-    said += (
-        f"{worst.images_both_correct}; clean accuracy {percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}."
+    said = (
+        f"Fooled on {percent(worst.asr, 1)} {interval(worst.asr_low, worst.asr_high, 1)} of "
+        f"{plural(worst.images_both_correct, 'image')}; clean accuracy {percent(mean.value, 1)} "
+        f"{interval(mean.low, mean.high, 1)}."
+    )
+    alike = listing([holder(name) for name in verdict.as_safe])
+    others = (
+        f"It cannot be told apart from {alike}." if verdict.as_safe else "It can be told apart from every other."
     )
     if len(verdict.compared) < 2:
-        return model.name, f"{said} No other is within {100 * verdict.tolerance:g} points of the best."
-    if verdict.as_safe:
-        return model.name, f"{said} Not told from {listing(list(verdict.as_safe))}."
-    return model.name, f"{said} It is told from every other."
+        others = f"No other is within {100 * verdict.tolerance:g} points of the best."
+    return holder(model.name), f"{said} {others}"
 
 
 def _bars(verdict: Verdict) -> list[Bar]:
@@ -158,7 +172,7 @@ def _bar(verdict: Verdict, model: ModelVerdict, *, reference: bool) -> Bar:
     marks = ["safest"] if model.name == verdict.recommended and len(verdict.models) > 1 else []
     marks += ["to be released"] if model.released else []
     return Bar(
-        model_name(model.name) if reference else model.name,
+        model_name(model.name),
         tuple(marks),
         reference,
         any(result.failed and result.model == model.name for result in verdict.gates),

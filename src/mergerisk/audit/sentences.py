@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mergerisk.report.formatting import budget, interval, listing, percent, plural
-from mergerisk.report.naming import holder
+from mergerisk.report.naming import change, holder
 
 if TYPE_CHECKING:
     from mergerisk.audit.readings import Curve, ModelVerdict, Reading
@@ -23,27 +23,35 @@ def banner(verdict: Verdict) -> str:
     if reason is not None:
         own = [result for result in verdict.gates if result.model == reason.model]
         count = sum(result.failed for result in own)
-        return f"Not to be released: {reason.model} fails {count} of {plural(len(own), 'gate')}"
+        return f"Not to be released: {holder(reason.model)} fails {count} of {plural(len(own), 'gate')}"
     tried = [result for result in verdict.gates if result.decides]
-    failing = sorted({result.model for result in verdict.gates if result.failed})
+    failing = sorted({holder(result.model) for result in verdict.gates if result.failed})
     more = f"; candidates that fail: {listing(failing)}" if failing else ""
     if not tried:
         return f"No gate on what is going to be released{more}"
     names = list(dict.fromkeys(result.model for result in tried))
-    return f"{listing(names)} {'passes' if len(names) == 1 else 'pass'} every gate{more}"
+    passed = listing([_opening(names[0]), *map(holder, names[1:])])
+    return f"{passed} {'passes' if len(names) == 1 else 'pass'} every gate{more}"
 
 
-def headline(verdict: Verdict) -> str:
-    """How often the worst attacker fools the model; if the audit fails, on what it does, and what must hold."""
+def headline(verdict: Verdict, *, in_words: bool = False) -> str:
+    """How often the worst attacker fools the model; if the audit fails, on what it does, and what must hold.
+
+    Args:
+        verdict: of an audit.
+        in_words: say the budget as a change of the picture, and leave out what a rate of fooled images is called.
+    """
     subject, reason = verdict.subject, verdict.reason
     if reason is None:
-        return _threat(verdict, subject.worst)
-    must = f"{reason.must[0].upper()}{reason.must[1:]}"
+        return _threat(verdict, subject.worst, in_words=in_words)
+    must = _capital(reason.must)
     if math.isnan(reason.value):
-        return f"{_threat(verdict, subject.worst)} {must}, but {reason.detail}."
+        return f"{_threat(verdict, subject.worst, in_words=in_words)} {must}, but {reason.detail}."
     if reason.surrogate is None:
-        return f"{subject.name}: {reason.must}; it is {reason.detail}."
-    return f"{_threat(verdict, told_of(verdict))} {must}."
+        return f"{_opening(subject.name)}: {reason.must}; it is {reason.detail}."
+    if in_words and reason.gate.measure == "asr":
+        must = f"That must be {reason.must.partition(' must be ')[2]}"
+    return f"{_threat(verdict, told_of(verdict), in_words=in_words)} {must}."
 
 
 def beside(verdict: Verdict) -> str:
@@ -69,17 +77,17 @@ def told_of(verdict: Verdict) -> Reading | None:
     return subject.at(reason.surrogate, verdict.reference_epsilon if reason.epsilon is None else reason.epsilon)
 
 
-def _threat(verdict: Verdict, reading: Reading | None) -> str:
+def _threat(verdict: Verdict, reading: Reading | None, *, in_words: bool = False) -> str:
     """How often one attacker fools the model."""
-    subject = verdict.subject
+    subject, opening = verdict.subject, _opening(verdict.subject.name)
     if reading is None and all(other.white_box for other in subject.readings) and subject.readings:
-        return f"{subject.name}: only the model itself was a surrogate; what it shows is an upper bound."
+        return f"{opening}: only the model itself was a surrogate; what it shows is an upper bound."
     if reading is None:
-        return f"{subject.name}: surrogate and model classify no image correctly alike; nothing can be said."
+        return f"{opening}: surrogate and model classify no image correctly alike; nothing can be said."
+    at = f"after {change(reading.epsilon, verdict.norm)}" if in_words else f"at {budget(reading.epsilon)}"
     return (
-        f"Attacks made on {holder(reading.surrogate)} fool {subject.name} on {percent(reading.asr)} "
-        f"{interval(reading.asr_low, reading.asr_high)} of {plural(reading.images_both_correct, 'image')} at "
-        f"{budget(reading.epsilon)}."
+        f"Attacks made on {holder(reading.surrogate)} fool {holder(subject.name)} on {percent(reading.asr)} "
+        f"{interval(reading.asr_low, reading.asr_high)} of {plural(reading.images_both_correct, 'image')} {at}."
     )
 
 
@@ -98,7 +106,7 @@ def findings(verdict: Verdict) -> list[str]:
 
 
 def safer_than_ingredients(verdict: Verdict) -> str:
-    """Whether the model is told from what it was made of, in a few words; nothing where that was not attacked."""
+    """How the model compares with what it was made of, in a few words; nothing where that was not attacked."""
     sides = _sides(verdict)
     words = {
         "expert": "its experts" if len(verdict.subject.by_task) > 1 else "its expert",
@@ -108,8 +116,7 @@ def safer_than_ingredients(verdict: Verdict) -> str:
     above = [words[name] for name, side in sides.items() if side == "less"]
     said = [f"riskier than {' and '.join(above)}"] if above else []
     said += [f"safer than {' and '.join(below)}"] if below else []
-    text = "; ".join(said) or ("not told apart" if sides else "")
-    return f"{text[:1].upper()}{text[1:]}"
+    return _capital("; ".join(said) or ("not told apart" if sides else ""))
 
 
 def _sides(verdict: Verdict) -> dict[str, str]:
@@ -123,20 +130,29 @@ def _sides(verdict: Verdict) -> dict[str, str]:
 
 
 def made_of(verdict: Verdict) -> str:
-    """How often what the model was made of is fooled, each by its own worst attacker; nothing if unknown."""
-    sides, said = _sides(verdict), []
-    than = f"than {verdict.subject.name}"
-    for model in verdict.made_of:
-        if model.worst is not None and model.name in sides:
-            rate = f"{percent(model.worst.asr)} {interval(model.worst.asr_low, model.worst.asr_high)}"
-            how = {"alike": "not told from it", "less": f"less often {than}", "more": f"more often {than}"}
-            images = plural(model.worst.images_both_correct, "image")
-            said.append(f"{holder(model.name)} is fooled on {rate} of {images}, {how[sides[model.name]]}")
+    """How often what the model was made of is fooled, and how that was compared; nothing if unknown."""
+    said = beside_made_of(verdict)
     if not said or verdict.beside_ingredients is None:
         return ""
     pairs = plural(len(verdict.beside_ingredients.pairs), "pair")
-    text = "; ".join(said)
-    return f"{text[0].upper()}{text[1:]} (paired on the same images, corrected for {pairs})."
+    return f"{said.removesuffix('.')} (paired on the same images, corrected for {pairs})."
+
+
+def beside_made_of(verdict: Verdict) -> str:
+    """How often what the model was made of is fooled, each by its own worst attacker; nothing if unknown."""
+    sides, said = _sides(verdict), []
+    it = holder(verdict.subject.name)
+    how = {
+        "less": f", less often than {it}",
+        "more": f", more often than {it}",
+        "alike": f" and cannot be told apart from {it}",
+    }
+    for model in verdict.made_of:
+        if model.worst is not None and model.name in sides:
+            rate = f"{percent(model.worst.asr)} {interval(model.worst.asr_low, model.worst.asr_high)}"
+            images = plural(model.worst.images_both_correct, "image")
+            said.append(f"{holder(model.name)} is fooled on {rate} of {images}{how[sides[model.name]]}")
+    return f"{_capital('; '.join(said))}." if said else ""
 
 
 def _made_of(verdict: Verdict) -> list[str]:
@@ -147,7 +163,8 @@ def _made_of(verdict: Verdict) -> list[str]:
 def _accuracy(model: ModelVerdict) -> str:
     mean, tasks = model.clean_accuracy, plural(len(model.by_task), "task")
     over = f", the mean over {tasks}" if len(model.by_task) > 1 else ""
-    return f"Clean accuracy of {model.name}: {percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}{over}."
+    rate = f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}"
+    return f"Clean accuracy of {holder(model.name)}: {rate}{over}."
 
 
 def _worst(verdict: Verdict) -> list[str]:
@@ -173,16 +190,28 @@ def _choice(verdict: Verdict) -> list[str]:
     within = f"within {100 * verdict.tolerance:g} points of the best clean accuracy"
     count = len(verdict.compared)
     if count == 1:
-        return [
-            f"Of the {len(verdict.models)} models, only {verdict.recommended} is {within}: no other is compared."
-        ]
+        only = f"Of the {len(verdict.models)} models, only {holder(verdict.recommended)} is {within}"
+        return [f"{only}: no other is compared."]
     assert verdict.standing is not None
     images, pairs = plural(verdict.standing.images, "image"), plural(len(verdict.standing.pairs), "pair")
-    said = f"Safest of the {count} models {within}: {verdict.recommended}"
+    said = f"Safest of the {count} models {within}: {holder(verdict.recommended)}"
     how = f"each under its own worst attacker, on the same {images}, corrected for {pairs}"
     if verdict.as_safe:
-        return [f"{said}; {listing(list(verdict.as_safe))} cannot be told from it ({how})."]
+        return [
+            f"{said}; {listing([holder(name) for name in verdict.as_safe])} cannot be told apart from it ({how})."
+        ]
     return [f"{said}; every other is fooled more often ({how})."]
+
+
+def _capital(text: str) -> str:
+    """As a sentence or a headline begins."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _opening(name: str) -> str:
+    """A model at the beginning of a sentence; a name of its own is not changed."""
+    words = holder(name)
+    return name if words == name else _capital(words)
 
 
 def ratio(value: float, low: float, high: float) -> str:

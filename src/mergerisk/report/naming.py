@@ -9,6 +9,7 @@ _ATTACKERS = {
     "outsider": "an outsider’s model",
     "other_architecture": "a model of another architecture",
     "ensemble": "an ensemble of models",
+    "merged": "the merged model",  # what an audit calls the one to be released, unless it is given a name
 }
 
 
@@ -22,7 +23,9 @@ def holder(name: str) -> str:
 
 def model_name(name: str) -> str:
     """What a row of a table is about: the ingredients in words, a merge by its name."""
-    return {"pretrained": "pretrained base", "expert": "task’s own expert"}.get(name, name)
+    return {"pretrained": "pretrained base", "expert": "task’s own expert", "merged": "merged model"}.get(
+        name, name
+    )
 
 
 def change(epsilon: float, norm: str) -> str:
