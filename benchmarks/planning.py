@@ -14,7 +14,7 @@ import sys
 import time
 
 from mergerisk.study import load_study, make_plan
-from mergerisk.study.specs import MethodSpec
+from mergerisk.study.fields.named import MethodSpec
 
 
 def main(methods: int) -> None:

@@ -26,6 +26,7 @@ def test_rooms_import_only_rooms_above_them() -> None:
         ["list", "attacks"],
         ["list", "inputs"],
         ["list", "causes"],
+        ["list", "defenses"],
         ["list", "merging"],
         ["list", "tasks"],
     ],

@@ -19,8 +19,10 @@ from mergerisk.study.locating import locate
 from mergerisk.study.notes import notes_of
 from mergerisk.study.planning import make_plan
 from mergerisk.study.preflight import check_material, check_tasks, resolve_device
+from mergerisk.study.reading import load_study
+from mergerisk.study.resolving import resolve
 from mergerisk.study.running import Options, run_study, store_folder
-from mergerisk.study.schema import Study, load_study
+from mergerisk.study.schema import Study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -275,7 +277,7 @@ def compare(a: str | Path, b: str | Path, out: str | Path | None = None) -> Comp
 
 
 def _resolved(study: str | Path | Study, data: str | Path | None) -> Study:
-    return study.resolved() if isinstance(study, Study) else load_study(study, data=data)
+    return resolve(study) if isinstance(study, Study) else load_study(study, data=data)
 
 
 def _folder(study: Study, out: str | Path | None) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,16 +14,19 @@ from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.causes.catalogue import CAUSES
 from mergerisk.cli.main import LISTS, main
 from mergerisk.cli.words import describe_names
+from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS
 from mergerisk.models.sources.families import FAMILIES
 from mergerisk.models.sources.loading import BACKBONES, FORMS, LIBRARIES, MODEL_TYPES
 from mergerisk.signatures import signatures
-from mergerisk.study.specs import SURROGATES, Reference
+from mergerisk.study.fields.surrogates import SURROGATES, Reference
 from mergerisk.tasks.hub_datasets import HUB_TASKS
 from mergerisk.tasks.starter import STARTER_TASKS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mergerisk.registry import Registry
 
 
 def expected(what: str) -> dict[str, dict[str, str | None]]:
@@ -31,7 +34,8 @@ def expected(what: str) -> dict[str, dict[str, str | None]]:
     if what == "merging":
         found = signatures(METHODS) | {f"…+{name}": it for name, it in signatures(CORRECTIONS).items()}
     else:
-        found = signatures({"attacks": ATTACKS, "causes": CAUSES, "inputs": INPUTS, "filters": FILTERS}[what])
+        registries: dict[str, Registry[Any]] = {"attacks": ATTACKS, "causes": CAUSES, "defenses": DEFENSES}
+        found = signatures((registries | {"inputs": INPUTS, "filters": FILTERS})[what])
     return {name: dict(it.parameters) for name, it in found.items() if it is not None}
 
 
@@ -57,7 +61,7 @@ def shared_by(name: str, table: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("what", ["merging", "attacks", "causes", "inputs", "filters"])
+@pytest.mark.parametrize("what", ["merging", "attacks", "causes", "defenses", "inputs", "filters"])
 @pytest.mark.parametrize("width", [None, 80, 100, 120])
 def test_every_hyperparameter_stands_beside_its_method_or_once_for_all(what: str, width: int | None) -> None:
     table = describe_names(what, width)

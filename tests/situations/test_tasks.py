@@ -22,7 +22,7 @@ from mergerisk.models import zero_shot
 from mergerisk.models.on_disk.checkpoints import Checkpoint
 from mergerisk.models.sources.classifiers import load_classifier
 from mergerisk.study.heads import fitting_head, prompt_names
-from mergerisk.study.schema import load_study
+from mergerisk.study.reading import load_study
 from mergerisk.tasks import load_task
 from tests.cli.test_cli import call
 from tests.crafting.material import picture, save_classifier

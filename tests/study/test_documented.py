@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 import mergerisk as mr
 from mergerisk.models.sources.families import FAMILIES
 from mergerisk.study import make_plan, parse_study
+from mergerisk.study.fields.surrogates import SURROGATES
 from mergerisk.study.preflight import check_material
-from mergerisk.study.specs import SURROGATES
 from tests.models.factory_modules import sizeless
 from tests.models.material import save_classifier, save_clip
 from tests.tasks.material import table, write_folder, write_parquet

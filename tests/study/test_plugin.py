@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from jsonschema import Draft202012Validator
 
 from mergerisk.cli.main import main
+from mergerisk.report import summary_schema
 from tests.tiny import write_tiny_study
 
 SOURCE = Path(__file__).parents[1] / "plugin_package"
@@ -70,6 +73,52 @@ def test_what_is_installed_runs_in_a_study(installed: dict[str, str], tiny_vit: 
     assert (signs["linf"] <= signs["epsilon"]).all()
     assert (signs["linf"] > 0.999 * signs["epsilon"]).all()
     assert (signs["l2"] > 0.8 * signs["epsilon"] * (3 * 16 * 16) ** 0.5).all()
+
+
+def test_a_table_with_its_own_stages_and_a_defense_need_no_line_of_ours(
+    installed: dict[str, str], tiny_vit: Path, tmp_path: Path
+) -> None:
+    """Planned, run by workers, resumed, collected, exported and shown, with a hyper-parameter each."""
+    study = write_tiny_study(
+        tmp_path,
+        tiny_vit,
+        merging=["weight_averaging"],
+        surrogates=["expert", "merged/weight_averaging+both_sides"],
+        attacks=["fgsm"],
+        defenses=[{"defense": "both_sides", "of": "weight_averaging", "share": 0.25}],
+        tables=[{"table": "confidence", "images": 4}],
+    )
+    run = tmp_path / "run"
+    plan = mergerisk(installed, "plan", str(study))
+    assert re.search(r"^confidence +4 +0 ", plan, re.MULTILINE), plan
+    mergerisk(installed, "run", str(study), "--out", str(run), "--workers", "2")
+    table = pd.read_parquet(run / "confidence.parquet")
+    assert [*table] == ["task", "surrogate", "seed", "image", "confidence"]
+    assert len(table) == 2 * 2 * 4  # tasks × surrogates × images
+    assert table["confidence"].between(1 / 3, 1).all()
+    outcomes = pd.read_parquet(run / "outcomes.parquet")
+    defended = "weight_averaging+both_sides"
+    assert {"weight_averaging", defended} < set(outcomes["target"])
+    own = outcomes[(outcomes["surrogate"] == defended) & (outcomes["target"] == defended)]
+    assert (own["surrogate_adversarial"] == own["target_adversarial"]).all()
+    # Resumed: nothing is done again, and what is written is the same.
+    again = mergerisk(installed, "plan", str(study), "--out", str(run))
+    assert re.search(r"^confidence +4 +4 ", again, re.MULTILINE), again
+    before = (run / "confidence.parquet").read_bytes()
+    mergerisk(installed, "run", str(study), "--out", str(run))
+    assert (run / "confidence.parquet").read_bytes() == before
+    # Shown and exported, and that without the plugin too.
+    record = json.loads((run / "run.json").read_text())
+    assert record["kinds"]["confidence"]["cached"] == 4
+    main(["report", str(run), "--export", str(tmp_path / "export")])
+    page = (run / "report.html").read_text()
+    assert "One row per image and surrogate; all 16 are in <code>confidence.parquet</code>" in page
+    assert "largest probability of a class, in [0, 1]" in page
+    exported = pd.read_csv(tmp_path / "export" / "data" / "confidence.csv")
+    assert exported["confidence"].to_numpy() == pytest.approx(table["confidence"].to_numpy())
+    document = json.loads((run / "summary.json").read_text())
+    assert list(Draft202012Validator(summary_schema()).iter_errors(document)) == []
+    assert document["further"]["confidence"]["rows"] == 16
 
 
 PLANNED = """

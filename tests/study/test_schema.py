@@ -10,6 +10,7 @@ import yaml
 
 from mergerisk.errors import UserError
 from mergerisk.study import Study, load_study, make_plan, parse_study
+from mergerisk.study.resolving import resolve
 from tests.tiny import STUDY, arrays, write_tiny_study
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def test_paths_are_relative_to_the_study_file(tmp_path: Path, tiny_vit: Path) ->
 
 
 def test_a_study_can_be_built_in_python() -> None:
-    study = Study(**MINIMAL).resolved()
+    study = resolve(Study(**MINIMAL))
     assert study == parse_study(MINIMAL)
 
 

@@ -17,8 +17,8 @@ from mergerisk import api
 from mergerisk.cli.words import describe_plan
 from mergerisk.study.executors import attempt
 from mergerisk.study.planning import make_plan
+from mergerisk.study.reading import load_study
 from mergerisk.study.record import covered
-from mergerisk.study.schema import load_study
 from mergerisk.study.stage import image_counts
 from tests.tiny import arrays, save_tiny_models, write_tiny_study
 

@@ -11,23 +11,16 @@ from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, field_val
 
 from mergerisk.audit.gates import Gate, parse_gate
 from mergerisk.errors import UserError, located
-from mergerisk.models.core.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
+from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.report.pareto import TOLERANCE
+from mergerisk.study.fields.basics import RESERVED_TARGETS, Model
+from mergerisk.study.fields.budgets import Budgets
+from mergerisk.study.fields.models import Heads, OtherArchitecture, Outsider, TaskSpec
+from mergerisk.study.fields.named import AttackSpec, MethodSpec
+from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
 from mergerisk.study.paths import placed, with_paths, without_places
+from mergerisk.study.resolving import resolve
 from mergerisk.study.schema import Study
-from mergerisk.study.specs import (
-    OTHER_ARCHITECTURE,
-    OUTSIDER,
-    RESERVED_TARGETS,
-    AttackSpec,
-    Budgets,
-    Heads,
-    MethodSpec,
-    Model,
-    OtherArchitecture,
-    Outsider,
-    TaskSpec,
-)
 from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
 
@@ -63,7 +56,7 @@ class Audit(Model):
         images: labelled images: a folder with one folder per class or another task, or several by name. Where a
             folder does not tell test from training images, all are for the test, unless something learns from
             the others: then half, or ``test_share``.
-        heads: see :class:`mergerisk.study.specs.Heads`; by default those that come with the checkpoints.
+        heads: see :class:`mergerisk.study.fields.models.Heads`; by default those that come with the checkpoints.
         scenarios: the attackers.
         outsider: the attacker of that scenario.
         other_architecture: the surrogate of that scenario.
@@ -200,7 +193,7 @@ class Audit(Model):
         }
         with in_words_of_audits():
             try:
-                return Study(**content).resolved()
+                return resolve(Study(**content))
             except ValidationError as error:
                 raise UserError(*findings(error)) from error
 

@@ -10,7 +10,7 @@ from mergerisk.audit.audited import item_of, sources_of, title
 from mergerisk.audit.schema import in_words_of_audits, load_audit
 from mergerisk.errors import UserError
 from mergerisk.study.finished import STUDY
-from mergerisk.study.schema import load_study
+from mergerisk.study.reading import load_study
 
 if TYPE_CHECKING:
     from pathlib import Path

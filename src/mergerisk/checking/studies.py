@@ -17,9 +17,10 @@ from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.locating import locate
 from mergerisk.study.planning import make_plan
 from mergerisk.study.preflight import check_material, check_output, resolve_device
+from mergerisk.study.reading import load_study
+from mergerisk.study.resolving import resolve
 from mergerisk.study.rounds import run_and_collect
 from mergerisk.study.running import store_folder
-from mergerisk.study.schema import load_study
 from mergerisk.study.variants.encoders import EncoderVariant
 
 if TYPE_CHECKING:
@@ -86,10 +87,11 @@ def check_study(
     Raises:
         UserError: the study, or a file it names, is at fault.
     """
-    from mergerisk.study.collecting import collect_clean
+    from mergerisk.study.tables.clean import CleanTable
+    from mergerisk.study.tables.gathered import Gathered
     from mergerisk.study.workbench import Compute
 
-    resolved = load_study(study) if isinstance(study, str | Path) else study.resolved()
+    resolved = load_study(study) if isinstance(study, str | Path) else resolve(study)
     folder = Path(out) if out is not None else Path("runs") / resolved.name
     check_output(folder)
     computing = Compute(resolve_device(device), 128)
@@ -99,7 +101,9 @@ def check_study(
     plan = unmerged(make_plan(placed, located.notes, outlines))
     store = Store(store_folder(folder, None))
     prepared(plan, store)
-    clean, _ = run_and_collect(plan, store, computing, lambda: collect_clean(plan, store), listener=listener)
+    clean, _ = run_and_collect(
+        plan, store, computing, lambda: CleanTable().collect(Gathered(plan, store), ()), listener=listener
+    )
     about = {source.name: outline for source, outline in outlines.items()}
     tasks = pd.DataFrame(
         [
@@ -165,7 +169,7 @@ def unmerged(plan: Plan) -> Plan:
     if not kept:
         raise UserError("the study has no models but merges and black boxes; there is nothing to check")
     left = {key: stage for key, stage in plan.stages.items() if key in kept}
-    return replace(plan, stages=left, task_runs=tuple(runs), sweeps=())
+    return replace(plan, stages=left, task_runs=tuple(runs), sweeps=(), pieces={})
 
 
 def _experts(accuracy: pd.DataFrame) -> list[str]:

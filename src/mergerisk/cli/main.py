@@ -26,6 +26,7 @@ LISTS = {
     "merging": "merging methods, and corrections on top of them",
     "attacks": "transfer attacks",
     "causes": "diagnostics that may explain transfer",
+    "defenses": "what can be put around a merge",
     "inputs": "input transformations that attacks can name",
     "filters": "gradient filters that attacks can name",
     "studies": "studies that ship with the package",

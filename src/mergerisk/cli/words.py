@@ -29,7 +29,7 @@ def describe_names(what: str, width: int | None = None) -> str:
     """A table of names, what they stand for and, of methods and attacks, the hyper-parameters with defaults.
 
     Args:
-        what: tasks, backbones, surrogates, merging, attacks, causes, inputs, filters or studies.
+        what: tasks, backbones, surrogates, merging, attacks, causes, defenses, inputs, filters or studies.
         width: columns of the terminal that long cells are wrapped to fit. None for one line per name, however
             long, so that ``grep`` finds a name with everything that belongs to it.
     """
@@ -60,7 +60,7 @@ def _names(what: str) -> list[dict[str, str]]:
 
         return _two_columns({entry.name: entry.summary for entry in BACKBONES.values()}) + _two_columns(FORMS)
     if what == "surrogates":
-        from mergerisk.study.specs import SURROGATES
+        from mergerisk.study.fields.surrogates import SURROGATES
 
         forms = {"never": "", "may be": "[/NAME]", "always": "/NAME"}
         return _two_columns({f"{kind}{forms[named]}": summary for kind, (named, summary) in SURROGATES.items()})
@@ -72,6 +72,10 @@ def _names(what: str) -> list[dict[str, str]]:
         from mergerisk.causes.catalogue import CAUSES
 
         return _rows(CAUSES)
+    if what == "defenses":
+        from mergerisk.defenses.catalogue import DEFENSES
+
+        return _rows(DEFENSES)
     if what == "merging":
         return _merging()
     from mergerisk.study.shipped import shipped_studies
@@ -228,7 +232,9 @@ def _settings(study: Study) -> str:
     from mergerisk.report.formatting import plural
 
     methods, targets = plural(len(study.merging), "merging method"), plural(len(study.targets), "target")
-    what = [text for text, some in ((methods, study.merging), (targets, study.targets)) if some]
+    defended = plural(len(study.defended), "defended model")
+    named = ((methods, study.merging), (targets, study.targets), (defended, study.defended))
+    what = [text for text, some in named if some]
     attacks, settings = plural(len(study.attacks), "attack"), plural(study.settings, "setting")
     if len(set(study.tasks_of_targets)) > 1:  # a black box need not answer every task
         pairs = plural(sum(study.tasks_of_targets), "task")

@@ -62,6 +62,7 @@ def summarize(
         examples=tuple(_example(picture) for picture in run.pictures),
         claims=tuple(claims),
         doubts=doubts(run.clean, results, run.study.target_labels, run.record.get("steps_per_epoch")),
+        further=run.further,
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.report.summary import Example, Summary
+    from mergerisk.study.tables.catalogue import Kept
 
 
 def summary_to_json(summary: Summary) -> str:
@@ -44,6 +45,11 @@ def summary_to_json(summary: Summary) -> str:
         "doubts": [plain(asdict(doubt)) for doubt in summary.doubts],
         "standings": [plain(asdict(found)) for found in summary.standings],
         "beside_ingredients": [plain(asdict(found)) for found in summary.beside_ingredients],
+        **(
+            {"further": {kept.declared.name: _declared(kept) for kept in summary.further}}
+            if summary.further
+            else {}
+        ),
     }
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
@@ -87,6 +93,11 @@ def _table(frame: pd.DataFrame) -> dict[str, Any]:
         "columns": [str(name) for name in frame.columns],
         "data": [list(row) for row in zip(*columns, strict=True)],
     }
+
+
+def _declared(kept: Kept) -> dict[str, Any]:
+    """What a further table is; its rows are in a file of their own, of which there may be many thousands."""
+    return {**kept.declared.to_plain(), "file": kept.declared.file, "rows": len(kept.rows)}
 
 
 def _column(values: pd.Series[Any]) -> list[Any]:

@@ -22,6 +22,7 @@ from mergerisk.report.epsilon50 import (
     epsilon50_text,
 )
 from mergerisk.report.formatting import BINS, budget, interval, percent
+from mergerisk.report.further import in_short
 from mergerisk.report.naming import holder, model_name
 from mergerisk.report.pictures import strips
 from mergerisk.report.standing import basis, in_words, standing_svg
@@ -108,6 +109,7 @@ def render_html(summary: Summary) -> str:
         "strips_left_out": left_out,
         "rows": len(summary.results),
         "steps": step_table(summary.by_step, axes, surrogate, epsilon),
+        "further": [in_short(kept) for kept in summary.further],
         "slowest": max((stage.seconds for stage in summary.run.stages), default=0.0),
         "schema_version": summary.schema_version,
         "bins": range(BINS),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.statistics import Doubt, Standings
+    from mergerisk.study.tables.catalogue import Kept
 
 SCHEMA_VERSION = 2
 """Version of `Summary` and of the JSON written from it. Raised when a field changes its name or meaning."""
@@ -153,6 +154,7 @@ class Summary:
         claims: what was tested, as plain dicts: ``sentence`` and ``verdict``, and what else there is of
             ``reason, test, effect, interval, p_value, p_adjusted, saturated``; see `report.claims`.
         doubts: why the figures say little of merging; empty where nothing does.
+        further: the tables that the study asks for besides those of every run.
         standings: how the merging methods stand under the worst attacker, by rising budget; may be empty.
         beside_ingredients: the same with the base and the tasks' experts among them; may be empty.
 
@@ -172,6 +174,7 @@ class Summary:
     standings: tuple[Standings, ...] = ()
     beside_ingredients: tuple[Standings, ...] = ()
     doubts: tuple[Doubt, ...] = ()
+    further: tuple[Kept, ...] = ()
 
     def __post_init__(self) -> None:
         for name, frame, columns in (

@@ -6,6 +6,8 @@ from .finished import (
 )
 from .planning import Plan as Plan
 from .planning import make_plan as make_plan
+from .reading import load_study as load_study
+from .reading import parse_study as parse_study
 from .running import (
     Options as Options,
 )
@@ -13,6 +15,4 @@ from .running import (
     run_study as run_study,
 )
 from .schema import Study as Study
-from .schema import load_study as load_study
-from .schema import parse_study as parse_study
 from .stage import Stage as Stage

@@ -10,7 +10,7 @@ from mergerisk.transfer import CallableTarget, HttpTarget
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergerisk.study.specs import TargetSpec
+    from mergerisk.study.fields.targets import TargetSpec
     from mergerisk.transfer import BlackBox, QueryBudget
 
 _PASSED_ON = ("answer", "batch_size", "timeout", "retries", "token_variable", "header_variables")

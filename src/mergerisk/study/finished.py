@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 from safetensors import SafetensorError
 
 from mergerisk.errors import UserError, first_line
 from mergerisk.study.examples import pictures_to_bytes, read_pictures
 from mergerisk.study.files import write_bytes, write_parquet
+from mergerisk.study.tables.catalogue import Kept
+from mergerisk.study.tables.clean import CLEAN
+from mergerisk.study.tables.declared import Declared
+from mergerisk.study.tables.outcomes import BY_STEP, OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,19 +25,12 @@ if TYPE_CHECKING:
     from mergerisk.study.schema import Study
 
 RECORD = "run.json"
-OUTCOMES = "outcomes.parquet"
-BY_STEP = "outcomes_by_step.parquet"
-CLEAN = "clean.parquet"
 PICTURES = "examples.safetensors"
 STUDY = "study.yaml"
 
-_NAMES = ("task", "attack", "surrogate", "target")
-_NUMBERS = (
-    "epsilon", "seed", "steps", "image", "label", "surrogate_clean", "target_clean", "surrogate_adversarial",
-    "target_adversarial", "aimed_at", "l2", "linf", "zero_gradients",
-)  # fmt: skip
-_CLEAN_NAMES = ("task", "model")
-_CLEAN_NUMBERS = ("seed", "image", "label", "prediction")
+_ALWAYS = (OUTCOMES, BY_STEP, CLEAN)
+_FURTHER = "tables"
+"""Where ``run.json`` says what the study's further tables are."""
 
 _FACTS: Mapping[str, type | tuple[type, ...]] = {
     "versions": dict,
@@ -65,6 +61,7 @@ class FinishedRun:
         clean: one row per test image and model.
         pictures: a few attacked images.
         record: what ``run.json`` holds: when, where, how long.
+        further: the tables that the study asks for besides.
     """
 
     study: Study
@@ -73,6 +70,13 @@ class FinishedRun:
     clean: pd.DataFrame
     pictures: list[Picture]
     record: dict[str, Any]
+    further: tuple[Kept, ...] = ()
+
+    @property
+    def tables(self) -> tuple[Kept, ...]:
+        """Every table of the run's folder."""
+        always = (Kept(OUTCOMES, self.outcomes), Kept(BY_STEP, self.by_step), Kept(CLEAN, self.clean))
+        return (*always, *self.further)
 
 
 def write_run(run: FinishedRun, out: Path) -> None:
@@ -81,11 +85,11 @@ def write_run(run: FinishedRun, out: Path) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written to.
     """
-    write_parquet(run.outcomes, out / OUTCOMES)
-    write_parquet(run.by_step, out / BY_STEP)
-    write_parquet(run.clean, out / CLEAN)
+    for declared, rows in run.tables:
+        write_parquet(rows, out / declared.file)
     write_bytes(out / PICTURES, pictures_to_bytes(run.pictures))
-    write_bytes(out / RECORD, json.dumps(run.record, indent=1).encode())
+    said = {_FURTHER: {declared.name: declared.to_plain() for declared, _ in run.further}} if run.further else {}
+    write_bytes(out / RECORD, json.dumps(run.record | said, indent=1).encode())
 
 
 def load_run(out: Path) -> FinishedRun:
@@ -95,19 +99,16 @@ def load_run(out: Path) -> FinishedRun:
         UserError: the folder holds no finished run, or one of its files is not what a run leaves; the message
             names it.
     """
-    from mergerisk.study.schema import load_study
+    from mergerisk.study.reading import load_study
 
-    for name in (RECORD, OUTCOMES, BY_STEP, CLEAN, PICTURES, STUDY):
+    for name in (RECORD, *(declared.file for declared in _ALWAYS), PICTURES, STUDY):
         if not (out / name).is_file():
             raise UserError(f"{out}: {name} is missing; this is no finished run, make one with: mergerisk run")
-    return FinishedRun(
-        load_study(out / STUDY, resolve=False, files=False),  # it was resolved when it was written
-        _table(out / OUTCOMES, _NAMES, _NUMBERS),
-        _table(out / BY_STEP, _NAMES, _NUMBERS, empty=True),
-        _table(out / CLEAN, _CLEAN_NAMES, _CLEAN_NUMBERS),
-        _read(out / PICTURES, read_pictures),
-        read_record(out),
-    )
+    study = load_study(out / STUDY, resolve=False, files=False)  # it was resolved when it was written
+    outcomes, by_step, clean = (_table(out, declared) for declared in _ALWAYS)
+    pictures, record = _read(out / PICTURES, read_pictures), read_record(out)
+    further = tuple(Kept(declared, _table(out, declared)) for declared in _further(out, record))
+    return FinishedRun(study, outcomes, by_step, clean, pictures, record, further)
 
 
 def read_record(out: Path) -> dict[str, Any]:
@@ -127,17 +128,21 @@ def read_record(out: Path) -> dict[str, Any]:
     return record
 
 
-def _table(path: Path, names: tuple[str, ...], numbers: tuple[str, ...], *, empty: bool = False) -> pd.DataFrame:
+def _further(out: Path, record: Mapping[str, Any]) -> list[Declared]:
+    """The tables besides those of every run, as they were declared when they were written."""
+    try:
+        return [Declared.from_plain(name, said) for name, said in record.get(_FURTHER, {}).items()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{out / RECORD}: {_FURTHER!r} is not what it should be: damaged; {_AGAIN}") from error
+
+
+def _table(out: Path, declared: Declared) -> pd.DataFrame:
+    path = out / declared.file
     table: pd.DataFrame = _read(path, pd.read_parquet)
-    for column in (*names, *numbers):
-        if column not in table.columns:
-            raise UserError(
-                f"{path}: lacks the column {column!r}: damaged, or of another version of mergerisk; {_AGAIN}"
-            )
-        if column in numbers and not is_numeric_dtype(table[column]):
-            raise UserError(f"{path}: the column {column!r} holds no numbers; {_AGAIN}")
-    if table.empty and not empty:
-        raise UserError(f"{path}: holds no rows; {_AGAIN}")
+    fault = declared.fault_of(table)
+    if fault is not None:
+        cause = ": damaged, or of another version of mergerisk" if fault.startswith("lacks") else ""
+        raise UserError(f"{path}: {fault}{cause}; {_AGAIN}")
     return table
 
 

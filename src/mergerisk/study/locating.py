@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from mergerisk.study.fields.models import TaskSpec
     from mergerisk.study.schema import Study
-    from mergerisk.study.specs import TaskSpec
     from mergerisk.tasks.loading import TaskSource
 
 _LISTED = 10

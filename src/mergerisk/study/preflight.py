@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import Faults, UserError, located
 from mergerisk.models.core.stated import of_base
 from mergerisk.models.sources.loading import BACKBONES, has_batch_norm
+from mergerisk.study.fields.surrogates import OUTSIDER
 from mergerisk.study.kinds.clean import Clean
 from mergerisk.study.kinds.evaluate import Evaluate
 from mergerisk.study.notes import task_sources
 from mergerisk.study.query_budget import shared_queries
-from mergerisk.study.specs import OUTSIDER
 from mergerisk.study.variants.black_box import BlackBoxVariant
 from mergerisk.tasks.outline import MORE_TRAINING
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mergerisk.models import Encoder
+    from mergerisk.study.fields.targets import TargetSpec
     from mergerisk.study.schema import Study
-    from mergerisk.study.specs import TargetSpec
     from mergerisk.study.stage import Stage
     from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
@@ -59,7 +59,7 @@ def check_same_study(study: Study, out: Path, kept: Path) -> None:
     Raises:
         UserError: it does.
     """
-    from mergerisk.study.schema import load_study
+    from mergerisk.study.reading import load_study
 
     try:
         other = load_study(kept, resolve=False, files=False)

@@ -15,7 +15,7 @@ from mergerisk.transfer.queries import QueryBudget
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mergerisk.study.specs import TargetSpec
+    from mergerisk.study.fields.targets import TargetSpec
 
 
 class SharedQueries(QueryBudget):

@@ -26,6 +26,7 @@ from mergerisk.study.preflight import (
 )
 from mergerisk.study.record import covered, record_of
 from mergerisk.study.rounds import run_and_collect
+from mergerisk.study.tables.catalogue import ALWAYS, collect_further
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,9 +85,8 @@ def run_study(
     Raises:
         UserError: the study, a file or an option is at fault; raised before any training where it can be known.
     """
-    from mergerisk.study.collecting import collect_clean, collect_outcomes
+    from mergerisk.study.tables.gathered import Gathered
     from mergerisk.study.workbench import Compute
-    from mergerisk.transfer import final_iterates
 
     check_output(out)
     if not options.force:
@@ -106,14 +106,12 @@ def run_study(
     cached = plan.stages.keys() - {stage.key for stage in missing}
 
     def collect() -> tuple[FinishedRun, list[tuple[float, float]]]:
-        collected, clean = collect_outcomes(plan, store), collect_clean(plan, store)
-        final = final_iterates(collected)
-        outcomes = collected[final].reset_index(drop=True)
-        kept = collected["attack"].isin(collected.loc[~final, "attack"].unique())
-        by_step = collected[kept].reset_index(drop=True)
+        gathered = Gathered(plan, store)
+        outcomes, by_step, clean = (table.collect(gathered, ()) for table in ALWAYS)
         pictures = list(pick_pictures(plan, store, outcomes))
         record, spans = record_of(plan, store, outlines, out=out, cached=cached, device=device, workers=workers)
-        return FinishedRun(study, outcomes, by_step, clean, pictures, record), spans
+        further = tuple(collect_further(gathered))
+        return FinishedRun(study, outcomes, by_step, clean, pictures, record, further), spans
 
     compute = Compute(device, options.batch_size)
     (found, earlier), remade = run_and_collect(plan, store, compute, collect, workers=workers, listener=listener)

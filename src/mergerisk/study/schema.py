@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
-from mergerisk.errors import Faults, UserError, did_you_mean, located
-from mergerisk.models.core.stated import StatedOrBase  # noqa: TC001  # pydantic reads it
-from mergerisk.study.hub_experts import hub_experts
-from mergerisk.study.paths import with_paths, without_places
-from mergerisk.study.shipped import shipped_studies
-from mergerisk.study.specs import (
-    FILES,
-    OTHER_ARCHITECTURE,
-    OUTSIDER,
-    RESERVED_TARGETS,
-    AttackSpec,
-    Budgets,
-    Experts,
-    Heads,
-    MethodSpec,
-    Model,
-    OtherArchitecture,
-    Outsider,
-    Seed,
-    Source,
-    SurrogateSpec,
-    TargetSpec,
-    TaskSpec,
-    no_twins,
-)
+from mergerisk.errors import did_you_mean
+from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
+from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, Source, no_twins
+from mergerisk.study.fields.budgets import Budgets
+from mergerisk.study.fields.models import Experts, Heads, OtherArchitecture, Outsider, TaskSpec
+from mergerisk.study.fields.named import AttackSpec, DefenseSpec, MethodSpec, TableSpec
+from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, SurrogateSpec
+from mergerisk.study.fields.targets import TargetSpec
+from mergerisk.study.paths import without_places
 from mergerisk.tasks.loading import SUITES
-from mergerisk.validation import findings
-from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SCHEMA_VERSION: Literal[1] = 1
 
-__all__ = ["SCHEMA_VERSION", "Study", "load_study", "parse_study"]
+__all__ = ["SCHEMA_VERSION", "Study"]
 
 
 class Study(Model):
@@ -68,9 +48,11 @@ class Study(Model):
         other_architecture: a surrogate that shares nothing with the merged models but the task.
         merging: methods to compare.
         attacks: transfer attacks.
-        surrogates: models the attacker holds; see :data:`mergerisk.study.specs.SURROGATES`. ``merged`` alone
-            stands for every merge: white box, the upper bound.
+        surrogates: models the attacker holds; see :data:`mergerisk.study.fields.surrogates.SURROGATES`.
+            ``merged`` alone stands for every merge: white box, the upper bound.
         targets: models made elsewhere and black boxes to try the adversarial images on, besides the merges.
+        defenses: what is put around merges or models made elsewhere, each a target of its own.
+        tables: further tables that the run leaves, which installed packages add.
         budgets: grid of ε.
         images_per_task: attacked images per task, class-balanced, from the test split.
         seeds: each is a replicate of all that is random: fine-tuning, calibration draws, attacks.
@@ -99,6 +81,8 @@ class Study(Model):
         )
     )
     targets: tuple[TargetSpec, ...] = ()
+    defenses: tuple[DefenseSpec, ...] = ()
+    tables: tuple[TableSpec, ...] = ()
     budgets: Budgets
     images_per_task: PositiveInt = 1000
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
@@ -151,6 +135,7 @@ class Study(Model):
         ]
         no_twins(targets + others, "label of a target and a surrogate")
         no_twins([str(seed) for seed in self.seeds], "seed")
+        no_twins([spec.name for spec in self.tables], "table")
         if not targets:
             raise ValueError("merging, targets: name a merging method, or a model to attack")
         return self
@@ -186,6 +171,7 @@ class Study(Model):
             "merged": (
                 *(spec.label for spec in self.merging),
                 *(spec.label for spec in self.targets if spec.encoder),
+                *self.defended,
             ),
         }
         for kind, name in sorted(references, key=str):
@@ -209,10 +195,24 @@ class Study(Model):
             raise ValueError("outsider: neither among the surrogates nor offered to be merged")
         return self
 
+    @model_validator(mode="after")
+    def _defended_exist(self) -> Study:
+        known = [spec.label for spec in self.merging] + [spec.label for spec in self.targets if spec.encoder]
+        for label, of in self.defended.items():
+            if of not in known:
+                raise ValueError(f"defenses: {label}: no merge or model {of!r}{did_you_mean(of, known)}")
+        return self
+
+    @property
+    def defended(self) -> dict[str, str]:
+        """What results call each defended model → what is defended."""
+        return {label: of for spec in self.defenses for label, of in spec.labels.items()}
+
     @property
     def target_labels(self) -> tuple[str, ...]:
-        """What results call the targets that are no ingredients: merges, then the others."""
-        return (*(spec.label for spec in self.merging), *(spec.label for spec in self.targets))
+        """What results call the targets that are no ingredients: merges, others, what is defended."""
+        defended = [label for spec in self.defenses for label in spec.labels]
+        return (*(spec.label for spec in self.merging), *(spec.label for spec in self.targets), *defended)
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -241,45 +241,12 @@ class Study(Model):
 
     @property
     def tasks_of_targets(self) -> tuple[int, ...]:
-        """How many tasks are attacked on every merging method and target."""
+        """How many tasks are attacked on every merging method, target and defended model."""
         return (
             *(len(self.tasks) for _ in self.merging),
             *(len(spec.places) or len(self.tasks) for spec in self.targets),
+            *(len(self.tasks) for _ in self.defended),
         )
-
-    def resolved(self) -> Study:
-        """The study with every hyper-parameter's default filled in, all of them checked.
-
-        Raises:
-            UserError: an unknown hyper-parameter, or a value out of range.
-        """
-        from mergerisk.finetuning.fine_tune import FineTuning
-        from mergerisk.validation import construct
-
-        faults, experts = Faults(), self.experts
-        with faults.collecting():
-            fine_tune = construct(FineTuning, experts.fine_tune, "experts.fine_tune")
-            experts = experts.model_copy(update={"fine_tune": dataclasses.asdict(fine_tune)})
-        for place, changes in (("outsider", self.outsider), (OTHER_ARCHITECTURE, self.other_architecture)):
-            if changes is not None:
-                with faults.collecting():
-                    construct(FineTuning, changes.fine_tune, f"{place}.fine_tune")
-        if experts.source == "hub":
-            with faults.collecting():
-                found = hub_experts(self.backbone, self.task_names)
-                experts = experts.model_copy(update={"files": found | experts.files})
-        attacks, merging = [], []
-        for i, attack in enumerate(self.attacks):
-            with faults.collecting():
-                attacks.append(_resolve_attack(attack, self.budgets.steps, f"attacks[{i}]"))
-        if len(attacks) == len(self.attacks):
-            with faults.collecting():
-                _check_after(self.budgets.after, tuple(attacks))
-        for i, method in enumerate(self.merging):
-            with faults.collecting():
-                merging.append(_resolve_method(method, self, f"merging[{i}]"))
-        faults.settle()
-        return self.model_copy(update={"merging": tuple(merging), "attacks": tuple(attacks), "experts": experts})
 
     def to_yaml(self, *, places: bool = True) -> str:
         """The study as a file that :func:`load_study` reads back.
@@ -295,7 +262,15 @@ class Study(Model):
             ]
         if self.outsider is not None and self.outsider.task is not None:
             content["outsider"]["task"] = self.outsider.task.as_written()
-        content["surrogates"] = [spec.as_written() for spec in self.surrogates]
+        for field, specs in (
+            ("surrogates", self.surrogates),
+            ("defenses", self.defenses),
+            ("tables", self.tables),
+        ):
+            if specs:
+                content[field] = [spec.as_written() for spec in specs]
+            else:
+                del content[field]
         content["budgets"]["epsilon"] = [_as_fraction(value) for value in self.budgets.epsilon]
         if not places:
             content = without_places(content)
@@ -307,116 +282,3 @@ def _as_fraction(value: float) -> float | str:
     scaled = Fraction(value * 255).limit_denominator(16)
     text = f"{scaled.numerator}/{255 * scaled.denominator}"
     return text if scaled > 0 and float(Fraction(text)) == value else value
-
-
-def _resolve_method(spec: MethodSpec, study: Study, where: str) -> MethodSpec:
-    from mergerisk.merging import Stacked, create
-
-    with located(where):
-        method = create(spec.name, **spec.parameters)
-        if not study.merged_names:
-            raise UserError("there is nothing to merge: give experts.files or ingredients")
-        method.check_count(len(study.merged_names))
-        _check_data(spec, study, reads_images=method.needs_calibration, per_task=method.encoder_per_task)
-    if isinstance(method, Stacked):
-        parameters = dataclasses.asdict(method.method)  # type: ignore[call-overload]
-        parameters[method.correction.name] = dataclasses.asdict(method.correction)  # type: ignore[call-overload]
-    else:
-        parameters = dataclasses.asdict(method)  # type: ignore[call-overload]
-    return spec.model_copy(update={"parameters": parameters})
-
-
-def _check_data(spec: MethodSpec, study: Study, *, reads_images: bool, per_task: bool) -> None:
-    """A method that reads images of every ingredient's task needs tasks for ingredients; one that serves every
-    task with parts of its own, ingredients for tasks."""
-    without = [*study.ingredients]
-    if study.outsider is not None and study.outsider.offered and study.outsider.task is None:
-        without.append(OUTSIDER)
-    if reads_images and without:
-        raise UserError(f"{spec.name} reads images of every ingredient's task, and {without[0]!r} has no task")
-    if per_task or "+" in spec.name:
-        for task in study.task_names:
-            if task not in study.with_expert:
-                raise UserError(f"{spec.name} has parts for single tasks, and {task!r} has no expert")
-
-
-def _resolve_attack(spec: AttackSpec, steps: int, where: str) -> AttackSpec:
-    from mergerisk.attacks import create, describe
-
-    with located(where):
-        attack = create(spec.name, **spec.parameters)
-        if hasattr(attack, "steps") and "steps" not in spec.parameters:
-            attack = create(spec.name, **spec.parameters, steps=steps)
-    return spec.model_copy(update={"parameters": describe(attack)})
-
-
-def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> None:
-    from mergerisk.attacks import create
-
-    most = max(create(spec.name, **spec.parameters).iterations for spec in attacks)
-    if after and after[-1] >= most:
-        raise UserError(f"budgets.after: {after[-1]} steps: no attack of the study takes more than {most}")
-
-
-def load_study(
-    name: str | Path, *, resolve: bool = True, data: str | Path | None = None, files: bool = True
-) -> Study:
-    """A study from a file, or one that ships with the package.
-
-    Args:
-        name: ``"starter"``, or the path of a YAML file.
-        resolve: check hyper-parameters and fill in their defaults, for which implementations are imported.
-        data: what relative paths in the study are relative to; by default the study file's folder.
-        files: see that tasks, methods and attacks are there. Those of a finished run were, once, and its results
-            need none of them; its paths are placed already, and stay as they are.
-
-    Raises:
-        UserError: no such study, not YAML, or a field that is wrong; the message names it.
-    """
-    path = _find(name)
-    content = read_mapping(path, "a study")
-    content.setdefault("name", path.stem)
-    if data is not None and not Path(data).is_dir():
-        raise UserError(f"--data {data}: no such folder")
-    try:
-        return parse_study(content, path.parent if data is None else Path(data), resolve=resolve, files=files)
-    except UserError as error:
-        shipped = data is None and str(name) in shipped_studies()
-        hint = "; give the folder with what it reads: --data DIR" if shipped else ""
-        raise UserError(*(f"{path}: {fault}{hint}" for fault in error.faults)) from error
-
-
-def parse_study(
-    content: dict[str, Any], folder: Path | None = None, *, resolve: bool = True, files: bool = True
-) -> Study:
-    """A study from a mapping.
-
-    Args:
-        content: the fields of :class:`Study`.
-        folder: what relative paths in it are relative to; the working directory by default.
-        resolve: see :func:`load_study`.
-        files: likewise.
-
-    Raises:
-        UserError: a field is wrong; the message names it.
-    """
-    try:
-        placed = with_paths(content, folder or Path()) if files else content
-        study = Study.model_validate(placed, context={FILES: files})
-    except ValidationError as error:
-        raise UserError(*findings(error, Study.model_fields)) from error
-    return study.resolved() if resolve else study
-
-
-def _find(name: str | Path) -> Path:
-    shipped = shipped_studies()
-    if str(name) in shipped:
-        return shipped[str(name)]
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise UserError(f"{path}: no such file")
-    raise UserError(
-        f"unknown study {str(name)!r}{did_you_mean(str(name), shipped)}; or give the path of a YAML file"
-    )

@@ -93,6 +93,7 @@ def _data(summary: Summary, folder: Path, formats: Sequence[Format]) -> list[Pat
     written = []
     claims = pd.DataFrame([_flat(claim) for claim in summary.claims])
     frames = {name: getattr(summary, name) for name in FRAMES} | ({"claims": claims} if len(claims) else {})
+    frames |= {kept.declared.name: kept.rows for kept in summary.further}
     for name, frame in frames.items():
         for kind, write in (("csv", write_csv), ("parquet", write_parquet)):
             if kind in formats:

@@ -6,8 +6,8 @@ them once, and an ``Evaluate`` stage per encoder shows the whole sweep of budget
 
 from __future__ import annotations
 
+from mergerisk.study.plan import Evaluation, Plan, Sweep, TaskRun
 from mergerisk.study.planning.attacks import single_step_attacks
-from mergerisk.study.planning.plan import Evaluation, Plan, Sweep, TaskRun
 from mergerisk.study.planning.planner import make_plan
 
 __all__ = ["Evaluation", "Plan", "Sweep", "TaskRun", "make_plan", "single_step_attacks"]

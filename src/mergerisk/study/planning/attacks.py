@@ -14,8 +14,8 @@ from mergerisk.tasks.loading import file_digest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mergerisk.study.fields.named import AttackSpec
     from mergerisk.study.schema import Study
-    from mergerisk.study.specs import AttackSpec
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from mergerisk.models import Head
     from mergerisk.study.keyed import Input
-    from mergerisk.study.planning.stages import Stages
     from mergerisk.study.schema import Study
+    from mergerisk.study.stages import Stages
     from mergerisk.tasks import Task
     from mergerisk.tasks.loading import TaskSource
 

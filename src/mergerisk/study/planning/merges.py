@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from mergerisk.models import State
     from mergerisk.study.backbone import Backbone
     from mergerisk.study.calibrating import CalibrationData
+    from mergerisk.study.fields.named import MethodSpec
     from mergerisk.study.keyed import Input
-    from mergerisk.study.planning.stages import Stages
     from mergerisk.study.schema import Study
-    from mergerisk.study.specs import MethodSpec
+    from mergerisk.study.stages import Stages
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.study.calibrating import CalibrationData
+from mergerisk.study.fields.models import Outsider
+from mergerisk.study.fields.surrogates import OUTSIDER
 from mergerisk.study.kinds.expert import Expert
 from mergerisk.study.kinds.given_model import GivenModel
 from mergerisk.study.planning.material import Carried, plan_head, plan_probe
 from mergerisk.study.planning.merges import plan_merges
-from mergerisk.study.specs import OUTSIDER, Outsider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from mergerisk.study.keyed import Input
     from mergerisk.study.planning.material import Material
     from mergerisk.study.planning.merges import MergeGroup
-    from mergerisk.study.planning.stages import Stages
     from mergerisk.study.schema import Study
+    from mergerisk.study.stages import Stages
     from mergerisk.tasks import Task
 
 

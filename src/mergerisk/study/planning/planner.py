@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mergerisk.study.kinds.clean import Clean
 from mergerisk.study.kinds.craft import Craft
 from mergerisk.study.kinds.evaluate import Evaluate
+from mergerisk.study.plan import Evaluation, Plan, Sweep, TaskRun
 from mergerisk.study.planning.attacks import plan_attack
 from mergerisk.study.planning.material import plan_material
 from mergerisk.study.planning.models import plan_models
-from mergerisk.study.planning.plan import Evaluation, Plan, Sweep, TaskRun
-from mergerisk.study.planning.stages import Stages
 from mergerisk.study.planning.targets import OneTask
+from mergerisk.study.stages import Stages
+from mergerisk.study.tables.catalogue import further_tables
+from mergerisk.study.tables.table import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from mergerisk.study.keyed import Input
+    from mergerisk.study.plan import Piece
     from mergerisk.study.planning.attacks import PlannedAttack
     from mergerisk.study.planning.material import Material
     from mergerisk.study.schema import Study
@@ -47,7 +51,10 @@ def make_plan(
     stages = Stages(outlines or {})
     material = plan_material(study, stages)
     planner = _Planner(study, stages, material)
-    task_runs, sweeps = [], []
+    further = [*further_tables(study)]
+    pieces: dict[str, list[Piece]] = {kind.table.declared.name: [] for kind in further}
+    task_runs: list[TaskRun] = []
+    sweeps: list[Sweep] = []
     for seed in study.seeds:
         models = plan_models(study, stages, material, seed)
         for task in material.tasks:
@@ -61,8 +68,13 @@ def make_plan(
             for label, surrogate in surrogates.items():
                 # Others' own surrogates are shown nothing: no figure asks for it.
                 shown = (*targets, surrogate) if label in own else targets
-                sweeps += list(planner.sweeps(seed, label, surrogate, shown))
-    return Plan(study, stages.ordered(), tuple(task_runs), tuple(sweeps), notes)
+                sweeps += planner.sweeps(seed, label, surrogate, shown)
+            here = tuple(sweep for sweep in sweeps if (sweep.seed, sweep.task) == (seed, task)) if further else ()
+            scene = Scene(study, seed, task, material.tasks[task], tuple(targets), surrogates, here, stages)
+            for kind in further:
+                pieces[kind.table.declared.name] += kind.table.plan(replace(scene, plugins=kind.plugins))
+    found = {name: tuple(rows) for name, rows in pieces.items()}
+    return Plan(study, stages.ordered(), tuple(task_runs), tuple(sweeps), notes, found)
 
 
 class _Planner:

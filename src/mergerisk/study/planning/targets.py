@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mergerisk.study.specs import OTHER_ARCHITECTURE, OUTSIDER
+from mergerisk.defenses.catalogue import DEFENSES
+from mergerisk.registry import plugins
+from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
 from mergerisk.study.variants.black_box import BlackBoxVariant
+from mergerisk.study.variants.defended import DefendedVariant
 from mergerisk.study.variants.encoders import EncoderVariant
 from mergerisk.study.variants.ensemble import EnsembleVariant
 
@@ -15,11 +18,11 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.material import Tensors
     from mergerisk.models import State
+    from mergerisk.study.fields.surrogates import Reference, SurrogateSpec
     from mergerisk.study.keyed import Input
     from mergerisk.study.planning.material import Material
     from mergerisk.study.planning.models import Models
     from mergerisk.study.schema import Study
-    from mergerisk.study.specs import Reference, SurrogateSpec
     from mergerisk.study.variants.variant import SurrogateVariant, TargetVariant
 
 
@@ -54,6 +57,8 @@ class OneTask:
                     version=spec.version,
                     spec=spec,
                 )
+        for label in study.defended:
+            yield self._defended(label)
 
     def surrogate(self, spec: SurrogateSpec) -> SurrogateVariant:
         """The models behind a surrogate that attacks the task."""
@@ -75,10 +80,30 @@ class OneTask:
             backbone, head = self.material.others[self.task]
             state = self.models.others[self.task]
             return EncoderVariant(columns={label: 0}, task=self.task, head=head, backbone=backbone, encoder=state)
-        for group in self.models.merges:
-            if reference.kind == "merged" and label in group.labels:
-                return self._merge(group.encoder, group.inside, {label: group.labels[label]})
+        if reference.kind == "merged":
+            return self._defended(label) if label in self.study.defended else self._named(label)
         return self._encoder(label, self._state(reference))
+
+    def _defended(self, label: str) -> DefendedVariant:
+        """A merge, or a model made elsewhere, behind a defense."""
+        spec = next(spec for spec in self.study.defenses if label in spec.labels)
+        of = spec.labels[label]
+        return DefendedVariant(
+            columns={label: 0},
+            task=self.task,
+            head=self.material.heads[self.task],
+            defense=spec.name,
+            parameters=spec.parameters,
+            of=self._named(of),
+            plugins=plugins(DEFENSES.check(spec.name)),
+        )
+
+    def _named(self, label: str) -> EncoderVariant:
+        """A merge, or a model made elsewhere, by itself."""
+        for group in self.models.merges:
+            if label in group.labels:
+                return self._merge(group.encoder, group.inside, {label: group.labels[label]})
+        return self._encoder(label, self.models.released[label])
 
     def _encoder(self, label: str, state: Input[State] | None) -> EncoderVariant:
         return self._merge(state, None, {label: None})
@@ -113,9 +138,6 @@ class OneTask:
                 names = [*ingredients]
                 following = names.index(self.task) + 1 if self.task in names else 0
                 return ingredients[names[following % len(names)]]
-            case "merged":
-                assert name is not None, "checked with the study"
-                return self.models.released[name]
             case _:
                 assert kind == OUTSIDER, kind
                 return self.models.outsiders[self.task]

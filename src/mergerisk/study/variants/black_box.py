@@ -11,7 +11,7 @@ from mergerisk.study.variants.variant import TargetVariant
 if TYPE_CHECKING:
     import torch
 
-    from mergerisk.study.specs import TargetSpec
+    from mergerisk.study.fields.targets import TargetSpec
     from mergerisk.study.workbench import Workbench
     from mergerisk.tasks import Images, Task
     from mergerisk.transfer import BlackBox, QueryBudget

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mergerisk.store.store import Store
+    from mergerisk.study.keyed import Input
     from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
     from mergerisk.study.variants.variant import TargetVariant
@@ -51,6 +52,19 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Rows of a table that one stage gives.
+
+    Attributes:
+        names: column → what all of them have in common.
+        made: the stage's result.
+    """
+
+    names: Mapping[str, str | int | float]
+    made: Input[Any]
+
+
+@dataclass(frozen=True)
 class Plan:
     """Stages in an order in which they can run, and how their results make up the study's.
 
@@ -59,6 +73,7 @@ class Plan:
         task_runs: every task under every seed.
         sweeps: every curve's crafting and evaluations.
         notes: what one must know to read the results, in sentences.
+        pieces: table → where its rows come from, of the tables that the study asks for besides those of every run.
     """
 
     study: Study
@@ -66,6 +81,7 @@ class Plan:
     task_runs: tuple[TaskRun, ...]
     sweeps: tuple[Sweep, ...]
     notes: tuple[str, ...] = ()
+    pieces: Mapping[str, tuple[Piece, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Plan({self.study.name!r}: {len(self.stages)} stages, {len(self.sweeps)} sweeps)"

@@ -1,0 +1,1 @@
+"""The fields of a study file, each typed and checked by itself."""

@@ -1,0 +1,51 @@
+"""What every field of a study file is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+from mergerisk.validation import parse_fraction
+
+RESERVED_TARGETS = ("expert", "pretrained")
+"""What results call the targets that are no merge."""
+
+
+def _fraction(value: object) -> object:
+    """``"2/255"`` as a number; anything else as it is."""
+    return parse_fraction(value) if isinstance(value, str) else value
+
+
+Epsilon = Annotated[float, BeforeValidator(_fraction), Field(gt=0, allow_inf_nan=False)]
+"""A budget in pixel units, above 0; at most 1 if it is an L∞ one."""
+
+
+Source = Annotated[str, Field(min_length=1)]
+"""Where something is: a name, a path or a hub id."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Model(BaseModel):
+    """What a mapping of a study file becomes: frozen, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+
+FILES = "files"
+"""Key of pydantic's context: whether what a study names has to be there; it has, unless this says otherwise."""
+
+
+def looks(info: ValidationInfo) -> bool:
+    return not isinstance(info.context, dict) or bool(info.context.get(FILES, True))
+
+
+def no_twins(names: list[str], what: str) -> None:
+    """Raises:
+    ValueError: a name is given twice.
+    """
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        hint = "; give one a label of its own" if what.endswith("label") else ""
+        raise ValueError(f"{what} {twins[0]!r} is given twice{hint}")

@@ -1,0 +1,134 @@
+"""Whose models the attacker holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from mergerisk.errors import did_you_mean
+from mergerisk.study.fields.basics import Model, no_twins
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OUTSIDER = "outsider"
+OTHER_ARCHITECTURE = "other_architecture"
+
+
+class Reference(NamedTuple):
+    """A model of the study, by what it is: ``expert``, ``expert/mnist``, ``merged/ties``.
+
+    Attributes:
+        kind: one of :data:`SURROGATES`.
+        name: which, where there are several.
+    """
+
+    kind: str
+    name: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Raises:
+        ValueError: an unknown kind, or a name too many or too few.
+        """
+        kind, slash, name = text.partition("/")
+        if kind not in SURROGATES:
+            raise ValueError(f"unknown surrogate {kind!r}{did_you_mean(kind, SURROGATES)}")
+        named = SURROGATES[kind].named
+        if named == "always" and not name:
+            raise ValueError(f"{kind}: say which: {kind}/NAME")
+        if slash and (named == "never" or not name):
+            raise ValueError(f"{text!r}: must be {kind!r}")
+        return cls(kind, name or None)
+
+
+class Scenario(NamedTuple):
+    """A kind of surrogate.
+
+    Attributes:
+        named: whether a name behind a slash tells which.
+        summary: whose model it is.
+    """
+
+    named: Literal["never", "may be", "always"]
+    summary: str
+
+
+SURROGATES: Mapping[str, Scenario] = {
+    "expert": Scenario("may be", "the attacked task's expert, from the hub say; expert/TASK is another task's"),
+    "pretrained": Scenario("never", "the backbone that all experts were fine-tuned from, as it is"),
+    "other_expert": Scenario("never", "an expert of the wrong task: that of the next one in the study's order"),
+    "ingredient": Scenario(
+        "always", "a merged model that belongs to no attacked task, by its name in ingredients"
+    ),
+    OUTSIDER: Scenario("never", "the backbone, fine-tuned by the attacker: with another seed, or with own data"),
+    OTHER_ARCHITECTURE: Scenario("never", "a model that shares the task with the merge, but no weights"),
+    "merged": Scenario(
+        "always", "the merge itself, by its label: white box, the upper bound; merged alone is all"
+    ),
+}
+"""Kinds of surrogates."""
+
+_ALIKE = ("expert", "pretrained", "other_expert", "ingredient", OUTSIDER)
+"""Those that are one encoder of the study's architecture under the task's head."""
+
+
+class SurrogateSpec(Model):
+    """A model the attacker holds: ``expert``, ``merged/ties``, or several at once:
+    ``{ensemble: [expert, pretrained], combine: logits, label: both}``.
+
+    Attributes:
+        members: one of :data:`SURROGATES`, or those of an ensemble.
+        combine: what an ensemble averages; see :class:`mergerisk.attacks.Ensemble`.
+        label: what results call it.
+    """
+
+    members: Annotated[tuple[str, ...], Field(min_length=1)]
+    combine: Literal["logits", "probabilities", "loss"] = "logits"
+    label: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"members": (value,), "label": _label(value)}
+        if isinstance(value, dict) and isinstance(value.get("ensemble"), list):
+            rest = {name: given for name, given in value.items() if name != "ensemble"}
+            return {"label": "ensemble", **rest, "members": value["ensemble"]}
+        if isinstance(value, dict) and "ensemble" in value:
+            raise ValueError("ensemble must be a list of surrogates")
+        if not isinstance(value, cls | dict):
+            raise ValueError("must be a name, or a mapping with 'ensemble'")  # noqa: TRY004
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SurrogateSpec:
+        no_twins(list(self.members), "member")
+        references = [Reference.parse(member) for member in self.members]
+        if len(references) == 1:
+            if self.label != _label(self.members[0]):
+                raise ValueError(f"a single model is called {_label(self.members[0])!r}, not {self.label!r}")
+            return self
+        if self.label in SURROGATES:
+            raise ValueError(f"label {self.label!r} is taken by a single model")
+        for reference in references:
+            if reference.kind not in _ALIKE:
+                raise ValueError(f"{reference.kind} cannot be part of an ensemble; possible: {', '.join(_ALIKE)}")
+        return self
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The members, taken apart."""
+        return tuple(Reference.parse(member) for member in self.members)
+
+    def as_written(self) -> object:
+        """As a study file says it."""
+        if len(self.members) == 1:
+            return self.members[0]
+        return {"ensemble": list(self.members), "combine": self.combine, "label": self.label}
+
+
+def _label(member: str) -> str:
+    """What results call a surrogate: a merge has one name, whether it is attacked or held."""
+    return member.removeprefix("merged/").removeprefix("ingredient/")

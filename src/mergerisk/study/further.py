@@ -1,0 +1,10 @@
+"""The tables that a study can ask for, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mergerisk.registry import Registry
+
+TABLES: Registry[type[Any]] = Registry("table", "mergerisk.tables", [])
+"""Kinds of :class:`~mergerisk.study.tables.table.RunTable` by what stands under ``tables``; plugins add to it."""

@@ -1,0 +1,134 @@
+"""Hyper-parameters of a study: checked, and their defaults filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from mergerisk.errors import Faults, UserError, located
+from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
+from mergerisk.study.further import TABLES
+from mergerisk.study.hub_experts import hub_experts
+
+if TYPE_CHECKING:
+    from mergerisk.study.fields.named import AttackSpec, DefenseSpec, MethodSpec, TableSpec
+    from mergerisk.study.schema import Study
+
+
+def resolve(study: Study) -> Study:
+    """A study with every hyper-parameter's default filled in, all of them checked.
+
+    Raises:
+        UserError: an unknown hyper-parameter, or a value out of range.
+    """
+    from mergerisk.finetuning.fine_tune import FineTuning
+    from mergerisk.validation import construct
+
+    faults, experts = Faults(), study.experts
+    with faults.collecting():
+        fine_tune = construct(FineTuning, experts.fine_tune, "experts.fine_tune")
+        experts = experts.model_copy(update={"fine_tune": dataclasses.asdict(fine_tune)})
+    for place, changes in (("outsider", study.outsider), (OTHER_ARCHITECTURE, study.other_architecture)):
+        if changes is not None:
+            with faults.collecting():
+                construct(FineTuning, changes.fine_tune, f"{place}.fine_tune")
+    if experts.source == "hub":
+        with faults.collecting():
+            found = hub_experts(study.backbone, study.task_names)
+            experts = experts.model_copy(update={"files": found | experts.files})
+    attacks, merging = [], []
+    for i, attack in enumerate(study.attacks):
+        with faults.collecting():
+            attacks.append(_resolve_attack(attack, study.budgets.steps, f"attacks[{i}]"))
+    if len(attacks) == len(study.attacks):
+        with faults.collecting():
+            _check_after(study.budgets.after, tuple(attacks))
+    for i, method in enumerate(study.merging):
+        with faults.collecting():
+            merging.append(_resolve_method(method, study, f"merging[{i}]"))
+    defenses = []
+    for i, defense in enumerate(study.defenses):
+        with faults.collecting():
+            defenses.append(_resolve_defense(defense, f"defenses[{i}]"))
+    for i, table in enumerate(study.tables):
+        with faults.collecting():
+            _check_table(table, f"tables[{i}]")
+    faults.settle()
+    settled: dict[str, object] = {
+        "merging": tuple(merging),
+        "attacks": tuple(attacks),
+        "defenses": tuple(defenses),
+    }
+    return study.model_copy(update={**settled, "experts": experts})
+
+
+def _resolve_method(spec: MethodSpec, study: Study, where: str) -> MethodSpec:
+    from mergerisk.merging import Stacked, create
+
+    with located(where):
+        method = create(spec.name, **spec.parameters)
+        if not study.merged_names:
+            raise UserError("there is nothing to merge: give experts.files or ingredients")
+        method.check_count(len(study.merged_names))
+        _check_data(spec, study, reads_images=method.needs_calibration, per_task=method.encoder_per_task)
+    if isinstance(method, Stacked):
+        parameters = dataclasses.asdict(method.method)  # type: ignore[call-overload]
+        parameters[method.correction.name] = dataclasses.asdict(method.correction)  # type: ignore[call-overload]
+    else:
+        parameters = dataclasses.asdict(method)  # type: ignore[call-overload]
+    return spec.model_copy(update={"parameters": parameters})
+
+
+def _check_data(spec: MethodSpec, study: Study, *, reads_images: bool, per_task: bool) -> None:
+    """A method that reads images of every ingredient's task needs tasks for ingredients; one that serves every
+    task with parts of its own, ingredients for tasks."""
+    without = [*study.ingredients]
+    if study.outsider is not None and study.outsider.offered and study.outsider.task is None:
+        without.append(OUTSIDER)
+    if reads_images and without:
+        raise UserError(f"{spec.name} reads images of every ingredient's task, and {without[0]!r} has no task")
+    if per_task or "+" in spec.name:
+        for task in study.task_names:
+            if task not in study.with_expert:
+                raise UserError(f"{spec.name} has parts for single tasks, and {task!r} has no expert")
+
+
+def _resolve_attack(spec: AttackSpec, steps: int, where: str) -> AttackSpec:
+    from mergerisk.attacks import create, describe
+
+    with located(where):
+        attack = create(spec.name, **spec.parameters)
+        if hasattr(attack, "steps") and "steps" not in spec.parameters:
+            attack = create(spec.name, **spec.parameters, steps=steps)
+    return spec.model_copy(update={"parameters": describe(attack)})
+
+
+def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> None:
+    from mergerisk.attacks import create
+
+    most = max(create(spec.name, **spec.parameters).iterations for spec in attacks)
+    if after and after[-1] >= most:
+        raise UserError(f"budgets.after: {after[-1]} steps: no attack of the study takes more than {most}")
+
+
+def _resolve_defense(spec: DefenseSpec, where: str) -> DefenseSpec:
+    """A defense with every hyper-parameter.
+
+    Raises:
+        UserError: one is unknown, or out of range.
+    """
+    from mergerisk.defenses import create
+
+    with located(where):
+        defense = create(spec.name, **spec.parameters)
+    return spec.model_copy(update={"parameters": dataclasses.asdict(defense)})  # type: ignore[call-overload]
+
+
+def _check_table(spec: TableSpec, where: str) -> None:
+    """See that a table can be made.
+
+    Raises:
+        UserError: it is unknown, or has no such hyper-parameters.
+    """
+    with located(where):
+        TABLES.create(spec.name, spec.parameters)

@@ -1,0 +1,82 @@
+"""What is said of a table: enough to read and to show it without the code that made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: of the column.
+        holds: a ``name`` (of a task, an attack, a model), or a ``number``.
+        meaning: in words, with units.
+    """
+
+    name: str
+    holds: Literal["name", "number"]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A table from outside.
+
+    Attributes:
+        name: of the table, and of its file without ``.parquet``.
+        one_row_per: what a row is about.
+        columns: in their order.
+        may_be_empty: whether a run may leave it without rows.
+    """
+
+    name: str
+    one_row_per: str
+    columns: tuple[Column, ...]
+    may_be_empty: bool = False
+
+    @property
+    def file(self) -> str:
+        """Of the run's folder."""
+        return f"{self.name}.parquet"
+
+    def names(self) -> list[str]:
+        """The columns that hold names."""
+        return [column.name for column in self.columns if column.holds == "name"]
+
+    def numbers(self) -> list[str]:
+        """The columns that hold numbers."""
+        return [column.name for column in self.columns if column.holds == "number"]
+
+    def fault_of(self, table: pd.DataFrame) -> str | None:
+        """Why a table is not what it is declared to be, in words; None if it is."""
+        from pandas.api.types import is_numeric_dtype  # planning does without
+
+        for column in self.columns:
+            if column.name not in table.columns:
+                return f"lacks the column {column.name!r}"
+            if column.holds == "number" and not is_numeric_dtype(table[column.name]):
+                return f"the column {column.name!r} holds no numbers"
+        return "holds no rows" if table.empty and not self.may_be_empty else None
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain data; see :meth:`from_plain`."""
+        columns = [{"name": c.name, "holds": c.holds, "meaning": c.meaning} for c in self.columns]
+        return {"one_row_per": self.one_row_per, "columns": columns, "may_be_empty": self.may_be_empty}
+
+    @classmethod
+    def from_plain(cls, name: str, content: Mapping[str, Any]) -> Declared:
+        """What :meth:`to_plain` gave.
+
+        Raises:
+            KeyError, TypeError: it is something else.
+        """
+        columns = tuple(Column(**column) for column in content["columns"])
+        return cls(name, content["one_row_per"], columns, content["may_be_empty"])
