@@ -67,6 +67,9 @@ class AdaMerging(LearnedMerging):
     learning_rate: PositiveFloat = 1e-3
     clamp: bool = True
 
+    def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
+        return {"training": self.steps * self.batches * self.batch_size * len(pools)}
+
     def learn(self, lesson: Lesson) -> Merged:
         base, pretrained, origin = lesson.base, lesson.pretrained, lesson.tied
         tasks, states = list(lesson.states), list(lesson.states.values())

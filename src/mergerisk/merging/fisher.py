@@ -17,7 +17,7 @@ from mergerisk.merging.method import evaluated
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mergerisk.merging.learned import Lesson
     from mergerisk.merging.material import Merged
@@ -65,6 +65,9 @@ class Fisher(LearnedMerging):
     classes: Literal["expected", "sampled"] = "expected"
     floor: PositiveFloat = 1e-6
     flooring: Literal["normalised", "raw", "added"] = "normalised"
+
+    def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
+        return {"training": sum(min(pool, self.examples) for pool in pools)}
 
     def learn(self, lesson: Lesson) -> Merged:
         pretrained, origin = lesson.pretrained, lesson.tied

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -19,7 +19,7 @@ from mergerisk.randomness import drawing, generator
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mergerisk.merging.batch_norm import BatchNormStatistics
     from mergerisk.merging.material import Calibration, Tensors
@@ -35,8 +35,6 @@ class MergingMethod(ABC):
 
     needs_calibration: ClassVar[bool] = False
     """Whether :meth:`merge` reads images."""
-    reads_by: ClassVar[Literal["forward", "training"]] = "training"
-    """How the images it reads pass through models: forward only, or to the weights and back."""
     uses_seed: ClassVar[bool] = False
     """Whether a method that reads no images draws at random all the same."""
     encoder_per_task: ClassVar[bool] = False
@@ -72,6 +70,15 @@ class MergingMethod(ABC):
     @abstractmethod
     def restore(self, base: Encoder, parts: Tensors) -> Merged:
         """The model that :meth:`merge` gave, from the ``parts`` it named."""
+
+    def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
+        """Images that :meth:`merge` passes through models: ``forward`` only, or to the weights and back, as in
+        ``training``. Those for BatchNorm's statistics, which are no method's, are not among them.
+
+        Args:
+            pools: images that it may read, per task.
+        """
+        return {"training": sum(pools)} if self.needs_calibration else {}
 
     def check_count(self, count: int) -> None:  # noqa: B027  # most methods take any number
         """Whether the hyper-parameters suit so many experts; called before anything expensive.
@@ -171,6 +178,11 @@ class Correction(ABC):
             for task in experts
             for part, tensor in fit(task, calibration[task].images).items()
         }
+
+    def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
+        """Images that :meth:`fit` passes through models; see :meth:`MergingMethod.cost`. By default each once
+        through the merge and once through its expert."""
+        return {"forward": 2 * sum(pools)}
 
     @abstractmethod
     def fit_task(self, encoder: Encoder, expert: Encoder, images: Images, draws: torch.Generator) -> State:

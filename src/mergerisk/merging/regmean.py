@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
@@ -14,7 +14,7 @@ from mergerisk.merging.learned import LearnedMerging
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mergerisk.merging.learned import Lesson
     from mergerisk.merging.material import Merged
@@ -51,10 +51,12 @@ class RegMean(LearnedMerging):
     """
 
     stream: ClassVar[str] = "regmean"
-    reads_by: ClassVar[Literal["forward", "training"]] = "forward"
 
     examples: PositiveInt = 256
     non_diagonal: Annotated[float, Field(ge=0, le=1)] = 0.95
+
+    def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
+        return {"forward": sum(min(pool, self.examples) for pool in pools)}
 
     def learn(self, lesson: Lesson) -> Merged:
         averages = lesson.averages(lesson.pretrained)

@@ -17,7 +17,7 @@ from mergerisk.models.inside.blocks import change_blocks, transformer_blocks
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mergerisk.merging.material import Merged, Tensors
     from mergerisk.models.core.encoder import Encoder, State
@@ -84,6 +84,10 @@ class SurgeryV2(Correction):
     steps: PositiveInt = 1000
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
+
+    def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
+        # The expert's features once; the merge's are computed anew in every step.
+        return {"forward": sum(pools), "training": self.steps * self.batch_size * len(pools)}
 
     def fit_task(self, encoder: Encoder, expert: Encoder, images: Images, draws: torch.Generator) -> State:
         device = encoder.mean.device

@@ -19,7 +19,7 @@ from mergerisk.models.inside.blocks import transformer_blocks
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from mergerisk.merging.learned import Lesson
     from mergerisk.models.core.encoder import Encoder, State
@@ -99,6 +99,9 @@ class WeMoE(LearnedMerging):
     steps: PositiveInt = 1000
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-4
+
+    def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
+        return {"training": self.steps * self.batch_size * len(pools)}
 
     def learn(self, lesson: Lesson) -> Merged:
         base, states, pretrained = lesson.base, list(lesson.states.values()), lesson.pretrained

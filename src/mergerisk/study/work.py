@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mergerisk.hub_downloads import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
@@ -40,16 +40,3 @@ def sizes_of(source: TaskSource, outlines: Mapping[TaskSource, Outline]) -> Size
         except UnavailableError:
             return ASSUMED
     return Sizes(outline.train, outline.calibration, outline.test)
-
-
-def read_images(parameters: Mapping[str, Any], pools: Sequence[int], how: str) -> dict[str, int]:
-    """What a data-driven method passes through models: by its steps, or else by the examples it looks at.
-
-    Args:
-        parameters: the method's hyper-parameters, defaults filled in.
-        pools: images that it may read, per task.
-        how: ``forward`` only, or to the weights and back: ``training``.
-    """
-    if "steps" not in parameters:
-        return {how: sum(min(pool, parameters.get("examples", pool)) for pool in pools)}
-    return {how: parameters["steps"] * parameters.get("batches", 1) * parameters.get("batch_size", 1) * len(pools)}

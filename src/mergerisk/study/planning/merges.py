@@ -10,7 +10,6 @@ from mergerisk.models.sources.loading import has_batch_norm
 from mergerisk.registry import plugins
 from mergerisk.study.kinds.correct import Correct
 from mergerisk.study.kinds.merge import Merge
-from mergerisk.study.work import read_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,12 +82,10 @@ class _MergePlanner:
     batch_norm: bool
 
     def merge(self, method: str, parameters: Mapping[str, Any]) -> Input[State]:
-        implementation = METHODS.load(method)
+        implementation = METHODS.create(method, parameters)
         estimated = self.batch_norm and not implementation.encoder_per_task
         reads = implementation.needs_calibration or estimated
-        images: dict[str, int] = {}
-        if implementation.needs_calibration:
-            images = read_images(parameters, self._pools(), implementation.reads_by)
+        images = dict(implementation.cost(self._pools()))
         if estimated:
             images["forward"] = images.get("forward", 0) + sum(self._pools())
         return self.stages.add(
@@ -107,10 +104,6 @@ class _MergePlanner:
 
     def correct(self, spec: MethodSpec, correction: str, merge: Input[State]) -> Input[Tensors]:
         parameters = spec.parameters[correction]
-        inside = CORRECTIONS.load(correction).changes_encoder
-        pools = self._pools()
-        # The merge's features and the expert's, which one that changes the encoder computes anew in every step.
-        images = {"forward": sum(pools) if inside else 2 * sum(pools)}
         return self.stages.add(
             Correct(
                 label=f"{spec.name}, seed {self.seed}",
@@ -122,7 +115,7 @@ class _MergePlanner:
                 ingredients=self.ingredients,
                 calibration=self.calibration,
                 seed=self.seed,
-                images=images | (read_images(parameters, pools, "training") if inside else {}),
+                images=CORRECTIONS.create(correction, parameters).cost(self._pools()),
             )
         )
 
