@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
@@ -115,5 +116,7 @@ def construct(cls: type[T], parameters: Mapping[str, Any], where: str) -> T:
     try:
         return cls(**parameters)
     except ValidationError as error:
-        known = getattr(cls, "__dataclass_fields__", None) or getattr(cls, "model_fields", {})
+        known: Iterable[str] = getattr(cls, "model_fields", ())
+        if is_dataclass(cls):
+            known = [field.name for field in fields(cls)]
         raise UserError(*(f"{where}: {finding}" for finding in findings(error, known))) from error

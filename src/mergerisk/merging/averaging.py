@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +31,12 @@ class WeightAveraging(TensorMerging):
         if self.coefficients is not None:
             one_each(self.coefficients, count, "weight_averaging: coefficients")
 
+    def mixing(self, count: int) -> tuple[float, ...] | None:
+        if self.coefficients is None:
+            return (1.0 / count,) * count
+        # Weights of another sum scale the base as well.
+        return self.coefficients if math.isclose(sum(self.coefficients), 1.0) else None
+
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         weights = (1.0 / len(experts),) * len(experts) if self.coefficients is None else self.coefficients
         total = torch.mul(experts[0], weights[0], out=new_memory(pretrained))
@@ -50,6 +57,9 @@ class TaskArithmetic(TensorMerging):
 
     def check_count(self, count: int) -> None:
         one_each(self.scaling, count, "task_arithmetic: scaling")
+
+    def mixing(self, count: int) -> tuple[float, ...] | None:
+        return tuple(one_each(self.scaling, count, "task_arithmetic: scaling"))
 
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         scalings = one_each(self.scaling, len(experts), "task_arithmetic: scaling")

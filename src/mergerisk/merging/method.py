@@ -80,6 +80,11 @@ class MergingMethod(ABC):
         """
         return {"training": sum(pools)} if self.needs_calibration else {}
 
+    def mixing(self, count: int) -> tuple[float, ...] | None:
+        """The λ of a merge θ0 + Σ λt τt of so many experts, in their order; None where it is no such mix."""
+        del count
+        return None
+
     def check_count(self, count: int) -> None:  # noqa: B027  # most methods take any number
         """Whether the hyper-parameters suit so many experts; called before anything expensive.
 

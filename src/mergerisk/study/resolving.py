@@ -11,7 +11,7 @@ from mergerisk.study.further import TABLES
 from mergerisk.study.hub_experts import hub_experts
 
 if TYPE_CHECKING:
-    from mergerisk.study.fields.named import AttackSpec, DefenseSpec, MethodSpec, TableSpec
+    from mergerisk.study.fields.named import AttackSpec, CauseSpec, DefenseSpec, MethodSpec, TableSpec
     from mergerisk.study.schema import Study
 
 
@@ -50,6 +50,10 @@ def resolve(study: Study) -> Study:
     for i, defense in enumerate(study.defenses):
         with faults.collecting():
             defenses.append(_resolve_defense(defense, f"defenses[{i}]"))
+    causes = []
+    for i, cause in enumerate(study.causes):
+        with faults.collecting():
+            causes.append(_resolve_cause(cause, f"causes[{i}]"))
     for i, table in enumerate(study.tables):
         with faults.collecting():
             _check_table(table, f"tables[{i}]")
@@ -58,6 +62,7 @@ def resolve(study: Study) -> Study:
         "merging": tuple(merging),
         "attacks": tuple(attacks),
         "defenses": tuple(defenses),
+        "causes": tuple(causes),
     }
     return study.model_copy(update={**settled, "experts": experts})
 
@@ -122,6 +127,19 @@ def _resolve_defense(spec: DefenseSpec, where: str) -> DefenseSpec:
     with located(where):
         defense = create(spec.name, **spec.parameters)
     return spec.model_copy(update={"parameters": dataclasses.asdict(defense)})  # type: ignore[call-overload]
+
+
+def _resolve_cause(spec: CauseSpec, where: str) -> CauseSpec:
+    """A diagnostic with every hyper-parameter.
+
+    Raises:
+        UserError: one is unknown, or out of range.
+    """
+    from mergerisk.causes import create
+
+    with located(where):
+        cause = create(spec.name, **spec.parameters)
+    return spec.model_copy(update={"parameters": dataclasses.asdict(cause)})  # type: ignore[call-overload]
 
 
 def _check_table(spec: TableSpec, where: str) -> None:

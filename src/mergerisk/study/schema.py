@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
+from mergerisk.causes.catalogue import CAUSES
 from mergerisk.errors import did_you_mean
 from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, Source, no_twins
 from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.models import Experts, Heads, OtherArchitecture, Outsider, TaskSpec
-from mergerisk.study.fields.named import AttackSpec, DefenseSpec, MethodSpec, TableSpec
+from mergerisk.study.fields.named import AttackSpec, CauseSpec, DefenseSpec, MethodSpec, TableSpec
 from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, SurrogateSpec
 from mergerisk.study.fields.targets import TargetSpec
 from mergerisk.study.paths import without_places
@@ -52,6 +53,8 @@ class Study(Model):
             ``merged`` alone stands for every merge: white box, the upper bound.
         targets: models made elsewhere and black boxes to try the adversarial images on, besides the merges.
         defenses: what is put around merges or models made elsewhere, each a target of its own.
+        causes: diagnostics that may explain transfer, of every pair of surrogate and target at the middle budget;
+            ``all`` for every one.
         tables: further tables that the run leaves, which installed packages add.
         budgets: grid of ε.
         images_per_task: attacked images per task, class-balanced, from the test split.
@@ -82,6 +85,7 @@ class Study(Model):
     )
     targets: tuple[TargetSpec, ...] = ()
     defenses: tuple[DefenseSpec, ...] = ()
+    causes: tuple[CauseSpec, ...] = ()
     tables: tuple[TableSpec, ...] = ()
     budgets: Budgets
     images_per_task: PositiveInt = 1000
@@ -114,6 +118,11 @@ class Study(Model):
             task for spec in given for task in (SUITES.get(spec, (spec,)) if isinstance(spec, str) else (spec,))
         ]
 
+    @field_validator("causes", mode="before")
+    @classmethod
+    def _every_cause(cls, value: object) -> object:
+        return [*CAUSES] if value == "all" else value
+
     @field_validator("tasks")
     @classmethod
     def _tasks_differ(cls, tasks: tuple[TaskSpec, ...]) -> tuple[TaskSpec, ...]:
@@ -136,6 +145,7 @@ class Study(Model):
         no_twins(targets + others, "label of a target and a surrogate")
         no_twins([str(seed) for seed in self.seeds], "seed")
         no_twins([spec.name for spec in self.tables], "table")
+        no_twins([spec.name for spec in self.causes], "diagnostic")
         if not targets:
             raise ValueError("merging, targets: name a merging method, or a model to attack")
         return self
@@ -265,6 +275,7 @@ class Study(Model):
         for field, specs in (
             ("surrogates", self.surrogates),
             ("defenses", self.defenses),
+            ("causes", self.causes),
             ("tables", self.tables),
         ):
             if specs:

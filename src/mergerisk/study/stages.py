@@ -48,6 +48,10 @@ class Stages:
             self._sizes[made] = sizes_of(source, self._outlines)
         return made
 
+    def of(self, made: Input[T]) -> Stage:
+        """The stage behind a result."""
+        return self._found[made.key]
+
     def sizes(self, task: Input[Task]) -> Sizes:
         """Images of a task's splits."""
         return self._sizes[task]

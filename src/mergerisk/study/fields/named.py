@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationInfo, model_validator
 
 from mergerisk.attacks.catalogue import ATTACKS
+from mergerisk.causes.catalogue import CAUSES
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.merging.catalogue import split_name
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, looks, no_twins
@@ -105,6 +106,27 @@ class DefenseSpec(_Named):
     def as_written(self) -> object:
         """As a study file says it."""
         return {"defense": self.name, "of": list(self.of), **self.parameters, "label": self.label}
+
+
+class CauseSpec(_Named):
+    """A diagnostic: its name, or ``{cause: NAME}`` with hyper-parameters."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        return value if isinstance(value, cls) else cls.parse(value, "cause")
+
+    @model_validator(mode="after")
+    def _known(self, info: ValidationInfo) -> CauseSpec:
+        if looks(info):
+            CAUSES.check(self.name)
+        if self.label != self.name:
+            raise ValueError("label: a diagnostic has its own name")
+        return self
+
+    def as_written(self) -> object:
+        """As a study file says it."""
+        return {"cause": self.name, **self.parameters} if self.parameters else self.name
 
 
 class TableSpec(_Named):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from mergerisk.study.attacked import attacked
 from mergerisk.study.keyed import Input, unkeyed
-from mergerisk.study.kinds.attacked import attacked
 from mergerisk.study.kinds.results import ArrayStage
 from mergerisk.study.stage import Result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from mergerisk.causes.catalogue import CAUSES
 from mergerisk.errors import UserError
 from mergerisk.registry import plugins
 from mergerisk.study.further import TABLES
@@ -42,6 +43,16 @@ def further_tables(study: Study) -> Iterator[Further]:
     Raises:
         UserError: one is unknown, or has no such hyper-parameters.
     """
+    if study.causes:
+        from mergerisk.study.tables.causes import CausesTable, PairCausesTable
+
+        causes = [CAUSES.create(spec.name, spec.parameters) for spec in study.causes]
+        added = plugins(*(CAUSES.check(spec.name) for spec in study.causes))
+        per_image, per_pair = (tuple(c for c in causes if c.per == per) for per in ("image", "pair"))
+        if per_image:
+            yield Further(CausesTable(per_image), added)
+        if per_pair:
+            yield Further(PairCausesTable(per_pair), added)
     for spec in study.tables:
         entry = TABLES.check(spec.name)
         yield Further(TABLES.create(spec.name, spec.parameters), plugins(entry))

@@ -17,12 +17,12 @@ class Column:
 
     Attributes:
         name: of the column.
-        holds: a ``name`` (of a task, an attack, a model), or a ``number``.
+        holds: a ``name`` (of a task, an attack, a model), a ``number``, or a ``reason`` why a number is missing.
         meaning: in words, with units.
     """
 
     name: str
-    holds: Literal["name", "number"]
+    holds: Literal["name", "number", "reason"]
     meaning: str
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -51,6 +51,13 @@ class Scene:
     stages: Stages
     plugins: tuple[str, ...] = ()
 
+    def pairs(self) -> Iterator[tuple[str, SurrogateVariant, str, TargetVariant]]:
+        """Every surrogate with every target, each by itself: their labels and themselves."""
+        for surrogate, holder in self.surrogates.items():
+            for target in self.targets:
+                for label in target.columns:
+                    yield surrogate, holder, label, target.alone(label)
+
     def add(self, stage: StageOf[T]) -> Input[T]:
         """Have a stage run; returns its result, for stages that need it."""
         return self.stages.add(replace(stage, plugins=self.plugins) if self.plugins else stage)
@@ -64,7 +71,10 @@ class Scene:
 class RunTable(ABC):
     """A table that a run leaves; a frozen dataclass of hyper-parameters, if it has any."""
 
-    declared: ClassVar[Declared]
+    @property
+    @abstractmethod
+    def declared(self) -> Declared:
+        """What it is; the same whatever the run."""
 
     def plan(self, scene: Scene) -> Iterable[Piece]:
         """Have the stages run that its rows come from; called for every task under every seed.

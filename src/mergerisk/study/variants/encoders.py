@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from mergerisk.study.variants.variant import SurrogateVariant
 
@@ -36,6 +36,9 @@ class EncoderVariant(SurrogateVariant):
     encoder: Input[State] | None = None
     inside: Input[Tensors] | None = None
     adapters: tuple[Input[Tensors] | None, ...] = (None,)
+
+    def alone(self, label: str) -> Self:
+        return replace(self, columns={label: 0}, adapters=(self.adapters[self.columns[label]],))
 
     def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
         from mergerisk.transfer import predict_variants

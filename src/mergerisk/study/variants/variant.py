@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from mergerisk.study.keyed import Input, Keyed, unkeyed
 
@@ -40,6 +40,11 @@ class TargetVariant(Keyed, ABC):
     def passes(self) -> int:
         """Encoders that an image passes through."""
         return 1
+
+    def alone(self, label: str) -> Self:
+        """One of the targets, by itself."""
+        assert [*self.columns] == [label], "several only where a variant knows how to part them"
+        return self
 
     @property
     def labels(self) -> str:

@@ -1,0 +1,199 @@
+"""Diagnostics in a study: those of direct calls on the same models, each model asked once, and gaps that are said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import mergerisk as mr
+from mergerisk.errors import UserError
+from mergerisk.store import Store
+from mergerisk.study import load_study, make_plan, parse_study
+from mergerisk.study.attacked import attacked
+from mergerisk.study.kinds.ask import Ask
+from mergerisk.study.kinds.compare import Compare
+from mergerisk.study.workbench import Compute, Workbench
+from tests.tiny import write_tiny_study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mergerisk.study import Plan
+
+CAUSES: list[Any] = [
+    "gradient_alignment",
+    "gradient_size",
+    {"cause": "smoothness", "products": 5},
+    "diversity",
+    "feature_shift",
+    "linearity",
+    "confidence",
+    "cka",
+    "weight_distance",
+    "interference",
+]
+TARGETS = ["pretrained", "expert", "weight_averaging", "ties+surgery", "weight_averaging+bit_depth", "asked"]
+
+
+def dark(images: Any) -> Any:
+    """A black box."""
+    return (images.mean(dim=(1, 2, 3)) < 0.5).long()
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("causes")
+    study = write_tiny_study(
+        folder,
+        tiny_vit,
+        merging=["weight_averaging", "ties+surgery"],
+        surrogates=["expert", "pretrained"],
+        attacks=["fgsm"],
+        causes=CAUSES,
+        defenses=[{"defense": "bit_depth", "of": "weight_averaging"}],
+        targets=[{"label": "asked", "callable": {"stripes": "tests.study.test_causes:dark"}}],
+    )
+    mr.run(study, folder / "run", workers=1, progress=False)
+    return folder / "run"
+
+
+def planned(run: Path) -> Plan:
+    return make_plan(load_study(run / "study.yaml"))
+
+
+def of(run: Path, target: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of attacks on ``stripes`` from its expert."""
+    return tuple(  # type: ignore[return-value]
+        table[(table["task"] == "stripes") & (table["surrogate"] == "expert") & (table["target"] == target)]
+        for table in (pd.read_parquet(run / f"{name}.parquet") for name in ("causes", "pair_causes"))
+    )
+
+
+@pytest.mark.parametrize("target", ["pretrained", "weight_averaging", "ties+surgery"])
+@pytest.mark.parametrize("name", ["gradient_alignment", "smoothness", "diversity", "feature_shift", "cka"])
+def test_values_are_those_of_a_direct_call(finished: Path, target: str, name: str) -> None:
+    plan = planned(finished)
+    bench = Workbench(Store(finished / "store"), Compute())
+    run = next(run for run in plan.task_runs if run.task == "stripes")
+    models = {
+        label: evaluation.target.alone(label).classifier(bench)  # type: ignore[attr-defined]
+        for evaluation in run.clean
+        for label in evaluation.target.columns
+        if label in {"expert", target}
+    }
+    task = bench.task(next(s.result for s in plan.stages.values() if s.key == run.task_key))  # type: ignore[attr-defined]
+    indices = attacked(task, plan.study.images_per_task)
+    spec = next(spec for spec in plan.study.causes if spec.name == name)
+    direct = mr.causes.create(name, **spec.parameters)(
+        models["expert"],
+        models[target],
+        task.test.images[indices],
+        task.test.labels[indices],
+        epsilon=plan.study.budgets.epsilon[1],
+        seed=0,
+        indices=indices,
+    )
+    images, pairs = of(finished, target)
+    for column, values in direct.items():
+        if direct.per == "pair":
+            kept = pairs[pairs["measure"] == column]
+            assert kept["part"].tolist() == list(direct.rows)
+            found, reasons = kept["value"].to_numpy(), kept["missing"].tolist()
+        elif column in images:
+            assert images["image"].tolist() == indices.tolist()
+            found, reasons = images[column].to_numpy(), images[f"{column}_missing"].tolist()
+        else:  # of single blocks
+            continue
+        # Batches of other sizes sum in another order, in float32 gradients of size about 1.
+        np.testing.assert_allclose(found, values.values, rtol=2e-3, atol=2e-4)
+        assert reasons == values.reasons
+
+
+def test_every_pair_has_its_rows_and_every_gap_its_reason(finished: Path) -> None:
+    table = pd.read_parquet(finished / "causes.parquet")
+    pairs = table.groupby(["task", "surrogate", "target"], observed=True).size()
+    assert len(pairs) == 2 * 2 * 5 + 2  # tasks × surrogates × targets, and a black box that answers one task
+    assert set(pairs) == {12}
+    for column in (name for name in table if f"{name}_missing" in table):
+        assert (table[column].isna() == (table[f"{column}_missing"] != "")).all(), column
+    reasons = table.groupby("target", observed=True)["gradient_alignment_missing"].agg(set)
+    assert reasons["asked"] == {"asked only answers with labels: it has no features and no gradients to read"}
+    # Rounding has no gradient.
+    assert reasons["weight_averaging+bit_depth"] == {"the target's gradient is zero"}
+    shift = table[table["target"] == "weight_averaging+bit_depth"]["feature_shift_missing"]
+    assert shift.str.contains("features cannot be told").all()
+    linear = table[table["target"] == "ties+surgery"]["linearity_missing"]
+    assert set(linear) == {"ties+surgery is no linear mix of its ingredients"}
+    assert table[table["target"] == "weight_averaging"]["linearity"].notna().all()
+
+
+def test_every_model_is_asked_every_question_once(finished: Path) -> None:
+    """Gradients of two surrogates and four targets that can be looked into, two of which are both."""
+    asked = [stage for stage in planned(finished).stages.values() if isinstance(stage, Ask)]
+    gradients = Counter(
+        (stage.model.task, stage.model.labels) for stage in asked if stage.question.startswith("Gradient(")
+    )
+    assert set(gradients.values()) == {1}
+    assert len(gradients) == 2 * 5  # tasks × models: those that attack are among those that are attacked
+    compared = [stage for stage in planned(finished).stages.values() if isinstance(stage, Compare)]
+    assert len(compared) == (2 * 2 * 5 + 2) * 7  # pairs × diagnostics that compare answers
+
+
+def test_a_further_diagnostic_and_a_further_merge_ask_only_what_is_new(finished: Path) -> None:
+    study = yaml.safe_load((finished / "study.yaml").read_text())
+    before = set(planned(finished).stages)
+    more = make_plan(parse_study(study | {"causes": [*study["causes"], "boundary_distance"]}))
+    new = [stage for key, stage in more.stages.items() if key not in before]
+    assert new
+    assert not any(
+        stage.question.startswith(("Gradient(", "Features(")) for stage in new if isinstance(stage, Ask)
+    )
+    assert {stage.diagnostic.name for stage in new if isinstance(stage, Compare)} == {"boundary_distance"}
+    more = make_plan(parse_study(study | {"merging": [*study["merging"], "task_arithmetic"]}))
+    new = [stage for key, stage in more.stages.items() if key not in before]
+    assert {stage.model.labels for stage in new if isinstance(stage, Ask)} == {"task_arithmetic"}
+
+
+def test_reports_show_the_tables(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert "One row per attacked image, surrogate and target" in page
+    assert "One row per surrogate, target, measure and part of the models" in page
+
+
+@pytest.mark.parametrize(
+    ("causes", "message"),
+    [
+        (["gradient_aligment"], r"causes\[0\]: unknown .*'gradient_aligment' \(did you mean 'gradient_alignment'"),
+        ([{"cause": "smoothness", "products": 0}], r"causes\[0\]: .*products"),
+        (["cka", "cka"], "diagnostic 'cka' is given twice"),
+        ([{"cause": "cka", "label": "other"}], "a diagnostic has its own name"),
+    ],
+)
+def test_what_is_wrong_is_said_first(causes: list[Any], message: str) -> None:
+    content = {
+        "backbone": "starter-vit",
+        "tasks": ["digits", "letters"],
+        "merging": ["ties"],
+        "attacks": ["fgsm"],
+        "budgets": {"epsilon": [0.1]},
+        "causes": causes,
+    }
+    with pytest.raises(UserError, match=message):
+        parse_study(content)
+
+
+def test_all_stands_for_every_diagnostic() -> None:
+    content = {
+        "backbone": "starter-vit",
+        "tasks": ["digits", "letters"],
+        "merging": ["ties"],
+        "attacks": ["fgsm"],
+        "budgets": {"epsilon": [0.1]},
+        "causes": "all",
+    }
+    assert [spec.name for spec in parse_study(content).causes] == [*mr.causes.CAUSES]
