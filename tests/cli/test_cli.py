@@ -38,6 +38,8 @@ def test_list_prints_a_table(capsys: pytest.CaptureFixture[str], what: str) -> N
         "surrogates": "other_architecture",
         "merging": "+surgery",
         "attacks": "mi_fgsm",
+        "causes": "gradient_alignment",
+        "defenses": "bit_depth",
         "inputs": "bsr",
         "filters": "ti",
         "studies": "starter",
@@ -52,7 +54,7 @@ def test_list_alone_says_what_can_be_listed(capsys: pytest.CaptureFixture[str]) 
     assert all(len(text.split()) > 1 for _, _, text in told)
     for command, _, _ in told:
         assert call(capsys, *command.split()[1:])[0] == 0
-    assert len(told) == 8
+    assert len(told) == 10
 
 
 def test_a_shipped_study_is_listed_with_what_it_is_and_its_file(capsys: pytest.CaptureFixture[str]) -> None:
