@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.importing import load_callable
+from mergerisk.named_callables import load_callable
 from mergerisk.transfer import CallableTarget, HttpTarget, Queries
 from tests.transfer.black_box_stand_in import Reply, service
 

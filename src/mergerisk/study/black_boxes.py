@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mergerisk.importing import load_callable
+from mergerisk.named_callables import load_callable
 from mergerisk.transfer import CallableTarget, HttpTarget
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from mergerisk.errors import UserError, described
-from mergerisk.importing import load_callable
 from mergerisk.models.core.checks import check_finite, dtype_name, freeze
 from mergerisk.models.core.encoder import Encoder
 from mergerisk.models.core.preprocessing import Normalization, Preprocessing, Resizing
 from mergerisk.models.on_disk.checkpoints import Checkpoint
 from mergerisk.models.sources.reading import read_state
+from mergerisk.named_callables import load_callable
 from mergerisk.tasks.loading import file_digest
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Somebody else's code by name."""
+"""Callables of somebody else's code, written ``package.module:function``."""
 
 from __future__ import annotations
 
