@@ -14,7 +14,7 @@ from mergerisk.report.claims import claim_views
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.standing import bars, in_words, places, standing_svg, ticks
 from mergerisk.report.view import view_of
-from mergerisk.statistics import Doubt
+from mergerisk.statistics.facts import fact
 
 from .synthetic import standing, summary
 from .test_report_page import HOSTILE, read
@@ -32,7 +32,7 @@ def test_front_holds_those_that_nobody_beats_on_both() -> None:
 
 def test_doubts_come_first_and_leave_no_price_of_safety() -> None:
     rows = [*pair("digits", 0.2, 0.6), *pair("letters", 0.2, 0.6)]
-    sure, doubtful = tiny(rows), replace(tiny(rows), doubts=(Doubt("chance", "The experts guess."),))
+    sure, doubtful = tiny(rows), replace(tiny(rows), doubts=(fact("few_steps", steps={"digits": 3}, at_most=8),))
     said = {answer.question: answer for answer in view_of(doubtful).answers()}[
         "Which is the safest for the accuracy I need?"
     ]
@@ -40,7 +40,9 @@ def test_doubts_come_first_and_leave_no_price_of_safety() -> None:
     assert "within 2 points" not in said.sentence
     assert "within 2 points" in " ".join(answer.sentence for answer in view_of(sure).answers())
     page = " ".join(" ".join(read(render_html(doubtful)).text).split())
-    assert page.index("The experts guess.") < page.index("How often is a merge fooled?")
+    assert page.index("An epoch of fine-tuning is 8 optimiser steps or fewer on digits (3)") < page.index(
+        "How often is a merge fooled?"
+    )
 
 
 def test_verdict_comes_before_caveats_and_claims() -> None:

@@ -18,7 +18,7 @@ from mergerisk.report.page import render_html
 from mergerisk.report.run_summary import claim_of, judged_summary, tables_of
 from mergerisk.report.view import view_of
 from mergerisk.statistics import BUILT_IN, judge_claims
-from mergerisk.statistics.verdicts import fact
+from mergerisk.statistics.facts import fact
 from mergerisk.study import load_study
 from mergerisk.study.finished import FinishedRun
 from tests.statistics.made_up import outcomes

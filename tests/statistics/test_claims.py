@@ -12,7 +12,8 @@ from scipy.stats import t as t_distribution
 from scipy.stats import ttest_1samp
 
 from mergerisk.errors import UserError
-from mergerisk.report.claim_words import figure, reason, said, verdict_to_dict
+from mergerisk.report.claim_words import reason, verdict_to_dict
+from mergerisk.report.fact_words import figure, said
 from mergerisk.statistics import (
     BUILT_IN,
     AttackerAnswer,
@@ -253,7 +254,7 @@ def test_seeds_are_a_level_of_the_bootstrap() -> None:
     made.loc[(made["target"] == "ties") & (made["seed"] == 1), "target_adversarial"] = 2
     differing = compare_targets(tables_from_outcomes(made), "ties", "dare").intervals["asr"]
     assert differing.high - differing.low > 3 * (same.high - same.low)
-    assert "seeds" in differing.how
+    assert said(differing.how) == "bootstrap, seeds, images within tasks, 1000 resamples"
 
 
 def test_equivalence_needs_both_ends() -> None:

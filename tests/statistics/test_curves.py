@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mergerisk.report.fact_words import said
 from mergerisk.statistics import epsilon50, falls
 from mergerisk.statistics.curves import epsilon50_of
+from mergerisk.statistics.facts import fact
 
 
 def curve(*counts: int, images: int = 20) -> np.ndarray:
@@ -80,17 +82,18 @@ def test_a_fall_is_flagged_with_its_exact_p_value_and_reason() -> None:
     (found,) = falls(fallen, surrogate_fooled=everywhere, zero_gradients=never(fallen), single_step=False)
     assert (found.position, found.asr_from, found.asr_to) == (0, 0.95, 0.45)
     assert found.p_value == pytest.approx(0.5**10)
-    assert "still fools the surrogate" in found.reason
+    assert found.reason == fact("overfits_surrogate")
 
     stuck = np.stack([np.zeros(20, dtype=bool), np.arange(20) >= 12], axis=1)
     (found,) = falls(fallen, surrogate_fooled=fallen, zero_gradients=stuck, single_step=False)
-    assert found.reason == "exact zero gradients at saturated confidence on 7 of the 10 images lost"
+    assert found.reason == fact("zero_gradients", count=7, of=10)
+    assert said(found.reason) == "exact zero gradients at saturated confidence on 7 of the 10 images lost"
 
     (found,) = falls(fallen, surrogate_fooled=fallen, zero_gradients=never(fallen), single_step=True)
-    assert "one large step overshoots" in found.reason
+    assert found.reason == fact("step_overshoots")
 
     (found,) = falls(fallen, surrogate_fooled=fallen, zero_gradients=never(fallen), single_step=False)
-    assert "on the surrogate too" in found.reason
+    assert found.reason == fact("steps_overshoot_on_surrogate")
 
 
 def test_many_curves_at_once_are_each_as_if_alone() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mergerisk.report.fact_words import said
 from mergerisk.statistics import doubts
 
 CLASSES, IMAGES = 10, 200
@@ -62,20 +63,20 @@ def test_the_commonest_class_is_what_guessing_gets() -> None:
     made["prediction"] = 0
     (first, *_) = doubts(made, rates(), ["ties"])
     assert first.kind == "chance"
-    assert "digits (85.0% [79.4, 89.3] of 200 images; always naming the commonest class 85.0%)" in first.sentence
+    assert "digits (85.0% [79.4, 89.3] of 200 images; always naming the commonest class 85.0%)" in said(first)
 
 
 def test_a_base_that_equals_its_experts() -> None:
     (found,) = doubts(clean(share(150), share(150)), rates(), ["ties"])
     assert found.kind == "same"
-    assert "digits (200 images)" in found.sentence
+    assert "digits (200 images)" in said(found)
 
 
 def test_experts_no_better_than_the_base_on_the_same_images() -> None:
     """150 and 147 right, of which 147 are the same: 3 images, which chance explains; 130 are told apart."""
     (found,) = doubts(clean(share(150), share(147)), rates(), ["ties"])
     assert found.kind == "no_better"
-    assert "digits (+1.5 points [-" in found.sentence
+    assert "digits (+1.5 points [-" in said(found)
     assert kinds(clean(share(150), share(130)), rates()) == []
     assert kinds(clean(share(120), share(150)), rates()) == ["no_better"]
 
@@ -83,12 +84,12 @@ def test_experts_no_better_than_the_base_on_the_same_images() -> None:
 def test_cells_with_few_images_white_boxes_aside() -> None:
     (found,) = doubts(clean(share(180), share(120)), rates(29), ["ties"])
     assert found.kind == "few_images"
-    assert found.sentence.startswith("1 of 2 cells")
-    assert "the least is 29, ties on digits attacked from pretrained" in found.sentence
+    assert said(found).startswith("1 of 2 cells")
+    assert "the least is 29, ties on digits attacked from pretrained" in said(found)
     assert kinds(clean(share(180), share(120)), rates(30)) == []
 
 
 def test_epochs_of_eight_steps_or_fewer() -> None:
     (found,) = doubts(clean(share(180), share(120)), rates(), ["ties"], {"digits": 8, "letters": 9})
     assert found.kind == "few_steps"
-    assert "on digits (8):" in found.sentence
+    assert "on digits (8):" in said(found)

@@ -101,7 +101,7 @@ def test_intervals_over_tasks_cover_and_their_test_keeps_its_level() -> None:
         sizes = np.repeat(np.arange(6), 8)
         numbers = 0.3 + random.normal(size=6)[sizes] + random.normal(size=48)
         found = cluster_mean(numbers, sizes)
-        interval = found.interval(0.95, "t")
+        interval = found.interval(0.95)
         covered += interval.low <= 0.3 <= interval.high
         errors += found.p_greater(0.3) < 0.05
     assert about(covered, SIMULATIONS, 0.95)

@@ -134,4 +134,4 @@ def test_a_falling_curve_is_tabled() -> None:
     (row,) = fall_table(pd.concat([small, large]), {"a"}).to_dict("records")
     assert (row["epsilon_from"], row["epsilon_to"]) == (1 / 255, 4 / 255)
     assert (row["asr_from"], row["asr_to"]) == (1.0, 0.0)
-    assert "overshoots" in row["reason"]
+    assert row["reason"].kind == "step_overshoots"

@@ -13,6 +13,7 @@ from mergerisk.audit.gate_results import GateResult, try_gate
 from mergerisk.audit.gates import OF_A_CURVE, OF_A_MODEL
 from mergerisk.audit.readings import Curve, ModelVerdict, Reading, read_outcomes
 from mergerisk.errors import Faults, UserError, did_you_mean
+from mergerisk.report.fact_words import said
 from mergerisk.report.formatting import plural
 from mergerisk.report.risk import mean_over_tasks
 from mergerisk.report.worst import holds
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mergerisk.audit.audited import Audited
     from mergerisk.audit.gates import Gate
     from mergerisk.audit.schema import Audit
-    from mergerisk.statistics import Doubt, Standings
+    from mergerisk.statistics import Fact, Standings
 
 SCHEMA_VERSION = 2
 """Of ``audit.json``. Raised when a field changes its name or meaning."""
@@ -123,7 +124,7 @@ def judge(
     accuracy: pd.DataFrame,
     notes: Sequence[str] = (),
     audited: Audited | None = None,
-    doubts: Iterable[Doubt] = (),
+    doubts: Iterable[Fact] = (),
 ) -> Verdict:
     """The verdict on an audit whose study has run.
 
@@ -167,7 +168,7 @@ def judge(
         gates=(),
         remarks=(*_remarks(audit, models, reference), *notes),
         audited=audited,
-        doubts=tuple(doubt.sentence for doubt in doubts),
+        doubts=tuple(said(doubt) for doubt in doubts),
         made_of=made_of,
         beside_ingredients=_standing(_attacked(audit, outcomes), together, reference) if made_of else None,
     )

@@ -8,7 +8,8 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from mergerisk._version import __version__
-from mergerisk.report.claim_words import effect_size, ends, figure_line, p_text, reason, said, verdict_to_dict
+from mergerisk.report.claim_words import ends, p_text, reason, verdict_to_dict
+from mergerisk.report.fact_words import effect_size, figure_line, said
 from mergerisk.statistics.attackers import POOLED
 from mergerisk.text_tables import text_table
 
@@ -207,9 +208,9 @@ def _p(p: float) -> str:
 
 def _interval(interval: Interval, verdict: ClaimVerdict) -> str:
     if not interval.known:
-        return f"unknown ({interval.how})"
+        return f"unknown ({said(interval.how)})"
     low, high = ends(interval, verdict.effects[0].unit)
-    return f"{interval.confidence:.0%} {low} to {high} over {interval.over} ({interval.how})"
+    return f"{interval.confidence:.0%} {low} to {high} over {interval.over} ({said(interval.how)})"
 
 
 def _shown(effect: Effect | None) -> str:

@@ -285,6 +285,7 @@ def describe_result(result: StudyResult) -> str:
     """A few lines to end a run with: what leaves little to judge, every model under its worst attacker, which is
     the safest, and where to look."""
     from mergerisk.report.answers import safest_headline, told_apart
+    from mergerisk.report.fact_words import said
     from mergerisk.report.formatting import budget, plural
     from mergerisk.report.threat import mean_text, threat_cells
     from mergerisk.report.view import view_of
@@ -299,19 +300,19 @@ def describe_result(result: StudyResult) -> str:
     ]
     title = ("model", f"ASR at {budget(view.epsilon)}", "ε50", "relative ASR", "worst attacker", "clean accuracy")
     tasks, attacks = plural(len(axes.tasks), "task"), plural(len(axes.attacks), "attack")
-    said = (
+    text = (
         "The worst attacker holds the surrogate whose attacks fool the model most often. ASR: the mean over "
         f"{tasks} and {attacks},\nof the images that both classify correctly when clean. ε50: the median budget "
         "that fools half of them.\nRelative ASR: that ASR over the surrogate's own. In brackets: 95 % intervals."
     )
     if view.standing is not None and len(view.standing.methods) > 1:
-        said += f"\nThe safest: {safest_headline(view.standing)}. {told_apart(view.standing)}"
+        text += f"\nThe safest: {safest_headline(view.standing)}. {told_apart(view.standing)}"
     if carried := view.carried():
-        said += f"\n{carried}"
+        text += f"\n{carried}"
     remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
-    first = "".join(f"doubt: {doubt.sentence}\n" for doubt in summary.doubts)
+    first = "".join(f"doubt: {said(doubt)}\n" for doubt in summary.doubts)
     table = text_table([title, *rows], ruled=True)
-    return f"{first}{table}\n{said}{remarks}\n\nreport: {result.folder / 'report.html'}"
+    return f"{first}{table}\n{text}{remarks}\n\nreport: {result.folder / 'report.html'}"
 
 
 def describe_attack(folder: Path, summary: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mergerisk.report.fact_words import said
 from mergerisk.report.formatting import listing, percent, plural
 from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTime, Summary
 from mergerisk.statistics import accuracy_table, curve_tables, doubts, rate_table, with_intervals
@@ -58,7 +59,7 @@ def summarize(
         by_step=rate_table(run.by_step),
         accuracy=accuracy_table(run.clean),
         epsilon50=epsilon50,
-        flags=flags,
+        flags=flags.assign(reason=flags["reason"].map(said)),
         examples=tuple(_example(picture) for picture in run.pictures),
         claims=tuple(claims),
         doubts=doubts(run.clean, results, run.study.target_labels, run.record.get("steps_per_epoch")),

@@ -1,8 +1,4 @@
-"""Words for what statistics found of claims: the one place that has them, for terminal, page, exports and JSON.
-
-Measures are called as their columns are (``asr_all``) or as the report does (``ASR over all images``); everything
-here that can name one takes ``called``, which says how.
-"""
+"""What was found of a claim as a reader meets it: its reason, its figures, and all of it as JSON."""
 
 from __future__ import annotations
 
@@ -12,59 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergerisk.report.export import plain
-from mergerisk.statistics.claims.testing import bare, in_units
+from mergerisk.report.fact_words import by_column, effect_size, figure, said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
+    from mergerisk.report.fact_words import Called
     from mergerisk.statistics import AttackerAnswer, ClaimVerdict, Effect, Fact, Interval, Retest
-
-    Called = Callable[[str], str]
-    Words = Callable[[Mapping[str, Any], Called], str]
-
-_MEASURES = {
-    "asr": "ASR", "relative_asr": "relative ASR", "delta_asr": "ΔASR", "surrogate_asr": "ASR of surrogates",
-    "clean_accuracy": "clean accuracy",
-}  # fmt: skip
-
-
-def by_column(measure: str) -> str:
-    """A measure, called as its column is."""
-    return measure
-
-
-def in_the_report(measure: str) -> str:
-    """A measure, called as in the report."""
-    return _MEASURES[bare(measure)] + (" over all images" if measure.endswith("_all") else "")
-
-
-def said(found: Fact, called: Called = by_column) -> str:
-    """A fact in words.
-
-    Args:
-        found: what a claim compares, an effect's name, why nothing was tested, or a caution.
-        called: what measures are called.
-    """
-    return _SAID[found.kind](found.values, called)
-
-
-def figure(found: Fact, called: Called = by_column) -> tuple[str, str]:
-    """What was counted: what of, and the figure."""
-    name, text = _FIGURES[found.kind]
-    return name(found.values, called), text(found.values, called)
-
-
-def figure_line(found: Fact) -> str:
-    """``46 of 48 settings at or below 0``, or ``targets ordered: 8``."""
-    name, text = figure(found)
-    return f"{text} {name}" if "of" in found.values else f"{name}: {text}"
-
-
-def effect_size(effect: Effect) -> str:
-    """``+24.05 points`` or ``0.912``."""
-    if not np.isfinite(effect.value):
-        return "unknown"
-    return f"{effect.value:+.2f} points" if effect.unit else f"{effect.value:.3f}"
 
 
 def p_text(p: float) -> str:
@@ -133,7 +83,7 @@ def verdict_to_dict(verdict: ClaimVerdict) -> dict[str, Any]:
             "level": verdict.level,
             "effects": [_effect(effect) for effect in verdict.effects],
             "threshold": verdict.threshold,
-            "intervals": [asdict(interval) for interval in verdict.intervals],
+            "intervals": [_interval(interval) for interval in verdict.intervals],
             "answer": verdict.answer,
             "reason": reason(verdict),
             "figures": _figures(verdict.figures),
@@ -155,7 +105,7 @@ def _attacker(part: AttackerAnswer) -> dict[str, Any]:
         "answer": part.answer,
         "leans": part.leans,
         "effect": None if part.effect is None else _effect(part.effect),
-        "interval": None if part.interval is None else asdict(part.interval),
+        "interval": None if part.interval is None else _interval(part.interval),
         "test": part.test,
         "units": part.units,
         "unit": part.unit,
@@ -171,6 +121,10 @@ def _effect(effect: Effect) -> dict[str, Any]:
     return {"name": said(effect.name), "value": effect.value, "unit": effect.unit}
 
 
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {**asdict(interval), "how": said(interval.how)}
+
+
 def _figures(found: Sequence[Fact]) -> list[dict[str, str]]:
     return [dict(zip(("name", "text"), figure(part), strict=True)) for part in found]
 
@@ -184,176 +138,3 @@ def _retest(again: Retest) -> dict[str, Any]:
         "p_adjusted": again.p_adjusted,
         "answer": again.answer,
     }
-
-
-def _amount(value: float, measure: str) -> str:
-    """A number in a measure's unit."""
-    shown = in_units(value, bare(measure))
-    in_points = bare(measure) != "relative_asr" and shown
-    return f"{shown:+.2f} points" if in_points else f"{shown:.4g}"
-
-
-def _margin(values: Mapping[str, Any]) -> str:
-    return f", margin {_amount(values['margin'], values['measure'])}" if values["margin"] else ""
-
-
-def _made_on(values: Mapping[str, Any]) -> str:
-    names = values["surrogates"]
-    if not names:
-        return ""
-    more = f" and {len(names) - 4} others" if len(names) > 5 else ""
-    return f"; attacks made on {', '.join(names[:4] if more else names)}{more}"
-
-
-def _group(filters: Mapping[str, tuple[str | float, ...]]) -> str:
-    return " and ".join(
-        f"{column.replace('_role', '')} {' or '.join(str(value) for value in values)}"
-        for column, values in filters.items()
-    )
-
-
-def _extreme(v: Mapping[str, Any], called: Called) -> str:
-    also = f"; and by {', '.join(map(called, v['also_by']))}" if "also_by" in v else ""
-    return f"{called(v['measure'])} of {v['method']} against every other target, task by task{_made_on(v)}{also}"
-
-
-def _mostly_saturated(v: Mapping[str, Any], called: Called) -> str:  # noqa: ARG001
-    full, answer = v["saturation"], v["on_epsilon50"]
-    again = "there is no ε50 to test it on" if answer is None else f"on ε50 it is {answer}"
-    return (
-        f"mostly saturated: {full.saturated} of {full.cells} settings at 99 % or more, {full.near_zero} near 0; "
-        f"{again}"
-    )
-
-
-def _disagree(v: Mapping[str, Any], called: Called) -> str:  # noqa: ARG001
-    one, other = (
-        ", ".join(f"{name} ({effect_size(effect)})" for name, effect in v[side])
-        for side in ("claimed_way", "other_way")
-    )
-    return (
-        f"attackers disagree: {one} the claimed way, {other} the other way; "
-        "the pooled line averages over them and holds for none"
-    )
-
-
-def _always(text: str) -> Words:
-    return lambda _, __: text
-
-
-def _own(v: Mapping[str, Any]) -> str:
-    return "pairs' own differences" if v["unit"] == "pairs" else "settings' own ratios"
-
-
-_COMPARED: dict[str, Words] = {
-    "rate": lambda v, called: (
-        f"{called(v['measure'])} of every setting against {_amount(v['against'], v['measure'])}"
-        f"{_margin(v)}{_made_on(v)}"
-    ),
-    "paired": lambda v, called: (
-        f"{called(v['measure'])}, {_group(v['first'])} minus {_group(v['second'])}, paired by "
-        f"{', '.join(v['pair_by'])}{_margin(v)}{_made_on(v)}"
-    ),
-    "trend": lambda v, called: (
-        f"{called(v['measure'])} along {called(v['by']) if v['by'] else ' < '.join(v['order'])} of targets, "
-        f"task by task{_made_on(v)}"
-    ),
-    "extreme": _extreme,
-    "epsilon50": _always("ε50"),
-}
-_MISSING: dict[str, Words] = {
-    "no_setting": _always("no setting of the data is of this kind"),
-    "no_setting_in_either_group": _always("no setting of the data is in either group"),
-    "no_pair_complete": _always("no pair is complete"),
-    "unknown_of_every_setting": lambda v, called: f"{called(v['measure'])} is known of no setting",
-    "not_among_targets": lambda v, _: f"{v['target']} is not among the targets",
-    "no_two_targets": _always("there are not two targets to compare"),
-    "nothing_beside_it": _always("there is nothing to compare it with"),
-    "no_measure": lambda v, called: f"the data hold no {called(v['measure'])}",
-    "few_tasks_hold_all": lambda v, _: f"{v['tasks']} of {v['of']} tasks hold every target",
-    "by_measure": lambda v, called: f"by {called(v['measure'])}: {said(v['missing'], called)}",
-    "one_measure": _always("of a single task only one measure can be tested; give the claim one"),
-    "rates_alone": _always(
-        "of one task, rates alone leave nothing independent to test on; outcomes per image would"
-    ),
-    "too_few_images_count": _always("too few of its images count"),
-}
-_EFFECTS: dict[str, Words] = {
-    "mean": _always("mean"),
-    "median": _always("median"),
-    "mean_difference": _always("mean difference"),
-    "ratio": _always("ratio of mean ASRs"),
-    "median_of_settings": _always("median of settings"),
-    "ratio_difference": _always("difference of ratios of mean ASRs"),
-    "median_of_pairs": _always("median of pairs"),
-    "ratio_shift": _always("difference of the ratio of means"),
-    "rise": _always("mean rise per place in the order"),
-    "spearman": _always("mean Spearman ρ per task"),
-    "mean_rho": _always("mean ρ"),
-    "lead": lambda v, called: f"mean lead in {called(v['measure'])} over {v['over']}",
-    "mean_rank": lambda v, called: (
-        f"mean rank of {v['method']} by {called(v['measure'])} (1 of {v['targets']}: {v['first']})"
-    ),
-    "kendalls_w": lambda v, called: f"Kendall's W by {called(v['measure'])}",
-    "rank_lead": _always("lead in mean rank"),
-    "rank_lead_over": lambda v, _: f"mean lead in rank over {v['over']}",
-    "smaller_budget": lambda v, _: f"share fooled at a smaller budget, of pairs that differ ({v['ties']} tie)",
-}
-_CAUTIONS: dict[str, Words] = {
-    "attackers_disagree": _disagree,
-    "mean_and_median": _always("mean and median lie on different sides: a few settings carry the mean"),
-    "carried_by_few": lambda v, _: (
-        f"the mean of the {_own(v)} is {v['value']:.3f}, carried by few with surrogates rarely fooled: "
-        f"the {'difference of ratios' if v['unit'] == 'pairs' else 'ratio'} of means is judged"
-    ),
-    "weakest_part": lambda v, called: f"the weakest part decides: by {called(v['measure'])}",
-    "left_out": lambda v, _: f"{v['count']} of {v['total']} {v['of']} lack a value and are left out",
-    "mostly_saturated": _mostly_saturated,
-    "on_epsilon50": lambda v, _: f"on ε50 it is {v['answer']}",
-    "other_asr": lambda v, called: f"by {called(v['measure'])} it is {v['answer']}",
-    "of_these_tasks_only": _always(
-        "said of these tasks only: the interval over tasks does not exclude the opposite"
-    ),
-    "few_tasks": lambda v, _: (
-        f"{'one task, whose images are tested' if v['tasks'] == 1 else str(v['tasks']) + ' tasks'}: "
-        "little can be said of others"
-    ),
-}
-_SAID: dict[str, Words] = {**_COMPARED, **_MISSING, **_EFFECTS, **_CAUTIONS}
-
-
-def _count(v: Mapping[str, Any], called: Called) -> str:  # noqa: ARG001
-    return f"{v['count']} of {v['of']}"
-
-
-def _value(v: Mapping[str, Any], called: Called) -> str:  # noqa: ARG001
-    return _amount(v["value"], v["measure"])
-
-
-def _clipped(v: Mapping[str, Any], called: Called) -> str:  # noqa: ARG001
-    shown = _amount(v["against"], v["measure"])
-    return f"mean with settings {'above' if v['below'] else 'below'} {shown} counted as {shown}"
-
-
-_FIGURES: dict[str, tuple[Words, Words]] = {
-    "on_its_side": (
-        lambda v, _: (
-            f"{v['unit']} {'at or below' if v['below'] else 'at or above'} {_amount(v['against'], v['measure'])}"
-        ),
-        _count,
-    ),
-    "mean_of_own": (lambda v, _: f"mean of the {_own(v)}", lambda v, _: f"{v['value']:.3f}"),
-    "clipped_mean": (_clipped, _value),
-    "over_all_targets": (_always("mean difference over all targets, ingredients included"), _value),
-    "beyond_sampling": (
-        _always("pairs that differ beyond the sampling of images (5 % level each)"),
-        lambda v, _: f"{v['higher']} higher, {v['lower']} lower, of {v['of']}",
-    ),
-    "rho_above_0": (_always("tasks with ρ above 0"), _count),
-    "targets_ordered": (_always("targets ordered"), lambda v, _: str(v["count"])),
-    "tasks_with_extreme": (
-        lambda v, called: f"tasks in which {v['method']} has the {v['extreme']} {called(v['measure'])}",
-        _count,
-    ),
-}
-"""What was counted → what of, and the figure."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mergerisk.report.fact_words import said
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,7 +44,7 @@ def summary_to_json(summary: Summary) -> str:
         "flags": _table(summary.flags),
         "examples": [_without_pictures(example) for example in summary.examples],
         "claims": [plain(claim) for claim in summary.claims],
-        "doubts": [plain(asdict(doubt)) for doubt in summary.doubts],
+        "doubts": [{"kind": doubt.kind, "sentence": said(doubt)} for doubt in summary.doubts],
         "standings": [plain(asdict(found)) for found in summary.standings],
         "beside_ingredients": [plain(asdict(found)) for found in summary.beside_ingredients],
         **(

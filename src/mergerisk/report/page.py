@@ -21,6 +21,7 @@ from mergerisk.report.epsilon50 import (
     epsilon50_range,
     epsilon50_text,
 )
+from mergerisk.report.fact_words import said
 from mergerisk.report.formatting import BINS, budget, interval, percent
 from mergerisk.report.further import in_short
 from mergerisk.report.naming import holder, model_name
@@ -92,7 +93,7 @@ def render_html(summary: Summary) -> str:
         "change": view.change,
         "compared": how_compared(view.standing, view.beside),
         "findings": view.findings(),
-        "doubts": summary.doubts,
+        "doubts": [said(doubt) for doubt in summary.doubts],
         "claims": claim_views(summary.claims),
         "ranks": standing_svg(standing) if standing else None,
         "ranks_basis": basis(standing) if standing else "",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mergerisk.report.assembling import summarize
 from mergerisk.report.cells import axes_of
-from mergerisk.report.claim_words import effect_size, ends, in_the_report, reason, said, verdict_to_dict
+from mergerisk.report.claim_words import ends, reason, verdict_to_dict
+from mergerisk.report.fact_words import effect_size, in_the_report, said
 from mergerisk.report.summary import REFERENCE_TARGETS
 from mergerisk.report.worst import attackers, under_the_worst
 from mergerisk.statistics import judge_claims, standings, tables_from_outcomes

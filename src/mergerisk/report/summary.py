@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergerisk.statistics import Doubt, Standings
+    from mergerisk.statistics import Fact, Standings
     from mergerisk.study.tables.catalogue import Kept
 
 SCHEMA_VERSION = 2
@@ -153,7 +153,8 @@ class Summary:
         examples: strips of pictures; may be empty.
         claims: what was tested, as plain dicts: ``sentence`` and ``verdict``, and what else there is of
             ``reason, test, effect, interval, p_value, p_adjusted, saturated``; see `report.claims`.
-        doubts: why the figures say little of merging; empty where nothing does.
+        doubts: why the figures say little of merging; empty where nothing does. See
+            :func:`mergerisk.statistics.doubts`.
         further: the tables that the study asks for besides those of every run.
         standings: how the merging methods stand under the worst attacker, by rising budget; may be empty.
         beside_ingredients: the same with the base and the tasks' experts among them; may be empty.
@@ -173,7 +174,7 @@ class Summary:
     claims: tuple[Mapping[str, Any], ...] = ()
     standings: tuple[Standings, ...] = ()
     beside_ingredients: tuple[Standings, ...] = ()
-    doubts: tuple[Doubt, ...] = ()
+    doubts: tuple[Fact, ...] = ()
     further: tuple[Kept, ...] = ()
 
     def __post_init__(self) -> None:

@@ -26,8 +26,8 @@ from .curves import epsilon50 as epsilon50
 from .curves import falls as falls
 from .differences import paired_difference as paired_difference
 from .differences import unpaired_difference as unpaired_difference
-from .doubts import Doubt as Doubt
 from .doubts import doubts as doubts
+from .facts import Fact as Fact
 from .intervals import mean_ratio_interval as mean_ratio_interval
 from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval
@@ -86,5 +86,4 @@ from .two_targets import compare_targets as compare_targets
 from .verdicts import AttackerAnswer as AttackerAnswer
 from .verdicts import ClaimVerdict as ClaimVerdict
 from .verdicts import Effect as Effect
-from .verdicts import Fact as Fact
 from .verdicts import Retest as Retest

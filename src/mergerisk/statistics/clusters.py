@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import stats
 
+from mergerisk.statistics.facts import Fact, fact
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -26,14 +28,14 @@ class Interval:
         confidence: coverage aimed at.
         over: what another study may have drawn anew: ``images`` (of these tasks; with several seeds also
             those) or ``tasks``.
-        how: how it was made, in words.
+        how: how it was made.
     """
 
     low: float
     high: float
     confidence: float
     over: Over
-    how: str
+    how: Fact
 
     @property
     def known(self) -> bool:
@@ -55,8 +57,9 @@ class ClusterMean:
     error: float
     clusters: int
 
-    def interval(self, confidence: float, how: str) -> Interval:
+    def interval(self, confidence: float) -> Interval:
         """Student's t with clusters − 1 degrees of freedom."""
+        how = fact("t_over_tasks", tasks=self.clusters)
         if self.clusters < 2:
             return Interval(np.nan, np.nan, confidence, "tasks", how)
         reach = float(stats.t.isf((1 - confidence) / 2, self.clusters - 1)) * self.error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy.special import bdtrc
 
+from mergerisk.statistics.facts import Fact, fact
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
@@ -143,14 +144,14 @@ class Fall:
         asr_from: ASR at the smaller budget.
         asr_to: ASR at the larger.
         p_value: one-sided exact McNemar on the images whose outcome changed.
-        reason: the likely one, in words.
+        reason: the likely one.
     """
 
     position: int
     asr_from: float
     asr_to: float
     p_value: float
-    reason: str
+    reason: Fact
 
 
 def falls(
@@ -181,13 +182,13 @@ def falls(
         stuck = int((lost & zero_gradients[:, position + 1]).sum())
         surrogate_lost = lost & ~surrogate_fooled[:, position + 1]
         if 2 * stuck >= count:
-            reason = f"exact zero gradients at saturated confidence on {stuck} of the {count} images lost"
+            reason = fact("zero_gradients", count=stuck, of=count)
         elif single_step:
-            reason = "one large step overshoots: the loss is not linear over this budget"
+            reason = fact("step_overshoots")
         elif 2 * int(surrogate_lost.sum()) >= count:
-            reason = "the attack loses these images on the surrogate too: its steps grow with ε and overshoot"
+            reason = fact("steps_overshoot_on_surrogate")
         else:
-            reason = "the attack still fools the surrogate: larger budgets overfit it and transfer less"
+            reason = fact("overfits_surrogate")
         rates = fooled[:, position : position + 2].mean(axis=0)
         found.append(Fall(position, float(rates[0]), float(rates[1]), p_value, reason))
     return found

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mergerisk.statistics.differences import paired_difference
+from mergerisk.statistics.facts import Fact, fact
 from mergerisk.statistics.intervals import wilson_interval
 
 if TYPE_CHECKING:
@@ -23,26 +23,14 @@ FEW_STEPS = 8
 """Optimiser steps in an epoch, up to which experts hardly leave the base whatever the number of epochs says."""
 
 
-@dataclass(frozen=True)
-class Doubt:
-    """One reason.
-
-    Attributes:
-        kind: ``chance``, ``no_better``, ``same``, ``few_images`` or ``few_steps``.
-        sentence: what was found, with its figures.
-    """
-
-    kind: Literal["chance", "no_better", "same", "few_images", "few_steps"]
-    sentence: str
-
-
 def doubts(
     clean: pd.DataFrame,
     rates: pd.DataFrame,
     methods: Collection[str],
     steps_per_epoch: Mapping[str, int] | None = None,
-) -> tuple[Doubt, ...]:
-    """Why a study's figures say little of merging, most fundamental first.
+) -> tuple[Fact, ...]:
+    """Why a study's figures say little of merging, most fundamental first: ``chance``, ``same``, ``no_better``,
+    ``few_images`` and ``few_steps``.
 
     Args:
         clean: predictions on clean test images: ``task, model, seed, image, label, prediction``; of models
@@ -58,8 +46,10 @@ def doubts(
     )
 
 
-def _experts(clean: pd.DataFrame) -> Iterator[Doubt]:
-    chance, same, no_better = [], [], []
+def _experts(clean: pd.DataFrame) -> Iterator[Fact]:
+    chance: list[dict[str, Any]] = []
+    same: list[dict[str, Any]] = []
+    no_better: list[dict[str, Any]] = []
     keys = ["seed", "image"]
     experts = clean[clean["model"] == "expert"]
     base = clean[clean["model"] == "pretrained"]
@@ -72,14 +62,16 @@ def _experts(clean: pd.DataFrame) -> Iterator[Doubt]:
         guess = max(Counter(own["label"].tolist()).values()) / len(own)
         if float(low) <= guess:
             chance.append(
-                f"{task} ({share:.1%} [{100 * float(low):.1f}, {100 * float(high):.1f}] of {images} images; "
-                f"always naming the commonest class {guess:.1%})"
-            )
+                {
+                    "task": task, "share": share, "low": float(low), "high": float(high), "images": images,
+                    "commonest": guess,
+                }
+            )  # fmt: skip
         both = own.merge(base[base["task"] == task], on=keys, suffixes=("", "_base"))
         if both.empty:
             continue
         if (both["prediction"] == both["prediction_base"]).all():
-            same.append(f"{task} ({len(both)} images)")
+            same.append({"task": task, "images": len(both)})
             continue
         one, other = both["prediction"] == both["label"], both["prediction_base"] == both["label"]
         scale = both["image"].nunique() / len(both)
@@ -89,25 +81,17 @@ def _experts(clean: pd.DataFrame) -> Iterator[Doubt]:
         ]
         gain, least, most = (float(end) for end in paired_difference(*counts))
         if least <= 0:
-            no_better.append(
-                f"{task} ({100 * gain:+.1f} points [{100 * least:+.1f}, {100 * most:+.1f}] on the same "
-                f"{both['image'].nunique()} images)"
-            )
+            images = both["image"].nunique()
+            no_better.append({"task": task, "gain": gain, "low": least, "high": most, "images": images})
     if chance:
-        yield Doubt("chance", f"The experts are no better than guessing on {'; '.join(chance)}.")
+        yield fact("chance", experts=tuple(chance))
     if same:
-        yield Doubt(
-            "same",
-            f"The base names the same class as its experts on every test image of {'; '.join(same)}: they are one "
-            "attacker, and there is nothing to merge.",
-        )
+        yield fact("same", experts=tuple(same))
     if no_better:
-        yield Doubt(
-            "no_better", f"The experts are not shown to be better than the base on {'; '.join(no_better)}."
-        )
+        yield fact("no_better", experts=tuple(no_better))
 
 
-def _few_images(rates: pd.DataFrame, methods: Collection[str]) -> Iterator[Doubt]:
+def _few_images(rates: pd.DataFrame, methods: Collection[str]) -> Iterator[Fact]:
     here = rates[rates["target"].isin(list(methods)) & (rates["surrogate"] != rates["target"])]
     if here.empty:
         return
@@ -115,20 +99,11 @@ def _few_images(rates: pd.DataFrame, methods: Collection[str]) -> Iterator[Doubt
     few = int((counts < FEW_IMAGES).sum())
     if few:
         least = here.iloc[int(np.argmin(counts))]
-        yield Doubt(
-            "few_images",
-            f"{few} of {len(here)} cells (one task, attack, surrogate, target and budget) count fewer than "
-            f"{FEW_IMAGES} images; the least is {int(counts.min())}, {least['target']} on {least['task']} "
-            f"attacked from {least['surrogate']}.",
-        )
+        where = {name: least[name] for name in ("task", "surrogate", "target")}
+        yield fact("few_images", count=few, of=len(here), fewer_than=FEW_IMAGES, least=int(counts.min()), **where)
 
 
-def _few_steps(steps_per_epoch: Mapping[str, int]) -> Iterator[Doubt]:
+def _few_steps(steps_per_epoch: Mapping[str, int]) -> Iterator[Fact]:
     few = {task: steps for task, steps in steps_per_epoch.items() if steps <= FEW_STEPS}
     if few:
-        listed = ", ".join(f"{task} ({steps})" for task, steps in few.items())
-        yield Doubt(
-            "few_steps",
-            f"An epoch of fine-tuning is {FEW_STEPS} optimiser steps or fewer on {listed}: a smaller "
-            "batch, more epochs or more training images would let experts leave the base.",
-        )
+        yield fact("few_steps", steps=few, at_most=FEW_STEPS)

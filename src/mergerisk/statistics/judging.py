@@ -16,9 +16,10 @@ from mergerisk.statistics.claims.on_epsilon50 import curve_table, on_epsilon50
 from mergerisk.statistics.claims.testing import PERCENT_MEASURES
 from mergerisk.statistics.clusters import cluster_mean
 from mergerisk.statistics.correction import correct
+from mergerisk.statistics.facts import Fact, fact
 from mergerisk.statistics.pairs import image_pairs, mcnemar_table
 from mergerisk.statistics.resampling import Resampler, bootstrap_p, task_outcomes
-from mergerisk.statistics.verdicts import AttackerAnswer, ClaimVerdict, Effect, Fact, Retest, fact
+from mergerisk.statistics.verdicts import AttackerAnswer, ClaimVerdict, Effect, Retest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -106,7 +107,7 @@ class _Judging:
             drawn = value + tested.attacker.spread * ((100 if percent else 1) * drawn - value)
             intervals.append(resampler.around(value, drawn, tasks=len(set(found.unit_tasks))))
         across = cluster_mean(found.numbers, found.unit_tasks)
-        over_tasks = across.interval(1 - self.level, f"t over the means of {across.clusters} tasks")
+        over_tasks = across.interval(1 - self.level)
         if over_tasks.known:
             intervals.append(over_tasks)
         if found.unit == "images":

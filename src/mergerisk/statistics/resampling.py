@@ -10,6 +10,7 @@ import pandas as pd
 
 from mergerisk.seeds import numpy_generator
 from mergerisk.statistics.clusters import Interval
+from mergerisk.statistics.facts import fact
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mergerisk.statistics.cell_means import Design
     from mergerisk.statistics.claim_tables import Tables
     from mergerisk.statistics.clusters import Over
+    from mergerisk.statistics.facts import Fact
 
 TasksAs = Literal["strata", "clusters"]
 
@@ -243,7 +245,7 @@ def _draws(resamples: int, items: int, seed: int, *names: str) -> NDArray[np.flo
 
 
 def basic_interval(
-    value: float, resampled: NDArray[np.float64], *, confidence: float, over: Over, how: str
+    value: float, resampled: NDArray[np.float64], *, confidence: float, over: Over, how: Fact
 ) -> Interval:
     """The basic bootstrap interval (Davison and Hinkley 1997, equation 5.6): ``value`` minus the middle of what
     resampling changed.
@@ -324,9 +326,8 @@ class Resampler:
     def around(self, value: float, resampled: NDArray[np.float64], tasks: int = 2) -> Interval:
         """The interval of a bootstrapped value of some tasks."""
         one_level = self._tasks == "strata" or tasks < 2
-        drawn = "images within tasks" if one_level else "tasks, images within them"
-        seeds = "seeds, " if len(np.unique(self._seeds)) > 1 else ""
-        how = f"bootstrap, {seeds}{drawn}, {self._resamples} resamples"
+        seeds = len(np.unique(self._seeds)) > 1
+        how = fact("bootstrap", seeds=seeds, tasks=not one_level, resamples=self._resamples)
         over: Over = "images" if one_level else "tasks"
         return basic_interval(value, resampled, confidence=self._confidence, over=over, how=how)
 

@@ -86,7 +86,8 @@ def fall_table(outcomes: pd.DataFrame, single_step: Collection[str]) -> pd.DataF
         single_step: names of the attacks that take one step.
 
     Returns:
-        ``task, attack, surrogate, target, seed, epsilon_from, epsilon_to, asr_from, asr_to, p_value, reason``.
+        ``task, attack, surrogate, target, seed, epsilon_from, epsilon_to, asr_from, asr_to, p_value, reason``, the
+        last a :class:`mergerisk.statistics.Fact`.
     """
     return _fall_table(_curves(outcomes), single_step)
 

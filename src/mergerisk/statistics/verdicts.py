@@ -1,37 +1,18 @@
-"""What was found out about a claim: facts, for which :mod:`mergerisk.report.claim_words` has words."""
+"""What was found out about a claim: facts, for which :mod:`mergerisk.report.fact_words` has words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mergerisk.statistics.claim_tables import Saturation
     from mergerisk.statistics.clusters import Interval
+    from mergerisk.statistics.facts import Fact
     from mergerisk.statistics.pairs import ImagePairs
     from mergerisk.statistics.rank_tests import RankPicture
 
 Answer = Literal["supported", "contradicted", "inconclusive"]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One thing that was found.
-
-    Attributes:
-        kind: which.
-        values: its values by name: numbers, names of models and measures, units, other facts.
-    """
-
-    kind: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-
-def fact(kind: str, **values: Any) -> Fact:
-    """A fact, its values by keyword."""
-    return Fact(kind, values)
 
 
 @dataclass(frozen=True)

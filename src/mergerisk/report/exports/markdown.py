@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from mergerisk.report.fact_words import said
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -49,7 +51,7 @@ def to_markdown(view: View, tables: Sequence[Table], figures: Sequence[tuple[str
     lines += [f"> {escaped(caveat)}\n" for caveat in run.caveats]
     if view.summary.doubts:
         lines += ["## Before reading a verdict into these figures", ""]
-        lines += [*(f"- {escaped(doubt.sentence)}" for doubt in view.summary.doubts), ""]
+        lines += [*(f"- {escaped(said(doubt))}" for doubt in view.summary.doubts), ""]
     lines += ["## Verdict", ""]
     for finding in (*view.answers(), *view.findings()):
         clear = "clear" if finding.clear else "not clear"

@@ -24,10 +24,11 @@ from mergerisk.statistics.claims.testing import (
     settings_of,
 )
 from mergerisk.statistics.correction import holm
+from mergerisk.statistics.facts import fact
 from mergerisk.statistics.power import detectable_lead
 from mergerisk.statistics.rank_tests import conover, friedman, rank_picture
 from mergerisk.statistics.resampling import Aggregate
-from mergerisk.statistics.verdicts import Effect, fact
+from mergerisk.statistics.verdicts import Effect
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,10 +24,10 @@ from mergerisk.statistics.claims.testing import (
     treatment,
 )
 from mergerisk.statistics.clusters import cluster_mean
+from mergerisk.statistics.facts import Fact, fact
 from mergerisk.statistics.power import detectable_mean
 from mergerisk.statistics.rank_tests import signed_rank
 from mergerisk.statistics.resampling import Aggregate
-from mergerisk.statistics.verdicts import Fact, fact
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,9 @@ from mergerisk.statistics.cell_means import Design, make_design
 from mergerisk.statistics.claim_tables import IDENTITY
 from mergerisk.statistics.claims.testing import ClaimTest, settings_of, task_means
 from mergerisk.statistics.curves import crossings
+from mergerisk.statistics.facts import fact
 from mergerisk.statistics.rank_tests import signed_rank
-from mergerisk.statistics.verdicts import Effect, fact
+from mergerisk.statistics.verdicts import Effect
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,7 +30,7 @@ from mergerisk.statistics.claims.testing import (
     select,
     settings_of,
 )
-from mergerisk.statistics.verdicts import Fact, fact
+from mergerisk.statistics.facts import Fact, fact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,7 +19,7 @@ from mergerisk.statistics.claims.testing import (
     settings_of,
     treatment,
 )
-from mergerisk.statistics.verdicts import Fact, fact
+from mergerisk.statistics.facts import Fact, fact
 
 if TYPE_CHECKING:
     import pandas as pd

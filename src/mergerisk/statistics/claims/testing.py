@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mergerisk.statistics.claims.claim import SURROGATE_COLUMNS
-from mergerisk.statistics.verdicts import Effect, Fact
+from mergerisk.statistics.verdicts import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mergerisk.statistics.cell_means import Design
     from mergerisk.statistics.claims.claim import Claim
+    from mergerisk.statistics.facts import Fact
     from mergerisk.statistics.rank_tests import RankPicture
     from mergerisk.statistics.resampling import Aggregate
 

@@ -22,10 +22,11 @@ from mergerisk.statistics.claims.testing import (
     made_on,
     settings_of,
 )
+from mergerisk.statistics.facts import fact
 from mergerisk.statistics.power import detectable_rho
 from mergerisk.statistics.rank_tests import page, rank_picture
 from mergerisk.statistics.resampling import Aggregate
-from mergerisk.statistics.verdicts import Effect, fact
+from mergerisk.statistics.verdicts import Effect
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,6 +13,7 @@ from mergerisk.errors import UserError
 from mergerisk.seeds import numpy_generator
 from mergerisk.statistics.clusters import Interval
 from mergerisk.statistics.explaining.rows import BLOCK, codes_of, complete, left_out
+from mergerisk.statistics.facts import fact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,9 +85,7 @@ def leave_one_target_out(
             keep = ~((left.tasks == task) & (left.groups == group))
             without[task, group] = _Areas(chance[known][keep], groups[known][keep]).of(y[known][keep])
     reach = float(stats.t.isf((1 - confidence) / 2, max(1, left.freedom))) * left.error(without)
-    interval = Interval(
-        max(0.0, value - reach), min(1.0, value + reach), confidence, "images", "delete-a-group jackknife"
-    )
+    interval = Interval(max(0.0, value - reach), min(1.0, value + reach), confidence, "images", fact("jackknife"))
     random = numpy_generator(seed, "explaining", "permutations")
     others = _Others(rows)
     beyond = 1

@@ -6,9 +6,9 @@ import ast
 from pathlib import Path
 
 import mergerisk.statistics
-from mergerisk.report import claim_words
-from mergerisk.report.claim_words import figure, figure_line, in_the_report, said
-from mergerisk.statistics.verdicts import fact
+from mergerisk.report import fact_words
+from mergerisk.report.fact_words import figure, figure_line, in_the_report, said
+from mergerisk.statistics.facts import fact
 
 
 def kinds_in_the_source() -> set[str]:
@@ -25,8 +25,8 @@ def kinds_in_the_source() -> set[str]:
 
 def test_every_kind_of_fact_has_words() -> None:
     kinds = kinds_in_the_source()
-    assert {"few_tasks", "lead", "rate", "beyond_sampling"} <= kinds
-    assert kinds <= {*claim_words._SAID, *claim_words._FIGURES}
+    assert {"few_tasks", "lead", "rate", "beyond_sampling", "few_steps", "step_overshoots", "jackknife"} <= kinds
+    assert kinds <= {*fact_words._SAID, *fact_words._FIGURES}
 
 
 def test_measures_are_renamed_and_what_is_called_like_one_is_not() -> None:
