@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mergerisk.merging.catalogue import CORRECTIONS
+from mergerisk.merging.surgery import Surgery
 from mergerisk.study import Plan, make_plan, parse_study
+from mergerisk.study.kinds.correct import Correct
 from mergerisk.study.kinds.merge import Merge
+from mergerisk.validation import hyperparameters
 from tests.study.test_schema import MINIMAL
 
 if TYPE_CHECKING:
@@ -49,6 +53,23 @@ def test_a_correction_inside_the_encoder_has_a_forward_pass_of_its_own() -> None
     assert found["correct"] == 2
     # Encoders: pretrained, expert, the merge, the merge with what SurgeryV2 puts inside; surrogates: two.
     assert found["evaluate"] == 4 * 2
+
+
+def test_a_correction_is_called_what_its_entry_says() -> None:
+    """Whatever its class is called."""
+
+    @CORRECTIONS.register("light_surgery")
+    @hyperparameters
+    class Light(Surgery):
+        rank: int = 3
+
+    try:
+        merging = [{"method": "ties+light_surgery", "light_surgery": {"steps": 5}}]
+        (stage,) = (stage for stage in plan(merging=merging).stages.values() if isinstance(stage, Correct))
+    finally:
+        CORRECTIONS.unregister("light_surgery")
+    assert stage.correction == "light_surgery" != Light.name
+    assert (stage.parameters["rank"], stage.parameters["steps"]) == (3, 5)
 
 
 def test_the_seed_decides_merges_that_draw_at_random_and_no_others() -> None:

@@ -152,7 +152,8 @@ class EncoderMerging(MergingMethod):
 class Correction(ABC):
     """What is stacked on a merge with ``+``: per-task parts that pull its features towards the experts'."""
 
-    name: ClassVar[str]
+    name: ClassVar[str] = "correction"
+    """What messages call it, and part of its seeds. What a study calls it, says its entry."""
     changes_encoder: ClassVar[bool] = False
     """Whether the parts sit inside the encoder, so that each task needs a forward pass of its own."""
 

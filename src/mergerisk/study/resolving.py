@@ -69,6 +69,7 @@ def resolve(study: Study) -> Study:
 
 def _resolve_method(spec: MethodSpec, study: Study, where: str) -> MethodSpec:
     from mergerisk.merging import Stacked, create
+    from mergerisk.merging.catalogue import split_name
 
     with located(where):
         method = create(spec.name, **spec.parameters)
@@ -76,9 +77,10 @@ def _resolve_method(spec: MethodSpec, study: Study, where: str) -> MethodSpec:
             raise UserError("there is nothing to merge: give experts.files or ingredients")
         method.check_count(len(study.merged_names))
         _check_data(spec, study, reads_images=method.needs_calibration, per_task=method.encoder_per_task)
-    if isinstance(method, Stacked):
+    _, correction = split_name(spec.name)
+    if correction is not None and isinstance(method, Stacked):
         parameters = dataclasses.asdict(method.method)  # type: ignore[call-overload]
-        parameters[method.correction.name] = dataclasses.asdict(method.correction)  # type: ignore[call-overload]
+        parameters[correction] = dataclasses.asdict(method.correction)  # type: ignore[call-overload]
     else:
         parameters = dataclasses.asdict(method)  # type: ignore[call-overload]
     return spec.model_copy(update={"parameters": parameters})

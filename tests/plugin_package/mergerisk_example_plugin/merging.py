@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -47,8 +47,6 @@ class Shift(Correction):
     Attributes:
         share: of the way to the expert's mean.
     """
-
-    name: ClassVar[str] = "shift"
 
     share: float = 1.0
 
