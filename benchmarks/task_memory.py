@@ -100,6 +100,7 @@ def decode_only(images: str, threads: str) -> dict[str, Any]:
     from mergerisk.tasks import task_source
 
     stream = task_source(images, size=SIDE).stream(int(threads))
+    assert stream is not None
     start, cpu = time.perf_counter(), time.process_time()
     count = sum(len(portion) for portion in stream)
     return {"images": count, "seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}

@@ -21,6 +21,7 @@ from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
 from mergerisk.study.paths import placed, with_paths, without_places
 from mergerisk.study.resolving import resolve
 from mergerisk.study.schema import Study
+from mergerisk.tasks.sources.class_folders import FolderSource
 from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
 
@@ -203,7 +204,7 @@ class Audit(Model):
         learns = self._learns()
         return tuple(
             spec
-            if learns or spec.source.kind != "folder" or "test_share" in spec.options
+            if learns or not isinstance(spec.source, FolderSource) or "test_share" in spec.options
             else spec.model_copy(update={"options": {**spec.options, "test_share": 1.0}})
             for spec in self.images.values()
         )

@@ -49,11 +49,14 @@ def describe_kinds(kinds: Mapping[str, str]) -> str:
 def _names(what: str) -> list[dict[str, str]]:
     """Of every name, title of the column → cell."""
     if what == "tasks":
+        from mergerisk.tasks.catalogue import TASK_KINDS
         from mergerisk.tasks.hub_datasets import HUB_TASKS
         from mergerisk.tasks.starter import DESCRIPTIONS
 
-        return _two_columns(DESCRIPTIONS) + [
-            {"name": name, "what it is": _dataset(dataset)} for name, dataset in HUB_TASKS.items()
+        return [
+            *_two_columns(DESCRIPTIONS),
+            *({"name": name, "what it is": _dataset(dataset)} for name, dataset in HUB_TASKS.items()),
+            *_two_columns({entry.name: entry.summary for entry in TASK_KINDS.entries() if entry.distribution}),
         ]
     if what == "backbones":
         from mergerisk.models.sources.loading import BACKBONES, FORMS

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mergerisk.study.fields.models import TaskSpec
     from mergerisk.study.schema import Study
-    from mergerisk.tasks.loading import TaskSource
+    from mergerisk.tasks.source import TaskSource
 
 _LISTED = 10
 """Models, and datasets, that one message lists."""
@@ -53,7 +53,7 @@ def locate(study: Study, *, offline: bool = False) -> Located:
     """
     sources = ((field, split_copy(spec)[0]) for field, spec in _models(study))
     models = [_Wanted(field, source) for field, source in sources if is_hub_id(source)]
-    wanted = [*models, *(_Wanted("tasks", task.source) for task in _data(study) if task.source.kind == "hub")]
+    wanted = [*models, *(_Wanted("tasks", task.source) for task in _data(study) if task.source.repository)]
     folders: dict[str, Path] = {}
 
     def find(what: _Wanted, *, cached: bool) -> None:
@@ -130,7 +130,7 @@ def _placed(study: Study, folders: Mapping[str, str], *, offline: bool) -> Study
         return {name: place(spec) for name, spec in specs.items()}
 
     def task(spec: TaskSpec) -> TaskSpec:
-        if not offline or spec.source.kind != "hub":
+        if not offline or not spec.source.repository:
             return spec
         return spec.model_copy(update={"options": {**spec.options, "offline": True}})
 

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mergerisk.study.schema import Study
-    from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline, Remarks
+    from mergerisk.tasks.source import TaskSource
 
 
 def task_sources(study: Study) -> tuple[TaskSource, ...]:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mergerisk.study.fields.targets import TargetSpec
     from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
-    from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
+    from mergerisk.tasks.source import TaskSource
 
 _SPARE_BYTES = 64 * 2**20
 """Kept free besides what the adversarial images need."""
@@ -182,7 +182,7 @@ def check_tasks(study: Study) -> None:
     """
     faults = Faults()
     for source in task_sources(study):
-        if source.kind != "hub":
+        if not source.repository:
             with faults.collecting():
                 source.check()
     faults.settle()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from mergerisk.store import Store
     from mergerisk.study.planning import Plan
-    from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
+    from mergerisk.tasks.source import TaskSource
 
 
 def _dataset_commits(plan: Plan) -> dict[str, str]:

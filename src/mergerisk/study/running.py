@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from mergerisk.study.planning import Plan
     from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
-    from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
+    from mergerisk.tasks.source import TaskSource
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mergerisk.study.kinds.load_task import LoadTask
 from mergerisk.study.work import sizes_of
+from mergerisk.tasks.catalogue import plugins_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from mergerisk.study.stage import Stage, StageOf
     from mergerisk.study.work import Sizes
     from mergerisk.tasks import Task
-    from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
+    from mergerisk.tasks.source import TaskSource
 
 T = TypeVar("T")
 
@@ -43,7 +44,9 @@ class Stages:
         Raises:
             UserError: its files are at fault.
         """
-        made = self.add(LoadTask(label=source.name, identity=source.identity(), source=source))
+        made = self.add(
+            LoadTask(label=source.name, plugins=plugins_of(source), identity=source.identity(), source=source)
+        )
         if made not in self._sizes:
             self._sizes[made] = sizes_of(source, self._outlines)
         return made

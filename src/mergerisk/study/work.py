@@ -10,8 +10,8 @@ from mergerisk.hub_downloads import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
+    from mergerisk.tasks.source import TaskSource
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def sizes_of(source: TaskSource, outlines: Mapping[TaskSource, Outline]) -> Size
     outline = outlines.get(source)
     if outline is None:
         try:
-            outline = (source.offline() if source.kind == "hub" else source).check()
+            outline = source.offline().check()
         except UnavailableError:
             return ASSUMED
     return Sizes(outline.train, outline.calibration, outline.test)

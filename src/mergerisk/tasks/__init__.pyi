@@ -1,14 +1,16 @@
 from .arrays import Skipped as Skipped
 from .arrays import TaskArrays as TaskArrays
+from .catalogue import TASK_KINDS as TASK_KINDS
 from .converting import to_task as to_task
 from .images import Images as Images
 from .images import LazyImages as LazyImages
+from .listed import ListedSource as ListedSource
 from .loading import SUITES as SUITES
-from .loading import TaskSource as TaskSource
 from .loading import load_task as load_task
 from .loading import load_tasks as load_tasks
 from .loading import task_source as task_source
 from .npz import read_npz as read_npz
+from .source import TaskSource as TaskSource
 from .task import Split as Split
 from .task import Task as Task
 from .task import select_balanced as select_balanced

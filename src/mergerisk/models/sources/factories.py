@@ -17,7 +17,7 @@ from mergerisk.models.core.preprocessing import Normalization, Preprocessing, Re
 from mergerisk.models.on_disk.checkpoints import Checkpoint
 from mergerisk.models.sources.reading import read_state
 from mergerisk.named_callables import load_callable
-from mergerisk.tasks.loading import file_digest
+from mergerisk.tasks.digests import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -21,7 +21,7 @@ from mergerisk.models.on_disk.filenames import (
 )
 from mergerisk.models.sources.hub import fetch, remark
 from mergerisk.registry import Entry
-from mergerisk.tasks.loading import file_digest
+from mergerisk.tasks.digests import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, model_validator
 
 from mergerisk.models.core.stated import StatedOrBase
 from mergerisk.study.fields.basics import Model, Seed, Source, looks
-from mergerisk.tasks.loading import TaskSource, task_name, task_source
+from mergerisk.tasks.loading import task_name, task_source
+
+if TYPE_CHECKING:
+    from mergerisk.tasks.source import TaskSource
 
 
 class TaskSpec(Model):

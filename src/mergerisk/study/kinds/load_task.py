@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from mergerisk.store.keys import Json
     from mergerisk.study.workbench import Workbench
-    from mergerisk.tasks.loading import TaskSource
+    from mergerisk.tasks.arrays import TaskArrays
+    from mergerisk.tasks.source import TaskSource
 
 _PORTION = 64
 """Images written to the store at a time."""
@@ -44,21 +45,26 @@ class LoadTask(TaskStage):
 
         source = self.source.pinned(self.identity)
         info: dict[str, Json] = {"name": source.name}
-        if not source.streams():
+        stream = source.stream()
+        if stream is None:
             arrays = source.arrays()
             images = np.asarray(arrays.images)
-            info["class_names"] = list(arrays.class_names)
+            info |= _about(arrays)
             kept = {"labels": arrays.labels, "split": arrays.split}
             if images.ndim == 4 and images.shape[3] == 3 and stays_bytes(images):
                 portions = (images[start : start + _PORTION] for start in range(0, len(images), _PORTION))
                 return Result(kept, info, spooled={"images": bench.store.spool(self.key, portions)})
             return Result({"images": images, **kept}, info)
-        stream = source.stream()
         spooled = bench.store.spool(self.key, stream)
         arrays = stream.arrays(None)
-        info |= {
-            "class_names": list(arrays.class_names),
-            "held_out": True,
-            "skipped": [{"file": item.name, "reason": item.reason} for item in arrays.skipped],
-        }
+        info |= _about(arrays)
         return Result({"labels": arrays.labels, "split": arrays.split}, info, spooled={"images": spooled})
+
+
+def _about(arrays: TaskArrays) -> dict[str, Json]:
+    """What there is to know of a task besides its arrays."""
+    classes: dict[str, Json] = {"class_names": list(arrays.class_names)}
+    if not arrays.held_out and not arrays.skipped:
+        return classes
+    skipped = [{"file": item.name, "reason": item.reason} for item in arrays.skipped]
+    return {**classes, "held_out": arrays.held_out, "skipped": skipped}

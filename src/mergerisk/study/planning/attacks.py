@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.registry import plugins
-from mergerisk.tasks.loading import file_digest
+from mergerisk.tasks.digests import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from mergerisk.study.kinds.classifier_head import ClassifierHead
 from mergerisk.study.kinds.file_head import FileHead
 from mergerisk.study.kinds.probe import Probe
 from mergerisk.study.kinds.zero_shot_head import ZeroShotHead
-from mergerisk.tasks.loading import file_digest
+from mergerisk.tasks.digests import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mergerisk.study.schema import Study
     from mergerisk.study.stages import Stages
     from mergerisk.tasks import Task
-    from mergerisk.tasks.loading import TaskSource
+    from mergerisk.tasks.source import TaskSource
 
 
 class Carried(NamedTuple):

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mergerisk.study.planning.material import Material
     from mergerisk.study.schema import Study
     from mergerisk.study.variants.variant import SurrogateVariant, TargetVariant
-    from mergerisk.tasks.loading import TaskSource
     from mergerisk.tasks.outline import Outline
+    from mergerisk.tasks.source import TaskSource
 
 
 def make_plan(
