@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_every_example_is_a_study(folder: Path, position: int) -> None:
     rest = {"backbone": "models/base", "merging": ["weight_averaging"], "attacks": ["fgsm"]}
     study = parse_study({"budgets": STUDY["budgets"]} | rest | EXAMPLES[position], folder)
-    if any(spec.source.kind == "hub" for spec in study.tasks):
+    if any(spec.source.repository for spec in study.tasks):
         assert study.task_names == ("mnist", "house_numbers")
         return
     outlines = check_material(study)

@@ -10,13 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from jsonschema import Draft202012Validator
+from PIL import Image
 
+import mergerisk as mr
 from mergerisk.cli.main import main
 from mergerisk.report import summary_schema
-from tests.tiny import write_tiny_study
+from tests.tiny import arrays, write_tiny_study
 
 SOURCE = Path(__file__).parents[1] / "plugin_package"
 ATTACKS = [
@@ -59,7 +63,10 @@ def mergerisk(environment: dict[str, str], *arguments: str) -> str:
 
 
 def test_what_is_installed_runs_in_a_study(installed: dict[str, str], tiny_vit: Path, tmp_path: Path) -> None:
-    study = write_tiny_study(tmp_path, tiny_vit, merging=MERGING, surrogates=["expert"], attacks=ATTACKS)
+    tasks = ["stripes.npz", {"task": "blobs.csv", "name": "blobs", "label": "class"}]
+    changes = {"merging": MERGING, "surrogates": ["expert"], "attacks": ATTACKS, "tasks": tasks}
+    study = write_tiny_study(tmp_path, tiny_vit, **changes)
+    write_csv(tmp_path, "blobs")
     mergerisk(installed, "run", str(study), "--out", str(tmp_path / "run"), "--workers", "2")
     outcomes = pd.read_parquet(tmp_path / "run" / "outcomes.parquet")
     # tasks × attacks × (merges + expert + pretrained) × budgets × images
@@ -121,17 +128,53 @@ def test_a_table_with_its_own_stages_and_a_defense_need_no_line_of_ours(
     assert document["further"]["confidence"]["rows"] == 16
 
 
+def write_csv(folder: Path, kind: str) -> None:
+    """A tiny task as the images and the list that the plugin reads."""
+    content = arrays(kind)
+    lines = ["file,class,split"]
+    for number, (image, label, code) in enumerate(
+        zip(content["images"], content["labels"], content["split"], strict=True)
+    ):
+        Image.fromarray(image).save(folder / f"{kind}-{number}.png")
+        lines.append(f"{kind}-{number}.png,{label},{('train', 'test')[code]}")
+    (folder / f"{kind}.csv").write_text("\n".join(lines))
+
+
+def test_a_kind_of_task_reads_what_it_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(SOURCE))
+    from mergerisk_example_plugin.reading import CsvOptions, CsvSource
+
+    write_csv(tmp_path, "blobs")
+    np.savez(tmp_path / "blobs.npz", **arrays("blobs"))
+    task = CsvSource("blobs", str(tmp_path / "blobs.csv"), CsvOptions(label="class")).load()
+    expected = mr.load_task(str(tmp_path / "blobs.npz"))
+    assert task.class_names == expected.class_names
+    for split in ("train", "calibration", "test"):
+        assert torch.equal(getattr(task, split).images[:], getattr(expected, split).images[:])
+        assert torch.equal(getattr(task, split).labels, getattr(expected, split).labels)
+    with pytest.raises(mr.UserError, match=r"blobs\.csv: no column 'label'; say file, split and the class"):
+        CsvSource("blobs", str(tmp_path / "blobs.csv"), CsvOptions()).check()
+
+
 PLANNED = """
 import json, sys
 from mergerisk.study import load_study, make_plan
-print(json.dumps({stage.label: [key, list(stage.plugins)]
+print(json.dumps({"task " * (stage.kind == "task") + stage.label: [key, list(stage.plugins)]
                   for key, stage in make_plan(load_study(sys.argv[1])).stages.items()}))
 """
 
 
 def test_another_version_of_a_plugin_is_another_artefact(folder: Path, tiny_vit: Path, tmp_path: Path) -> None:
     """What is kept of 1.0 must not be taken for what 2.0 makes."""
-    study = write_tiny_study(tmp_path, tiny_vit, merging=MERGING, surrogates=["expert"], attacks=ATTACKS)
+    study = write_tiny_study(
+        tmp_path,
+        tiny_vit,
+        merging=MERGING,
+        surrogates=["expert", "outsider"],
+        attacks=ATTACKS,
+        outsider={"task": {"task": "blobs.csv", "name": "mine", "label": "class"}},
+    )
+    write_csv(tmp_path, "blobs")
     newer = tmp_path / "newer"
     shutil.copytree(folder, newer)
     (metadata,) = newer.glob("*.dist-info/METADATA")
@@ -142,12 +185,14 @@ def test_another_version_of_a_plugin_is_another_artefact(folder: Path, tiny_vit:
     assert {"median, seed 0", "weight_averaging+shift, seed 0", "median+surgery, seed 0"} < changed
     for attack in ("coin_toss", "mi_both_ways", "mi_loudest"):
         assert f"{attack} on stripes from expert, ε = 2/255, seed 0" in changed
+    assert {"task mine", "mi_fgsm on stripes from outsider, ε = 2/255, seed 0"} < changed
     kept = before.keys() - changed
-    assert {"weight_averaging, seed 0", "stripes, seed 0", "stripes"} < kept
+    assert {"weight_averaging, seed 0", "stripes, seed 0", "task stripes"} < kept
     assert "mi_fgsm on stripes from expert, ε = 2/255, seed 0" in kept
     # Only what the plugin computes itself names it.
     assert before["median, seed 0"][1] == ["mergerisk-example-plugin 1.0"]
     assert after["weight_averaging+shift, seed 0"][1] == ["mergerisk-example-plugin 2.0"]
+    assert before["task mine"][1] == ["mergerisk-example-plugin 1.0"]
     assert before["median+surgery, seed 0"][1] == []
     assert all(before[label][1] == [] for label in kept)
 
