@@ -52,6 +52,16 @@ def arrays(kind: str, seed: int = 0, per_class: int = 30) -> dict[str, np.ndarra
     return {"images": np.stack(images), "labels": np.array(labels), "split": split}
 
 
+MINIMAL: dict[str, Any] = {
+    "backbone": "starter-vit",
+    "tasks": ["digits"],
+    "merging": ["ties"],
+    "attacks": ["fgsm"],
+    "budgets": {"epsilon": ["2/255"]},
+}
+"""The least that a study file can say, over starter tasks."""
+
+
 def write_tiny_study(folder: Path, backbone: Path, **changes: Any) -> Path:
     """Write two ``.npz`` tasks and a study over them into ``folder``; returns the study's path."""
     folder.mkdir(parents=True, exist_ok=True)

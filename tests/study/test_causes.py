@@ -18,7 +18,7 @@ from mergerisk.study.attacked import attacked
 from mergerisk.study.kinds.ask import Ask
 from mergerisk.study.kinds.compare import Compare
 from mergerisk.study.workbench import Compute, Workbench
-from tests.tiny import write_tiny_study
+from tests.tiny import MINIMAL, write_tiny_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,25 +175,11 @@ def test_reports_show_the_tables(finished: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said_first(causes: list[Any], message: str) -> None:
-    content = {
-        "backbone": "starter-vit",
-        "tasks": ["digits", "letters"],
-        "merging": ["ties"],
-        "attacks": ["fgsm"],
-        "budgets": {"epsilon": [0.1]},
-        "causes": causes,
-    }
+    content = MINIMAL | {"causes": causes}
     with pytest.raises(UserError, match=message):
         parse_study(content)
 
 
 def test_all_stands_for_every_diagnostic() -> None:
-    content = {
-        "backbone": "starter-vit",
-        "tasks": ["digits", "letters"],
-        "merging": ["ties"],
-        "attacks": ["fgsm"],
-        "budgets": {"epsilon": [0.1]},
-        "causes": "all",
-    }
+    content = MINIMAL | {"causes": "all"}
     assert [spec.name for spec in parse_study(content).causes] == [*mr.causes.CAUSES]

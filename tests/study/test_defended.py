@@ -16,7 +16,7 @@ from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, parse_study
 from mergerisk.study.variants.defended import DefendedVariant
 from mergerisk.study.workbench import Compute, Workbench
-from tests.tiny import write_tiny_study
+from tests.tiny import MINIMAL, write_tiny_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,26 +96,12 @@ def test_the_file_that_a_run_leaves_is_the_same_study(finished: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said_first(defense: dict[str, Any], message: str) -> None:
-    content = {
-        "backbone": "starter-vit",
-        "tasks": ["digits", "letters"],
-        "merging": ["ties"],
-        "attacks": ["fgsm"],
-        "budgets": {"epsilon": [0.1]},
-        "defenses": [defense],
-    }
+    content = MINIMAL | {"defenses": [defense]}
     with pytest.raises(UserError, match=re.escape(message)):
         parse_study(content)
 
 
 def test_an_unknown_table_is_said_first() -> None:
-    content = {
-        "backbone": "starter-vit",
-        "tasks": ["digits", "letters"],
-        "merging": ["ties"],
-        "attacks": ["fgsm"],
-        "budgets": {"epsilon": [0.1]},
-        "tables": ["confidence"],
-    }
+    content = MINIMAL | {"tables": ["confidence"]}
     with pytest.raises(UserError, match=r"tables\[0\]: unknown table 'confidence'"):
         parse_study(content)

@@ -13,7 +13,7 @@ from mergerisk.study import Plan, make_plan, parse_study
 from mergerisk.study.kinds.correct import Correct
 from mergerisk.study.kinds.merge import Merge
 from mergerisk.validation import hyperparameters
-from tests.study.test_schema import MINIMAL
+from tests.tiny import MINIMAL
 
 if TYPE_CHECKING:
     from pathlib import Path

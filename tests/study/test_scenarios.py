@@ -19,8 +19,7 @@ from mergerisk.study.kinds.craft import Craft
 from mergerisk.study.kinds.expert import Expert
 from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.variants.encoders import EncoderVariant
-from tests.study.test_schema import MINIMAL
-from tests.tiny import save_tiny_models, write_tiny_study
+from tests.tiny import MINIMAL, save_tiny_models, write_tiny_study
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,18 +11,10 @@ import yaml
 from mergerisk.errors import UserError
 from mergerisk.study import Study, load_study, make_plan, parse_study
 from mergerisk.study.resolving import resolve
-from tests.tiny import STUDY, arrays, write_tiny_study
+from tests.tiny import MINIMAL, STUDY, arrays, write_tiny_study
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MINIMAL: dict[str, Any] = {
-    "backbone": "starter-vit",
-    "tasks": ["digits"],
-    "merging": ["ties"],
-    "attacks": ["fgsm"],
-    "budgets": {"epsilon": ["2/255"]},
-}
 
 
 def test_defaults_are_filled_in() -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from mergerisk.causes.catalogue import CAUSES
+from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.errors import Faults, UserError, located
 from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
 from mergerisk.study.further import TABLES
 from mergerisk.study.hub_experts import hub_experts
 
 if TYPE_CHECKING:
+    from mergerisk.registry import Registry
     from mergerisk.study.fields.named import AttackSpec, CauseSpec, DefenseSpec, MethodSpec, TableSpec
     from mergerisk.study.schema import Study
+
+    T = TypeVar("T", CauseSpec, DefenseSpec)
 
 
 def resolve(study: Study) -> Study:
@@ -49,11 +54,11 @@ def resolve(study: Study) -> Study:
     defenses = []
     for i, defense in enumerate(study.defenses):
         with faults.collecting():
-            defenses.append(_resolve_defense(defense, f"defenses[{i}]"))
+            defenses.append(_filled_in(defense, DEFENSES, f"defenses[{i}]"))
     causes = []
     for i, cause in enumerate(study.causes):
         with faults.collecting():
-            causes.append(_resolve_cause(cause, f"causes[{i}]"))
+            causes.append(_filled_in(cause, CAUSES, f"causes[{i}]"))
     for i, table in enumerate(study.tables):
         with faults.collecting():
             _check_table(table, f"tables[{i}]")
@@ -118,30 +123,15 @@ def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> Non
         raise UserError(f"budgets.after: {after[-1]} steps: no attack of the study takes more than {most}")
 
 
-def _resolve_defense(spec: DefenseSpec, where: str) -> DefenseSpec:
-    """A defense with every hyper-parameter.
+def _filled_in(spec: T, registry: Registry[Any], where: str) -> T:
+    """What is chosen by name, with every hyper-parameter.
 
     Raises:
         UserError: one is unknown, or out of range.
     """
-    from mergerisk.defenses import create
-
     with located(where):
-        defense = create(spec.name, **spec.parameters)
-    return spec.model_copy(update={"parameters": dataclasses.asdict(defense)})  # type: ignore[call-overload]
-
-
-def _resolve_cause(spec: CauseSpec, where: str) -> CauseSpec:
-    """A diagnostic with every hyper-parameter.
-
-    Raises:
-        UserError: one is unknown, or out of range.
-    """
-    from mergerisk.causes import create
-
-    with located(where):
-        cause = create(spec.name, **spec.parameters)
-    return spec.model_copy(update={"parameters": dataclasses.asdict(cause)})  # type: ignore[call-overload]
+        made = registry.create(spec.name, spec.parameters)
+    return spec.model_copy(update={"parameters": dataclasses.asdict(made)})
 
 
 def _check_table(spec: TableSpec, where: str) -> None:
