@@ -343,6 +343,22 @@ def test_a_page_says_what_a_gate_allows_in_words() -> None:
     assert "of at most 2 of 255 grey levels at any pixel. That must be at most 50%." in to_html(found)
 
 
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [("asr > 0.9 at 2/255", "It would pass the gate."), ("asr > 0.5", "It would fail 1 of 1 gate.")],
+)
+def test_a_page_says_whether_what_it_advises_would_pass(gate: str, said: str) -> None:
+    """The one that is more accurate is fooled on 70 of 80 images."""
+    merged = {"target": {"ties": "merged"}, "surrogate": {"ties": "merged"}}
+    asked = audit(
+        merged="m.safetensors", candidates=[{"method": "weight_averaging", "label": "average"}], fail_if=[gate]
+    )
+    found = judge(asked, outcomes().replace(merged), accuracy(merged=0.7, average=0.8))
+    assert found.recommended == "average"
+    assert said in to_html(found)
+    assert "It would" not in to_html(verdict("asr > 0.75 at 2/255", ties=0.8, average=0.7))
+
+
 def test_every_rendering_says_the_same() -> None:
     found = verdict("relative_asr > 0.9 at 2/255")
     sentence = "Attacks made on a fool ties on 80% [71, 87] of 100 images at 2/255. Relative ASR at 2/255 must be at most 0.9."

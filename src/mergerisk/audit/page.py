@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mergerisk.audit.gate_results import try_gate
 from mergerisk.audit.sentences import (
     WHITE_BOX,
     banner,
@@ -151,7 +152,19 @@ def _safest(verdict: Verdict) -> tuple[str, str]:
     )
     if len(verdict.compared) < 2:
         others = f"No other is within {100 * verdict.tolerance:g} points of the best."
-    return holder(model.name), f"{said} {others}"
+    return holder(model.name), " ".join([said, others, *_would_pass(verdict, model)])
+
+
+def _would_pass(verdict: Verdict, model: ModelVerdict) -> list[str]:
+    """Whether what is advised instead of the model to be released would pass the gates: a sentence, or none."""
+    gates = dict.fromkeys(result.gate for result in verdict.gates if result.gate.model is None)
+    if not gates or model.name == verdict.subject.name:
+        return []
+    tried = [try_gate(gate, model, decides=False) for gate in gates]
+    failed = sum(result.failed for result in tried)
+    if failed:
+        return [f"It would fail {failed} of {plural(len(tried), 'gate')}."]
+    return [f"It would pass all of {plural(len(tried), 'gate')}." if len(tried) > 1 else "It would pass the gate."]
 
 
 def _bars(verdict: Verdict) -> list[Bar]:
