@@ -220,7 +220,7 @@ def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None)
     head = (
         f"{study.name}: {_settings(study)},\n"
         f"each from {surrogates} at {budgets}{seeds} and up to {plural(study.images_per_task, 'image')} a task\n"
-        f"{_preprocessing(study)}"
+        f"{_changed(study)}{_preprocessing(study)}"
     )
     total = sum(plan.stages[key].work for key in missing)
     title = ("stage", "count", "cached", "needs", "images left: passes through a model")
@@ -234,9 +234,11 @@ def _settings(study: Study) -> str:
     """The number of settings as a product: ``2 merging methods × 7 tasks × 1 attack = 14 settings``."""
     from mergerisk.report.formatting import plural
 
-    methods, targets = plural(len(study.merging), "merging method"), plural(len(study.targets), "target")
+    plain = len(study.merging) - len(study.changed)
+    methods, targets = plural(plain, "merging method"), plural(len(study.targets), "target")
+    changed = plural(len(study.changed), "changed merge")
     defended = plural(len(study.defended), "defended model")
-    named = ((methods, study.merging), (targets, study.targets), (defended, study.defended))
+    named = ((methods, plain), (changed, study.changed), (targets, study.targets), (defended, study.defended))
     what = [text for text, some in named if some]
     attacks, settings = plural(len(study.attacks), "attack"), plural(study.settings, "setting")
     if len(set(study.tasks_of_targets)) > 1:  # a black box need not answer every task
@@ -245,6 +247,11 @@ def _settings(study: Study) -> str:
     models = f"({' + '.join(what)})" if len(what) > 1 else what[0]
     tasks = plural(next(iter(study.tasks_of_targets)), "task")
     return f"{models} × {tasks} × {attacks} = {settings}"
+
+
+def _changed(study: Study) -> str:
+    """A line with the merges that something is changed about."""
+    return f"changed merges: {', '.join(study.changed)}\n" if study.changed else ""
 
 
 def note_lines(notes: Iterable[str]) -> list[str]:

@@ -17,6 +17,21 @@ from .catalogue import (
     split_name as split_name,
 )
 from .experts import LazyExperts as LazyExperts
+from .interventions import (
+    Placebo as Placebo,
+)
+from .interventions import (
+    ShuffledBlock as ShuffledBlock,
+)
+from .interventions import (
+    VectorChange as VectorChange,
+)
+from .interventions import (
+    changed_experts as changed_experts,
+)
+from .interventions import (
+    on_path as on_path,
+)
 from .material import (
     Calibration as Calibration,
 )

@@ -151,6 +151,14 @@ CORRECTIONS: Registry[type[Correction]] = Registry(
 )
 """What is stacked on a method with ``+``."""
 
+INTERVENTIONS: Mapping[str, str] = {
+    "path": "on the way from the base, 0, to the merge, 1",
+    "placebo": "random task vectors, of the same length in each tensor",
+    "ingredients": "all_but_attacked: without the attacked task's own",
+    "shuffled_blocks": "one block's task vectors, in disorder within each tensor",
+}
+"""What a study can change about a merge to see what moves with it; see :mod:`mergerisk.merging.interventions`."""
+
 
 def split_name(name: str) -> tuple[str, str | None]:
     """``"ties+surgery"`` → ``("ties", "surgery")``; both parts are checked.

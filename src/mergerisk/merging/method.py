@@ -39,6 +39,8 @@ class MergingMethod(ABC):
     """Whether a method that reads no images draws at random all the same."""
     encoder_per_task: ClassVar[bool] = False
     """Whether every task gets an encoder of its own."""
+    changes_architecture: ClassVar[bool] = False
+    """Whether what it gives is no point among the base's weights, but a model with parts of its own."""
 
     @abstractmethod
     def merge(

@@ -93,6 +93,7 @@ class WeMoE(LearnedMerging):
         learning_rate: of Adam.
     """
 
+    changes_architecture: ClassVar[bool] = True
     stream: ClassVar[str] = "we_moe"
 
     scaling: Annotated[float, Field(ge=0)] = 0.3

@@ -62,7 +62,7 @@ def summarize(
         flags=flags.assign(reason=flags["reason"].map(said)),
         examples=tuple(_example(picture) for picture in run.pictures),
         claims=tuple(claims),
-        doubts=doubts(run.clean, results, run.study.target_labels, run.record.get("steps_per_epoch")),
+        doubts=doubts(run.clean, results, run.study.ranked, run.record.get("steps_per_epoch")),
         further=run.further,
     )
 
@@ -75,7 +75,8 @@ def _record(run: FinishedRun) -> RunRecord:
         description=study.description,
         backbone=without_places(study.backbone),
         tasks=tuple(run.clean["task"].unique()),
-        methods=study.target_labels,
+        methods=study.ranked,
+        changed=study.changed,
         attacks=tuple(spec.label for spec in study.attacks),
         surrogates=tuple(spec.label for spec in study.surrogates),
         epsilons=study.budgets.epsilon,

@@ -33,6 +33,8 @@ def summary_to_json(summary: Summary) -> str:
     ``delta_asr`` is in percentage points, budgets are in [0,1] pixel units.
     """
     run = {field.name: plain(getattr(summary.run, field.name)) for field in fields(summary.run)}
+    if not summary.run.changed:
+        del run["changed"]
     run["stages"] = [plain(asdict(stage)) for stage in summary.run.stages]
     document = {
         "schema_version": summary.schema_version,

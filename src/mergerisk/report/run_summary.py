@@ -34,7 +34,7 @@ def judged_summary(run: FinishedRun) -> Summary:
     summary = summarize(run, claims=[claim_of(verdict) for verdict in judge_claims(tables)], counted=counted)
     rows, whose = under_the_worst(summary, tables.rates), attackers(axes_of(summary))
     # what else is measured, such as a merge made elsewhere, is shown the same images and stands beside them
-    models = list(run.study.target_labels)
+    models = list(run.study.ranked)
 
     def stand(names: list[str]) -> tuple[Standings, ...]:
         return tuple(replace(found, attackers=whose) for found in standings(tables, names, rows=rows))
@@ -49,7 +49,7 @@ def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:
         run: what was run.
         counted: :func:`mergerisk.transfer.count` of its outcomes, where somebody has it already.
     """
-    merges = [spec.label for spec in run.study.merging]
+    merges = [spec.label for spec in run.study.merging if spec.intervention is None]
     return tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted)
 
 

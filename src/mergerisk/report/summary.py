@@ -103,8 +103,9 @@ class StageTime:
 class RunRecord:
     """What was run, on what, and how long it took: ``epsilons`` in [0,1] pixel units, times in seconds.
 
-    ``caveats`` are what one must know to read the figures, in sentences; ``notes`` those of them that the user's
-    own models and images give rise to.
+    ``methods`` are the targets that are ranked, ``changed`` those beside them that never are: merges that
+    something is changed about. ``caveats`` are what one must know to read the figures, in sentences; ``notes``
+    those of them that the user's own models and images give rise to.
     """
 
     study: str
@@ -131,6 +132,7 @@ class RunRecord:
     caveats: tuple[str, ...]
     study_yaml: str
     notes: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from mergerisk.errors import UserError, first_line
+from mergerisk.merging.catalogue import INTERVENTIONS
 from mergerisk.statistics.claim_tables import tables_from_outcomes, tables_from_rates
 from mergerisk.statistics.poster import poster_tables, with_known_images
 from mergerisk.yaml_files import read_mapping
@@ -87,8 +88,11 @@ def _merges(study: Path) -> frozenset[str] | None:
     found: Any = read_mapping(study, "a study").get("merging") or []
     if not isinstance(found, list):
         raise UserError(f"{study}: merging: must be a list; run the study again, finished stages are kept")
-    labels = [item.get("label", item.get("method")) if isinstance(item, dict) else item for item in found]
-    return frozenset(str(label) for label in labels)
+    items = [item if isinstance(item, dict) else {"method": item} for item in found]
+    # A merge that something is changed about is none that anybody would deploy: no claim is about it.
+    return frozenset(
+        str(item.get("label", item.get("method"))) for item in items if not INTERVENTIONS.keys() & item.keys()
+    )
 
 
 def _read(path: Path) -> pd.DataFrame:

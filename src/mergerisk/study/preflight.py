@@ -170,6 +170,7 @@ def check_material(study: Study) -> dict[TaskSource, Outline]:
     if outlines:
         with faults.collecting():
             _check_heads(study, outlines, base)
+    _check_blocks(study, base, faults)
     faults.settle()
     return outlines
 
@@ -331,6 +332,24 @@ def _check_models(study: Study) -> Encoder | None:
             check_projection(base, file)
     faults.settle()
     return base
+
+
+def _check_blocks(study: Study, base: Encoder | None, faults: Faults) -> None:
+    """Whether the backbone has the blocks that merges are changed in.
+
+    Args:
+        study: with folders for models of the hub.
+        base: the backbone; None if it was not loaded.
+        faults: where what is wrong goes.
+    """
+    from mergerisk.merging import ShuffledBlock
+    from mergerisk.models import load_encoder
+
+    for spec in study.merging:
+        if spec.intervention is not None and spec.intervention.kind == "shuffled_blocks":
+            with faults.collecting(), located(f"merging: {spec.label}"):
+                base = base or load_encoder(study.backbone, image_size=study.image_size)
+                ShuffledBlock(block=spec.intervention.value).reaches(base)
 
 
 def _check_encoder(name: str, encoder: Encoder) -> None:

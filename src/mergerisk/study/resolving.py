@@ -13,7 +13,11 @@ from mergerisk.study.further import TABLES
 from mergerisk.study.hub_experts import hub_experts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mergerisk.merging import MergingMethod
     from mergerisk.registry import Registry
+    from mergerisk.study.fields.interventions import Intervention
     from mergerisk.study.fields.named import AttackSpec, CauseSpec, DefenseSpec, MethodSpec, TableSpec
     from mergerisk.study.schema import Study
 
@@ -49,8 +53,12 @@ def resolve(study: Study) -> Study:
         with faults.collecting():
             _check_after(study.budgets.after, tuple(attacks))
     for i, method in enumerate(study.merging):
+        where = f"merging[{i}]" if method.intervention is None else f"merging: {method.label}"
         with faults.collecting():
-            merging.append(_resolve_method(method, study, f"merging[{i}]"))
+            merging.append(_resolve_method(method, study, where))
+    if len(merging) == len(study.merging):
+        with faults.collecting():
+            _check_compared(merging)
     defenses = []
     for i, defense in enumerate(study.defenses):
         with faults.collecting():
@@ -81,6 +89,8 @@ def _resolve_method(spec: MethodSpec, study: Study, where: str) -> MethodSpec:
         if not study.merged_names:
             raise UserError("there is nothing to merge: give experts.files or ingredients")
         method.check_count(len(study.merged_names))
+        if spec.intervention is not None:
+            _check_intervention(spec.intervention, method, study)
         _check_data(spec, study, reads_images=method.needs_calibration, per_task=method.encoder_per_task)
     _, correction = split_name(spec.name)
     if correction is not None and isinstance(method, Stacked):
@@ -103,6 +113,52 @@ def _check_data(spec: MethodSpec, study: Study, *, reads_images: bool, per_task:
         for task in study.task_names:
             if task not in study.with_expert:
                 raise UserError(f"{spec.name} has parts for single tasks, and {task!r} has no expert")
+
+
+def _check_compared(merging: Sequence[MethodSpec]) -> None:
+    """See that every merge that something is changed about has one to be compared with.
+
+    Raises:
+        UserError: one has none.
+    """
+    for spec in merging:
+        change = spec.intervention
+        alike = [other for other in merging if (other.name, other.parameters) == (spec.name, spec.parameters)]
+        whole = any(other.intervention is None for other in alike)
+        if change is not None and change.kind != "path" and not whole:
+            raise UserError(
+                f"merging: {spec.label}: is compared with the same merge as it is, which the study lacks; add "
+                f"{spec.name} with the same hyper-parameters"
+            )
+
+
+def _check_intervention(change: Intervention, method: MergingMethod, study: Study) -> None:
+    """See that a merge can be changed so; whether the backbone has such a block is seen when it is loaded.
+
+    Raises:
+        UserError: it cannot.
+    """
+    from mergerisk.merging import Stacked
+
+    if isinstance(method, Stacked):
+        raise UserError(
+            f"{change.kind} changes a merge that no correction is stacked on; name the method alone (a correction "
+            "is compared with the same merge without it as it is)"
+        )
+    if method.encoder_per_task:
+        raise UserError(f"{change.kind} changes one merge of all tasks, and the method gives each task its own")
+    if change.kind == "path" and method.changes_architecture:
+        raise UserError(
+            "path: there is none, since what the method gives is of another architecture than the base"
+        )
+    if change.kind == "ingredients":
+        for task in study.task_names:
+            if task not in study.with_expert:
+                raise UserError(f"{change.value}: no ingredient belongs to {task!r}; give it under experts.files")
+        left = len(study.merged_names) - 1
+        if left < 2:
+            raise UserError(f"{change.value}: leaves {left} of the ingredients, and a merge takes two; add one")
+        method.check_count(left)
 
 
 def _resolve_attack(spec: AttackSpec, steps: int, where: str) -> AttackSpec:

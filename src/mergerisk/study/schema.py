@@ -13,6 +13,7 @@ from mergerisk.errors import did_you_mean
 from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, Source, no_twins
 from mergerisk.study.fields.budgets import Budgets
+from mergerisk.study.fields.interventions import each_of
 from mergerisk.study.fields.models import Experts, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, DefenseSpec, MethodSpec, TableSpec
 from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, SurrogateSpec
@@ -47,7 +48,7 @@ class Study(Model):
             its own.
         outsider: an attacker who fine-tunes the backbone with data of their own.
         other_architecture: a surrogate that shares nothing with the merged models but the task.
-        merging: methods to compare.
+        merging: methods to compare, and merges that something is changed about, to see what moves with it.
         attacks: transfer attacks.
         surrogates: models the attacker holds; see :data:`mergerisk.study.fields.surrogates.SURROGATES`.
             ``merged`` alone stands for every merge: white box, the upper bound.
@@ -99,12 +100,14 @@ class Study(Model):
         if not isinstance(content, dict) or not isinstance(content.get("surrogates"), list | tuple):
             return content
         try:
-            labels = [
-                MethodSpec.model_validate(spec, context=info.context).label for spec in content.get("merging", ())
+            specs = [
+                MethodSpec.model_validate(spec, context=info.context)
+                for entry in content.get("merging", ())
+                for spec in each_of(entry)
             ]
-        except ValidationError:
+        except (ValidationError, ValueError):
             return content  # said where it belongs
-        every = [f"merged/{label}" for label in labels]
+        every = [f"merged/{spec.label}" for spec in specs if spec.intervention is None]
         given = [every if spec == "merged" else [spec] for spec in content["surrogates"]]
         return content | {"surrogates": [spec for specs in given for spec in specs]}
 
@@ -117,6 +120,11 @@ class Study(Model):
         return [
             task for spec in given for task in (SUITES.get(spec, (spec,)) if isinstance(spec, str) else (spec,))
         ]
+
+    @field_validator("merging", mode="before")
+    @classmethod
+    def _each_merge(cls, value: object) -> object:
+        return [spec for entry in value for spec in each_of(entry)] if isinstance(value, list | tuple) else value
 
     @field_validator("causes", mode="before")
     @classmethod
@@ -148,6 +156,8 @@ class Study(Model):
         no_twins([spec.name for spec in self.causes], "diagnostic")
         if not targets:
             raise ValueError("merging, targets: name a merging method, or a model to attack")
+        if not self.ranked:
+            raise ValueError("merging: name a merge as it is beside those that something is changed about")
         return self
 
     @model_validator(mode="after")
@@ -225,6 +235,16 @@ class Study(Model):
         return (*(spec.label for spec in self.merging), *(spec.label for spec in self.targets), *defended)
 
     @property
+    def changed(self) -> tuple[str, ...]:
+        """The merges that something is changed about: targets that nobody would deploy, and never ranked."""
+        return tuple(spec.label for spec in self.merging if spec.intervention is not None)
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """The targets of which it is asked which is the safest."""
+        return tuple(label for label in self.target_labels if label not in self.changed)
+
+    @property
     def task_names(self) -> tuple[str, ...]:
         """What results call the tasks."""
         return tuple(spec.called for spec in self.tasks)
@@ -266,9 +286,16 @@ class Study(Model):
         """
         content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         content["tasks"] = [spec.as_written() for spec in self.tasks]
-        for field, key in (("merging", "method"), ("attacks", "attack")):
+        for field, key, specs_of in (("merging", "method", self.merging), ("attacks", "attack", self.attacks)):
+            changes = [getattr(spec, "intervention", None) for spec in specs_of]
             content[field] = [
-                {key: spec["name"], **spec["parameters"], "label": spec["label"]} for spec in content[field]
+                {
+                    key: spec["name"],
+                    **spec["parameters"],
+                    **({} if change is None else change.as_written()),
+                    "label": spec["label"],
+                }
+                for spec, change in zip(content[field], changes, strict=True)
             ]
         if self.outsider is not None and self.outsider.task is not None:
             content["outsider"]["task"] = self.outsider.task.as_written()

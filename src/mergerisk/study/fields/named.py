@@ -11,6 +11,7 @@ from mergerisk.causes.catalogue import CAUSES
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.merging.catalogue import split_name
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, looks, no_twins
+from mergerisk.study.fields.interventions import Intervention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,12 +38,28 @@ class _Named(Model):
 
 
 class MethodSpec(_Named):
-    """A merging method: ``ties`` or ``{method: ties, density: 0.1, label: ties-10}``."""
+    """A merging method: ``ties`` or ``{method: ties, density: 0.1, label: ties-10}``; or a merge that something is
+    changed about: ``{method: ties, placebo: true}``, called ``ties@placebo`` unless it has a label of its own.
+
+    Attributes:
+        intervention: what is changed, if anything is.
+    """
+
+    intervention: Intervention | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _parse(cls, value: object) -> object:
-        return value if isinstance(value, cls) else cls.parse(value, "method")
+        if isinstance(value, cls):
+            return value
+        parsed = cls.parse(value, "method")
+        changed = Intervention.of(value) if isinstance(value, dict) else None
+        if changed is None:
+            return parsed
+        parsed["parameters"].pop(changed.kind)
+        own = isinstance(value, dict) and "label" in value
+        label = parsed["label"] if own else f"{parsed['label']}@{changed.called}"
+        return parsed | {"intervention": changed, "label": label}
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> MethodSpec:

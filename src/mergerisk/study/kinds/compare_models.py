@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mergerisk.models import State
     from mergerisk.study.asking import Asking
     from mergerisk.study.backbone import Backbone
+    from mergerisk.study.changed import Changed
     from mergerisk.study.stage import Result
     from mergerisk.study.variants.variant import SurrogateVariant
     from mergerisk.study.workbench import Workbench
@@ -35,6 +36,7 @@ class CompareModels(ArrayStage):
         backbone: what both were made from.
         ingredients: name → what was merged; nothing for what does not look at them.
         coefficients: name → λ of a merge θ0 + Σ λ τ; None of others.
+        changed: what was done to the ingredients before they were merged.
         cause: the diagnostic, in words that tell it from any other.
         asking: of which images, within which budget.
         diagnostic: the diagnostic itself.
@@ -51,6 +53,7 @@ class CompareModels(ArrayStage):
     backbone: Backbone
     ingredients: Mapping[str, Input[State]]
     coefficients: Mapping[str, float] | None
+    changed: Changed | None
     cause: str
     asking: Asking
     diagnostic: Cause = unkeyed()
@@ -64,12 +67,16 @@ class CompareModels(ArrayStage):
         from mergerisk.errors import UserError
 
         given = Given(target={}) if self.task is None else self.asking.given(bench, self.task)
+        base, experts = bench.base(self.backbone), None
+        if self.ingredients:
+            experts = bench.experts(self.backbone, self.ingredients)
+            experts = experts if self.changed is None else self.changed.apply(base, experts)
         given = replace(
             given,
             target=self.target.classifier(bench),
             surrogate=None if self.surrogate is None else self.surrogate.classifier(bench),
-            base=bench.base(self.backbone),
-            experts=bench.experts(self.backbone, self.ingredients) if self.ingredients else {},
+            base=base,
+            experts=experts or {},
             coefficients=self.coefficients or {},
         )
         if "coefficients" in self.diagnostic.needs and self.coefficients is None:

@@ -13,6 +13,7 @@ from mergerisk.study.stage import Result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mergerisk.merging import LazyExperts
     from mergerisk.models import State
     from mergerisk.study.backbone import Backbone
     from mergerisk.study.calibrating import CalibrationData
@@ -54,10 +55,14 @@ class Merge(ModelStage):
 
         merged = merging.create(self.method, **self.parameters).merge(
             bench.base(self.backbone),
-            bench.experts(self.backbone, self.ingredients),
+            self.experts(bench),
             calibration=bench.calibration(self.calibration),
             seed=self.seed or 0,
         )
         coefficients = {name: values.tolist() for name, values in merged.coefficients.items()}
         made_by = {"method": self.method, "parameters": self.parameters}
         return Result(to_arrays(merged.parts), made_by | {"coefficients": coefficients})
+
+    def experts(self, bench: Workbench) -> LazyExperts:
+        """What is merged."""
+        return bench.experts(self.backbone, self.ingredients)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
 from mergerisk.models.sources.loading import has_batch_norm
 from mergerisk.registry import plugins
+from mergerisk.study.changed import Changed
 from mergerisk.study.kinds.correct import Correct
 from mergerisk.study.kinds.merge import Merge
+from mergerisk.study.kinds.merge_changed import MergeChanged
+from mergerisk.study.kinds.on_path import OnPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,10 +21,13 @@ if TYPE_CHECKING:
     from mergerisk.models import State
     from mergerisk.study.backbone import Backbone
     from mergerisk.study.calibrating import CalibrationData
+    from mergerisk.study.fields.interventions import Intervention
     from mergerisk.study.fields.named import MethodSpec
     from mergerisk.study.keyed import Input
     from mergerisk.study.schema import Study
     from mergerisk.study.stages import Stages
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,20 @@ class MergeGroup:
     """Merges that share an encoder.
 
     Attributes:
-        encoder: its state.
+        encoder: its state; None for the pretrained one.
         inside: the correction inside it, if there is one.
         labels: merge → the correction behind it, if there is one.
+        only: the one task that it is attacked on; None for every task.
     """
 
-    encoder: Input[State]
+    encoder: Input[State] | None
     inside: Input[Tensors] | None
     labels: Mapping[str, Input[Tensors] | None]
+    only: str | None = None
+
+    def serves(self, task: str) -> bool:
+        """Whether it is attacked on a task."""
+        return self.only in {None, task}
 
 
 def plan_merges(
@@ -56,18 +68,12 @@ def plan_merges(
         seed,
         has_batch_norm(study.backbone, image_size=study.image_size),
     )
-    groups: dict[tuple[Input[State], Input[Tensors] | None], dict[str, Input[Tensors] | None]] = {}
+    groups: dict[tuple[Any, ...], dict[str, Input[Tensors] | None]] = {}
     for spec in study.merging:
-        method, correction = split_name(spec.name)
-        merge = planner.merge(method, {name: v for name, v in spec.parameters.items() if name != correction})
-        inside = adapters = None
-        if correction is not None:
-            adapters = planner.correct(spec, correction, merge)
-            if CORRECTIONS.load(correction).changes_encoder:
-                inside, adapters = adapters, None
-        groups.setdefault((merge, inside), {})[spec.label] = adapters
-    for (merge, inside), labels in groups.items():
-        yield MergeGroup(merge, inside, labels)
+        for only, encoder, inside, behind in planner.planned(spec, study.task_names):
+            groups.setdefault((only, encoder, inside), {})[spec.label] = behind
+    for (only, encoder, inside), labels in groups.items():
+        yield MergeGroup(encoder, inside, labels, only)
 
 
 @dataclass(frozen=True)
@@ -81,24 +87,90 @@ class _MergePlanner:
     seed: int
     batch_norm: bool
 
-    def merge(self, method: str, parameters: Mapping[str, Any]) -> Input[State]:
+    def planned(
+        self, spec: MethodSpec, tasks: tuple[str, ...]
+    ) -> Iterator[tuple[str | None, Input[State] | None, Input[Tensors] | None, Input[Tensors] | None]]:
+        """What one entry of ``merging`` gives: the task that it is for, if it is for one; encoder; and the
+        correction inside it, or behind it."""
+        method, correction = split_name(spec.name)
+        parameters = {name: v for name, v in spec.parameters.items() if name != correction}
+        if spec.intervention is not None:
+            for only, encoder in self.changed(method, parameters, spec.intervention, tasks):
+                yield only, encoder, None, None
+            return
+        merge = self.merge(method, parameters)
+        if correction is None:
+            yield None, merge, None, None
+            return
+        made = self.correct(spec, correction, merge)
+        inside = CORRECTIONS.load(correction).changes_encoder
+        yield None, merge, made if inside else None, None if inside else made
+
+    def changed(
+        self, method: str, parameters: Mapping[str, Any], change: Intervention, tasks: tuple[str, ...]
+    ) -> Iterator[tuple[str | None, Input[State] | None]]:
+        """A merge that something is changed about: the task that it is for, if it is for one, and its encoder."""
+        match change.kind:
+            case "path":
+                yield None, self.on_path(self.merge(method, parameters), float(change.value))
+            case "ingredients":
+                for task in tasks:
+                    yield task, self.without(task).merge(method, parameters, f" without {task}")
+            case "placebo":
+                yield None, self.merge(method, parameters, " placebo", self._change("placebo", None))
+            case "shuffled_blocks":
+                disordered = self._change("shuffled_blocks", change.value)
+                yield None, self.merge(method, parameters, f" {change.called}", disordered)
+
+    def _change(self, what: Literal["placebo", "shuffled_blocks"], block: int | None) -> Changed:
+        return Changed(change=what, block=block, seed=self.seed)
+
+    def without(self, task: str) -> _MergePlanner:
+        """The same, of all ingredients but one."""
+
+        def left(named: Mapping[str, T]) -> dict[str, T]:
+            return {name: made for name, made in named.items() if name != task}
+
+        read = replace(self.calibration, tasks=left(self.calibration.tasks), heads=left(self.calibration.heads))
+        return replace(self, ingredients=left(self.ingredients), calibration=read)
+
+    def merge(
+        self, method: str, parameters: Mapping[str, Any], what: str = "", changed: Changed | None = None
+    ) -> Input[State]:
         implementation = METHODS.create(method, parameters)
         estimated = self.batch_norm and not implementation.encoder_per_task
         reads = implementation.needs_calibration or estimated
         images = dict(implementation.cost(self._pools()))
         if estimated:
             images["forward"] = images.get("forward", 0) + sum(self._pools())
+        stage: dict[str, Any] = {
+            "label": f"{method}{what}, seed {self.seed}",
+            "plugins": plugins(METHODS.check(method)),
+            "backbone": self.backbone,
+            "method": method,
+            "parameters": parameters,
+            "ingredients": self.ingredients,
+            "calibration": self.calibration if reads else None,
+            "seed": self.seed if reads or implementation.uses_seed else None,
+            "images": images,
+        }
+        return self.stages.add(Merge(**stage) if changed is None else MergeChanged(**stage, changed=changed))
+
+    def on_path(self, merge: Input[State], at: float) -> Input[State] | None:
+        """A point between base and merge; its ends are these models themselves."""
+        if at == 1:
+            return merge
+        if at == 0 and not self.batch_norm:
+            return None
         return self.stages.add(
-            Merge(
-                label=f"{method}, seed {self.seed}",
-                plugins=plugins(METHODS.check(method)),
+            OnPath(
+                label=f"{self.stages.of(merge).label}, path {at:g}",
                 backbone=self.backbone,
-                method=method,
-                parameters=parameters,
-                ingredients=self.ingredients,
-                calibration=self.calibration if reads else None,
-                seed=self.seed if reads or implementation.uses_seed else None,
-                images=images,
+                merge=merge,
+                at=at,
+                calibration=self.calibration if self.batch_norm else None,
+                seed=self.seed if self.batch_norm else None,
+                images={"forward": sum(self._pools())} if self.batch_norm else {},
             )
         )
 

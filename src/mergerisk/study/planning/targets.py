@@ -42,7 +42,8 @@ class OneTask:
         if task in study.with_expert:
             yield self._encoder("expert", self.models.ingredients[task])
         for group in self.models.merges:
-            yield self._merge(group.encoder, group.inside, group.labels)
+            if group.serves(task):
+                yield self._merge(group.encoder, group.inside, group.labels)
         for label, state in self.models.released.items():
             yield self._encoder(label, state)
         for spec in study.targets:
@@ -101,7 +102,7 @@ class OneTask:
     def _named(self, label: str) -> EncoderVariant:
         """A merge, or a model made elsewhere, by itself."""
         for group in self.models.merges:
-            if label in group.labels:
+            if label in group.labels and group.serves(self.task):
                 return self._merge(group.encoder, group.inside, {label: group.labels[label]})
         return self._encoder(label, self.models.released[label])
 

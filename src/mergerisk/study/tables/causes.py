@@ -10,6 +10,8 @@ from mergerisk.study.kinds.ask import Ask
 from mergerisk.study.kinds.compare import Compare
 from mergerisk.study.kinds.compare_models import CompareModels
 from mergerisk.study.kinds.merge import Merge
+from mergerisk.study.kinds.merge_changed import MergeChanged
+from mergerisk.study.kinds.on_path import OnPath
 from mergerisk.study.plan import Piece
 from mergerisk.study.tables.declared import Column, Declared
 from mergerisk.study.tables.table import RunTable
@@ -213,7 +215,9 @@ def _models_compared(
 
     if not isinstance(target, EncoderVariant) or not isinstance(surrogate, EncoderVariant):
         return None
-    merge = None if target.encoder is None else scene.stages.of(target.encoder)
+    merge, at = None if target.encoder is None else scene.stages.of(target.encoder), 1.0
+    if isinstance(merge, OnPath):
+        at, merge = merge.at, scene.stages.of(merge.merge)
     if not isinstance(merge, Merge) or surrogate.backbone != target.backbone:
         return None
     alone, needs = "surrogate" not in cause.needs, cause.needs
@@ -226,7 +230,8 @@ def _models_compared(
             target=target,
             backbone=target.backbone,
             ingredients=merge.ingredients if "experts" in needs or isinstance(cause, WeightCause) else {},
-            coefficients=_coefficients(merge) if "coefficients" in needs else None,
+            coefficients=_coefficients(merge, at) if "coefficients" in needs else None,
+            changed=merge.changed if isinstance(merge, MergeChanged) else None,
             cause=repr(cause),
             asking=_asking(scene),
             diagnostic=cause,
@@ -234,11 +239,14 @@ def _models_compared(
     )
 
 
-def _coefficients(merge: Merge) -> Mapping[str, float] | None:
+def _coefficients(merge: Merge, at: float) -> Mapping[str, float] | None:
+    """λ by ingredient, of a merge or of a point between the base and it."""
     from mergerisk.merging import create
 
     found = create(merge.method, **merge.parameters).mixing(len(merge.ingredients))
-    return None if found is None else dict(zip(merge.ingredients, found, strict=True))
+    return (
+        None if found is None else {name: at * value for name, value in zip(merge.ingredients, found, strict=True)}
+    )
 
 
 def _asking(scene: Scene) -> Asking:
