@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -33,6 +33,8 @@ class Reply:
         headers: besides the length.
         delay: seconds before the answer.
         hang_up: close the connection instead.
+        raw: instead of all that: from the request's headers, the bytes to send, status line and all, until the
+            other side hangs up.
     """
 
     body: Any = b""
@@ -40,6 +42,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
     hang_up: bool = False
+    raw: Callable[[Mapping[str, str]], Iterable[bytes]] | None = None
 
 
 @dataclass
@@ -81,6 +84,12 @@ def service(answer: Callable[[int, list[Pixels]], Reply]) -> Iterator[Seen]:
             time.sleep(reply.delay)
             if reply.hang_up:
                 self.close_connection = True
+                return
+            if reply.raw is not None:
+                self.close_connection = True
+                with suppress(OSError):
+                    for piece in reply.raw(dict(self.headers)):
+                        self.wfile.write(piece)
                 return
             body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             try:

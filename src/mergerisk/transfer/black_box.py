@@ -25,16 +25,25 @@ from PIL import Image
 from mergerisk.errors import UserError, described, did_you_mean, shown_text
 from mergerisk.tasks.class_names import Classes
 from mergerisk.tasks.images import check_pixels
+from mergerisk.transfer.exchanges import OVERHEAD, Exchanges, LargeError, LateError
+from mergerisk.transfer.redaction import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from mergerisk.transfer.exchanges import Answer
     from mergerisk.transfer.queries import QueryBudget
+
+LONGEST_TIMEOUT = 86400.0
+"""Seconds: a day."""
 
 _LONGEST_WAIT = 600.0
 """Seconds; a server that asks for more is better asked another day."""
+
+_SCORE_BYTES = 128
+"""Of a score or a name in JSON, generously."""
 
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
@@ -91,7 +100,7 @@ class BlackBox(ABC):
                 return found[0]
         hint = did_you_mean(label, self.class_names) if isinstance(label, str) else ""
         raise UserError(
-            f"{self.name}: label {reprlib.repr(label)} is neither the name of one class nor a number from 0 to "
+            f"{self.name}: label {self._quoted(label)} is neither the name of one class nor a number from 0 to "
             f"{len(self.class_names) - 1}{hint}"
         )
 
@@ -108,6 +117,10 @@ class BlackBox(ABC):
         if np.isnan(array).any():
             raise UserError(f"{self.name}: a score is NaN")
         return torch.from_numpy(array.argmax(axis=1))
+
+    def _quoted(self, label: object) -> str:
+        """A label that is none, as messages show it."""
+        return reprlib.repr(label)
 
     def _check_count(self, given: int, count: int) -> None:
         if given != count:
@@ -185,7 +198,7 @@ class HttpTarget(BlackBox):
         queries: the budget.
         answer: which of the two answers the service gives.
         batch_size: images per request.
-        timeout: seconds to wait for a connection, or for the next bytes.
+        timeout: seconds for one exchange, from connecting to the last byte of the answer; a day at most.
         retries: how often one request is tried again.
         token_variable: environment variable with a token, sent as ``Authorization: Bearer …``.
         header_variables: header → environment variable with its value.
@@ -213,9 +226,11 @@ class HttpTarget(BlackBox):
         _check_url(self.url)
         if self.answer not in {"labels", "scores"}:
             raise UserError(f"{self.url}: answer must be 'labels' or 'scores', got {self.answer!r}")
-        if self.batch_size < 1 or self.retries < 0 or not self.timeout > 0 or not self.backoff >= 0:
+        in_range = 0 < self.timeout <= LONGEST_TIMEOUT and 0 <= self.backoff <= _LONGEST_WAIT
+        if self.batch_size < 1 or self.retries < 0 or not in_range:
             raise UserError(
-                f"{self.url}: batch_size must be at least 1, timeout above 0, retries and backoff at least 0"
+                f"{self.url}: batch_size must be at least 1, retries at least 0, timeout above 0 and at most "
+                f"{LONGEST_TIMEOUT:.0f} s, and backoff from 0 to {_LONGEST_WAIT:.0f} s"
             )
         self._headers()
 
@@ -243,31 +258,41 @@ class HttpTarget(BlackBox):
     def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         # Refused as a whole at once, instead of in the middle with queries gone.
         self.queries.check(sum(len(portion) for portion in portions))
-        with httpx2.Client(headers=self._headers(), timeout=self.timeout) as client:
+        with Exchanges(self._headers(), self.timeout) as exchanges:
             for portion in portions:
-                yield self._read(self._ask(client, portion), len(portion))
+                yield self._read(self._ask(exchanges, portion), len(portion))
 
-    def _ask(self, client: httpx2.Client, portion: torch.Tensor) -> httpx2.Response:
+    def _ask(self, exchanges: Exchanges, portion: torch.Tensor) -> Answer:
         """The answer to one request, tried again while there is hope."""
         content = {"images": [_png(image) for image in _eight_bits(portion)]}
+        room = OVERHEAD + len(portion) * len(self.class_names) * _SCORE_BYTES
         fault, asked = "", 0.0
         for attempt in range(self.retries + 1):
             if attempt:
-                self.sleep(max(self.backoff * 2 ** (attempt - 1), asked))
+                # Of what doubles for ever, a computer's numbers know no end.
+                self.sleep(max(min(self.backoff * 2.0 ** min(attempt - 1, 60), _LONGEST_WAIT), asked))
             self.queries.spend(len(portion))
             try:
-                response = client.post(self.url, json=content)
+                answer = exchanges.post(self.url, content, room)
+            except LateError:
+                fault, asked = f"no whole answer within {self.timeout:g} s", 0.0
+                continue
+            except LargeError:
+                raise UserError(
+                    f"{self.url}: answers with more than {room / 2**20:.0f} MiB, which no answer for "
+                    f"{len(portion)} images needs"
+                ) from None
             except httpx2.TransportError as error:
-                fault, asked = described(error), 0.0
+                fault, asked = self._shown(error), 0.0
                 continue
             except httpx2.HTTPError as error:
-                raise UserError(f"{self.url}: {described(error)}") from error
-            if response.is_success:
-                return response
-            fault = f"status {response.status_code}: {shown_text(response.text)}"
-            if response.status_code != httpx2.codes.TOO_MANY_REQUESTS and not response.is_server_error:
+                raise UserError(f"{self.url}: {self._shown(error)}") from None
+            if answer.is_success:
+                return answer
+            fault = f"status {answer.status}: {self._shown(answer.text)}"
+            if answer.status != httpx2.codes.TOO_MANY_REQUESTS and not 500 <= answer.status < 600:
                 raise UserError(f"{self.url}: {fault}")
-            asked = _retry_after(response.headers.get("Retry-After", ""))
+            asked = _retry_after(answer.headers.get("retry-after", ""))
             if asked > _LONGEST_WAIT:
                 raise UserError(f"{self.url}: asks to wait {asked:.0f} s; run again then ({fault})")
         raise UserError(
@@ -275,17 +300,29 @@ class HttpTarget(BlackBox):
             "runs, or allow more retries or a longer timeout"
         )
 
-    def _read(self, response: httpx2.Response, count: int) -> torch.Tensor:
+    def _read(self, answer: Answer, count: int) -> torch.Tensor:
         try:
-            content = response.json()
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{self.url}: answers with what is no JSON: {shown_text(response.text)}") from error
-        answer = content.get(self.answer) if isinstance(content, dict) else None
-        if not isinstance(answer, list):
+            content = answer.parsed()
+        except (ValueError, RecursionError):
+            raise UserError(f"{self.url}: answers with what is no JSON: {self._shown(answer.text)}") from None
+        found = content.get(self.answer) if isinstance(content, dict) else None
+        if not isinstance(found, list):
             raise UserError(
-                f'{self.url}: must answer with {{"{self.answer}": […]}}, got {shown_text(response.text)}'
+                f'{self.url}: must answer with {{"{self.answer}": […]}}, got {self._shown(answer.text)}'
             )
-        return self._from_labels(answer, count) if self.answer == "labels" else self._from_scores(answer, count)
+        return self._from_labels(found, count) if self.answer == "labels" else self._from_scores(found, count)
+
+    def _shown(self, said: str | Exception) -> str:
+        """The start of an answer, or of an error that may quote it, on one line and without what was sent in
+        confidence."""
+        text = said if isinstance(said, str) else f"{type(said).__name__}: {said}".removesuffix(": ")
+        # Before anything is cut off: half of a secret is one too.
+        return shown_text(Secrets(self._headers().values()).hidden(text))
+
+    def _quoted(self, label: object) -> str:
+        if isinstance(label, list | dict):
+            return f"of the type {type(label).__name__}"
+        return repr(self._shown(label)) if isinstance(label, str) else self._shown(repr(label))
 
 
 def _check_url(url: str) -> None:

@@ -1,0 +1,67 @@
+"""What was sent in confidence is in no message, though a service may repeat it in its answer."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_HIDDEN = "***"
+_SHORTEST_PART = 6
+"""Characters of a secret that are taken for a part of it; of a shorter one, all."""
+
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+_LONGEST = 2**13
+"""Characters of a text that are looked at; no message shows more."""
+
+_WITHHELD = "(not shown: it repeats what was sent in confidence)"
+
+
+class Secrets:
+    """Texts that must not be shown.
+
+    Args:
+        values: the texts, such as the values of a request's headers; the last word of each is one of its own, as
+            in ``Bearer …``.
+    """
+
+    def __init__(self, values: Iterable[str]) -> None:
+        whole = [value for value in values if value.strip()]
+        words = [value.split()[-1] for value in whole]
+        # The longest first, so that none is cut in two by one that it contains.
+        self._values = sorted({*whole, *words}, key=lambda value: (-len(value), value))
+        plain = [_plain(value) for value in words]
+        self._parts = {
+            value[start : start + _SHORTEST_PART]
+            for value in plain
+            for start in range(max(1, len(value) - _SHORTEST_PART + 1))
+        }
+
+    def hidden(self, text: str) -> str:
+        """The text without them, of a long one its beginning: stars where one stands as it is; where a part of one
+        is left, cut off or written as JSON, HTML or a URL writes it, nothing of the text."""
+        text = text[:_LONGEST]
+        for value in self._values:
+            text = text.replace(value, _HIDDEN)
+        readings = {
+            _plain(text),
+            _plain(unquote_plus(text)),
+            _plain(html.unescape(text)),
+            _plain(_unescaped(text)),
+        }
+        return _WITHHELD if any(part in reading for part in self._parts for reading in readings) else text
+
+
+def _plain(text: str) -> str:
+    """Without spaces and backslashes, in small letters."""
+    return "".join(text.replace("\\", "").split()).casefold()
+
+
+def _unescaped(text: str) -> str:
+    r"""With JSON's ``\u0041`` read."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
