@@ -1,4 +1,13 @@
+from .adaptive import bpda as bpda
+from .adaptive import eot as eot
 from .bit_depth import BitDepth as BitDepth
 from .catalogue import DEFENSES as DEFENSES
 from .catalogue import create as create
 from .defense import Defense as Defense
+from .inputs import InputDefense as InputDefense
+from .jpeg import JPEG as JPEG
+from .median import Median as Median
+from .resize_pad import ResizePad as ResizePad
+from .smoothing import ABSTAINED as ABSTAINED
+from .smoothing import Certified as Certified
+from .smoothing import Smoothing as Smoothing

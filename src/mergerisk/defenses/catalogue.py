@@ -19,6 +19,20 @@ DEFENSES: Registry[type[Defense]] = Registry(
             "pixels rounded to a few levels before the model sees them",
             "arXiv 1704.01155",
         ),
+        Entry("jpeg", "mergerisk.defenses.jpeg:JPEG", "pixels compressed and read again", "arXiv 1711.00117"),
+        Entry("median", "mergerisk.defenses.median:Median", "medians of small windows", "arXiv 1704.01155"),
+        Entry(
+            "resize_pad",
+            "mergerisk.defenses.resize_pad:ResizePad",
+            "a little smaller, at a random place on black",
+            "arXiv 1711.01991",
+        ),
+        Entry(
+            "smoothing",
+            "mergerisk.defenses.smoothing:Smoothing",
+            "the majority under noise, with a certified radius",
+            "arXiv 1902.02918",
+        ),
     ],
 )
 """Everything that ``mergerisk list defenses`` shows; plugins add to it."""

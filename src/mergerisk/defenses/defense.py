@@ -25,3 +25,19 @@ class Defense(ABC):
         Returns:
             A module from the same pixels to logits of the same classes.
         """
+
+    def adaptive(self, classifier: nn.Module, *, draws: int = 10, seed: int = 0) -> nn.Module:  # noqa: ARG002
+        """What an attacker crafts on who knows the defense and has the classifier: the defended classifier with a
+        gradient that says where its answers go.
+
+        By default the defended classifier itself. Defenses that hide their gradient or draw at random give more.
+
+        Args:
+            classifier: as for :meth:`defend`: the attacker's own, which need not be the one that is attacked.
+            draws: over how many of the defense's random draws the attacker averages, where it has any.
+            seed: of the attacker's draws, which are never the defender's.
+
+        Returns:
+            A module from the same pixels to logits of the same classes, for any attack to craft on.
+        """
+        return self.defend(classifier)
