@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,9 +15,49 @@ _READABLE = 40
 """Names in one message; a model has hundreds of tensors."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in what a user wrote something is: ``merging[2].scaling``, or ``targets: release``.
+
+    Attributes:
+        path: names of fields, and positions in lists, outermost first.
+        item: which of several things there, by what it is called; empty where the path says it all.
+    """
+
+    path: tuple[str | int, ...]
+    item: str = ""
+
+    def __str__(self) -> str:
+        found = ""
+        for part in self.path:
+            found += f"[{part}]" if isinstance(part, int) else f".{part}" if found else part
+        return f"{found}: {self.item}" if self.item else found
+
+
+def place(*path: str | int, item: str = "") -> Place:
+    """A place, its path part by part."""
+    return Place(path, item)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One line of a user error.
+
+    Attributes:
+        text: what is wrong, and what to do.
+        place: the field that it is about, where it is known apart from the text.
+    """
+
+    text: str
+    place: Place | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.place is None else f"{self.place}: {self.text}"
+
+
 class UserError(ValueError):
     """A mistake the user can mend: one line that says what is wrong, where, and what to do; or several that have
-    nothing to do with each other, a line each.
+    nothing to do with each other, a line each. A line is a text, or a :class:`Fault`.
 
     The command line prints them without a traceback and exits with code 2.
     """
@@ -28,6 +69,11 @@ class UserError(ValueError):
     def faults(self) -> tuple[str, ...]:
         """What is wrong, a line each."""
         return tuple(map(str, self.args))
+
+    @property
+    def found(self) -> tuple[Fault, ...]:
+        """What is wrong, and where as far as that is known apart from the text."""
+        return tuple(part if isinstance(part, Fault) else Fault(str(part)) for part in self.args)
 
 
 class Faults:
@@ -56,7 +102,10 @@ class Faults:
         if len(self._found) == 1:
             raise self._found[0]
         if self._found:
-            raise UserError(*dict.fromkeys(fault for error in self._found for fault in error.faults))
+            each: dict[str, Fault] = {}
+            for fault in (fault for error in self._found for fault in error.found):
+                each.setdefault(str(fault), fault)
+            raise UserError(*each.values())
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -89,9 +138,15 @@ def shown_text(text: str, longest: int = _LONGEST) -> str:
 
 
 @contextmanager
-def located(where: str) -> Iterator[None]:
-    """Prefix user errors with the field, file or model that they are about."""
+def located(where: str | Place) -> Iterator[None]:
+    """Prefix user errors with the field, file or model that they are about.
+
+    Args:
+        where: a text, or a place, which errors then carry as such.
+    """
     try:
         yield
     except UserError as error:
-        raise type(error)(*(f"{where}: {fault}" for fault in error.faults)) from error
+        about = where if isinstance(where, Place) else None
+        begin = "" if about else f"{where}: "
+        raise type(error)(*(Fault(f"{begin}{fault}", about) for fault in error.faults)) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import Fault, Place, UserError, did_you_mean, located
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,48 +58,49 @@ _PLAIN = {
 """What pydantic finds, in the words of a YAML file."""
 
 
-def field_path(location: Iterable[int | str]) -> str:
-    """``('merging', 2, 'scaling')`` as ``merging[2].scaling``."""
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    return path
-
-
-def _place(location: Sequence[int | str]) -> Sequence[int | str]:
+def _place(location: Sequence[int | str]) -> Place:
     """A location without the names that pydantic gives to a union's branches."""
     starts, whole = ("constrained-", "tuple[", "literal["), {"float", "int", "str", "bool", "none"}
-    return [
-        part
-        for i, part in enumerate(location)
-        if i == 0 or isinstance(part, int) or not (part.startswith(starts) or part in whole)
-    ]
+    return Place(
+        tuple(
+            part
+            for i, part in enumerate(location)
+            if i == 0 or isinstance(part, int) or not (part.startswith(starts) or part in whole)
+        )
+    )
 
 
-def findings(error: ValidationError, known: Iterable[str] = ()) -> tuple[str, ...]:
-    """What pydantic found, a line for every place: field, what is wrong, what was given."""
+def findings(error: ValidationError, known: Iterable[str] = ()) -> tuple[Fault, ...]:
+    """What pydantic found, a fault for every place: field, what is wrong, what was given."""
     every = [(_place(finding["loc"]), finding) for finding in error.errors(include_url=False)]
-    found: dict[str, str] = {}
-    for place, finding in every:
+    found: dict[Place, Fault] = {}
+    for where, finding in every:
+        path = where.path
         # A list whose only item is wrong is also found to be empty, or to be no number where one would do too.
-        if not any(other[: len(place)] == place != other for other, _ in every if place):
-            found.setdefault(field_path(place), _in_words(finding, known))
+        if not any(other.path[: len(path)] == path != other.path for other, _ in every if path):
+            found.setdefault(where, _fault(finding, where, known))
     return tuple(found.values())
 
 
 def first_finding(error: ValidationError, known: Iterable[str] = ()) -> str:
     """The first of :func:`findings`, where there is room for one."""
-    return findings(error, known)[0]
+    return str(findings(error, known)[0])
+
+
+def _fault(finding: ErrorDetails, where: Place, known: Iterable[str]) -> Fault:
+    raised = finding.get("ctx", {}).get("error")
+    if not where.path and isinstance(raised, UserError):
+        return raised.found[0]  # of the whole, which knows the place itself
+    return Fault(_in_words(finding, known), where if where.path else None)
 
 
 def _in_words(finding: ErrorDetails, known: Iterable[str]) -> str:
-    path = field_path(_place(finding["loc"]))
     if finding["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         # ``known`` are the outermost fields; of a nested one others are possible.
         near = did_you_mean(str(finding["loc"][-1]), known) if known and len(finding["loc"]) == 1 else ""
-        return f"{path}: unknown field{near}"
+        return f"unknown field{near}"
     if finding["type"] in {"missing", "missing_keyword_only_argument"}:
-        return f"{path}: required, but not given"
+        return "required, but not given"
     message = (
         _PLAIN.get(finding["type"], finding["msg"])
         .removeprefix("Value error, ")
@@ -108,10 +109,10 @@ def _in_words(finding: ErrorDetails, known: Iterable[str]) -> str:
     message = message[0].lower() + message[1:] if message[1:2].islower() else message
     given = finding["input"]
     shown = f", got {given!r}" if isinstance(given, str | int | float) and finding["type"] != "value_error" else ""
-    return f"{path}: {message}{shown}" if path else f"{message}{shown}"
+    return f"{message}{shown}"
 
 
-def construct(cls: type[T], parameters: Mapping[str, Any], where: str) -> T:
+def construct(cls: type[T], parameters: Mapping[str, Any], where: str | Place) -> T:
     """``cls(**parameters)`` with pydantic's findings turned into a one-line :class:`UserError`."""
     try:
         return cls(**parameters)
@@ -119,4 +120,5 @@ def construct(cls: type[T], parameters: Mapping[str, Any], where: str) -> T:
         known: Iterable[str] = getattr(cls, "model_fields", ())
         if is_dataclass(cls):
             known = [field.name for field in fields(cls)]
-        raise UserError(*(f"{where}: {finding}" for finding in findings(error, known))) from error
+        with located(where):
+            raise UserError(*findings(error, known)) from error

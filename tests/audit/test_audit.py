@@ -234,6 +234,7 @@ def test_what_cannot_be_checked_is_said(
         ),
         ({"merge": "x"}, "merge: unknown field (did you mean 'merged'?)"),
         ({"merged": "nowhere.safetensors"}, "merged: "),
+        ({"merged": {"release": "nowhere.safetensors"}}, "merged.release: "),
     ],
 )
 def test_mistakes_are_named_before_anything_runs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, field_validator, model_validator
 
 from mergerisk.audit.gates import Gate, parse_gate
-from mergerisk.errors import UserError, located
+from mergerisk.errors import Fault, Place, UserError, located, place
 from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.report.pareto import TOLERANCE
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model
@@ -135,9 +134,9 @@ class Audit(Model):
                 raise ValueError(f"ingredients: {name!r} is what results call another model; give it another name")
         if not self.merged and not self.candidates:
             raise ValueError("merged, candidates: give the model to be released, or methods to choose from")
-        for place, section in (("outsider", self.outsider), ("other_architecture", self.other_architecture)):
-            if section is not None and place not in self.scenarios:
-                raise ValueError(f"{place}: not among the scenarios; add it there")
+        for field, section in (("outsider", self.outsider), ("other_architecture", self.other_architecture)):
+            if section is not None and field not in self.scenarios:
+                raise ValueError(f"{field}: not among the scenarios; add it there")
         if "other_merges" in self.scenarios and (not self.candidates or len(self.models) < 2):
             raise ValueError(
                 "scenarios: other_merges: give candidates, the methods by which an attacker may merge"
@@ -218,12 +217,12 @@ class Audit(Model):
         own = self.outsider is None or (self.outsider.task is None and self.outsider.file is None)
         reading = estimated = False
         for position, spec in enumerate(self.candidates):
-            with located(f"candidates[{position}]"):
+            with located(place("candidates", position)):
                 method = create(spec.name, **spec.parameters)
             reading |= method.needs_calibration
             estimated |= not method.encoder_per_task
         if estimated and not reading and self.calibration == "held_out" and not is_hub_id(self.base):
-            with located("base"):
+            with located(place("base")):
                 reading = has_batch_norm(self.base, image_size=self.image_size)
         return (
             self.heads.source == "linear_probe"
@@ -247,27 +246,26 @@ class Audit(Model):
 
 @contextmanager
 def in_words_of_audits() -> Iterator[None]:
-    """User errors that name a study's fields, with the audit's own names for them."""
+    """User errors about a study's fields are about the audit's, from which they come."""
     try:
         yield
     except UserError as error:
-        raise UserError(*map(_in_words, error.faults)) from error
+        raise UserError(*(Fault(one.text, one.place and _of_audit(one.place)) for one in error.found)) from error
 
 
-def _in_words(message: str) -> str:
-    for pattern, field in _FIELDS:
-        message = pattern.sub(field, message)
-    return message
-
-
-_FIELDS = (
-    (re.compile(rf"^targets: {_RELEASED}: "), "merged: "),
-    (re.compile(r"^targets: ([^:]+): "), r"merged.\1: "),
-    (re.compile(r"^experts\.files\."), "ingredients."),
-    (re.compile(r"^merging\["), "candidates["),
-    (re.compile(r"^surrogates: other_architecture"), "scenarios: other_architecture"),
-)
-"""How messages about a study's fields begin → how those about an audit's do."""
+def _of_audit(where: Place) -> Place:
+    """The audit's field that a study's comes from."""
+    match where.path, where.item:
+        case ("targets",), str(label) if label:
+            return place("merged") if label == _RELEASED else place("merged", label)
+        case ("experts", "files", task, *inside), item:
+            return place("ingredients", task, *inside, item=item)
+        case ("merging", *inside), item:
+            return place("candidates", *inside, item=item)
+        case ("surrogates",), str(scenario) if scenario == OTHER_ARCHITECTURE:
+            return place("scenarios", item=scenario)
+        case _:
+            return where
 
 
 def load_audit(path: str | Path, *, fail_if: Iterable[str] = ()) -> Audit:

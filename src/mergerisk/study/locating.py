@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import UserError
+from mergerisk.errors import Fault, Place, UserError, place
 from mergerisk.hub_downloads import UnavailableError
 from mergerisk.models.on_disk.copies import split_copy, with_copy
 from mergerisk.models.sources.hub import ask, commit_of, fetch, is_hub_id, remark, revision_of
@@ -53,7 +53,7 @@ def locate(study: Study, *, offline: bool = False) -> Located:
     """
     sources = ((field, split_copy(spec)[0]) for field, spec in _models(study))
     models = [_Wanted(field, source) for field, source in sources if is_hub_id(source)]
-    wanted = [*models, *(_Wanted("tasks", task.source) for task in _data(study) if task.source.repository)]
+    wanted = [*models, *(_Wanted(place("tasks"), task.source) for task in _data(study) if task.source.repository)]
     folders: dict[str, Path] = {}
 
     def find(what: _Wanted, *, cached: bool) -> None:
@@ -91,7 +91,7 @@ class _Wanted:
         source: ``org/name[@revision]`` of a model, or the dataset.
     """
 
-    field: str
+    field: Place
     source: str | TaskSource
 
     @property
@@ -100,17 +100,19 @@ class _Wanted:
         return self.source.partition("@")[0] if isinstance(self.source, str) else self.source.repository
 
 
-def _models(study: Study) -> Iterator[tuple[str, str]]:
+def _models(study: Study) -> Iterator[tuple[Place, str]]:
     """Field → what it says, of every model that the study names."""
-    yield "backbone", study.backbone
-    yield from ((f"ingredients.{name}", spec) for name, spec in study.ingredients.items())
-    yield from ((f"experts.files.{task}", spec) for task, spec in study.experts.files.items())
-    yield from ((f"heads.files.{task}", spec) for task, spec in study.heads.files.items())
-    yield from ((f"targets: {target.label}", target.encoder) for target in study.targets if target.encoder)
+    yield place("backbone"), study.backbone
+    yield from ((place("ingredients", name), spec) for name, spec in study.ingredients.items())
+    yield from ((place("experts", "files", task), spec) for task, spec in study.experts.files.items())
+    yield from ((place("heads", "files", task), spec) for task, spec in study.heads.files.items())
+    yield from (
+        (place("targets", item=target.label), target.encoder) for target in study.targets if target.encoder
+    )
     if study.outsider is not None and study.outsider.file is not None:
-        yield "outsider.file", study.outsider.file
+        yield place("outsider", "file"), study.outsider.file
     if study.other_architecture is not None:
-        yield "other_architecture.backbone", study.other_architecture.backbone
+        yield place("other_architecture", "backbone"), study.other_architecture.backbone
 
 
 def _data(study: Study) -> Iterator[TaskSpec]:
@@ -122,12 +124,12 @@ def _data(study: Study) -> Iterator[TaskSpec]:
 def _placed(study: Study, folders: Mapping[str, str], *, offline: bool) -> Study:
     """The study with folders for models of the hub."""
 
-    def place(spec: str) -> str:
+    def located(spec: str) -> str:
         source, prefix = split_copy(spec)
         return with_copy(folders[source], prefix) if source in folders else spec
 
     def places(specs: Mapping[str, str]) -> dict[str, str]:
-        return {name: place(spec) for name, spec in specs.items()}
+        return {name: located(spec) for name, spec in specs.items()}
 
     def task(spec: TaskSpec) -> TaskSpec:
         if not offline or not spec.source.repository:
@@ -136,21 +138,21 @@ def _placed(study: Study, folders: Mapping[str, str], *, offline: bool) -> Study
 
     changes: dict[str, object] = {
         "tasks": tuple(map(task, study.tasks)),
-        "backbone": place(study.backbone),
+        "backbone": located(study.backbone),
         "ingredients": places(study.ingredients),
         "experts": study.experts.model_copy(update={"files": places(study.experts.files)}),
         "heads": study.heads.model_copy(update={"files": places(study.heads.files)}),
         "targets": tuple(
-            target.model_copy(update={"encoder": place(target.encoder)}) if target.encoder else target
+            target.model_copy(update={"encoder": located(target.encoder)}) if target.encoder else target
             for target in study.targets
         ),
     }
     if study.outsider is not None:
         file, data = study.outsider.file, study.outsider.task
-        outsider = {"file": file and place(file), "task": data and task(data)}
+        outsider = {"file": file and located(file), "task": data and task(data)}
         changes["outsider"] = study.outsider.model_copy(update=outsider)
     if study.other_architecture is not None:
-        other = {"backbone": place(study.other_architecture.backbone)}
+        other = {"backbone": located(study.other_architecture.backbone)}
         changes["other_architecture"] = study.other_architecture.model_copy(update=other)
     return study.model_copy(update=changes)
 
@@ -175,14 +177,14 @@ def _ask(what: _Wanted) -> str:
     return ask(what.source) if isinstance(what.source, str) else str(what.source.identity()["commit"])
 
 
-def _one_line(faults: Mapping[_Wanted, UserError], are: str) -> str:
+def _one_line(faults: Mapping[_Wanted, UserError], are: str) -> Fault:
     """The first fault in full, and the names of the others."""
     (first, error), *others = faults.items()
     listed = []
     for kind, test in (("models", True), ("datasets", False)):
         names = [what.name for what, _ in others if isinstance(what.source, str) is test]
         listed += [f"{kind} {short_list(names)}"] if names else []
-    return f"{first.field}: {error}{f'; also {are}: ' if listed else ''}{'; '.join(listed)}"
+    return Fault(f"{error}{f'; also {are}: ' if listed else ''}{'; '.join(listed)}", first.field)
 
 
 def short_list(names: Iterable[str]) -> str:

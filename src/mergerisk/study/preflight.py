@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import Faults, UserError, located
+from mergerisk.errors import Faults, Place, UserError, located, place
 from mergerisk.models.core.stated import of_base
 from mergerisk.models.sources.loading import BACKBONES, has_batch_norm
 from mergerisk.study.fields.surrogates import OUTSIDER
@@ -265,7 +265,7 @@ def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Enc
             )
             for source, outline in outlines.items()
         }
-        with located("heads"):
+        with located(place("heads")):
             zero_shot(study.backbone, next(iter(names.values()))[:1], ["{}"])
     elif study.heads.source != "linear_probe":
         faults = Faults()
@@ -275,7 +275,7 @@ def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Enc
                 continue  # the outsider's own data get a linear probe
             files = study.heads.source == "files"
             spec = study.heads.files[task] if files else classifier_of(study, task)
-            with faults.collecting(), located("heads"):
+            with faults.collecting(), located(place("heads")):
                 if files:
                     head = head_of_file(spec, task, outline.class_names)
                 else:
@@ -297,16 +297,16 @@ def _check_models(study: Study) -> Encoder | None:
     Raises:
         UserError: one cannot be loaded, or is of another architecture; the message says which field names it.
     """
-    given = {f"experts.files.{task}": file for task, file in study.experts.files.items()}
-    given |= {f"ingredients.{name}": file for name, file in study.ingredients.items()}
-    given |= {f"targets: {spec.label}": spec.encoder for spec in study.targets if spec.encoder}
+    given = {place("experts", "files", task): file for task, file in study.experts.files.items()}
+    given |= {place("ingredients", name): file for name, file in study.ingredients.items()}
+    given |= {place("targets", item=spec.label): spec.encoder for spec in study.targets if spec.encoder}
     if study.outsider is not None and study.outsider.file is not None:
-        given["outsider.file"] = study.outsider.file
+        given[place("outsider", "file")] = study.outsider.file
     other, faults = study.other_architecture, Faults()
     if other is not None and other.backbone not in BACKBONES:
         from mergerisk.models import load_encoder
 
-        with faults.collecting(), located("other_architecture"):
+        with faults.collecting(), located(place("other_architecture")):
             stated = of_base(other.preprocessing)
             _check_encoder(
                 other.backbone, load_encoder(other.backbone, image_size=other.image_size, preprocessing=stated)
@@ -347,7 +347,7 @@ def _check_blocks(study: Study, base: Encoder | None, faults: Faults) -> None:
 
     for spec in study.merging:
         if spec.intervention is not None and spec.intervention.kind == "shuffled_blocks":
-            with faults.collecting(), located(f"merging: {spec.label}"):
+            with faults.collecting(), located(place("merging", item=spec.label)):
                 base = base or load_encoder(study.backbone, image_size=study.image_size)
                 ShuffledBlock(block=spec.intervention.value).reaches(base)
 
@@ -365,9 +365,9 @@ def _check_encoder(name: str, encoder: Encoder) -> None:
     check_behaviour(encoder, (encoder.image_size, encoder.image_size), name, what="features")
 
 
-def _is_merged(study: Study, field: str) -> bool:
+def _is_merged(study: Study, field: Place) -> bool:
     """Whether the model that a field names is an ingredient of every merge."""
     offered = study.outsider is not None and study.outsider.offered
     return bool(study.merging) and (
-        field.startswith(("experts.", "ingredients.")) or (field == "outsider.file" and offered)
+        field.path[0] in {"experts", "ingredients"} or (field == place("outsider", "file") and offered)
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mergerisk.causes.catalogue import CAUSES
 from mergerisk.defenses.catalogue import DEFENSES
-from mergerisk.errors import Faults, UserError, located
+from mergerisk.errors import Fault, Faults, Place, UserError, located, place
 from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
 from mergerisk.study.further import TABLES
 from mergerisk.study.hub_experts import hub_experts
@@ -35,12 +35,12 @@ def resolve(study: Study) -> Study:
 
     faults, experts = Faults(), study.experts
     with faults.collecting():
-        fine_tune = construct(FineTuning, experts.fine_tune, "experts.fine_tune")
+        fine_tune = construct(FineTuning, experts.fine_tune, place("experts", "fine_tune"))
         experts = experts.model_copy(update={"fine_tune": dataclasses.asdict(fine_tune)})
-    for place, changes in (("outsider", study.outsider), (OTHER_ARCHITECTURE, study.other_architecture)):
+    for field, changes in (("outsider", study.outsider), (OTHER_ARCHITECTURE, study.other_architecture)):
         if changes is not None:
             with faults.collecting():
-                construct(FineTuning, changes.fine_tune, f"{place}.fine_tune")
+                construct(FineTuning, changes.fine_tune, place(field, "fine_tune"))
     if experts.source == "hub":
         with faults.collecting():
             found = hub_experts(study.backbone, study.task_names)
@@ -48,12 +48,12 @@ def resolve(study: Study) -> Study:
     attacks, merging = [], []
     for i, attack in enumerate(study.attacks):
         with faults.collecting():
-            attacks.append(_resolve_attack(attack, study.budgets.steps, f"attacks[{i}]"))
+            attacks.append(_resolve_attack(attack, study.budgets.steps, place("attacks", i)))
     if len(attacks) == len(study.attacks):
         with faults.collecting():
             _check_after(study.budgets.after, tuple(attacks))
     for i, method in enumerate(study.merging):
-        where = f"merging[{i}]" if method.intervention is None else f"merging: {method.label}"
+        where = place("merging", i) if method.intervention is None else place("merging", item=method.label)
         with faults.collecting():
             merging.append(_resolve_method(method, study, where))
     if len(merging) == len(study.merging):
@@ -62,14 +62,14 @@ def resolve(study: Study) -> Study:
     defenses = []
     for i, defense in enumerate(study.defenses):
         with faults.collecting():
-            defenses.append(_filled_in(defense, DEFENSES, f"defenses[{i}]"))
+            defenses.append(_filled_in(defense, DEFENSES, place("defenses", i)))
     causes = []
     for i, cause in enumerate(study.causes):
         with faults.collecting():
-            causes.append(_filled_in(cause, CAUSES, f"causes[{i}]"))
+            causes.append(_filled_in(cause, CAUSES, place("causes", i)))
     for i, table in enumerate(study.tables):
         with faults.collecting():
-            _check_table(table, f"tables[{i}]")
+            _check_table(table, place("tables", i))
     faults.settle()
     settled: dict[str, object] = {
         "merging": tuple(merging),
@@ -80,7 +80,7 @@ def resolve(study: Study) -> Study:
     return study.model_copy(update={**settled, "experts": experts})
 
 
-def _resolve_method(spec: MethodSpec, study: Study, where: str) -> MethodSpec:
+def _resolve_method(spec: MethodSpec, study: Study, where: Place) -> MethodSpec:
     from mergerisk.merging import Stacked, create
     from mergerisk.merging.catalogue import split_name
 
@@ -126,10 +126,11 @@ def _check_compared(merging: Sequence[MethodSpec]) -> None:
         alike = [other for other in merging if (other.name, other.parameters) == (spec.name, spec.parameters)]
         whole = any(other.intervention is None for other in alike)
         if change is not None and change.kind != "path" and not whole:
-            raise UserError(
-                f"merging: {spec.label}: is compared with the same merge as it is, which the study lacks; add "
+            lacks = (
+                "is compared with the same merge as it is, which the study lacks; add "
                 f"{spec.name} with the same hyper-parameters"
             )
+            raise UserError(Fault(lacks, place("merging", item=spec.label)))
 
 
 def _check_intervention(change: Intervention, method: MergingMethod, study: Study) -> None:
@@ -161,7 +162,7 @@ def _check_intervention(change: Intervention, method: MergingMethod, study: Stud
         method.check_count(left)
 
 
-def _resolve_attack(spec: AttackSpec, steps: int, where: str) -> AttackSpec:
+def _resolve_attack(spec: AttackSpec, steps: int, where: Place) -> AttackSpec:
     from mergerisk.attacks import create, describe
 
     with located(where):
@@ -179,7 +180,7 @@ def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> Non
         raise UserError(f"budgets.after: {after[-1]} steps: no attack of the study takes more than {most}")
 
 
-def _filled_in(spec: T, registry: Registry[Any], where: str) -> T:
+def _filled_in(spec: T, registry: Registry[Any], where: Place) -> T:
     """What is chosen by name, with every hyper-parameter.
 
     Raises:
@@ -190,7 +191,7 @@ def _filled_in(spec: T, registry: Registry[Any], where: str) -> T:
     return spec.model_copy(update={"parameters": dataclasses.asdict(made)})
 
 
-def _check_table(spec: TableSpec, where: str) -> None:
+def _check_table(spec: TableSpec, where: Place) -> None:
     """See that a table can be made.
 
     Raises:

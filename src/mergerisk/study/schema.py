@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mergerisk.causes.catalogue import CAUSES
-from mergerisk.errors import did_you_mean
+from mergerisk.errors import Fault, Place, UserError, did_you_mean, place
 from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, Source, no_twins
 from mergerisk.study.fields.budgets import Budgets
@@ -162,24 +162,27 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _tasks_known(self) -> Study:
-        mentioned: list[tuple[str, Iterable[str]]] = [
-            ("heads.templates", self.heads.templates),
-            ("heads.class_names", self.heads.class_names),
-            ("heads.files", self.heads.files),
-            ("experts.files", self.experts.files),
-            *((f"targets: {target.label}", target.places) for target in self.targets),
+        mentioned: list[tuple[Place, Iterable[str]]] = [
+            (place("heads", "templates"), self.heads.templates),
+            (place("heads", "class_names"), self.heads.class_names),
+            (place("heads", "files"), self.heads.files),
+            (place("experts", "files"), self.experts.files),
+            *((place("targets", item=target.label), target.places) for target in self.targets),
         ]
-        for place, named in mentioned:
+        for where, named in mentioned:
             for task in named:
                 if task not in self.task_names:
-                    raise ValueError(f"{place}: unknown task {task!r}{did_you_mean(task, self.task_names)}")
+                    unknown = f"unknown task {task!r}{did_you_mean(task, self.task_names)}"
+                    raise UserError(Fault(unknown, where))
         if self.heads.source == "files":
             for task in self.task_names:
                 if task not in self.heads.files:
-                    raise ValueError(f"heads.files: task {task!r} has none; give the file with its head")
+                    lacks = f"task {task!r} has none; give the file with its head"
+                    raise UserError(Fault(lacks, place("heads", "files")))
         for name in self.ingredients:
             if name in (*self.task_names, OUTSIDER, *RESERVED_TARGETS):
-                raise ValueError(f"ingredients: {name!r} is taken; a task's own expert belongs into experts.files")
+                taken = f"{name!r} is taken; a task's own expert belongs into experts.files"
+                raise UserError(Fault(taken, place("ingredients")))
         return self
 
     @model_validator(mode="after")
@@ -196,23 +199,26 @@ class Study(Model):
         }
         for kind, name in sorted(references, key=str):
             if name is not None and name not in known[kind]:
-                raise ValueError(f"surrogates: {kind}/{name}: no {kind} {name!r}{did_you_mean(name, known[kind])}")
+                near = did_you_mean(name, known[kind])
+                raise UserError(Fault(f"no {kind} {name!r}{near}", place("surrogates", item=f"{kind}/{name}")))
             if kind == "expert" and name is None:
                 for task in self.task_names:
                     if task not in self.with_expert:
-                        raise ValueError(
-                            f"surrogates: expert: task {task!r} has none; give its file under experts.files, or "
-                            "name other surrogates"
+                        lacks = (
+                            f"task {task!r} has none; give its file under experts.files, or name other surrogates"
                         )
+                        raise UserError(Fault(lacks, place("surrogates", item=kind)))
             if kind == "other_expert" and len(self.merged_names) < 2:
-                raise ValueError("surrogates: other_expert: there is no second ingredient")
+                raise UserError(Fault("there is no second ingredient", place("surrogates", item=kind)))
             if kind == OTHER_ARCHITECTURE and self.other_architecture is None:
-                raise ValueError("surrogates: other_architecture: say which: other_architecture: {backbone: …}")
+                which = "say which: other_architecture: {backbone: …}"
+                raise UserError(Fault(which, place("surrogates", item=kind)))
         kinds = {kind for kind, _ in references}
         if self.other_architecture is not None and OTHER_ARCHITECTURE not in kinds:
-            raise ValueError("other_architecture: no surrogate is; add it to surrogates")
+            raise UserError(Fault("no surrogate is; add it to surrogates", place("other_architecture")))
         if self.outsider is not None and not self.outsider.offered and OUTSIDER not in kinds:
-            raise ValueError("outsider: neither among the surrogates nor offered to be merged")
+            unused = "neither among the surrogates nor offered to be merged"
+            raise UserError(Fault(unused, place("outsider")))
         return self
 
     @model_validator(mode="after")
@@ -220,7 +226,8 @@ class Study(Model):
         known = [spec.label for spec in self.merging] + [spec.label for spec in self.targets if spec.encoder]
         for label, of in self.defended.items():
             if of not in known:
-                raise ValueError(f"defenses: {label}: no merge or model {of!r}{did_you_mean(of, known)}")
+                near = did_you_mean(of, known)
+                raise UserError(Fault(f"no merge or model {of!r}{near}", place("defenses", item=label)))
         return self
 
     @property
