@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from rich.progress import TaskProgressColumn
 
-from mergerisk.cli.words import describe_attack
+from mergerisk.cli.attack_words import describe_attack
 from mergerisk.progress import bar
 from tests.cli.test_cli import call
 from tests.crafting.material import picture, save_classifier, save_pictures

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from mergerisk.cli.main import LISTS, main
+from mergerisk.cli.list_commands import LISTS
+from mergerisk.cli.main import main
 from mergerisk.progress.stages import CHECKING
 from mergerisk.study.shipped import shipped_studies
 from tests.tiny import arrays, write_tiny_study

@@ -12,8 +12,9 @@ import pytest
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.causes.catalogue import CAUSES
-from mergerisk.cli.main import LISTS, main
-from mergerisk.cli.words import describe_names
+from mergerisk.cli.list_commands import LISTS
+from mergerisk.cli.list_words import describe_names
+from mergerisk.cli.main import main
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS
 from mergerisk.models.sources.families import FAMILIES
@@ -132,7 +133,7 @@ def test_surrogates_are_listed_as_a_study_file_names_them() -> None:
 def test_lists_load_no_pytorch(what: str) -> None:
     program = (
         "import sys\n"
-        "from mergerisk.cli.words import describe_names\n"
+        "from mergerisk.cli.list_words import describe_names\n"
         f"assert describe_names({what!r})\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)\n"
     )
@@ -186,7 +187,7 @@ def test_plugins_are_listed_without_being_imported_and_broken_ones_too(tmp_path:
     )
     program = (
         "import sys\n"
-        "from mergerisk.cli.words import describe_names\n"
+        "from mergerisk.cli.list_words import describe_names\n"
         "print(describe_names('merging'))\n"
         "ours = {name for name in sys.modules if name.startswith('mergerisk.merging.')}\n"
         "assert ours == {'mergerisk.merging.catalogue'}, ours\n"

@@ -22,7 +22,7 @@ from torch import nn
 import mergerisk as mr
 from mergerisk import api
 from mergerisk.audit import audit
-from mergerisk.cli.words import describe_plan
+from mergerisk.cli.study_words import describe_plan
 from mergerisk.finetuning import FineTuning, fine_tune
 from mergerisk.models import Classifier, Encoder, Head, load_encoder, load_expert
 from mergerisk.models.sources.classifiers import load_classifier

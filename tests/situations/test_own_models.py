@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import mergerisk as mr
 from mergerisk import api
 from mergerisk.audit import audit
-from mergerisk.cli.words import describe_plan
+from mergerisk.cli.study_words import describe_plan
 from mergerisk.crafting import Crafting, craft_folder, parse_preprocessing
 from mergerisk.models.core.behaviour import check_behaviour
 from mergerisk.models.sources.classifiers import load_classifier

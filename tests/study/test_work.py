@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from mergerisk import api
-from mergerisk.cli.words import describe_plan
+from mergerisk.cli.study_words import describe_plan
 from mergerisk.study.executors import attempt
 from mergerisk.study.planning import make_plan
 from mergerisk.study.reading import load_study

@@ -1,0 +1,96 @@
+"""``audit``: a merged model before its release."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mergerisk.cli.common_options import DEVICE, EXIT_GATE, LIMIT, OFFLINE, STORE, WORKERS
+from mergerisk.errors import UserError
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: audits/NAME]", metavar="DIR"
+)
+@STORE
+@LIMIT
+@OFFLINE
+@DEVICE
+@WORKERS
+@click.option("--force", is_flag=True, help="Replace what another audit left in DIR.")
+@click.option(
+    "--fail-if",
+    "gates",
+    multiple=True,
+    metavar="GATE",
+    help="Exit with 3 if it holds, as 'asr > 50% at 4/255'; repeatable.",
+)
+@click.option(
+    "--verify",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Audit nothing: check whether files are those that were audited into DIR.",
+)
+def audit(
+    file: Path | None,
+    out: Path | None,
+    store: Path | None,
+    limit: int | None,
+    offline: bool,
+    device: str,
+    workers: int | None,
+    force: bool,
+    gates: tuple[str, ...],
+    verify: Path | None,
+) -> None:
+    """Audit a merged model, or choose the safest way to merge, as the YAML file FILE says.
+
+    Exits with 3 if a gate on what is to be released fails, so that it can stand in a release pipeline.
+
+    With --verify, files are compared by their SHA-256 with those that were audited into DIR, where the audit found
+    them, or where FILE says that they are now. Exits with 3 if they differ.
+    """
+    if verify is not None:
+        _verify(verify, file)
+        return
+    if file is None:
+        raise UserError("give the audit's file: mergerisk audit FILE; or check one: mergerisk audit --verify DIR")
+    from mergerisk.audit import audit as run_audit
+    from mergerisk.cli.audit_words import describe_audit
+
+    result = run_audit(
+        file,
+        out,
+        fail_if=gates,
+        limit=limit,
+        device=device,
+        workers=workers,
+        store=store,
+        offline=offline,
+        force=force,
+    )
+    click.echo(describe_audit(result))
+    if result.verdict.failed:
+        sys.exit(EXIT_GATE)
+
+
+def _verify(folder: Path, file: Path | None) -> None:
+    """Raises:
+    UserError: an option is given that only running an audit has, or there is no audit to check against.
+    """
+    from mergerisk.audit.verifying import verify
+    from mergerisk.cli.audit_words import describe_verification
+
+    context = click.get_current_context()
+    for name in ("out", "store", "limit", "offline", "device", "workers", "force", "gates"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = "fail-if" if name == "gates" else name
+            raise UserError(f"--verify runs nothing: leave out --{option}")
+    found = verify(folder, file)
+    click.echo(describe_verification(found))
+    if not found.agrees:
+        sys.exit(EXIT_GATE)

@@ -1,0 +1,38 @@
+"""Options that several commands share, and codes that they exit with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXIT_FAULT, EXIT_MISTAKE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+STUDY = click.argument("study")
+SEED = click.option("--seed", type=int, help="Replace the study's seeds by this one.")
+LIMIT = click.option("--limit", type=int, metavar="N", help="Attack at most N images per task.")
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/NAME]", metavar="DIR"
+)
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder that STUDY's relative paths start from.  [default: STUDY's own]",
+)
+STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of artefacts, to share between studies.  [default: OUT/store]",
+)
+
+OFFLINE = click.option("--offline", is_flag=True, help="Take what comes from the hub from its cache only.")
+
+DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+WORKERS = click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Processes to compute with.  [default: one per core, at most 4; one on a GPU]",
+)

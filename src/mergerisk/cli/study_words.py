@@ -1,0 +1,150 @@
+"""What is printed of a study: before it runs, and once it has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mergerisk.text_tables import text_table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from mergerisk.api import StudyResult
+    from mergerisk.store import Store
+    from mergerisk.study.planning import Plan
+    from mergerisk.study.schema import Study
+    from mergerisk.study.stage import Stage
+    from mergerisk.study.timing import Speeds
+
+
+def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> str:
+    """The graph of stages with counts, what is cached, and the work left; in time too, if speeds are known."""
+    from mergerisk.report.formatting import plural
+    from mergerisk.study.stage import image_counts
+
+    missing = {stage.key for stage in plan.stages.values() if store is None or not store.has(stage.key)}
+    kinds: dict[str, list[Stage]] = {}
+    for stage in plan.stages.values():
+        kinds.setdefault(stage.kind, []).append(stage)
+    needs = {
+        kind: sorted({plan.stages[key].kind for stage in stages for key in stage.inputs.values()})
+        for kind, stages in kinds.items()
+    }
+    rows = []
+    for kind, stages in kinds.items():
+        left = [stage for stage in stages if stage.key in missing]
+        counts = image_counts(left)
+        work = ", ".join(f"{count:,} {how}" for how, count in sorted(counts.items()))
+        rows.append(
+            (kind, str(len(stages)), str(len(stages) - len(left)), ", ".join(needs[kind]) or "–", work or "–")
+        )
+    study = plan.study
+    seeds = f" with {len(study.seeds)} seeds" if len(study.seeds) > 1 else ""
+    surrogates = plural(len(study.surrogates), "surrogate")
+    budgets = plural(len(study.budgets.epsilon), "budget")
+    head = (
+        f"{study.name}: {_settings(study)},\n"
+        f"each from {surrogates} at {budgets}{seeds} and up to {plural(study.images_per_task, 'image')} a task\n"
+        f"{_changed(study)}{_preprocessing(study)}"
+    )
+    total = sum(plan.stages[key].work for key in missing)
+    title = ("stage", "count", "cached", "needs", "images left: passes through a model")
+    table = text_table([title, *rows], ruled=True)
+    left_over = f"{plural(len(missing), 'stage')}, about {total / 1e6:.2f} million forward passes of one image"
+    notes = "".join(f"\n{line}" for line in note_lines(plan.notes))
+    return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}{notes}"
+
+
+def _settings(study: Study) -> str:
+    """The number of settings as a product: ``2 merging methods × 7 tasks × 1 attack = 14 settings``."""
+    from mergerisk.report.formatting import plural
+
+    plain = len(study.merging) - len(study.changed)
+    methods, targets = plural(plain, "merging method"), plural(len(study.targets), "target")
+    changed = plural(len(study.changed), "changed merge")
+    defended = plural(len(study.defended), "defended model")
+    named = ((methods, plain), (changed, study.changed), (targets, study.targets), (defended, study.defended))
+    what = [text for text, some in named if some]
+    attacks, settings = plural(len(study.attacks), "attack"), plural(study.settings, "setting")
+    if len(set(study.tasks_of_targets)) > 1:  # a black box need not answer every task
+        pairs = plural(sum(study.tasks_of_targets), "task")
+        return f"{' and '.join(what)} on {pairs} together × {attacks} = {settings}"
+    models = f"({' + '.join(what)})" if len(what) > 1 else what[0]
+    tasks = plural(next(iter(study.tasks_of_targets)), "task")
+    return f"{models} × {tasks} × {attacks} = {settings}"
+
+
+def _changed(study: Study) -> str:
+    """A line with the merges that something is changed about."""
+    return f"changed merges: {', '.join(study.changed)}\n" if study.changed else ""
+
+
+def note_lines(notes: Iterable[str]) -> list[str]:
+    """A line per note on the user's own models and images."""
+    return [f"note: {note}" for note in notes]
+
+
+def _preprocessing(study: Study) -> str:
+    """What is done to pixels before a model sees them, a line each, where no file of the model says it."""
+    from mergerisk.models.sources.loading import is_factory
+
+    other = study.other_architecture
+    said = {
+        study.backbone: study.preprocessing,
+        **({} if other is None else {other.backbone: other.preprocessing}),
+    }
+    lines = []
+    for name, given in said.items():
+        if given is not None:
+            words = "as its own" if given == "base" else str(given)
+            lines.append(f"pixels of {name} and of what is made from it: {words}\n")
+        elif is_factory(name):
+            lines.append(f"pixels of {name} and of what is made from it: in [0, 1] as they are, only resized\n")
+    return "".join(lines)
+
+
+def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str:
+    if speeds is None:
+        return ""
+    from mergerisk.report.formatting import duration
+
+    took = duration(speeds.seconds(plan.stages[key] for key in missing))
+    rates = ", ".join(f"{rate:,.0f} {how}" for how, rate in speeds.images.items())
+    return (
+        f"\nabout {took} of computing for one worker, reading and writing not counted ({speeds.device}: {rates} "
+        "images a second)"
+    )
+
+
+def describe_result(result: StudyResult) -> str:
+    """A few lines to end a run with: what leaves little to judge, every model under its worst attacker, which is
+    the safest, and where to look."""
+    from mergerisk.report.answers import safest_headline, told_apart
+    from mergerisk.report.fact_words import said
+    from mergerisk.report.formatting import budget, plural
+    from mergerisk.report.threat import mean_text, threat_cells
+    from mergerisk.report.view import view_of
+
+    summary = result.summary
+    view = view_of(summary)
+    axes, found = view.axes, view.worst
+    references = [name for name in axes.targets if name not in axes.methods]
+    rows = [
+        (name, *threat_cells(found.get(name), axes.epsilons), mean_text(view.accuracies[name]))
+        for name in (*references, *axes.methods)
+    ]
+    title = ("model", f"ASR at {budget(view.epsilon)}", "ε50", "relative ASR", "worst attacker", "clean accuracy")
+    tasks, attacks = plural(len(axes.tasks), "task"), plural(len(axes.attacks), "attack")
+    text = (
+        "The worst attacker holds the surrogate whose attacks fool the model most often. ASR: the mean over "
+        f"{tasks} and {attacks},\nof the images that both classify correctly when clean. ε50: the median budget "
+        "that fools half of them.\nRelative ASR: that ASR over the surrogate's own. In brackets: 95 % intervals."
+    )
+    if view.standing is not None and len(view.standing.methods) > 1:
+        text += f"\nThe safest: {safest_headline(view.standing)}. {told_apart(view.standing)}"
+    if carried := view.carried():
+        text += f"\n{carried}"
+    remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
+    first = "".join(f"doubt: {said(doubt)}\n" for doubt in summary.doubts)
+    table = text_table([title, *rows], ruled=True)
+    return f"{first}{table}\n{text}{remarks}\n\nreport: {result.folder / 'report.html'}"
