@@ -33,9 +33,13 @@ import mergerisk as mr
 from mergerisk.attacks import ATTACKS, FILTERS, INPUTS
 from mergerisk.causes import CAUSES
 from mergerisk.cli.main import cli
+from mergerisk.defenses import DEFENSES
+from mergerisk.merging import CORRECTIONS, METHODS
 from mergerisk.recipe import load_recipe
 from mergerisk.statistics import load_claims
 from mergerisk.study import parse_study
+from mergerisk.study.further import TABLES
+from mergerisk.tasks import TASK_KINDS
 from mergerisk.transfer import HttpTarget, Queries
 from tests.attacks.test_adapter import stand_in_for_torchattacks
 from tests.cli.test_cli import call
@@ -45,6 +49,8 @@ from tests.tiny import STUDY, write_tiny_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mergerisk.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,6 +63,11 @@ ELSEWHERE = {
 
 PARTS = {"docs/models_and_tasks.md": "tests/study/test_documented.py"}
 """Page → the test that completes the parts of study files on it and checks them as studies."""
+
+REGISTRIES: tuple[Registry[Any], ...] = (
+    ATTACKS, INPUTS, FILTERS, CAUSES, METHODS, CORRECTIONS, DEFENSES, TABLES, TASK_KINDS,
+)  # fmt: skip
+"""What pages add to, and installed packages."""
 
 CONTINUES, PART = "# continues the snippet above", "# part of study.yaml"
 
@@ -171,7 +182,11 @@ def place(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One epoch of fine-tuning, a server that leaves the test running, and what the pages register taken back."""
     recipe = dataclasses.replace(mr.FineTuning(), epochs=1)
-    monkeypatch.setattr(sys.modules[mr.fine_tune.__module__], "FineTuning", lambda: recipe)
+    monkeypatch.setattr(
+        sys.modules[mr.fine_tune.__module__],
+        "FineTuning",
+        lambda **changes: dataclasses.replace(recipe, **changes),
+    )
     stand_in_for_torchattacks(monkeypatch)
     servers: list[http.server.HTTPServer] = []
 
@@ -186,7 +201,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             threading.Thread(target=serve, args=(poll_interval,), daemon=True).start()
 
     monkeypatch.setattr(http.server, "HTTPServer", Server)
-    before = [(registry, set(registry.names())) for registry in (ATTACKS, INPUTS, FILTERS, CAUSES)]
+    before = [(registry, set(registry.names())) for registry in REGISTRIES]
     yield
     for registry, known in before:
         for name in set(registry.names()) - known:
@@ -277,8 +292,15 @@ def test_json_is_json(block: Block) -> None:
 
 @of_kind("toml")
 def test_entry_points_are_of_groups_that_are_read(block: Block) -> None:
-    groups = {registry.group for registry in (ATTACKS, INPUTS, FILTERS)}
-    assert set(tomllib.loads(block.text)["project"]["entry-points"]) == groups
+    groups = {registry.group for registry in REGISTRIES}
+    points = tomllib.loads(block.text)["project"]["entry-points"]
+    assert set(points) <= groups
+    # What is installed is what the page writes, under the name that it registers.
+    source = "\n".join(snippet.text for snippet, _ in snippets(block.page))
+    for names in points.values():
+        for name, place in names.items():
+            assert f'.register("{name}"' in source
+            assert f"class {place.partition(':')[2]}(" in source
 
 
 def commands(block: Block) -> list[str]:

@@ -32,6 +32,7 @@ from .interventions import (
 from .interventions import (
     on_path as on_path,
 )
+from .learned import LearnedMerging as LearnedMerging
 from .material import (
     Calibration as Calibration,
 )
