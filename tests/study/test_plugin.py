@@ -20,6 +20,7 @@ from PIL import Image
 import mergerisk as mr
 from mergerisk.cli.main import main
 from mergerisk.report import summary_schema
+from mergerisk.study import load_run
 from tests.tiny import arrays, write_tiny_study
 
 SOURCE = Path(__file__).parents[1] / "plugin_package"
@@ -75,7 +76,7 @@ def test_what_is_installed_runs_in_a_study(installed: dict[str, str], tiny_vit: 
     lengths = outcomes.groupby("attack", observed=True)["l2"].sum()
     assert set(lengths.index) == {"coin_toss", "mi_fgsm", "mi_both_ways", "mi_loudest"}
     assert len({lengths[name] for name in ("mi_fgsm", "mi_both_ways", "mi_loudest")}) == 3
-    assert mr.load_run(tmp_path / "run").study.task_names == ("stripes", "blobs")  # without the plugin
+    assert load_run(tmp_path / "run").study.task_names == ("stripes", "blobs")  # without the plugin
     # Its pixels go all the way, but for those that the box stops.
     signs = outcomes[outcomes["attack"] == "coin_toss"]
     assert (signs["linf"] <= signs["epsilon"]).all()
