@@ -15,6 +15,7 @@ from mergerisk.errors import UserError
 from mergerisk.merging import Placebo, ShuffledBlock, changed_experts, on_path
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
+from mergerisk.study.contrasts import contrasts_of
 from mergerisk.study.workbench import Compute, Workbench
 from tests.tiny import save_tiny_models, write_tiny_study
 
@@ -192,3 +193,25 @@ def test_merged_alone_is_every_merge_as_it_is(tiny_vit: Path, tmp_path: Path) ->
     content = yaml.safe_load(path.read_text()) | {"surrogates": ["merged", "merged/ties@placebo"]}
     path.write_text(yaml.safe_dump(content))
     assert [spec.label for spec in load_study(path).surrogates] == ["weight_averaging", "ties", "ties@placebo"]
+
+
+def test_contrasts_are_the_targets_that_differ_in_one_thing(tiny_vit: Path, tmp_path: Path) -> None:
+    more = [
+        {"method": "ties+surgery", "surgery": {"steps": 10}},
+        {"method": "ties", "density": 0.5, "label": "half"},
+    ]
+    path = write_tiny_study(
+        tmp_path, tiny_vit, merging=[entry for entry in MERGING if "ingredients" not in entry] + more
+    )
+    found = {contrast.name: dict(contrast.doses) for contrast in contrasts_of(load_study(path))}
+    assert found == {
+        "weight_averaging, path": {
+            "weight_averaging@0": 0,
+            "weight_averaging@0.25": 0.25,
+            "weight_averaging@1": 1,
+        },
+        "ties@placebo": {"ties": 0, "ties@placebo": 1},
+        "ties@block0": {"ties": 0, "ties@block0": 1},
+        "ties@block1": {"ties": 0, "ties@block1": 1},
+        "ties+surgery": {"ties": 0, "ties+surgery": 1},
+    }

@@ -49,3 +49,39 @@ def study(
             }
             parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
+
+
+def changed(
+    seed: int,
+    *,
+    effect: float = 0.0,
+    moved: float = 1.0,
+    direct: float = 0.0,
+    tasks: int = 2,
+    images: int = 150,
+    idle: int = 0,
+) -> pd.DataFrame:
+    """Targets that differ in one thing, shown the same images at four budgets.
+
+    ``merge`` is what it is; in ``cause moved`` the cause of every image is larger by ``moved``; in ``companion
+    moved`` the companion is; in ``nothing moved`` only chance differs. The cause moves outcomes by ``effect`` in log
+    odds, and the first change by ``direct`` besides. Where nothing is changed the companion goes with the cause. ``idle``
+    more diagnostics, ``idle 0`` …, are noise.
+    """
+    random = np.random.default_rng(seed)
+    parts = []
+    for task in range(tasks):
+        easy, cause = random.normal(size=images), random.normal(size=images)
+        companion = 0.8 * cause + 0.6 * random.normal(size=images)
+        for target in ("merge", "cause moved", "companion moved", "nothing moved"):
+            own = cause + moved * (target == "cause moved") + 0.3 * random.normal(size=images)
+            other = companion + moved * (target == "companion moved") + 0.3 * random.normal(size=images)
+            weak = {f"idle {place}": random.normal(size=images) for place in range(idle)}
+            # One draw per image and target: what a budget fools, a larger one does.
+            threshold = random.logistic(size=images)
+            pull = easy + effect * own + direct * (target == "cause moved")
+            for place, epsilon in enumerate((0.01, 0.02, 0.04, 0.08)):
+                columns = {"task": f"task {task}", "attack": "fgsm", "epsilon": epsilon, "target": target}
+                columns |= {"image": np.arange(images), "fooled": threshold < pull + place - 2}
+                parts.append(pd.DataFrame(columns | {"cause": own, "companion": other} | weak))
+    return pd.concat(parts, ignore_index=True)
