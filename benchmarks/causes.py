@@ -3,9 +3,9 @@
     python benchmarks/causes.py [IMAGES]
 
 One surrogate and 16 targets, starter ViTs that differ a little, on IMAGES digits (200 by default): gradient
-alignment, its first-order gain and gradients' size. The limit is one gradient per image and model: 17. Both ways run
-one after the other, three times, in one process with one thread; the values are compared. Then, for every shipped
-study with causes, how many backward passes its plan asks for, beside those of pairs asked by themselves.
+alignment, its first-order gain and gradients' size. The limit is one gradient per image and model: 17. Both
+ways run one after the other, three times, in one process with one thread; the values are compared. Then, for
+every shipped study with causes, how many backward passes its plan asks for, beside those of single pairs.
 """
 
 from __future__ import annotations
