@@ -208,8 +208,10 @@ def planned(environment: dict[str, str], study: Path) -> dict[str, list[object]]
     return stages
 
 
-def test_an_installed_attack_and_input_are_listed(installed: dict[str, str]) -> None:
-    attacks, inputs = (mergerisk(installed, "list", what).splitlines() for what in ("attacks", "inputs"))
+def test_what_is_installed_is_listed(installed: dict[str, str]) -> None:
+    listed = {what: mergerisk(installed, "list", what).splitlines() for what in ("attacks", "inputs", "tasks")}
+    attacks, inputs = listed["attacks"], listed["inputs"]
+    assert listed["tasks"][-1].split() == ["csv", "plugin", "from", "mergerisk-example-plugin"]
     (attack,) = [line.split() for line in attacks if line.startswith("coin_toss")]
     assert attack == ["coin_toss", "plugin", "from", "mergerisk-example-plugin", "share=1.0"]
     (both_ways,) = [line.split() for line in inputs if line.startswith("both_ways")]
