@@ -35,11 +35,37 @@ PLAIN: dict[str, dict[str, Any]] = {
     "gra": {"neighbours": 2},
     "fia": {"ensemble": 2, "layer": "maps"},
     "naa": {"integration": 2, "layer": "maps"},
+    "apgd_ce": {},
+    "apgd_dlr": {},
+    "square": {"queries": 30},
 }
 """Attacks that any small classifier will do for, with parameters that make them cheap."""
 DEMANDING = {"pna_patchout", "tgr", "sgm", "universal"}
 """Attacks that need a certain architecture or a file; test_model_attacks.py has them."""
-RANDOM = {"pgd", "di_fgsm", "admix", "ssa", "bsr", "vmi_fgsm", "vni_fgsm", "pgn", "gra", "fia"}
+RANDOM = {
+    "pgd",
+    "di_fgsm",
+    "admix",
+    "ssa",
+    "bsr",
+    "vmi_fgsm",
+    "vni_fgsm",
+    "pgn",
+    "gra",
+    "fia",
+    "apgd_ce",
+    "apgd_dlr",
+    "square",
+}
+TAKES_NO: dict[str, set[str]] = {
+    "fgsm": {"steps", "step_size"},
+    "apgd_ce": {"step_size"},
+    "apgd_dlr": {"step_size"},
+    "square": {"steps", "step_size", "inputs"},
+}
+"""Parameters of a loop that an attack goes without."""
+CHOOSING = {"apgd_ce", "apgd_dlr", "square"}
+"""Attacks that return the best of what they tried, and plan by the number of steps."""
 NORMS = ["linf", "l2"]
 
 every_attack = pytest.mark.parametrize("name", PLAIN)
@@ -47,10 +73,9 @@ every_norm = pytest.mark.parametrize("norm", NORMS)
 
 
 def create(name: str, **parameters: Any) -> Any:
-    """The attack, cheap; FGSM goes without the parameters of a loop."""
-    if name == "fgsm":
-        parameters = {key: value for key, value in parameters.items() if key not in {"steps", "step_size"}}
-    return attacks.create(name, **PLAIN[name], **parameters)
+    """The attack, cheap, with those of the loop's parameters that it has."""
+    own = {key: value for key, value in parameters.items() if key not in TAKES_NO.get(name, set())}
+    return attacks.create(name, **PLAIN[name], **own)
 
 
 def test_no_attack_is_forgotten() -> None:
@@ -119,7 +144,7 @@ def lengths(adversarial: Tensor, images: Tensor, norm: str) -> Tensor:
 
 
 @every_norm
-@every_attack
+@pytest.mark.parametrize("name", [name for name in PLAIN if name != "apgd_dlr"])  # whose best may lie inside
 def test_the_whole_budget_is_used(name: str, norm: str) -> None:
     """The ball is closed: images, away from the box, reach its edge to float32 rounding: of the pixels and, where one
     step of length ε ends inside, of its direction's length."""
@@ -216,7 +241,7 @@ def test_the_classifier_is_left_as_it_was(name: str) -> None:
 
 
 @every_norm
-@pytest.mark.parametrize("name", [name for name in PLAIN if name != "fgsm"])
+@pytest.mark.parametrize("name", [name for name in PLAIN if name not in CHOOSING | {"fgsm"}])
 def test_iterates_on_the_way_are_those_of_shorter_runs(name: str, norm: str) -> None:
     classifier, images, labels = smooth_problem(3, 3, 7, 6)
     common: dict[str, Any] = {"epsilon": 0.2, "norm": norm, "seed": 3, "batch_size": 2}
@@ -244,7 +269,7 @@ def test_an_attack_of_one_s_own_tells_its_iterates_too() -> None:
         attacks.Attack()  # type: ignore[abstract]
 
 
-@pytest.mark.parametrize("name", [name for name in PLAIN if name not in {"fia", "naa"}])
+@pytest.mark.parametrize("name", [name for name in PLAIN if name not in {"fia", "naa", "square"}])
 def test_gradients_per_image_are_those_taken(name: str) -> None:
     """FIA and NAA stop at their layer, so that counting whole passes says nothing of them."""
     classifier, images, labels = smooth_problem(2, 3, 7, 6)

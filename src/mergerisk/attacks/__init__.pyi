@@ -1,3 +1,5 @@
+from .adaptive_steps import APGD as APGD
+from .adaptive_steps import APGDRatio as APGDRatio
 from .attack import Attack as Attack
 from .attack import Crafted as Crafted
 from .attack import Pool as Pool
@@ -41,6 +43,7 @@ from .parts import INPUTS as INPUTS
 from .parts import GradientFilter as GradientFilter
 from .parts import InputTransform as InputTransform
 from .parts import describe as describe
+from .square import Square as Square
 from .universal import Universal as Universal
 from .vision_transformers import TGR as TGR
 from .vision_transformers import PNAPatchOut as PNAPatchOut

@@ -10,6 +10,7 @@ from mergerisk.registry import Entry, Registry
 if TYPE_CHECKING:
     from mergerisk.attacks.attack import Attack
 
+_ADAPTIVE = "mergerisk.attacks.adaptive_steps"
 _SIGN = "mergerisk.attacks.gradient_sign"
 _NEIGHBOURS = "mergerisk.attacks.neighbours"
 _TRANSFORMERS = "mergerisk.attacks.vision_transformers"
@@ -45,6 +46,9 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Entry("sgm", f"{_FEATURES}:SGM", "less gradient through residual branches", "arXiv 2002.05990"),
         Entry("fia", f"{_FEATURES}:FIA", "against important features of a layer", "arXiv 2107.14185"),
         Entry("naa", f"{_FEATURES}:NAA", "against a layer's attributions", "arXiv 2204.00008"),
+        Entry("apgd_ce", f"{_ADAPTIVE}:APGD", "PGD whose steps follow what they gain", "arXiv 2003.01690"),
+        Entry("apgd_dlr", f"{_ADAPTIVE}:APGDRatio", "APGD on a ratio of logits", "arXiv 2003.01690"),
+        Entry("square", "mergerisk.attacks.square:Square", "random squares, no gradient", "arXiv 1912.00049"),
         Entry(
             "universal", "mergerisk.attacks.universal:Universal", "one perturbation for all", "arXiv 1610.08401"
         ),

@@ -161,7 +161,7 @@ class GradientAttack(Attack):
             for step in range(1, steps + 1):
                 run.last = step == steps
                 gradient = self.estimate(run, self.look_ahead(run))
-                zero_gradients += _sizes(gradient) == 0
+                zero_gradients += gradient_sizes(gradient) == 0
                 for part in self._filters():
                     gradient = part.filter(gradient)
                 run.momentum = self.accumulate(run, gradient)
@@ -174,9 +174,7 @@ class GradientAttack(Attack):
     def loss_gradient(self, problem: Problem, classifier: Callable[[torch.Tensor], torch.Tensor]) -> Oracle:
         """Images → the gradient of the loss of what ``classifier`` says of them; of an ensemble that combines
         losses, of its members' mean loss."""
-        members: list[Callable[[torch.Tensor], torch.Tensor]] = [classifier]
-        if isinstance(classifier, Ensemble) and classifier.combine == "loss":
-            members = list(classifier.members)
+        members = losses_averaged(classifier)
 
         def gain(images: torch.Tensor) -> torch.Tensor:
             said = [closeness(self.loss, self.logits(member, images), problem.classes) for member in members]
@@ -249,6 +247,15 @@ class IterativeAttack(GradientAttack):
         return normalised(gradient).add_(run.momentum, alpha=self.decay)
 
 
+def losses_averaged(
+    classifier: Callable[[torch.Tensor], torch.Tensor],
+) -> list[Callable[[torch.Tensor], torch.Tensor]]:
+    """Whose losses an attack averages: an ensemble's members where it combines losses, else the classifier's."""
+    if isinstance(classifier, Ensemble) and classifier.combine == "loss":
+        return list(classifier.members)
+    return [classifier]
+
+
 def normalised(gradient: torch.Tensor) -> torch.Tensor:
     """``gradient`` (N × C × H × W) over its mean absolute value per image.
 
@@ -259,7 +266,7 @@ def normalised(gradient: torch.Tensor) -> torch.Tensor:
     return gradient / size.where(size > 0, 1.0)
 
 
-def _sizes(gradient: torch.Tensor) -> torch.Tensor:
+def gradient_sizes(gradient: torch.Tensor) -> torch.Tensor:
     """N: the largest absolute value of each image's gradient.
 
     Raises:
