@@ -22,7 +22,7 @@ from mergerisk.models.on_disk.checkpoints import Checkpoint
 from mergerisk.models.on_disk.filenames import CONFIG, PREPROCESSOR, read_json
 from mergerisk.models.quiet import quiet_transformers
 from mergerisk.models.sources.factories import build
-from mergerisk.models.sources.families import named_classes
+from mergerisk.models.sources.saved_models import named_classes
 from mergerisk.tasks.class_names import in_words
 from mergerisk.tasks.decoding import FORMATS, open_upright
 

@@ -121,7 +121,7 @@ def _pixel_differences(
 
 def _fields(folder: Path, preprocessing: StatedPreprocessing | Literal["base"] | None) -> Mapping[str, Any]:
     """What decides a pixel, with the family's usual values for what a folder does not say."""
-    from mergerisk.models.sources.families import read_preprocessing
+    from mergerisk.models.sources.family_images import read_preprocessing
 
     stated = preprocessing if isinstance(preprocessing, StatedPreprocessing) else None
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}

@@ -1,10 +1,12 @@
-"""Arrays as the bytes of a safetensors file, without a copy of them."""
+"""Arrays as the bytes of a file: of safetensors, without a copy of them, or compressed, of Parquet."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mergerisk.safetensors_files import layout
 
@@ -37,3 +39,19 @@ def _name(dtype: np.dtype[Any]) -> str:
 def _content(array: NDArray[Any]) -> memoryview:
     contiguous = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
     return contiguous.reshape(-1).view(np.uint8).data
+
+
+def to_parquet(array: NDArray[Any]) -> bytes:
+    """An array of few distinct values as the bytes of a Parquet file (dictionary, zstd); its shape is not kept."""
+    sink = pa.BufferOutputStream()
+    table = pa.table({"value": np.ascontiguousarray(array).reshape(-1)})
+    pq.write_table(table, sink, compression="zstd", use_dictionary=True)
+    return bytes(sink.getvalue())
+
+
+def from_parquet(content: bytes) -> NDArray[Any]:
+    """The array in such bytes, flat."""
+    # One thread: payloads are small, and workers share the cores.
+    column = pq.read_table(pa.BufferReader(content), use_threads=False).column("value")
+    # Copied, since Arrow's own memory is read-only and PyTorch shares what it is given.
+    return np.array(column.to_numpy())

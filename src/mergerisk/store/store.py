@@ -15,18 +15,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
@@ -34,84 +31,24 @@ from safetensors.numpy import load as load_safetensors
 from mergerisk.disk import flush, flushed, is_full
 from mergerisk.errors import UserError
 from mergerisk.row_files import RowFile, write_rows
-from mergerisk.store._serialising import safetensors_pieces
+from mergerisk.store._manifests import FORMAT, MANIFEST, sealed, unsealed
+from mergerisk.store._serialising import from_parquet, safetensors_pieces, to_parquet
+from mergerisk.store.artefacts import Artefact, DamagedArtefactError, MissingArtefactError, Spooled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from mergerisk.row_files import Written
+    from mergerisk.store.artefacts import Arrays
     from mergerisk.store.keys import Json
-
-Arrays = dict[str, "NDArray[Any]"]
-"""A payload: arrays by name."""
 
 Pieces = Sequence[bytes | memoryview]
 """A file's content, one part after another."""
 
-_FORMAT = 2
-_MANIFEST = "manifest.json"
-_SEAL = "sha256"
 _NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _ROWS = ".rows"
 _ARRAYS = "arrays.safetensors"
-
-
-class LostArtefactError(Exception):
-    """An artefact cannot be read, and can be made again.
-
-    Attributes:
-        key: the artefact's.
-    """
-
-    def __init__(self, key: str, what: str) -> None:
-        super().__init__(f"artefact {key} {what}")
-        self.key = key
-
-
-class DamagedArtefactError(LostArtefactError):
-    """An artefact is not what was written; it was moved aside."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(key, "is damaged and was moved aside")
-
-
-class MissingArtefactError(LostArtefactError, KeyError):
-    """There is no such artefact: it was never made, or another process has moved it aside."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(key, "is not in the store")
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """What the store gives back.
-
-    Attributes:
-        arrays: the payload.
-        info: small facts kept with it.
-        provenance: how it came about: versions, device, seconds.
-        rows: what of the payload is too large for memory, to be read by rows.
-    """
-
-    arrays: Arrays
-    info: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    rows: Mapping[str, RowFile] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Spooled:
-    """An array on its way into an artefact; see :meth:`Store.spool`.
-
-    Attributes:
-        path: where it waits.
-        written: its shape, dtype and checksum.
-    """
-
-    path: Path
-    written: Written
 
 
 class Store:
@@ -142,7 +79,7 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Whether the artefact exists. Its checksums are verified when it is read."""
-        return (self._folder(key) / _MANIFEST).is_file()
+        return (self._folder(key) / MANIFEST).is_file()
 
     def put(
         self,
@@ -189,9 +126,9 @@ class Store:
     ) -> None:
         plain = {name: array for name, array in arrays.items() if name not in compressed}
         files: dict[str, Pieces] = {_ARRAYS: safetensors_pieces(plain)} if plain else {}
-        files |= {f"{name}.parquet": [_to_parquet(arrays[name])] for name in compressed}
+        files |= {f"{name}.parquet": [to_parquet(arrays[name])] for name in compressed}
         manifest: dict[str, Any] = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "key": key,
             "recipe": recipe,
             "info": info or {},
@@ -203,7 +140,7 @@ class Store:
         }
         if spooled:
             manifest["rows"] = {name: asdict(waiting.written) for name, waiting in spooled.items()}
-        files[_MANIFEST] = [_sealed(manifest)]
+        files[MANIFEST] = [sealed(manifest)]
         try:
             self._publish(key, files, spooled)
         except OSError as error:
@@ -279,7 +216,7 @@ class Store:
                     raise ValueError(name)
                 if name.endswith(".parquet"):
                     array = name.removesuffix(".parquet")
-                    arrays[array] = _from_parquet(content).reshape(manifest["shapes"][array])
+                    arrays[array] = from_parquet(content).reshape(manifest["shapes"][array])
                 else:
                     arrays |= load_safetensors(content)
             rows = {name: self._open(key, name, about) for name, about in manifest.get("rows", {}).items()}
@@ -356,7 +293,7 @@ class Store:
         if not self.has(key):
             raise MissingArtefactError(key)
         with self._reading(key):
-            return _unsealed((self._folder(key) / _MANIFEST).read_bytes(), key)
+            return unsealed((self._folder(key) / MANIFEST).read_bytes(), key)
 
     def set_aside(self, key: str) -> None:
         """Move an artefact to ``damaged``, so that it is made again; nothing happens if there is none."""
@@ -401,50 +338,11 @@ class Store:
             lock.release()
 
 
-def _sealed(manifest: dict[str, Any]) -> bytes:
-    """A manifest as the bytes of its file, with a checksum of its own."""
-    return json.dumps(manifest | {_SEAL: _seal(manifest)}, indent=1, sort_keys=True).encode()
-
-
-def _unsealed(content: bytes, key: str) -> dict[str, Any]:
-    """The manifest in a file's bytes.
-
-    Raises:
-        ValueError: it is not the one that was written for ``key``.
-    """
-    manifest = json.loads(content)
-    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT or manifest.get("key") != key:
-        raise ValueError(_MANIFEST)
-    if manifest.pop(_SEAL, None) != _seal(manifest):
-        raise ValueError(_MANIFEST)
-    return manifest
-
-
-def _seal(manifest: dict[str, Any]) -> str:
-    # Through JSON and back: what is read has lists and text where what is written may have had others.
-    plain = json.loads(json.dumps(manifest))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
 def _digest(pieces: Pieces) -> str:
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)
     return digest.hexdigest()
-
-
-def _to_parquet(array: NDArray[Any]) -> bytes:
-    sink = pa.BufferOutputStream()
-    table = pa.table({"value": np.ascontiguousarray(array).reshape(-1)})
-    pq.write_table(table, sink, compression="zstd", use_dictionary=True)
-    return bytes(sink.getvalue())
-
-
-def _from_parquet(content: bytes) -> NDArray[Any]:
-    # One thread: payloads are small, and workers share the cores.
-    column = pq.read_table(pa.BufferReader(content), use_threads=False).column("value")
-    # Copied, since Arrow's own memory is read-only and PyTorch shares what it is given.
-    return np.array(column.to_numpy())
 
 
 def _write_failure(place: Path, error: OSError) -> str:

@@ -16,10 +16,11 @@ from mergerisk.models.on_disk.checkpoints import Checkpoint
 from mergerisk.models.on_disk.filenames import CONFIG, read_json, without_adapter
 from mergerisk.models.quiet import quiet_transformers
 from mergerisk.models.sources.factories import UNTOUCHED, build
-from mergerisk.models.sources.families import named_classes, native_side, read_preprocessing
+from mergerisk.models.sources.family_images import native_side, read_preprocessing
 from mergerisk.models.sources.hub import commit_of, fetch
 from mergerisk.models.sources.hub import remark as hub_remark
 from mergerisk.models.sources.loading import is_factory
+from mergerisk.models.sources.saved_models import named_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,26 +6,18 @@ takes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mergerisk.errors import UserError, described
-from mergerisk.models.core.checks import check_finite, freeze
-from mergerisk.models.core.encoder import Encoder
+from mergerisk.errors import UserError
+from mergerisk.models.core.checks import check_finite
 from mergerisk.models.core.preprocessing import (
     Normalization,
-    Preprocessing,
-    Resizing,
-    parse_preprocessing,
-    read_preprocessor,
 )
-from mergerisk.models.on_disk.checkpoints import Checkpoint
-from mergerisk.models.on_disk.filenames import CONFIG, PREPROCESSOR, read_json, without_adapter
-from mergerisk.models.quiet import quiet_transformers
 from mergerisk.models.sources.vit import (
     class_token,
     class_token_resized,
@@ -36,9 +28,9 @@ from mergerisk.models.sources.vit import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
-    from mergerisk.models.core.stated import Resample, StatedPreprocessing
+    from mergerisk.models.core.stated import Resample
+    from mergerisk.models.on_disk.checkpoints import Checkpoint
 
     Features = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
@@ -48,12 +40,6 @@ _IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _EFFICIENTNET = Normalization(_IMAGENET.mean, (0.47853944**2, 0.4732864**2, 0.47434163**2))
 """Its processor divides by the standard deviation twice."""
 _CLIP = Normalization((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-
-_SMALLEST = 32
-"""Side of the smallest image that convolutional families take, in pixels: their usual total stride."""
-
-_USUAL = 224
-"""Side of the images of backbones that do not say, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -250,205 +236,3 @@ def family_of(who: str, config: Mapping[str, Any]) -> Family:
             f"{who}: model_type is {kind!r}; supported here: {supported}; others as package.module:factory"
         )
     return FAMILIES[kind]
-
-
-def read_preprocessing(folder: Path, model_type: object, native: int | None) -> tuple[Preprocessing, str]:
-    """What a folder says of its model's pixels, with what is usual for its family where it does not say.
-
-    Every command asks here, so that a folder is the same model in all of them.
-
-    Args:
-        folder: of a model.
-        model_type: in its ``config.json``.
-        native: side of the images that its configuration names, in pixels; None if it names none.
-
-    Returns:
-        The preprocessing, and in words what had to be assumed; empty if nothing had.
-
-    Raises:
-        UserError: see :func:`mergerisk.models.core.preprocessing.parse_preprocessing`.
-    """
-    family = FAMILIES.get(str(model_type))
-    side = native or (None if family is None else _USUAL)
-    usual = Preprocessing(
-        Resizing(None if side is None else (side, side), resample=family.resample if family else "bilinear"),
-        family.normalization if family else Normalization(),
-    )
-    found = read_preprocessor(folder)
-    if found is None:
-        return usual, f"no {PREPROCESSOR}; taken to be {_in_words(usual)}"
-    file, content = found
-    own = parse_preprocessing(file, content, usual.normalization, usual.resizing.resample)
-    if content.get("do_resize", True) and own.resizing.size is None and own.resizing.crop is None:
-        own = replace(own, resizing=replace(own.resizing, size=usual.resizing.size))
-    return own, ""
-
-
-def _in_words(preprocessing: Preprocessing) -> str:
-    size = preprocessing.resizing.result
-    return ", ".join(
-        [
-            f"mean {list(preprocessing.normalization.mean)}",
-            f"std {list(preprocessing.normalization.std)}",
-            *([] if size is None else [f"images of {size[0]} × {size[1]} pixels"]),
-        ]
-    )
-
-
-def native_side(who: str, config: Any) -> int | None:
-    """Side of the images that a configuration names; None if it names none.
-
-    Raises:
-        UserError: they are not square.
-    """
-    return _square(who, getattr(getattr(config, "vision_config", config), "image_size", None))
-
-
-def fitted(
-    who: str, own: Preprocessing, model_type: str, native: int | None, image_size: int | None
-) -> tuple[Preprocessing, int]:
-    """A preprocessing that gives an encoder the images it takes, and their side.
-
-    Args:
-        who: how messages begin.
-        own: what comes with the model.
-        model_type: one of :data:`FAMILIES`.
-        native: see :func:`native_side`.
-        image_size: the side that is asked for instead of the model's own.
-
-    Raises:
-        UserError: the two differ where they must not, or nothing says what the side is.
-    """
-    resizing, family = own.resizing, FAMILIES[model_type]
-    if image_size is not None:
-        return replace(own, resizing=Resizing((image_size, image_size), None, resizing.resample)), image_size
-    side = _square(who, resizing.result)
-    if side is None and family.any_size:
-        raise UserError(f"{who}: its preprocessor says do_resize: false, and so no size; set image_size")
-    side = side or native or _USUAL
-    if not family.any_size and side != native:
-        raise UserError(
-            f"{who}: its preprocessor makes images of {side} × {side} pixels, {CONFIG} says image_size {native}; "
-            f"correct one of the files, or set image_size to {native}"
-        )
-    if resizing.crop is None:  # whatever their shape, images become squares
-        own = replace(own, resizing=replace(resizing, size=(side, side)))
-    return own, side
-
-
-def load(
-    who: str,
-    folder: Path,
-    *,
-    image_size: int | None = None,
-    preprocessing: StatedPreprocessing | None = None,
-) -> Encoder:
-    """The encoder in a folder that transformers saved.
-
-    Args:
-        who: how messages begin.
-        folder: with ``config.json`` and weights.
-        image_size: see :func:`mergerisk.load_encoder`.
-        preprocessing: likewise.
-
-    Raises:
-        UserError: see :func:`mergerisk.load_encoder`.
-    """
-    family = family_of(who, read_json(folder / CONFIG))
-    try:
-        checkpoint = Checkpoint(folder)  # refuses pickles, and files that are cut short
-    except UserError as error:
-        raise UserError(f"{who}: cannot be loaded: {error}") from error
-    model = from_folder(who, folder, family.model, **family.options)
-    kind, native = model.config.model_type, native_side(who, model.config)
-    own, _ = read_preprocessing(folder, kind, native)
-    prepared, size = fitted(who, own.stated(preprocessing), kind, native, image_size)
-    _check_size(who, size, family, model.config)
-    features, width = family.features(model.config, checkpoint, size != native)
-    encoder = Encoder(
-        model,
-        width=width,
-        image_size=size,
-        mean=prepared.normalization.mean,
-        std=prepared.normalization.std,
-        features=features,
-        resizing=prepared.resizing,
-    )
-    check_finite(encoder.state(), who)
-    freeze(encoder)
-    if image_size is not None and size != native:
-        _try(who, encoder)
-    return encoder
-
-
-def _try(who: str, encoder: Encoder) -> None:
-    """See that a backbone takes images of another size than it was pretrained on: Swin's windows must fit.
-
-    Raises:
-        UserError: it does not.
-    """
-    size = encoder.image_size
-    try:
-        with torch.no_grad():
-            encoder(torch.full((1, 3, size, size), 0.5))
-    except Exception as error:  # the library's own code
-        raise UserError(f"{who}: image_size {size}: fails on such an image: {described(error)}") from error
-
-
-def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> Any:
-    """A model of one of transformers' classes, float32, with all of its tensors from the folder's checkpoint.
-
-    Raises:
-        UserError: it cannot be loaded, or tensors are missing or have other shapes; ``who`` begins the message.
-    """
-    import transformers
-
-    kind: Any = getattr(transformers, architecture)
-    try:
-        with quiet_transformers(), without_adapter(folder) as place:
-            loaded: Any = kind.from_pretrained(
-                place,
-                config=kind.config_class.from_pretrained(place, local_files_only=True),
-                dtype=torch.float32,
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # said below in one line
-                **options,
-            )
-    except Exception as error:  # whatever a configuration makes its model's code do
-        raise UserError(f"{who}: cannot be loaded: {described(error)}") from error
-    model, findings = loaded
-    model.config._name_or_path = str(folder)  # whatever it was read from
-    if findings["mismatched_keys"]:
-        name, found, wanted = min(findings["mismatched_keys"])
-        raise UserError(
-            f"{who}: cannot be loaded: tensor {name!r} has shape {tuple(found)}, but {CONFIG} makes it "
-            f"{tuple(wanted)}; the two belong to different models"
-        )
-    if findings["missing_keys"]:
-        raise UserError(f"{who}: the checkpoint lacks tensor {min(findings['missing_keys'])!r}")
-    return model
-
-
-def named_classes(names: Mapping[Any, Any] | None, count: int) -> tuple[str, ...] | None:
-    """The names of ``count`` classes, by number or by number as a text; None where they were never given any."""
-    by_number = {int(number): str(name) for number, name in (names or {}).items()}
-    labels = [by_number.get(number, f"LABEL_{number}") for number in range(count)]
-    return None if labels == [f"LABEL_{number}" for number in range(count)] else tuple(labels)
-
-
-def _square(who: str, size: Any) -> int | None:
-    sides = {int(side) for side in size} if isinstance(size, list | tuple) else {size}
-    if len(sides) > 1:
-        raise UserError(f"{who}: expects images of {' × '.join(map(str, size))} pixels; square ones are supported")
-    return sides.pop()
-
-
-def _check_size(who: str, size: int, family: Family, config: Any) -> None:
-    if family.patches:
-        patch = _square(who, config.patch_size) or 1
-        if size < 1 or size % patch:
-            raise UserError(f"{who}: image_size {size} is no multiple of its patches' {patch} pixels")
-    elif size < _SMALLEST:
-        raise UserError(f"{who}: image_size {size} is below {_SMALLEST}, the smallest that its convolutions take")

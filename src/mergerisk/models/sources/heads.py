@@ -16,9 +16,10 @@ from mergerisk.models.on_disk.copies import split_copy
 from mergerisk.models.on_disk.filenames import CONFIG, read_json
 from mergerisk.models.quiet import quiet_transformers
 from mergerisk.models.sources.experts import expert_identity
-from mergerisk.models.sources.families import family_of, from_folder, named_classes
+from mergerisk.models.sources.families import family_of
 from mergerisk.models.sources.library_heads import identity, open_clip_head, timm_head, timm_head_in
 from mergerisk.models.sources.loading import LIBRARIES, backbone_folder, is_factory
+from mergerisk.models.sources.saved_models import from_folder, named_classes
 from mergerisk.tasks.class_names import in_words, same_in_words
 
 if TYPE_CHECKING:

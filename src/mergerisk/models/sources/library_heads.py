@@ -12,9 +12,9 @@ from mergerisk.errors import UserError, described
 from mergerisk.models.core.checks import check_finite
 from mergerisk.models.core.classifier import Head
 from mergerisk.models.on_disk.checkpoints import Checkpoint
-from mergerisk.models.sources.families import named_classes
 from mergerisk.models.sources.hub import fetch
 from mergerisk.models.sources.libraries import identity_of, open_clip_model, timm_model
+from mergerisk.models.sources.saved_models import named_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -242,9 +242,9 @@ def load_encoder(
         from mergerisk.models.sources import libraries
 
         return libraries.load(kind, rest, image_size=image_size, preprocessing=stated, offline=offline)
-    from mergerisk.models.sources import factories, families
+    from mergerisk.models.sources import factories, saved_models
 
     if is_factory(name):
         return factories.load(name, image_size=image_size, preprocessing=stated)
     folder = backbone_folder(name, offline=offline)
-    return families.load(f"backbone {name!r}", folder, image_size=image_size, preprocessing=stated)
+    return saved_models.load(f"backbone {name!r}", folder, image_size=image_size, preprocessing=stated)

@@ -19,7 +19,8 @@ from mergerisk.models.on_disk.configs import Difference, differences, read_confi
 from mergerisk.models.on_disk.copies import split_copy
 from mergerisk.models.on_disk.filenames import CONFIG, PREPROCESSOR
 from mergerisk.models.sources.experts import read_expert
-from mergerisk.models.sources.families import FAMILIES, VISUAL_PROJECTION, fitted, native_side, read_preprocessing
+from mergerisk.models.sources.families import FAMILIES, VISUAL_PROJECTION
+from mergerisk.models.sources.family_images import fitted, native_side, read_preprocessing
 from mergerisk.models.sources.hub import fetch, remark
 
 if TYPE_CHECKING:
