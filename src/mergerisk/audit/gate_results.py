@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.audit.gates import AT_A_BUDGET, OF_A_CURVE, Gate
-from mergerisk.report.formatting import budget, interval, percent, plural
+from mergerisk.report.formatting import budget, plural, with_interval
 from mergerisk.report.naming import holder
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _shown(measure: str, found: _Found) -> str:
     if measure == "relative_asr":
         high = f"{found.high:.3f}" if math.isfinite(found.high) else "∞"
         return f"{found.value:.3f} [{found.low:.3f}, {high}]{of}"
-    return f"{percent(found.value, 1)} {interval(found.low, found.high, 1)}{of}"
+    return f"{with_interval(found.value, found.low, found.high, 1)}{of}"
 
 
 def _where(found: _Found) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mergerisk.audit.gate_results import try_gate
@@ -22,12 +21,14 @@ from mergerisk.audit.sentences import (
     told_of,
 )
 from mergerisk.audit.sentences import safer_than_ingredients as safer
-from mergerisk.audit.writing import audited_table, circumstances, surrogate_row, surrogate_rows
+from mergerisk.audit.writing import audited_table, bounded, circumstances, surrogate_row, surrogate_rows
 from mergerisk.provenance import versions
 from mergerisk.report.answers import how_compared
-from mergerisk.report.formatting import budget, interval, listing, percent, plural
-from mergerisk.report.naming import change, holder, model_name
-from mergerisk.report.templating import template, whole
+from mergerisk.report.formatting import budget, interval, listing, percent, plural, with_interval
+from mergerisk.report.naming import change, holder
+from mergerisk.report.risk import Mean
+from mergerisk.report.templating import environment, template
+from mergerisk.report.threat import Threat
 
 if TYPE_CHECKING:
     from mergerisk.audit.readings import ModelVerdict
@@ -68,36 +69,24 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One model under its worst attacker, as drawn: places are in percent of the axis, which ends at 100 %."""
+class Bar(Threat):
+    """One model under its worst attacker, as drawn, on an axis that ends at 100 %.
 
-    model: str
+    Attributes:
+        marks: what is said of it beside its name.
+        failed: whether a gate fails on it.
+    """
+
     marks: tuple[str, ...]
-    reference: bool
     failed: bool
-    at: float
-    low: float
-    high: float
-    asr: str
-    interval: str
-    images: int
-    attacker: str
-    epsilon50: str
-    relative: str
-    accuracy: str
-    accuracy_interval: str
 
 
 def to_html(verdict: Verdict) -> str:
     """The page; names from outside are escaped."""
-    environment = Environment(
-        loader=PackageLoader("mergerisk.audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"whole": whole, "holder": holder, "model_name": model_name}
-    own = resources.files("mergerisk.audit").joinpath("templates/audit.css").read_text(encoding="utf-8")
-    style = template("answers.css") + own
+    style = template("answers.css") + _file("audit.css")
     subject = verdict.subject
-    return environment.get_template("audit.html.j2").render(
+    page = environment("audit.html.j2", _file("audit.html.j2")).get_template("audit.html.j2")
+    return page.render(
         verdict=verdict,
         subject=subject,
         banner=banner(verdict),
@@ -129,9 +118,14 @@ def to_html(verdict: Verdict) -> str:
         if verdict.audited is None
         else {"said": circumstances(verdict.audited), "files": audited_table(verdict.audited)},
         base=verdict.base,
+        bounded=bounded(verdict),
         version=(versions() if verdict.audited is None else verdict.audited.versions)["mergerisk"],
         style=Markup(style),  # the package's own
     )
+
+
+def _file(name: str) -> str:
+    return resources.files("mergerisk.audit").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _safest(verdict: Verdict) -> tuple[str, str]:
@@ -142,7 +136,7 @@ def _safest(verdict: Verdict) -> tuple[str, str]:
     worst, mean = model.worst, model.clean_accuracy
     assert worst is not None, "the safest was attacked"
     said = (
-        f"Fooled on {percent(worst.asr, 1)} {interval(worst.asr_low, worst.asr_high, 1)} of "
+        f"Fooled on {with_interval(worst.asr, worst.asr_low, worst.asr_high, 1)} of "
         f"{plural(worst.images_both_correct, 'image')}; clean accuracy {percent(mean.value, 1)} "
         f"{interval(mean.low, mean.high, 1)}."
     )
@@ -184,22 +178,17 @@ def _bar(verdict: Verdict, model: ModelVerdict, *, reference: bool) -> Bar:
     _, relative = row.cells[verdict.epsilons.index(worst.epsilon)]
     marks = ["safest"] if model.name == verdict.recommended and len(verdict.models) > 1 else []
     marks += ["to be released"] if model.released else []
-    return Bar(
-        model_name(model.name),
-        tuple(marks),
-        reference,
-        any(result.failed and result.model == model.name for result in verdict.gates),
-        round(100 * worst.asr, 2),
-        round(100 * worst.asr_low, 2),
-        round(100 * worst.asr_high, 2),
-        percent(worst.asr, 1),
-        interval(worst.asr_low, worst.asr_high, 1),
+    return Bar.of(
+        model.name,
+        Mean(worst.asr, worst.asr_low, worst.asr_high, 1),
         worst.images_both_correct,
-        holder(worst.surrogate),
         row.epsilon50,
         relative,
-        percent(mean.value, 1),
-        interval(mean.low, mean.high, 1),
+        holder(worst.surrogate),
+        mean,
+        reference=reference,
+        marks=tuple(marks),
+        failed=any(result.failed and result.model == model.name for result in verdict.gates),
     )
 
 

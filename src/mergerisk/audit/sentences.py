@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mergerisk.report.formatting import budget, interval, listing, percent, plural
+from mergerisk.report.formatting import budget, interval, listing, percent, plural, ratio, with_interval
 from mergerisk.report.naming import change, holder
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def beside(verdict: Verdict) -> str:
         return ""
     subject = verdict.subject
     curve = next(curve for curve in subject.curves if curve.surrogate == reading.surrogate)
-    relative = f"relative ASR {ratio(reading.relative_asr, reading.relative_asr_low, reading.relative_asr_high)}"
+    relative = f"relative ASR {relative_text(reading)}"
     if math.isnan(reading.relative_asr):
         relative = f"relative ASR unknown, since {holder(reading.surrogate)} itself is never fooled"
     return (
@@ -149,7 +149,7 @@ def beside_made_of(verdict: Verdict) -> str:
     }
     for model in verdict.made_of:
         if model.worst is not None and model.name in sides:
-            rate = f"{percent(model.worst.asr)} {interval(model.worst.asr_low, model.worst.asr_high)}"
+            rate = with_interval(model.worst.asr, model.worst.asr_low, model.worst.asr_high)
             images = plural(model.worst.images_both_correct, "image")
             said.append(f"{holder(model.name)} is fooled on {rate} of {images}{how[sides[model.name]]}")
     return f"{_capital('; '.join(said))}." if said else ""
@@ -163,7 +163,7 @@ def _made_of(verdict: Verdict) -> list[str]:
 def _accuracy(model: ModelVerdict) -> str:
     mean, tasks = model.clean_accuracy, plural(len(model.by_task), "task")
     over = f", the mean over {tasks}" if len(model.by_task) > 1 else ""
-    rate = f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}"
+    rate = with_interval(mean.value, mean.low, mean.high, 1)
     return f"Clean accuracy of {holder(model.name)}: {rate}{over}."
 
 
@@ -172,7 +172,7 @@ def _worst(verdict: Verdict) -> list[str]:
     worst, told = verdict.subject.worst, told_of(verdict)
     if worst is None:
         return []
-    all_images = f"{percent(worst.asr_all, 1)} {interval(worst.asr_all_low, worst.asr_all_high, 1)}"
+    all_images = with_interval(worst.asr_all, worst.asr_all_low, worst.asr_all_high, 1)
     images = plural(worst.images, "image")
     how = f"with {worst.attack}; of all {images}, clean errors included, {all_images} are wrong"
     if told is worst and headline(verdict).startswith(_threat(verdict, worst)):
@@ -214,9 +214,9 @@ def _opening(name: str) -> str:
     return name if words == name else _capital(words)
 
 
-def ratio(value: float, low: float, high: float) -> str:
+def relative_text(reading: Reading) -> str:
     """A relative ASR with its interval."""
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(value) else "unknown"
+    return ratio(reading.relative_asr, reading.relative_asr_low, reading.relative_asr_high, "unknown")
 
 
 def epsilon50_text(curve: Curve) -> str:

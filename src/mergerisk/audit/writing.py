@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.audit.audited import title
-from mergerisk.audit.sentences import WHITE_BOX, banner, beside, epsilon50_text, findings, headline, ratio
+from mergerisk.audit.sentences import WHITE_BOX, banner, beside, epsilon50_text, findings, headline, relative_text
 from mergerisk.provenance import versions
 from mergerisk.report.export import plain
-from mergerisk.report.formatting import budget, interval, percent, plural
+from mergerisk.report.exports.markdown import escaped, table_lines
+from mergerisk.report.formatting import budget, plural, with_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,12 +48,12 @@ def model_table(verdict: Verdict) -> Table:
         marks = ["safest"] if model.name == verdict.recommended and len(verdict.models) > 1 else []
         marks += ["to be released"] if model.released and len(verdict.models) > 1 else []
         mark = f" ({', '.join(marks)})" if marks else ""
-        accuracy = f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}"
+        accuracy = with_interval(mean.value, mean.low, mean.high, 1)
         risk = ("–", "–", "–", "–")
         if worst is not None:
             row = surrogate_row(verdict, model, worst.surrogate)
             _, relative = row.cells[verdict.epsilons.index(worst.epsilon)]
-            asr = f"{percent(worst.asr, 1)} {interval(worst.asr_low, worst.asr_high, 1)}"
+            asr = with_interval(worst.asr, worst.asr_low, worst.asr_high, 1)
             risk = (f"{asr} of {row.images}", row.epsilon50, relative, worst.surrogate)
         rows.append((f"{model.name}{mark}", *risk, accuracy))
     return ("model", at, "ε50", "relative ASR", "worst attacker", "clean accuracy"), [*rows]
@@ -90,8 +91,8 @@ def surrogate_row(verdict: Verdict, model: ModelVerdict, surrogate: str) -> Surr
         reading = model.at(surrogate, epsilon)
         assert reading is not None, "every surrogate was tried at every budget"
         images = reading.images_both_correct
-        asr = f"{percent(reading.asr)} {interval(reading.asr_low, reading.asr_high)}".rstrip()
-        cells.append((asr, ratio(reading.relative_asr, reading.relative_asr_low, reading.relative_asr_high)))
+        asr = with_interval(reading.asr, reading.asr_low, reading.asr_high)
+        cells.append((asr, relative_text(reading)))
     worst = model.worst is not None and surrogate == model.worst.surrogate
     mark = "white box" if surrogate == model.name else "worst attacker" if worst else ""
     return SurrogateRow(surrogate, mark, images, epsilon50_text(curve), tuple(cells))
@@ -175,25 +176,25 @@ def to_markdown(verdict: Verdict) -> str:
     subject = verdict.subject
     parts = [
         "## Adversarial transfer risk",
-        *(f"> **Doubt:** {_escaped(doubt)}" for doubt in verdict.doubts),
-        *(f"**{_escaped(said)}**" for said in filter(None, [banner(verdict)])),
-        _escaped(f"{headline(verdict)} {beside(verdict)}".rstrip()),
+        *(f"> **Doubt:** {escaped(doubt)}" for doubt in verdict.doubts),
+        *(f"**{escaped(said)}**" for said in filter(None, [banner(verdict)])),
+        escaped(f"{headline(verdict)} {beside(verdict)}".rstrip()),
         *(["\n".join(_markdown_gate(result) for result in verdict.gates)] if verdict.gates else []),
-        "\n".join(f"- {_escaped(sentence)}" for sentence in findings(verdict)),
+        "\n".join(f"- {escaped(sentence)}" for sentence in findings(verdict)),
         _markdown(*surrogate_table(verdict, subject)),
     ]
     if len(verdict.models) > 1:
         parts.append(_markdown(*model_table(verdict)))
     parts.append(
         f"Measured with mergerisk {_versions(verdict)['mergerisk']} on {verdict.images} labelled images; the "
-        f"strongest of {_escaped(', '.join(verdict.attacks))} counts; budgets bound the {_norm(verdict)}, pixels "
+        f"strongest of {escaped(', '.join(verdict.attacks))} counts; budgets bound the {bounded(verdict)}, pixels "
         "in [0, 1]. "
         "*ASR* counts, among the images that surrogate and model classify correctly when clean, those it gets "
         "wrong under attack; *relative ASR* divides by the same rate of the surrogate itself. 95 % intervals."
     )
-    parts += [f"> {_escaped(remark)}" for remark in verdict.remarks]
+    parts += [f"> {escaped(remark)}" for remark in verdict.remarks]
     if verdict.audited is not None:
-        parts += ["### What was audited", _escaped(circumstances(verdict.audited))]
+        parts += ["### What was audited", escaped(circumstances(verdict.audited))]
         parts.append(_markdown(*audited_table(verdict.audited)))
     return "\n\n".join(parts) + "\n"
 
@@ -211,20 +212,14 @@ def to_text(verdict: Verdict) -> str:
 
 
 def _markdown_gate(result: GateResult) -> str:
-    return f"- {'failed' if result.failed else 'passed'} {_escaped(gate_line(result))}"
+    return f"- {'failed' if result.failed else 'passed'} {escaped(gate_line(result))}"
 
 
-def _norm(verdict: Verdict) -> str:
+def bounded(verdict: Verdict) -> str:
+    """What budgets bound."""
     return "change of any pixel (L∞)" if verdict.norm == "linf" else "length of an image's change (L2)"
 
 
 def _markdown(title: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [title, ["---"] * len(title), *rows]
-    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in cells)} |" for cells in lines)
-
-
-def _escaped(text: str) -> str:
-    """Names from outside must not become markup."""
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, f"\\{mark}")
-    return text if text != "\\-\\-\\-" else "---"
+    cells = [[escaped(cell) for cell in row] for row in (title, *rows)]
+    return "\n".join(table_lines(cells[0], ["---"] * len(title), cells[1:]))

@@ -122,7 +122,8 @@ def describe_result(result: StudyResult) -> str:
     from mergerisk.report.answers import safest_headline, told_apart
     from mergerisk.report.fact_words import said
     from mergerisk.report.formatting import budget, plural
-    from mergerisk.report.threat import mean_text, threat_cells
+    from mergerisk.report.risk import mean_text
+    from mergerisk.report.threat import threat_cells
     from mergerisk.report.view import view_of
 
     summary = result.summary

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mergerisk.report.formatting import MISSING, colour_bin, interval, percent, plural
+from mergerisk.report.formatting import MISSING, colour_bin, interval, percent, plural, with_interval
 from mergerisk.report.naming import model_name
 from mergerisk.report.risk import Mean, mean_over_tasks
 
@@ -82,7 +82,7 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
         if found is None:
             return AccuracyCell(MISSING, f"{model}, {task}: not measured", None)
         detail = (
-            f"{model} on {task}\naccuracy {percent(found.accuracy, 1)} {interval(found.low, found.high, 1)}\n"
+            f"{model} on {task}\naccuracy {with_interval(found.accuracy, found.low, found.high, 1)}\n"
             f"{plural(found.images, 'test image')}"
         )
         wins = model in ranked and found.accuracy == best_in[task]
@@ -93,7 +93,7 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
         tasks = sum(not math.isnan(value.accuracy) for (name, _), value in measured.items() if name == model)
         detail = (
             f"{model}, mean over {plural(tasks, 'task')}\n"
-            f"accuracy {percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}"
+            f"accuracy {with_interval(mean.value, mean.low, mean.high, 1)}"
         )
         wins = model in ranked and mean.value == best_mean
         return shown(mean.value, detail, wins, interval(mean.low, mean.high, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mergerisk.report.formatting import count, interval, listing, percent, plural
+from mergerisk.report.formatting import count, listing, percent, plural, with_interval
 from mergerisk.report.naming import holder
 from mergerisk.report.pareto import TOLERANCE, pareto_front
 from mergerisk.report.verdict import Finding
@@ -70,7 +70,7 @@ def _how_often(worst: Mapping[str, WorstAttacker], axes: Axes, change: str) -> F
 def rate(found: WorstAttacker) -> str:
     """An ASR with its interval and the images that it counts."""
     mean = found.asr
-    return f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)} of {count(found.images)}"
+    return f"{with_interval(mean.value, mean.low, mean.high, 1)} of {count(found.images)}"
 
 
 def _safer_than_ingredients(
@@ -184,7 +184,7 @@ def _figures(name: str, worst: Mapping[str, WorstAttacker], accuracies: Mapping[
     mean = accuracies.get(name)
     said = [rate(worst[name])] if name in worst else []
     if mean is not None and not math.isnan(mean.value):
-        said.append(f"clean accuracy {percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}".rstrip())
+        said.append(f"clean accuracy {with_interval(mean.value, mean.low, mean.high, 1)}")
     return "; ".join(said)
 
 

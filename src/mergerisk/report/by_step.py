@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.report.cells import average_over_seeds, black_box_methods
-from mergerisk.report.formatting import interval, percent
-from mergerisk.report.risk import Mean, mean_over_tasks
+from mergerisk.report.risk import Mean, mean_over_tasks, mean_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,12 +33,12 @@ class StepCell:
     @property
     def fooled(self) -> str:
         """ASR on the methods with its interval."""
-        return _text(self.target)
+        return mean_text(self.target)
 
     @property
     def own(self) -> str:
         """ASR on the surrogate with its interval."""
-        return _text(self.surrogate)
+        return mean_text(self.surrogate)
 
     @property
     def share(self) -> float:
@@ -81,7 +80,3 @@ def step_table(by_step: pd.DataFrame, axes: Axes, surrogate: str, epsilon: float
                 int(counted.max()),
             )
     return StepTable(tuple(kept), rows)
-
-
-def _text(mean: Mean) -> str:
-    return f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}".rstrip()

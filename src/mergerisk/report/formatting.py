@@ -23,6 +23,18 @@ def interval(low: float, high: float, digits: int = 0) -> str:
     return f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
 
 
+def with_interval(value: float, low: float, high: float, digits: int = 0) -> str:
+    """A rate with its interval, ``44% [41, 47]``; the rate alone where it has none."""
+    return f"{percent(value, digits)} {interval(low, high, digits)}".rstrip()
+
+
+def ratio(value: float, low: float, high: float, missing: str = MISSING) -> str:
+    """A relative ASR with its interval, ``0.52 [0.31, ∞]``; ``missing`` where there is none."""
+    if not math.isfinite(value):
+        return missing
+    return f"{value:.2f} [{low:.2f}, {f'{high:.2f}' if math.isfinite(high) else '∞'}]"
+
+
 def budget(epsilon: float) -> str:
     """A budget in [0,1] pixel units as ``8/255``."""
     return MISSING if math.isnan(epsilon) else f"{255 * epsilon:.3g}/255"

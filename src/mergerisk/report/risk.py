@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergerisk.report.cells import black_box_methods
-from mergerisk.report.formatting import interval
+from mergerisk.report.formatting import interval, with_interval
 from mergerisk.statistics import mean_ratio_interval
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ class Mean:
     def overlaps(self, other: Mean) -> bool:
         """Whether the intervals share a point; so too when either is unknown, since nothing is told apart."""
         return not (self.low > other.high or other.low > self.high)
+
+
+def mean_text(mean: Mean) -> str:
+    """A mean in percent with its interval."""
+    return with_interval(mean.value, mean.low, mean.high, 1)
 
 
 RiskTable = dict[tuple[str, float, str], dict[str, Mean]]

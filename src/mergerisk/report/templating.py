@@ -39,10 +39,15 @@ def whole(name: str) -> Markup:
     return Markup('<span class="nowrap">%s</span>') % name if len(name) <= SHORT else soft_wrap(name)
 
 
-def environment(name: str) -> Environment:
-    """An environment that holds one template, strict about names that it lacks."""
+def environment(name: str, text: str | None = None) -> Environment:
+    """An environment that holds one template, strict about names that it lacks.
+
+    Args:
+        name: of the template.
+        text: of it; a file of this package by default.
+    """
     made = Environment(
-        loader=DictLoader({name: template(name)}),
+        loader=DictLoader({name: template(name) if text is None else text}),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

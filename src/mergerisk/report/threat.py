@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.report.epsilon50 import epsilon50_text
-from mergerisk.report.formatting import MISSING, interval, percent
+from mergerisk.report.formatting import MISSING, interval, percent, ratio
 from mergerisk.report.naming import holder, model_name
 from mergerisk.report.pareto import pareto_front
+from mergerisk.report.risk import Mean, mean_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
-    from mergerisk.report.risk import Mean
     from mergerisk.report.view import View
     from mergerisk.report.worst import WorstAttacker
 
@@ -57,6 +58,59 @@ class Threat:
     at: float | None
     low: float | None
     high: float | None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        asr: Mean,
+        images: int,
+        epsilon50: str,
+        relative: str,
+        attacker: str,
+        accuracy: Mean,
+        *,
+        top: float = 1.0,
+        reference: bool = False,
+        best: bool = False,
+        **more: object,
+    ) -> Self:
+        """A model as it is shown.
+
+        Args:
+            name: of the model.
+            asr: NaN where unknown.
+            images: counted.
+            epsilon50: in words.
+            relative: likewise.
+            attacker: likewise.
+            accuracy: clean.
+            top: where the axis ends, as a share.
+            reference: whether it is an ingredient.
+            best: whether no other method is both safer and more accurate.
+            more: fields of a subclass.
+        """
+
+        def at(value: float) -> float | None:
+            return None if math.isnan(value) else round(100 * min(1.0, value / top), 2)
+
+        return cls(
+            model=model_name(name),
+            reference=reference,
+            asr=percent(asr.value, 1),
+            asr_interval=interval(asr.low, asr.high, 1),
+            images=images,
+            epsilon50=epsilon50,
+            relative=relative,
+            attacker=attacker,
+            accuracy=percent(accuracy.value, 1),
+            accuracy_interval=interval(accuracy.low, accuracy.high, 1),
+            best=best,
+            at=at(asr.value),
+            low=at(asr.low),
+            high=at(asr.high),
+            **more,
+        )
 
 
 @dataclass(frozen=True)
@@ -111,27 +165,18 @@ def _row(
     best: bool,
 ) -> Threat:
     _, half, relative, attacker = threat_cells(found, epsilons)
-
-    def place(value: float) -> float | None:
-        return None if math.isnan(value) else round(100 * min(1.0, value / top), 2)
-
-    return Threat(
-        model_name(name),
-        reference,
-        MISSING if found is None else percent(found.asr.value, 1),
-        "" if found is None else interval(found.asr.low, found.asr.high, 1),
+    unknown = Mean(math.nan, math.nan, math.nan, 0)
+    return Threat.of(
+        name,
+        unknown if found is None else found.asr,
         0 if found is None else found.images,
         half,
         relative,
         MISSING if found is None else holder(attacker),
-        percent(accuracy.value, 1),
-        interval(accuracy.low, accuracy.high, 1),
-        best,
-        *(
-            (None, None, None)
-            if found is None
-            else (place(found.asr.value), place(found.asr.low), place(found.asr.high))
-        ),
+        accuracy,
+        top=top,
+        reference=reference,
+        best=best,
     )
 
 
@@ -139,19 +184,12 @@ def threat_cells(found: WorstAttacker | None, epsilons: Sequence[float]) -> tupl
     """ASR with interval and images, ε50, relative ASR and the worst attacker's label; dashes where unknown."""
     if found is None:
         return MISSING, MISSING, MISSING, MISSING
-    half, relative = MISSING, MISSING
+    half = MISSING
     if found.epsilon50 is not None:
         value, low, high = (
             epsilon50_text(number, epsilons)
             for number in (found.epsilon50.value, found.epsilon50.low or -math.inf, found.epsilon50.high)
         )
         half = f"{value} [{low}, {high}]" if math.isfinite(found.epsilon50.value) else value
-    if not math.isnan(found.relative.value):
-        high = f"{found.relative.high:.2f}" if math.isfinite(found.relative.high) else "∞"
-        relative = f"{found.relative.value:.2f} [{found.relative.low:.2f}, {high}]"
+    relative = ratio(found.relative.value, found.relative.low, found.relative.high)
     return f"{mean_text(found.asr)} of {found.images}", half, relative, found.surrogate
-
-
-def mean_text(mean: Mean) -> str:
-    """A mean in percent with its interval."""
-    return f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}".rstrip()

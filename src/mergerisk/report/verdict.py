@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.report.cells import from_first, from_outside
 from mergerisk.report.epsilon50 import ALL, MedianEpsilon50, epsilon50_range, epsilon50_text
-from mergerisk.report.formatting import budget, interval, listing, percent, plural
+from mergerisk.report.formatting import budget, interval, listing, percent, plural, with_interval
 from mergerisk.report.naming import holder
 from mergerisk.report.risk import BudgetOverview, Mean, mean_over_tasks
 
@@ -159,7 +159,7 @@ def _strongest_attack(cells: pd.DataFrame, axes: Axes, epsilon: float) -> Findin
     )
     made_on = strongest(cells, axes, epsilon, "surrogate")
     if made_on is not None and made_on.ranked > 1:
-        success = f"{percent(made_on.mean.value)} {interval(made_on.mean.low, made_on.mean.high)}"
+        success = with_interval(made_on.mean.value, made_on.mean.low, made_on.mean.high)
         doubt = "" if made_on.clear else ", though intervals overlap"
         text += (
             f" Of all attacks, those made on {holder(made_on.name)} are the most successful ({success}){doubt}."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mergerisk.report.fact_words import said
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mergerisk.report.exports.tables import Table
     from mergerisk.report.view import View
@@ -32,8 +32,12 @@ def table_to_markdown(table: Table) -> str:
         [f"**{escaped(text)}**" if (r, c) in table.best and text else escaped(text) for c, text in enumerate(row)]
         for r, row in enumerate(table.rows)
     ]
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)]
-    return "\n".join([escaped(table.caption), "", *lines])
+    return "\n".join([escaped(table.caption), "", *table_lines(head, marks, rows)])
+
+
+def table_lines(head: Iterable[str], marks: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """A table's lines, cells with pipes between them; what is in them is escaped already."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)]
 
 
 def to_markdown(view: View, tables: Sequence[Table], figures: Sequence[tuple[str, str]] = ()) -> str:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from mergerisk.report.accuracy import accuracy_table, mean_accuracy
 from mergerisk.report.claims import claim_views
 from mergerisk.report.epsilon50 import ALL, epsilon50_text
-from mergerisk.report.formatting import MISSING, budget, interval, percent, plural
+from mergerisk.report.formatting import MISSING, budget, percent, plural, with_interval
 from mergerisk.report.naming import holder
 from mergerisk.report.pareto import pareto_front
-from mergerisk.report.risk import compared
+from mergerisk.report.risk import compared, mean_text
 from mergerisk.report.standing import basis
 
 if TYPE_CHECKING:
-    from mergerisk.report.risk import Mean
     from mergerisk.report.view import View
     from mergerisk.statistics import Standings
 
@@ -68,9 +67,9 @@ def methods(view: View) -> Table:
         rows.append(
             (
                 name,
-                _mean(accuracies[name]),
-                _mean(asr[name]),
-                _mean(relative[name]) if name in relative else MISSING,
+                mean_text(accuracies[name]),
+                mean_text(asr[name]),
+                mean_text(relative[name]) if name in relative else MISSING,
                 epsilon50_text(median.value, axes.epsilons) if median else MISSING,
                 "yes" if name in front else "",
             )
@@ -142,7 +141,7 @@ def budgets(view: View) -> Table:
     rows = tuple(
         (
             budget(row.epsilon),
-            f"{percent(row.mean_asr)} {interval(row.low, row.high)}",
+            with_interval(row.mean_asr, row.low, row.high),
             percent(row.saturated),
             f"{row.pairs_apart} of {row.pairs}",
         )
@@ -167,7 +166,7 @@ def ranks(view: View) -> Table:
     rows = tuple(
         (
             method.name,
-            f"{percent(method.value, 1)} {interval(method.low, method.high, 1)}",
+            with_interval(method.value, method.low, method.high, 1),
             ", ".join(dict.fromkeys(other for other in alike[method.name] if other != method.name)) or "none",
         )
         for method in found.methods
@@ -196,7 +195,3 @@ def claims(view: View) -> Table:
         for claim in claim_views(view.summary.claims)
     )
     return Table("claims", "Claims and what the figures say of them.", ("claim", "found", "figures", "why"), rows)
-
-
-def _mean(mean: Mean) -> str:
-    return f"{percent(mean.value, 1)} {interval(mean.low, mean.high, 1)}".rstrip()
