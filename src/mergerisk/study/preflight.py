@@ -81,8 +81,14 @@ def check_same_study(study: Study, out: Path, kept: Path) -> None:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raises:
-    UserError: less than ``needed`` bytes, and some to spare, are free.
+    """See that a disk has room.
+
+    Args:
+        folder: on the disk.
+        needed: bytes.
+
+    Raises:
+        UserError: less than that, and some to spare, is free.
     """
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES:

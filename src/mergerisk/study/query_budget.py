@@ -63,6 +63,11 @@ class SharedQueries(QueryBudget):
         return used
 
     def spend(self, count: int) -> None:
+        """Count images as sent, under a lock that other processes respect.
+
+        Raises:
+            UserError: the budget does not allow them, or the count cannot be kept.
+        """
         try:
             with FileLock(self.path.with_name(f"{self.path.name}.lock")):
                 write_bytes(self.path, json.dumps({"used": self.check(count)}).encode())

@@ -85,6 +85,7 @@ class Stage(Keyed, ABC):
 
     @cached_property
     def key(self) -> str:
+        """The SHA-256 of the stage's recipe, in hexadecimal."""
         return content_key(self.recipe)
 
     @cached_property

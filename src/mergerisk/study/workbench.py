@@ -110,9 +110,11 @@ class Workbench:
         return method.apply(merged, self.arrays(correction.key))
 
     def task(self, made: Input[Task]) -> Task:
+        """The task that a stage keeps."""
         return self._task(made.key)
 
     def head(self, made: Input[Head]) -> Head:
+        """The linear layer that a stage keeps, as CPU tensors."""
         kept, arrays = self.artefact(made.key), self.arrays(made.key)
         return Head(arrays["weight"], arrays["bias"], normalize=kept.info.get("normalize", False))
 

@@ -38,12 +38,19 @@ FILES = "files"
 
 
 def looks(info: ValidationInfo) -> bool:
+    """Whether what a study names has to be there, by the context of its validation (`FILES`)."""
     return not isinstance(info.context, dict) or bool(info.context.get(FILES, True))
 
 
 def no_twins(names: list[str], what: str) -> None:
-    """Raises:
-    ValueError: a name is given twice.
+    """See that no name is given twice.
+
+    Args:
+        names: of things of one kind, or labels.
+        what: they are, in a message.
+
+    Raises:
+        ValueError: one is.
     """
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:

@@ -29,8 +29,10 @@ class Reference(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Raises:
-        ValueError: an unknown kind, or a name too many or too few.
+        """A reference from ``KIND`` or ``KIND/NAME``.
+
+        Raises:
+            ValueError: an unknown kind, or a name too many or too few.
         """
         kind, slash, name = text.partition("/")
         if kind not in SURROGATES:

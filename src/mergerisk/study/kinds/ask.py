@@ -50,11 +50,14 @@ class Ask(ArrayStage):
     probe: Probe = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """Images of the portion, times encoders, times what the probe asks of each: backward passes, or one
+        forward."""
         images = (self.last - self.first) * self.model.passes
         gradients = self.probe.gradients_per_image
         return {"gradient": images * gradients} if gradients else {"forward": images}
 
     def run(self, bench: Workbench) -> Result:
+        """What the model answers, a value per image of the portion; or, without arrays, why it cannot."""
         import torch
 
         from mergerisk.causes.given import lacking, look

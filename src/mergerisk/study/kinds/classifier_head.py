@@ -43,6 +43,7 @@ class ClassifierHead(HeadStage):
     backbone: Backbone = unkeyed()
 
     def run(self, bench: Workbench) -> Result:
+        """The classifier's own layer, its rows in the order of the task's classes."""
         from mergerisk.study.heads import fitting_head
 
         task = bench.task(self.task)

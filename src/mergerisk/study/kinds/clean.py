@@ -40,9 +40,11 @@ class Clean(ArrayStage):
     shown: int = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """Images that are shown, times the encoders that each passes."""
         return {self.target.answers_by: self.shown * self.target.passes}
 
     def run(self, bench: Workbench) -> Result:
+        """Classes that the targets name: ``predictions``, columns × images, int64; and the images' labels."""
         import torch
 
         task, count = bench.task(self.task), self.images

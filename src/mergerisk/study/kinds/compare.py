@@ -62,9 +62,11 @@ class Compare(ArrayStage):
     shown: int = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """Forward passes that the diagnostic makes for the pair by itself, beside what models were asked."""
         return {"forward": self.shown * self.target.passes * self.diagnostic.forwards_per_pair}
 
     def run(self, bench: Workbench) -> Result:
+        """The diagnostic's columns, a value per image, and why values are missing."""
         given = self.asking.given(bench, self.task)
         found = self._measured(bench, given)
         return kept(self.diagnostic, found, given.identities)

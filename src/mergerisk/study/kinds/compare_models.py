@@ -59,6 +59,7 @@ class CompareModels(ArrayStage):
     diagnostic: Cause = unkeyed()
 
     def run(self, bench: Workbench) -> Result:
+        """The diagnostic's columns, a value per part of the models, and why values are missing."""
         from dataclasses import replace
 
         import torch

@@ -49,9 +49,11 @@ class Correct(PartsStage):
     images: Mapping[str, int] = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """Passes of calibration images, as the correction says."""
         return self.images
 
     def run(self, bench: Workbench) -> Result:
+        """The correction's parameters by name, fitted to the calibration images."""
         from mergerisk.merging.catalogue import CORRECTIONS
 
         parts = CORRECTIONS.create(self.correction, self.parameters).fit(

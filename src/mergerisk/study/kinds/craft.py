@@ -59,9 +59,12 @@ class Craft(ArrayStage):
     gradients: int = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """Images, times encoders of the surrogate, times gradients per image."""
         return {"gradient": self.crafted * self.surrogate.passes * self.gradients}
 
     def run(self, bench: Workbench) -> Result:
+        """``adversarial``, iterates × N × 3 × H × W in [0, 1]; of every image its index, label, aim (−1 without
+        one) and zero gradients; of every iterate the size of its change, L∞ and L2."""
         import torch
 
         from mergerisk import attacks

@@ -38,9 +38,12 @@ class Evaluate(ArrayStage):
     shown: int = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """Images of the whole sweep, times the encoders that each passes."""
         return {self.target.answers_by: self.shown * self.target.passes}
 
     def run(self, bench: Workbench) -> Result:
+        """Classes that the targets name: columns, then as the sweep's sets are laid out (budgets × iterates ×
+        images)."""
         import torch
 
         shown = torch.stack([bench.arrays(made.key)["adversarial"] for made in self.crafted])

@@ -47,9 +47,11 @@ class Expert(ModelStage):
     images: int = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """Images that are trained on, times epochs."""
         return {"training": self.images * self.fine_tuning["epochs"]}
 
     def run(self, bench: Workbench) -> Result:
+        """The fine-tuned encoder's parameters by name."""
         import math
 
         from mergerisk.finetuning import FineTuning, fine_tune

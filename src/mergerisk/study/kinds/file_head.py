@@ -35,6 +35,7 @@ class FileHead(HeadStage):
     file: str = unkeyed()
 
     def run(self, bench: Workbench) -> Result:
+        """The file's layer, its rows in the order of the task's classes."""
         from mergerisk.study.heads import head_of_file
 
         task = bench.task(self.task)

@@ -38,6 +38,7 @@ class GivenModel(ModelStage):
     file: str = unkeyed()
 
     def run(self, bench: Workbench) -> Result:
+        """The encoder's parameters by name, and its own form where it differs from the base's."""
         from mergerisk.models.sources.siblings import read_sibling
 
         found = read_sibling(

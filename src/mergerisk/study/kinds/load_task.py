@@ -39,6 +39,7 @@ class LoadTask(TaskStage):
     source: TaskSource = unkeyed()
 
     def run(self, bench: Workbench) -> Result:
+        """The task's images, labels and split codes."""
         import numpy as np
 
         from mergerisk.tasks.converting import stays_bytes

@@ -48,9 +48,11 @@ class Merge(ModelStage):
     images: Mapping[str, int] = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """Passes of calibration images, as the method says."""
         return self.images
 
     def run(self, bench: Workbench) -> Result:
+        """What the method restores the merged model from, arrays by name."""
         from mergerisk import merging
 
         merged = merging.create(self.method, **self.parameters).merge(

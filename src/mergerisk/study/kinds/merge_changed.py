@@ -24,4 +24,5 @@ class MergeChanged(Merge):
     changed: Changed
 
     def experts(self, bench: Workbench) -> LazyExperts:
+        """The experts, changed as the intervention says."""
         return self.changed.apply(bench.base(self.backbone), super().experts(bench))

@@ -45,9 +45,11 @@ class OnPath(ModelStage):
     images: Mapping[str, int] = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """Passes of calibration images, where BatchNorm is estimated anew."""
         return self.images
 
     def run(self, bench: Workbench) -> Result:
+        """The encoder's parameters by name, between the base's and the merge's."""
         from mergerisk.merging import on_path
         from mergerisk.merging.batch_norm import reestimate_batch_norm
 

@@ -40,9 +40,11 @@ class Probe(HeadStage):
     images: int = unkeyed()
 
     def cost(self) -> Mapping[str, int]:
+        """A forward pass of every image that is trained on."""
         return {"forward": self.images}
 
     def run(self, bench: Workbench) -> Result:
+        """The linear probe of the base's features, a row per class."""
         from mergerisk.finetuning import linear_probe
 
         task, base = bench.task(self.task), bench.base(self.backbone)

@@ -43,6 +43,7 @@ class ZeroShotHead(HeadStage):
     backbone: Backbone = unkeyed()
 
     def run(self, bench: Workbench) -> Result:
+        """The head of the prompts' text embeddings, a row per class."""
         from mergerisk.models import zero_shot
         from mergerisk.study.heads import prompt_names
 

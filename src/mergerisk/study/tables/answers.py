@@ -54,6 +54,7 @@ def _placed(values: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np
 
 
 def by_target(evaluation: Evaluation, predictions: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Target → its classes of an evaluation's predictions, whose first dimension is targets' columns."""
     for target, column in evaluation.target.columns.items():
         yield target, predictions[column]
 

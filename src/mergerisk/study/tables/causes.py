@@ -56,6 +56,7 @@ class CausesTable(RunTable):
 
     @property
     def declared(self) -> Declared:
+        """Per column of every diagnostic its value and, beside it, why there is none."""
         measured = [
             column
             for cause in self.causes
@@ -69,9 +70,11 @@ class CausesTable(RunTable):
         return Declared("causes", "attacked image, surrogate and target", (*_PAIR, image, *measured))
 
     def plan(self, scene: Scene) -> Iterator[Piece]:
+        """A stage per surrogate, target and diagnostic of images."""
         yield from _pieces(scene, self.causes)
 
     def collect(self, gathered: Gathered, pieces: Iterable[Piece]) -> pd.DataFrame:
+        """One row per attacked image, surrogate and target."""
         import numpy as np
 
         from mergerisk.study.tables.blocks import stack
@@ -105,6 +108,7 @@ class PairCausesTable(RunTable):
 
     @property
     def declared(self) -> Declared:
+        """Measures below each other, since diagnostics have parts of their own."""
         measured = (
             Column("cause", "name", "the diagnostic"),
             Column("measure", "name", "which of its columns"),
@@ -120,9 +124,11 @@ class PairCausesTable(RunTable):
         )
 
     def plan(self, scene: Scene) -> Iterator[Piece]:
+        """A stage per surrogate, target and diagnostic of whole models."""
         yield from _pieces(scene, self.causes)
 
     def collect(self, gathered: Gathered, pieces: Iterable[Piece]) -> pd.DataFrame:
+        """One row per surrogate, target, measure and part of the models."""
         import numpy as np
 
         from mergerisk.study.tables.blocks import stack

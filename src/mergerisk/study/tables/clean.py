@@ -36,6 +36,7 @@ class CleanTable(RunTable):
     declared: ClassVar[Declared] = CLEAN
 
     def collect(self, gathered: Gathered, pieces: Iterable[Piece]) -> pd.DataFrame:
+        """Predictions and labels, one row per task, model, seed and image."""
         from mergerisk.study.tables.blocks import stack
 
         del pieces

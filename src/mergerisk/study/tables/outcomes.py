@@ -50,6 +50,7 @@ class OutcomesTable(RunTable):
     declared: ClassVar[Declared] = OUTCOMES
 
     def collect(self, gathered: Gathered, pieces: Iterable[Piece]) -> pd.DataFrame:
+        """The rows of last iterates."""
         del pieces
         return gathered.iterates[gathered.final].reset_index(drop=True)
 
@@ -60,6 +61,7 @@ class ByStepTable(RunTable):
     declared: ClassVar[Declared] = BY_STEP
 
     def collect(self, gathered: Gathered, pieces: Iterable[Piece]) -> pd.DataFrame:
+        """All iterates of the attacks of which some are not the last."""
         del pieces
         collected = gathered.iterates
         kept = collected["attack"].isin(collected.loc[~gathered.final, "attack"].unique())

@@ -106,6 +106,7 @@ class StageTable(RunTable):
         """The columns that a stage's result gives, each with one value per row."""
 
     def collect(self, gathered: Gathered, pieces: Iterable[Piece]) -> pd.DataFrame:
+        """What the stages keep, below one another, in the declared columns."""
         from mergerisk.study.tables.blocks import stack
 
         found = [(piece.names, self.rows(gathered.store.get(piece.made.key))) for piece in pieces]

@@ -39,6 +39,7 @@ class BlackBoxVariant(TargetVariant):
     spec: TargetSpec = unkeyed()
 
     def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+        """Classes that it names, 1 × N; every image sent counts against its budget."""
         from mergerisk.study.query_budget import shared_queries
 
         spec = self.spec

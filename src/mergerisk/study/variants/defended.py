@@ -37,14 +37,17 @@ class DefendedVariant(SurrogateVariant):
 
     @property
     def passes(self) -> int:
+        """As many as of what is defended."""
         return self.of.passes
 
     def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+        """Classes that it names, 1 × N."""
         from mergerisk.transfer import predict
 
         return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size)[None]
 
     def classifier(self, bench: Workbench) -> nn.Module:
+        """The defended model, from pixels in [0, 1] to logits."""
         from mergerisk import defenses
 
         return defenses.create(self.defense, **self.parameters).defend(self.of.classifier(bench)).eval()

@@ -38,9 +38,11 @@ class EncoderVariant(SurrogateVariant):
     adapters: tuple[Input[Tensors] | None, ...] = (None,)
 
     def alone(self, label: str) -> Self:
+        """The encoder with one target's adapter."""
         return replace(self, columns={label: 0}, adapters=(self.adapters[self.columns[label]],))
 
     def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+        """Classes that the targets name, columns × N; they share the encoder's forward pass."""
         from mergerisk.transfer import predict_variants
 
         adapters = {str(column): adapter for column, adapter in enumerate(self._adapters(bench))}
@@ -48,6 +50,7 @@ class EncoderVariant(SurrogateVariant):
         return predict_variants(self._encoder(bench), bench.head(self.head), adapters, images, batch_size=size)
 
     def classifier(self, bench: Workbench) -> nn.Module:
+        """Encoder, head and the one adapter, from pixels in [0, 1] to logits."""
         from mergerisk.models import Classifier
 
         (adapter,) = self._adapters(bench)

@@ -39,14 +39,17 @@ class EnsembleVariant(SurrogateVariant):
 
     @property
     def passes(self) -> int:
+        """One per member."""
         return len(self.members)
 
     def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+        """Classes that the ensemble names, 1 × N."""
         from mergerisk.transfer import predict
 
         return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size)[None]
 
     def classifier(self, bench: Workbench) -> nn.Module:
+        """The members under one head, from pixels in [0, 1] to combined logits."""
         from mergerisk.attacks import Ensemble
         from mergerisk.models import Classifier
 
