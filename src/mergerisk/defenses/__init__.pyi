@@ -3,7 +3,14 @@ from .adaptive import eot as eot
 from .bit_depth import BitDepth as BitDepth
 from .catalogue import DEFENSES as DEFENSES
 from .catalogue import create as create
+from .checks import CHECKS as CHECKS
+from .checks import Check as Check
+from .checks import Evidence as Evidence
+from .checks import check as check
+from .checks import defends as defends
+from .checks import not_shown as not_shown
 from .defense import Defense as Defense
+from .evidence import gather as gather
 from .inputs import InputDefense as InputDefense
 from .jpeg import JPEG as JPEG
 from .median import Median as Median
