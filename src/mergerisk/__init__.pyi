@@ -11,6 +11,7 @@ from ._version import __version__ as __version__
 from .api import StudyResult as StudyResult
 from .api import claims as claims
 from .api import compare as compare
+from .api import explain as explain
 from .api import export_report as export_report
 from .api import load_run as load_run
 from .api import plan as plan

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mergerisk.report.exports.writing import Format
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import Claim, ClaimVerdict
+    from mergerisk.statistics.explaining import Explanations
     from mergerisk.study.finished import FinishedRun
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
@@ -239,6 +240,36 @@ def claims(
     elif isinstance(stated, str | Path):
         stated = load_claims(Path(stated))
     return judge_claims(read_tables(source), stated, correction=correction, seed=seed)
+
+
+def explain(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Explanations:
+    """What explains who is fooled in a finished run whose study asked for ``causes``: every diagnostic held
+    against its outcomes. What goes with an outcome need not cause it.
+
+    Args:
+        folder: of the run.
+        seed: of whatever is drawn.
+        progress: show on standard error how far it is.
+
+    Raises:
+        UserError: the folder holds no finished run, or the run no diagnostics.
+    """
+    from mergerisk.report.explaining import explained, has_causes
+
+    finished = read_run(Path(folder))
+    if not has_causes(finished):
+        raise UserError(
+            f"{folder}: the study asked for no diagnostics; add causes: [gradient_alignment, representation_bias] "
+            "(or causes: all) to it and run it again, finished stages are kept"
+        )
+    if not progress:
+        return explained(finished, seed=seed)
+    from rich.progress import TextColumn
+
+    from mergerisk.progress.bar import Bar
+
+    with Bar("comparing", TextColumn("{task.completed}/{task.total} measures")) as bar:
+        return explained(finished, seed=seed, listen=bar.listen)
 
 
 def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format] = FORMATS) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from mergerisk.study.attacked import attacked
 from mergerisk.study.kinds.ask import Ask
 from mergerisk.study.kinds.compare import Compare
 from mergerisk.study.workbench import Compute, Workbench
+from tests.cli.test_cli import call
 from tests.tiny import MINIMAL, write_tiny_study
 
 if TYPE_CHECKING:
@@ -157,6 +159,40 @@ def test_a_further_diagnostic_and_a_further_merge_ask_only_what_is_new(finished:
     more = make_plan(parse_study(study | {"merging": [*study["merging"], "task_arithmetic"]}))
     new = [stage for key, stage in more.stages.items() if key not in before]
     assert {stage.model.labels for stage in new if isinstance(stage, Ask)} == {"task_arithmetic"}
+
+
+def test_what_explains_who_is_fooled_says_what_it_cannot(
+    finished: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = call(capsys, "causes", finished, "--json", tmp_path / "found.json")
+    assert code == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    measures = {one["measure"]: one for one in found["worst"]["measures"]}
+    assert {"gradient_alignment", "representation_bias", "cka", "weight_distance", "diversity"} - {*measures} == {
+        "representation_bias"
+    }, "of what the study asked for"
+    for name in measures:
+        assert name in out, "everything is in the table"
+    assert found["worst"]["methods"] == [*load_study(finished / "study.yaml").ranked]
+    assert measures["gradient_alignment"]["missing"]["the target's gradient is zero"] > 0
+    assert measures["weight_distance"]["images"]["why"] in {"by_method", "few_images"}
+    assert "Which method is safer cannot be told" in out
+    assert "Not in this study: an expert of another task" in out
+    again = mr.explain(finished)
+    assert [one.measure for one in again.worst.measures] == [*measures]
+
+
+def test_a_run_without_diagnostics_says_what_to_add(
+    tmp_path: Path, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write_tiny_study(tmp_path, tiny_vit, merging=["weight_averaging"], attacks=["fgsm"])
+    mr.run(study, tmp_path / "run", workers=1, progress=False)
+    code, out, err = call(capsys, "causes", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "asked for no diagnostics; add causes: [gradient_alignment" in err
+    code, _, err = call(capsys, "causes", tmp_path / "nothing")
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def test_reports_show_the_tables(finished: Path) -> None:

@@ -18,7 +18,7 @@ from mergerisk.cli.check_commands import check
 from mergerisk.cli.checkpoint_commands import convert, merge
 from mergerisk.cli.common_options import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_MISTAKE
 from mergerisk.cli.list_commands import list_
-from mergerisk.cli.result_commands import claims, compare, report
+from mergerisk.cli.result_commands import causes, claims, compare, report
 from mergerisk.cli.study_commands import plan, run, validate
 from mergerisk.errors import UserError
 
@@ -36,7 +36,21 @@ def cli(debug: bool) -> None:  # read by `main`
     """
 
 
-for _command in (run, plan, validate, audit, merge, convert, attack, check, report, compare, claims, list_):
+for _command in (
+    run,
+    plan,
+    validate,
+    audit,
+    merge,
+    convert,
+    attack,
+    check,
+    report,
+    compare,
+    claims,
+    causes,
+    list_,
+):
     cli.add_command(_command)
 
 

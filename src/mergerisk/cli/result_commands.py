@@ -1,4 +1,4 @@
-"""``report``, ``compare``, ``claims``: what finished runs say."""
+"""``report``, ``compare``, ``claims``, ``causes``: what finished runs say."""
 
 from __future__ import annotations
 
@@ -99,3 +99,24 @@ def claims(source: str, file: Path | None, correction: Literal["holm", "bh"], se
 
         write_bytes(out, claims_to_json(tables, verdicts, seed).encode())
     click.echo(describe_claims(tables, verdicts))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of whatever is drawn.")
+@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON.")
+def causes(folder: Path, seed: int, out: Path | None) -> None:
+    """Say what explains who is fooled in the finished run in FOLDER, whose study asked for causes.
+
+    Every diagnostic is held against the outcomes: strongest first, with intervals, and with what cannot be said.
+    """
+    from mergerisk import api
+    from mergerisk.cli.causes_words import describe_causes
+
+    found = api.explain(folder, seed=seed, progress=True)
+    if out is not None:
+        from mergerisk.report.export import explanations_to_json
+        from mergerisk.study.files import write_bytes
+
+        write_bytes(out, explanations_to_json(found).encode())
+    click.echo(describe_causes(found))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mergerisk._version import __version__
 from mergerisk.report.fact_words import said
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.report.summary import Example, Summary
+    from mergerisk.statistics.explaining import Explanations
     from mergerisk.study.tables.catalogue import Kept
 
 
@@ -56,6 +58,19 @@ def summary_to_json(summary: Summary) -> str:
         ),
     }
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def explanations_to_json(found: Explanations) -> str:
+    """What explains who is fooled as strict JSON: ``schema_version``, ``mergerisk`` and the fields of
+    :class:`mergerisk.statistics.explaining.Explanations`."""
+    document = {"schema_version": 1, "mergerisk": __version__, **explanations_to_dict(found)}
+    return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1)
+
+
+def explanations_to_dict(found: Explanations) -> dict[str, Any]:
+    """What explains who is fooled as plain data: NaN as null, what cannot be said as its reason."""
+    result: dict[str, Any] = plain(asdict(found))
+    return result
 
 
 def summary_schema() -> dict[str, Any]:

@@ -1,4 +1,16 @@
 from .correlation import rank_correlations as rank_correlations
+from .explained import Answer as Answer
+from .explained import Correlation as Correlation
+from .explained import Explained as Explained
+from .explained import Explanation as Explanation
+from .explained import Explanations as Explanations
+from .explained import Level as Level
+from .explained import Mediated as Mediated
+from .explained import NullLine as NullLine
+from .explained import Odds as Odds
+from .explained import Point as Point
+from .explained import Predicted as Predicted
+from .explained import Unsaid as Unsaid
 from .generalising import Generalisation as Generalisation
 from .generalising import leave_one_target_out as leave_one_target_out
 from .interventions import Contrast as Contrast
@@ -8,3 +20,4 @@ from .interventions import verdicts as verdicts
 from .matched import MatchedModel as MatchedModel
 from .matched import matched_logit as matched_logit
 from .mediation import mediated_share as mediated_share
+from .whole import explain as explain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from scipy import stats
 
 from mergerisk.seeds import numpy_generator
 from mergerisk.statistics.correction import holm
+from mergerisk.statistics.curves import crossings
 from mergerisk.statistics.explaining.rows import BLOCK, codes_of, complete, left_out
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.statistics.explaining.rows import Left
+
+EPSILON50 = "epsilon50"
+"""The outcome that is the budget which fools half of a target's images."""
 
 Between = Literal["images", "targets"]
 """``images``: of the images of one target, are those with larger values fooled more? ``targets``: of targets, are
@@ -43,7 +47,8 @@ def rank_correlations(
     Args:
         table: a row per task, attack, epsilon, target and image; see the package.
         diagnostics: columns of it.
-        outcome: another one: ``fooled``, or a budget that is the same for all images of a target.
+        outcome: another one: ``fooled``; or, between targets, ``epsilon50``: of every target the budget that fools
+            half of its images, from ``fooled`` at all budgets of a task and attack, which are one block then.
         between: ``images``, in blocks of one target each; or ``targets``, on means over images.
         confidence: of the intervals, over images in tasks, by a delete-a-group jackknife of Fisher's z.
         permutations: of what is tested between targets.
@@ -56,7 +61,7 @@ def rank_correlations(
     """
     found = []
     for name in diagnostics:
-        rows = complete(table, [name, outcome])
+        rows = complete(table, [name, "fooled" if outcome == EPSILON50 else outcome])
         correlation = _Correlation(rows, name, outcome, between)
         value, low, high, p = correlation.test(confidence, permutations, seed)
         found.append(
@@ -81,14 +86,16 @@ class _Correlation:
 
     def __init__(self, rows: pd.DataFrame, name: str, outcome: str, between: Between) -> None:
         self.rows, self.between = rows, between
+        self.half = outcome == EPSILON50
         self.x = rows[name].to_numpy(dtype=np.float64)
-        self.y = rows[outcome].to_numpy(dtype=np.float64)
-        by = BLOCK if between == "targets" else (*BLOCK, "target")
+        self.y = rows["fooled" if self.half else outcome].to_numpy(dtype=np.float64)
+        by = (*BLOCK, "target") if between == "images" else BLOCK[:2] if self.half else BLOCK
         codes, count = codes_of(rows, by)
         order = np.argsort(codes, kind="stable")
         places = np.searchsorted(codes[order], np.arange(1, count))
         self.blocks = np.split(order, places) if count else []
         self.target, self.targets = pd.factorize(rows["target"])
+        self.epsilon, self.epsilons = pd.factorize(rows["epsilon"], sort=True)
         whole = np.array([self.of_block(block, np.ones((1, len(block))))[0] for block in self.blocks])
         self.sizes = np.array([self.size(block) for block in self.blocks], dtype=np.float64)
         self.sizes[np.isnan(whole)] = 0.0
@@ -98,24 +105,29 @@ class _Correlation:
     def size(self, block: NDArray[np.intp]) -> int:
         return len(np.unique(self.target[block])) if self.between == "targets" else len(block)
 
-    def of_block(
-        self, block: NDArray[np.intp], weights: NDArray[np.float64], moved: NDArray[np.intp] | None = None
-    ) -> NDArray[np.float64]:
-        """One correlation per row of weights (… × the block's rows); ``moved``: the target whose values each
-        target is given."""
-        x, y = self.x[block], self.y[block]
+    def of_block(self, block: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """One correlation per row of weights (… × the block's rows)."""
         if self.between == "images":
-            return weighted_spearman(x, y, weights)
+            return weighted_spearman(self.x[block], self.y[block], weights)
+        _, x, y = self.of_targets(block, weights)
+        return _spearman(x, y)
+
+    def of_targets(
+        self, block: NDArray[np.intp], weights: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+        """A block's targets, and of each the mean of the diagnostic and the outcome: … × targets."""
         own = self.target[block]
         held = np.unique(own)
         member = (own[:, None] == held).astype(np.float64)
-        total = weights @ member
-        with np.errstate(invalid="ignore"):
-            means = [(weights * values) @ member / total for values in (x, y)]
-        if moved is not None:
-            # A target may be given one's values that this block lacks: only the order among its own counts then.
-            means[0] = means[0][:, np.argsort(np.argsort(moved[held]))]
-        return np.array([_spearman(a, b) for a, b in zip(*means, strict=True)])
+        x = _means(weights, self.x[block], member)
+        if not self.half:
+            return held, x, _means(weights, self.y[block], member)
+        budgets = np.unique(self.epsilon[block])
+        cell = (member[:, :, None] * (self.epsilon[block][:, None] == budgets)[:, None, :]).reshape(len(block), -1)
+        rates = _means(weights, self.y[block], cell).reshape(-1, len(budgets))
+        half = crossings(rates, np.asarray(self.epsilons, dtype=np.float64)[budgets])
+        half[np.isnan(rates).any(axis=1)] = np.nan
+        return held, x, half.reshape(len(weights), -1)
 
     def mean(self, values: NDArray[np.float64]) -> float:
         """Over blocks."""
@@ -156,16 +168,36 @@ class _Correlation:
     def permuted(self, size: float, permutations: int, seed: int) -> float:
         """How often targets that are given others' values correlate as strongly."""
         random = numpy_generator(seed, "explaining", "permutations")
-        every = [np.ones((1, len(block))) for block in self.blocks]
-        beyond = 1
-        for _ in range(permutations):
-            moved = random.permutation(len(self.targets))
-            values = [
-                self.of_block(block, ones, moved)[0] if used else 0.0
-                for block, ones, used in zip(self.blocks, every, self.sizes > 0, strict=True)
-            ]
-            beyond += abs(self.mean(np.nan_to_num(np.array(values)))) >= size - 1e-12
+        moved = np.array([random.permutation(len(self.targets)) for _ in range(permutations)])
+        total = np.zeros(permutations)
+        for block, weight in zip(self.blocks, self.sizes, strict=True):
+            if not weight or not permutations:
+                continue
+            held, x, y = (part.squeeze() for part in self.of_targets(block, np.ones((1, len(block)))))
+            there = ~(np.isnan(x) | np.isnan(y))
+            # A target may be given one's values that this block lacks: only the order among its own counts then.
+            order = np.argsort(np.argsort(moved[:, held[there]], axis=1), axis=1)
+            a, b = (_centred_ranks(values[there]) for values in (x, y))
+            total += weight * (a[order] @ b) / np.sqrt((a @ a) * (b @ b))
+        beyond = 1 + int((np.abs(total / self.sizes.sum()) >= size - 1e-12).sum())
         return beyond / (permutations + 1)
+
+
+def _means(
+    weights: NDArray[np.float64], values: NDArray[np.float64], member: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weighted means of groups (… × groups), NaN of empty ones; equal where only rounding tells them apart."""
+    with np.errstate(invalid="ignore"):
+        found = (weights * values) @ member / (weights @ member)
+    known = np.isfinite(found) & (found != 0)
+    digits = 10.0 ** (12 - np.ceil(np.log10(np.abs(np.where(known, found, 1.0)))))
+    return np.asarray(np.where(known, np.round(np.where(known, found, 0.0) * digits) / digits, found))
+
+
+def _centred_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Along the last axis."""
+    ranks = stats.rankdata(values, axis=-1)
+    return np.asarray(ranks - ranks.mean(axis=-1, keepdims=True))
 
 
 def weighted_spearman(
@@ -195,9 +227,18 @@ def _midranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDAr
     return np.asarray(ranks[:, group])
 
 
-def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Of the pairs that are there."""
-    there = np.isfinite(x) & np.isfinite(y)
-    if there.sum() < 3:
-        return np.nan
-    return float(weighted_spearman(x[there], y[there], np.ones((1, int(there.sum()))))[0])
+def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row, of the pairs that are there; NaN of fewer than three, or where one does not vary."""
+    gaps = np.isnan(x) | np.isnan(y)
+    if gaps.any():
+        parts = [
+            _spearman(a[None, ~gap], b[None, ~gap]) if gap.any() else _spearman(a[None], b[None])
+            for a, b, gap in zip(x, y, gaps, strict=True)
+        ]
+        return np.concatenate(parts)
+    if x.shape[1] < 3:
+        return np.full(len(x), np.nan)
+    a, b = _centred_ranks(x), _centred_ranks(y)
+    size = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(size > 0, np.clip((a * b).sum(axis=1) / size, -1, 1), np.nan))

@@ -30,6 +30,7 @@ class Generalisation:
             given the larger chance; inside blocks, ½ for no better than a coin.
         interval: of it, over images in tasks.
         p: how often outcomes given to other images of their task are predicted as well, fitted on them anew.
+        null: the 95th percentile of such predictions' areas.
         r2: of the left-out target's rates in each block: 1 − squared errors over those of the other targets' mean;
             below 0 where that mean predicts better.
         rows: predicted.
@@ -39,6 +40,7 @@ class Generalisation:
     auc: float
     interval: Interval
     p: float
+    null: float
     r2: float
     rows: int
     missing: int
@@ -59,7 +61,7 @@ def leave_one_target_out(
         table: a row per task, attack, epsilon, target and image; see the package.
         diagnostics: columns of it; standardised inside blocks, over the targets that are fitted on.
         confidence: of the interval, by a delete-a-group jackknife.
-        permutations: of the test, each of which fits all the models again.
+        permutations: of the test, each of which fits all the models again; 0 for no test.
         seed: of groups and permutations.
 
     Raises:
@@ -88,12 +90,12 @@ def leave_one_target_out(
     interval = Interval(max(0.0, value - reach), min(1.0, value + reach), confidence, "images", fact("jackknife"))
     random = numpy_generator(seed, "explaining", "permutations")
     others = _Others(rows)
-    beyond = 1
+    by_chance = []
     for _ in range(permutations):
         outcome = others.given(y, random)
         # Fitted anew: what is predicted for one target depends on what the others happen to say.
         own = fits.predicted(outcome)[0]
-        beyond += _Areas(own[known], groups[known]).of(outcome[known]) >= value - 1e-12
+        by_chance.append(_Areas(own[known], groups[known]).of(outcome[known]))
     cells = np.bincount(groups[known])
     there = cells > 0
     rates, predicted, mean = (
@@ -101,9 +103,10 @@ def leave_one_target_out(
     )
     spread = float(((rates - mean) ** 2).sum())
     r2 = 1 - float(((rates - predicted) ** 2).sum()) / spread if spread else np.nan
-    return Generalisation(
-        value, interval, beyond / (permutations + 1), r2, int(known.sum()), len(table) - len(rows)
-    )
+    beyond = 1 + sum(area >= value - 1e-12 for area in by_chance)
+    p = beyond / (permutations + 1) if permutations else np.nan
+    null = float(np.quantile(by_chance, 0.95, method="inverted_cdf")) if permutations else np.nan
+    return Generalisation(value, interval, p, null, r2, int(known.sum()), len(table) - len(rows))
 
 
 class _Fits:
@@ -126,6 +129,7 @@ class _Fits:
     def _of(
         self, y: NDArray[np.float64], out: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        from sklearn import config_context
         from sklearn.linear_model import LogisticRegression
 
         others, own = self.blocks[~out], self.blocks[out]
@@ -140,8 +144,9 @@ class _Fits:
         chance = np.full(len(own), np.nan)
         there = held[own] > 0
         if len(np.unique(y[~out])) == 2 and there.any():
-            model = LogisticRegression(C=1e3, solver="newton-cholesky").fit(features[~out], y[~out])
-            chance[there] = model.predict_proba(features[out][there])[:, 1]
+            with config_context(assume_finite=True, skip_parameter_validation=True):  # half of the time otherwise
+                model = LogisticRegression(C=1e3, solver="newton-cholesky").fit(features[~out], y[~out])
+                chance[there] = model.predict_proba(features[out][there])[:, 1]
         return chance, np.where(there, rate[own], np.nan)
 
 
@@ -149,18 +154,23 @@ class _Areas:
     """The mean area under the curve of chances inside groups, each weighing by its pairs."""
 
     def __init__(self, chance: NDArray[np.float64], groups: NDArray[np.intp]) -> None:
-        order = np.argsort(groups, kind="stable")
-        places = np.flatnonzero(np.diff(groups[order])) + 1
-        self.groups = [own for own in np.split(order, places) if len(own)]
-        self.ranks = [stats.rankdata(chance[own]) for own in self.groups]
+        self.groups, self.count = groups, int(groups.max(initial=-1)) + 1
+        order = np.lexsort((chance, groups))
+        own, values = groups[order], chance[order]
+        place = np.arange(len(order)) - np.searchsorted(own, np.arange(self.count))[own]
+        # Ties share the mean of their places.
+        new = (np.diff(own, prepend=-1) != 0) | (np.diff(values, prepend=np.nan) != 0)
+        tie = np.cumsum(new) - 1
+        mean = np.bincount(tie, place) / np.bincount(tie) if len(tie) else np.zeros(0)
+        self.ranks = np.empty(len(order))
+        self.ranks[order] = mean[tie] + 1
 
     def of(self, outcome: NDArray[np.float64]) -> float:
-        above = pairs = 0.0
-        for own, ranks in zip(self.groups, self.ranks, strict=True):
-            hit = outcome[own] > 0
-            ones = int(hit.sum())
-            above += float(ranks[hit].sum()) - ones * (ones + 1) / 2
-            pairs += ones * (len(own) - ones)
+        hit = outcome > 0
+        ones = np.bincount(self.groups[hit], minlength=self.count).astype(np.float64)
+        ranks = np.bincount(self.groups[hit], self.ranks[hit], minlength=self.count)
+        above = float((ranks - ones * (ones + 1) / 2).sum())
+        pairs = float((ones * (np.bincount(self.groups, minlength=self.count) - ones)).sum())
         return above / pairs if pairs else np.nan
 
 

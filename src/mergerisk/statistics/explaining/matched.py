@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mergerisk.statistics.explaining.conditional import ManySets
+
 _COLLINEAR = 10.0
 """A variance inflated this often is usually called collinear."""
 _CERTAIN = 1e-3
@@ -34,9 +36,8 @@ class MatchedModel:
 
     Attributes:
         terms: a row per diagnostic and covariate: ``term, odds_ratio`` per standard deviation within images,
-        ``low,
-            high, p, p_holm`` (over diagnostics), ``inflation`` of its variance by the others, and ``note``, why
-            there is no figure or how to read it.
+            ``low, high, p, p_holm`` (over diagnostics), ``inflation`` of its variance by the others, and ``note``,
+            why there is no figure or how to read it.
         sets: images under one attack and budget that fool some targets and not others; the others say nothing.
         images: how many different ones they are of.
         left_out: such sets that were not used, by ``most``.
@@ -70,13 +71,13 @@ def matched_logit(
         diagnostics: columns of it.
         covariates: others, such as the target's clean accuracy.
         confidence: of the intervals.
-        most: sets that are used, drawn image by image: the likelihood takes a millisecond for each.
+        most: sets that are used, drawn image by image.
         seed: of the draw.
 
     Raises:
         UserError: no image fools some targets and not others, or the likelihood has no maximum.
     """
-    from statsmodels.discrete.conditional_models import ConditionalLogit
+    from mergerisk.statistics.explaining.conditional import ManySets  # takes a second to import
 
     terms = [*diagnostics, *covariates]
     rows = complete(table, [*terms, "fooled"])
@@ -96,7 +97,7 @@ def matched_logit(
     figures: dict[str, dict[str, Any]] = {term: {"note": _ALIKE} for term in terms}
     if used:
         x = np.column_stack([inside[term] / inside[term].std() for term in used])
-        model = ConditionalLogit(fooled, x, groups=sets)
+        model = ManySets(fooled, x, sets)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -155,13 +156,13 @@ def _within(values: NDArray[np.float64], sets: NDArray[np.intp]) -> NDArray[np.f
 
 
 def _clustered(
-    model: Any, slopes: NDArray[np.float64], sets: NDArray[np.intp], images: NDArray[np.intp]
+    model: ManySets, slopes: NDArray[np.float64], sets: NDArray[np.intp], images: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """The covariance of the slopes where sets of one image depend on each other in any way (Liang and Zeger
     1986)."""
     image_of = dict(zip(sets.tolist(), images.tolist(), strict=True))
     order = list(dict.fromkeys(sets.tolist()))  # in which statsmodels numbers its groups
-    scores = np.array([model.score_grp(group, slopes) for group in range(len(order))])
+    scores = model.by_set(slopes)[1]
     owners = np.array([image_of[one] for one in order])
     summed = np.zeros((int(owners.max()) + 1, len(slopes)))
     np.add.at(summed, owners, scores)
