@@ -68,6 +68,20 @@ def test_the_medians_gradient_is_its_own() -> None:
     check_by_differences(mr.defenses.create("median", size=2).adaptive(classifier), images, labels)
 
 
+def test_the_medians_gradient_goes_to_the_pixel_that_it_is() -> None:
+    """Of a window with all pixels different: one gets it whole. Where several are the median, one of them does."""
+    images = torch.tensor([[[[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.7, 0.8, 0.9]]]]).requires_grad_()
+    median = mr.defenses.create("median")
+    (found,) = torch.autograd.grad(median.adaptive(Flat())(images)[0, 4], images)
+    assert found.nonzero().tolist() == [[0, 0, 1, 1]]
+    assert float(found.sum()) == 1
+    level = torch.full((2, 3, 5, 4), 0.5).requires_grad_()
+    seen = median.adaptive(Flat())(level)
+    assert torch.equal(seen, level.flatten(1))
+    (found,) = torch.autograd.grad(seen.sum(), level)
+    assert found.sum(dim=(2, 3)).tolist() == [[20.0] * 3] * 2
+
+
 def check_by_differences(module: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
     """The gradient along random directions against central differences: their error is of third order in a step of
     1e-6, and rounding of a loss near 1 adds 2⁻⁵³ / 1e-6."""

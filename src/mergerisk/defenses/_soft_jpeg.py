@@ -62,9 +62,11 @@ def _coded(planes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     matrix = dct_matrix(_BLOCK).to(planes)
     filled = _filled(planes, _BLOCK)
     blocks = filled.unflatten(-2, (-1, _BLOCK)).unflatten(-1, (-1, _BLOCK)).movedim(-2, -3)
-    steps = matrix @ blocks @ matrix.T / table
+    # Transposed in between, so that each is one product of all blocks, not one for every block.
+    steps = (blocks @ matrix.T).mT.contiguous() @ matrix.T / table.T
     whole = steps.detach().round()
-    blocks = matrix.T @ ((whole + (steps - whole) ** 3) * table) @ matrix
+    left = steps - whole
+    blocks = (((whole + left * left * left) * table.T) @ matrix).mT.contiguous() @ matrix
     decoded: torch.Tensor = blocks.movedim(-3, -2).flatten(-2).flatten(-3, -2)[..., :height, :width]
     return decoded
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mergerisk.defenses._soft_jpeg import soft_jpeg
 from mergerisk.defenses.adaptive import valued
-from mergerisk.defenses.inputs import InputDefense, as_bytes, with_no_gradient
+from mergerisk.defenses.inputs import InputDefense, as_bytes, in_cache, with_no_gradient
 from mergerisk.errors import UserError
 from mergerisk.validation import hyperparameters
 
@@ -52,7 +52,7 @@ class JPEG(InputDefense):
     def followed(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             seen = self.transform(images)
-        return valued(soft_jpeg(images, self.quality), seen)
+        return valued(in_cache(lambda part: soft_jpeg(part, self.quality), images), seen)
 
     def _compressed(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """H × W × C, through a file in memory."""

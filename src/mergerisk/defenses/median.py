@@ -39,7 +39,7 @@ class Median(InputDefense):
         down, across = (_mirrored(side, self.size, images.device) for side in (height, width))
         wide = images[..., down, :][..., across]
         if self.size == 3:
-            return _median_of_nine(wide)
+            return _taken(wide) if images.requires_grad else _median_of_nine(wide)
         windows = wide.unfold(-2, self.size, 1).unfold(-2, self.size, 1).flatten(-2)
         return windows.kthvalue(self.size**2 // 2 + 1, dim=-1).values
 
@@ -60,6 +60,26 @@ def _median_of_nine(wide: torch.Tensor) -> torch.Tensor:
     largest = lows[0].maximum(lows[1]).maximum(lows[2])
     smallest = highs[0].minimum(highs[1]).minimum(highs[2])
     return _middle([largest, _middle(middles), smallest])
+
+
+def _taken(wide: torch.Tensor) -> torch.Tensor:
+    """The same, with a gradient that goes to the first pixel of each window that is its median: a fifth of the
+    time of one through all the comparisons."""
+    height, width = wide.shape[-2] - 2, wide.shape[-1] - 2
+    with torch.no_grad():
+        medians = _median_of_nine(wide)
+        which = torch.zeros_like(medians, dtype=torch.uint8)
+        for place in range(8, 0, -1):
+            row, column = divmod(place, 3)
+            which.masked_fill_(wide[..., row : row + height, column : column + width] == medians, place)
+        first = wide[..., :height, :width] == medians
+        which.masked_fill_(first, 0)
+        within = torch.arange(9, device=wide.device)
+        within = within // 3 * wide.shape[-1] + within % 3
+        corner = torch.arange(height, device=wide.device)[:, None] * wide.shape[-1]
+        corner = corner + torch.arange(width, device=wide.device)
+        index = (within[which.int()] + corner).flatten(-2)
+    return wide.flatten(-2).gather(-1, index).view_as(medians)
 
 
 def _sorted(three: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
