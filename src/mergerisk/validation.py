@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from mergerisk.errors import Fault, Place, UserError, did_you_mean, located
@@ -23,25 +25,88 @@ T = TypeVar("T")
 def hyperparameters(cls: type[T]) -> type[T]:
     """Decorator: a frozen keyword-only dataclass whose values are checked when it is made, by pydantic.
 
-    Unknown names, wrong types, NaN and values out of a field's range raise ``pydantic.ValidationError``, a
-    ``ValueError``.
+    Unknown names, wrong types, NaN, numbers that no machine can compute with and values out of a field's range raise
+    ``pydantic.ValidationError``, a ``ValueError``.
     """
     config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    cls._holdable = model_validator(mode="after")(_check_holdable)  # type: ignore[attr-defined]
     made: type[Any] = dataclass(cls, frozen=True, kw_only=True, config=config)
     return made
+
+
+_LARGEST_COUNT, _LARGEST, _SMALLEST = 2**32, 1e9, 1e-30
+"""Beyond them no hyper-parameter means anything to a machine that computes in single precision."""
+
+
+def _check_holdable(made: T) -> T:
+    """Whether every number among a dataclass's values is one that a machine can compute with."""
+    for field in fields(made):  # type: ignore[arg-type]
+        given = getattr(made, field.name)
+        for value in given if isinstance(given, tuple | list) else (given,):
+            if isinstance(value, int) and abs(value) > _LARGEST_COUNT:
+                raise ValueError(f"{field.name}: must be at most {_LARGEST_COUNT}, got {_shown(value)}")
+            if isinstance(value, float) and value and not _SMALLEST <= abs(value) <= _LARGEST:
+                raise ValueError(
+                    f"{field.name}: must be between {_SMALLEST:g} and {_LARGEST:g}, or 0, got {value:g}"
+                )
+    return made
+
+
+Count = Annotated[int, Field(gt=0, le=10**9)]
+"""How many of something, one at least."""
+
+ImageSize = Annotated[int, Field(gt=0, le=2048)]
+"""The side of an image in pixels; models that see more than 2048 are too large for what is made with them here."""
+
+
+_NUMBER = re.compile(r"[^eE]*(?:[eE]([+-]?\d{1,3}))?")
+_LONGEST_NUMBER = 100
 
 
 def parse_fraction(text: str) -> float:
     """``8/255``, ``1.5/255`` or ``0.03`` as a number.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or one that floating point cannot hold.
     """
-    above, _, below = text.partition("/")
+    above, _, below = (part.strip() for part in text.partition("/"))
     try:
-        return float(Fraction(above.strip()) / Fraction(below.strip() or 1))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"must be a number or a fraction such as 8/255, got {text!r}") from None
+        # Exact, so that an exponent of a billion would be worked out digit by digit.
+        if len(text) > _LONGEST_NUMBER or not (_NUMBER.fullmatch(above) and _NUMBER.fullmatch(below)):
+            raise ValueError
+        exact = Fraction(above) / Fraction(below or 1)
+        number = float(exact)
+        if exact and abs(number) < sys.float_info.min:
+            raise ValueError
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(f"must be a number or a fraction such as 8/255, got {_shown(text)}") from None
+    return number
+
+
+SMALLEST_EPSILON, LARGEST_EPSILON = 1e-9, 1e4
+"""Budgets: below, no pixel changes in single precision; above, no picture is far enough from another, in L2 either."""
+
+
+def check_epsilon(value: float) -> float:
+    """A budget in pixel units that means something.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not value > 0:
+        raise ValueError(f"must be above 0, got {value:g}")
+    if not SMALLEST_EPSILON <= value <= LARGEST_EPSILON:
+        raise ValueError(f"must be from {SMALLEST_EPSILON:g} to {LARGEST_EPSILON:g}, got {value:g}")
+    return value
+
+
+def _shown(value: object) -> str:
+    text = f"a whole number of {value.bit_length()} bits" if _is_huge(value) else repr(value)
+    return text if len(text) <= _LONGEST_NUMBER else f"{text[:_LONGEST_NUMBER]}…"
+
+
+def _is_huge(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and value.bit_length() > 256
 
 
 _PLAIN = {
@@ -50,6 +115,9 @@ _PLAIN = {
     "string_type": "must be a text",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
+    "int_parsing_size": "is beyond what a whole number may be",
+    "finite_number": "must be a finite number",
+    "string_unicode": "holds half of a character",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
     "too_short": "must not be empty",
@@ -108,8 +176,8 @@ def _in_words(finding: ErrorDetails, known: Iterable[str]) -> str:
     )
     message = message[0].lower() + message[1:] if message[1:2].islower() else message
     given = finding["input"]
-    shown = f", got {given!r}" if isinstance(given, str | int | float) and finding["type"] != "value_error" else ""
-    return f"{message}{shown}"
+    given_plainly = isinstance(given, str | int | float) and finding["type"] != "value_error"
+    return f"{message}, got {_shown(given)}" if given_plainly else message
 
 
 def construct(cls: type[T], parameters: Mapping[str, Any], where: str | Place) -> T:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError, did_you_mean
-from mergerisk.validation import parse_fraction
+from mergerisk.validation import check_epsilon, parse_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ def parse_gate(text: str) -> Gate:
         raise UserError(f"gate {text!r}: unknown measure {measure!r}{did_you_mean(measure, known)}")
     try:
         limit = parse_fraction(found["limit"]) / (100 if found["percent"] else 1)
-        epsilon = None if found["epsilon"] is None else parse_fraction(found["epsilon"])
+        epsilon = None if found["epsilon"] is None else check_epsilon(parse_fraction(found["epsilon"]))
     except ValueError as error:
         raise UserError(f"gate {text!r}: {error}") from error
     if measure.startswith(_SHARES) and not 0 <= limit <= 1:

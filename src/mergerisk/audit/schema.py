@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from mergerisk.audit.gates import Gate, parse_gate
 from mergerisk.errors import Fault, Place, UserError, located, place
 from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.report.pareto import TOLERANCE
-from mergerisk.study.fields.basics import RESERVED_TARGETS, Model
+from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, check_folder_name
 from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.models import Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, MethodSpec
@@ -21,7 +21,7 @@ from mergerisk.study.paths import placed, with_paths, without_places
 from mergerisk.study.resolving import resolve
 from mergerisk.study.schema import Study
 from mergerisk.tasks.sources.class_folders import FolderSource
-from mergerisk.validation import findings
+from mergerisk.validation import Count, ImageSize, findings
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Audit(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = "audit"
     base: str
-    image_size: PositiveInt | None = None
+    image_size: ImageSize | None = None
     preprocessing: StatedOrBase = None
     ingredients: Annotated[dict[str, str], Field(min_length=1)]
     merged: dict[str, str] = Field(default_factory=dict)
@@ -84,10 +84,10 @@ class Audit(Model):
     other_architecture: OtherArchitecture | None = None
     attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1, validate_default=True)] = _ATTACKS  # type: ignore[assignment]
     budgets: Budgets = Budgets.model_validate({"epsilon": ["1/255", "2/255", "4/255", "8/255"]})
-    images_per_task: PositiveInt = 500
+    images_per_task: Count = 500
     accuracy_tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
     fail_if: tuple[str, ...] = ()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     calibration: Literal["held_out", "test"] = "held_out"
     _given: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -99,9 +99,7 @@ class Audit(Model):
     @field_validator("name")
     @classmethod
     def _is_no_path(cls, name: str) -> str:
-        if not name.strip(" .") or set(name) & set("/\\\0"):
-            raise ValueError(f"the audit's folder is called so; give a name without slashes, got {name!r}")
-        return name
+        return check_folder_name(name, "the audit's folder")
 
     @field_validator("merged", mode="before")
     @classmethod

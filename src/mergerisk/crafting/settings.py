@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, shown_text
 from mergerisk.models.core.stated import stated_preprocessing
-from mergerisk.validation import parse_fraction
+from mergerisk.validation import check_epsilon, parse_fraction
+from mergerisk.yaml_files import parse_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,12 +62,9 @@ def parse_epsilon(text: str) -> float:
         UserError: neither, or not above zero.
     """
     try:
-        epsilon = parse_fraction(text)
+        return check_epsilon(parse_fraction(text))
     except ValueError as error:
         raise UserError(f"--epsilon: {error}") from None
-    if not epsilon > 0:
-        raise UserError(f"--epsilon must be above 0, got {text}")
-    return epsilon
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -86,9 +82,9 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if key in parsed:
             raise UserError(f"--set {key}: given twice")
         try:
-            parsed[key] = _with_fractions(yaml.safe_load(text))
-        except (yaml.YAMLError, ValueError) as error:
-            raise UserError(f"--set {setting!r}: the value is not valid YAML") from error
+            parsed[key] = _with_fractions(parse_value(text))
+        except ValueError as error:
+            raise UserError(f"--set {shown_text(key)}: not valid: {error}") from error
     return parsed
 
 
@@ -104,8 +100,8 @@ def parse_preprocessing(settings: Sequence[str]) -> dict[str, StatedPreprocessin
         name, brace, text = setting.partition("{")
         model, where = name.rstrip().removesuffix("="), f"--preprocessing {setting!r}"
         try:
-            given = yaml.safe_load(brace + text)
-        except yaml.YAMLError:
+            given = parse_value(brace + text)
+        except ValueError:
             given = None
         if not isinstance(given, dict):
             raise UserError(

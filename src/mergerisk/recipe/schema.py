@@ -16,6 +16,7 @@ from mergerisk.errors import Faults, UserError, did_you_mean, located
 from mergerisk.models.core.stated import StatedOrBase
 from mergerisk.models.on_disk.copies import split_copy, with_copy
 from mergerisk.models.sources.hub import is_path
+from mergerisk.plain_data import check_plain
 from mergerisk.recipe.writing import WRITTEN
 from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
@@ -65,7 +66,7 @@ class Recipe(BaseModel):
     dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = None
     include: tuple[Pattern, ...] = ("*",)
     exclude: tuple[Pattern, ...] = ()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     layers: dict[Pattern, dict[str, Any]] = Field(default_factory=dict)
     mergekit: dict[str, Any] | None = None
 
@@ -174,6 +175,7 @@ def parse_recipe(content: dict[str, Any], folder: Path | None = None) -> Recipe:
     Raises:
         UserError: a field is wrong; the message names it.
     """
+    check_plain(content)
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:

@@ -54,7 +54,7 @@ def with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def placed(folder: Path, spec: Any) -> Any:
     """A path below ``folder``, absolute; a name, of the hub say, as it is unless there is such a file."""
-    if not isinstance(spec, str) or not spec:
+    if not isinstance(spec, str) or not spec or unfit_name(spec):
         return spec
     if (folder / Path(spec).expanduser()).exists():
         source, prefix = spec, ""

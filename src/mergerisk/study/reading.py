@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.plain_data import check_plain
 from mergerisk.study.fields.basics import FILES
 from mergerisk.study.paths import with_paths
 from mergerisk.study.resolving import resolve as resolve_study
@@ -59,6 +60,7 @@ def parse_study(
     Raises:
         UserError: a field is wrong; the message names it.
     """
+    check_plain(content)
     try:
         placed = with_paths(content, folder or Path()) if files else content
         study = Study.model_validate(placed, context={FILES: files})

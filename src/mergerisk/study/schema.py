@@ -6,12 +6,20 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mergerisk.causes.catalogue import CAUSES
 from mergerisk.errors import Fault, Place, UserError, did_you_mean, place
 from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
-from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, Source, no_twins
+from mergerisk.study.fields.basics import (
+    RESERVED_TARGETS,
+    Model,
+    Seed,
+    Source,
+    check_folder_name,
+    looks,
+    no_twins,
+)
 from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.interventions import each_of
 from mergerisk.study.fields.models import Experts, Heads, OtherArchitecture, Outsider, TaskSpec
@@ -20,6 +28,7 @@ from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, Surr
 from mergerisk.study.fields.targets import TargetSpec
 from mergerisk.study.paths import without_places
 from mergerisk.tasks.loading import SUITES
+from mergerisk.validation import Count, ImageSize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +77,7 @@ class Study(Model):
     name: str = "study"
     description: str = ""
     backbone: Source
-    image_size: PositiveInt | None = None
+    image_size: ImageSize | None = None
     preprocessing: StatedOrBase = None
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     heads: Heads = Heads()
@@ -89,7 +98,7 @@ class Study(Model):
     causes: tuple[CauseSpec, ...] = ()
     tables: tuple[TableSpec, ...] = ()
     budgets: Budgets
-    images_per_task: PositiveInt = 1000
+    images_per_task: Count = 1000
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     calibration: Literal["held_out", "test"] = "held_out"
 
@@ -110,6 +119,11 @@ class Study(Model):
         every = [f"merged/{spec.label}" for spec in specs if spec.intervention is None]
         given = [every if spec == "merged" else [spec] for spec in content["surrogates"]]
         return content | {"surrogates": [spec for specs in given for spec in specs]}
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_path(cls, name: str, info: ValidationInfo) -> str:
+        return name if not looks(info) else check_folder_name(name, "the run's folder")
 
     @field_validator("tasks", mode="before")
     @classmethod

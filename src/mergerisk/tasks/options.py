@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
-from mergerisk.validation import hyperparameters
+from mergerisk.validation import ImageSize, hyperparameters
 
 
 @hyperparameters
@@ -57,7 +57,7 @@ class FileOptions(NamedOptions):
 
     classes: tuple[str, ...] | None = None
     limit: Limits = Limits()
-    size: PositiveInt | None = None
+    size: ImageSize | None = None
     seed: NonNegativeInt = 0
 
     @field_validator("classes")

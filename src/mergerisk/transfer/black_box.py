@@ -26,6 +26,7 @@ from mergerisk.errors import UserError, described, did_you_mean, shown_text
 from mergerisk.tasks.class_names import Classes
 from mergerisk.tasks.images import check_pixels
 from mergerisk.transfer.exchanges import OVERHEAD, Exchanges, LargeError, LateError
+from mergerisk.transfer.queries import LONGEST_TIMEOUT
 from mergerisk.transfer.redaction import Secrets
 
 if TYPE_CHECKING:
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
     from mergerisk.transfer.exchanges import Answer
     from mergerisk.transfer.queries import QueryBudget
-
-LONGEST_TIMEOUT = 86400.0
-"""Seconds: a day."""
 
 _LONGEST_WAIT = 600.0
 """Seconds; a server that asks for more is better asked another day."""

@@ -7,6 +7,9 @@ from threading import Lock
 
 from mergerisk.errors import UserError
 
+LONGEST_TIMEOUT = 86400.0
+"""Seconds that one exchange may take: a day."""
+
 
 class QueryBudget(ABC):
     """How many images may be sent to a black box.

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mergerisk.errors import did_you_mean
 from mergerisk.statistics.cell_means import MEASURES
-from mergerisk.validation import parse_fraction
+from mergerisk.validation import check_epsilon, parse_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,7 +51,7 @@ def _filters(value: object) -> object:
         if not values:
             raise ValueError(f"{column}: names no value")
         if column == "epsilon":
-            found[column] = tuple(parse_fraction(str(item)) for item in values)
+            found[column] = tuple(check_epsilon(parse_fraction(str(item))) for item in values)
             continue
         texts = tuple(str(item) for item in values)
         if column.endswith("_role"):
@@ -79,7 +79,7 @@ mean ASR of surrogates."""
 class Strict(BaseModel):
     """Frozen, and knows no further fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Claim(Strict):

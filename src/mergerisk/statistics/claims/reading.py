@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from mergerisk.errors import Faults, UserError, did_you_mean
+from mergerisk.plain_data import check_plain
 from mergerisk.statistics.claims.claim import Claim, Strict
 from mergerisk.statistics.claims.extreme import ExtremeClaim
 from mergerisk.statistics.claims.paired import PairedClaim
@@ -65,6 +66,7 @@ def parse_claims(content: Mapping[str, Any]) -> tuple[Claim, ...]:
     Raises:
         UserError: a field is wrong; the message names it.
     """
+    check_plain(content)
     try:
         file = ClaimFile(**content)
     except ValidationError as error:

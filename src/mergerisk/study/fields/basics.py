@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from mergerisk.validation import parse_fraction
+from mergerisk.plain_data import unfit_text
+from mergerisk.validation import check_epsilon, parse_fraction
 
 RESERVED_TARGETS = ("expert", "pretrained")
 """What results call the targets that are no merge."""
@@ -14,10 +15,12 @@ RESERVED_TARGETS = ("expert", "pretrained")
 
 def _fraction(value: object) -> object:
     """``"2/255"`` as a number; anything else as it is."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number or a fraction such as 8/255, got {value}")  # noqa: TRY004
     return parse_fraction(value) if isinstance(value, str) else value
 
 
-Epsilon = Annotated[float, BeforeValidator(_fraction), Field(gt=0, allow_inf_nan=False)]
+Epsilon = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False), AfterValidator(check_epsilon)]
 """A budget in pixel units, above 0; at most 1 if it is an L∞ one."""
 
 
@@ -40,6 +43,23 @@ FILES = "files"
 def looks(info: ValidationInfo) -> bool:
     """Whether what a study names has to be there, by the context of its validation (`FILES`)."""
     return not isinstance(info.context, dict) or bool(info.context.get(FILES, True))
+
+
+_LONGEST_FOLDER = 200
+"""Bytes; what is made beside a folder has a longer name than it, and file systems take 255."""
+
+
+def check_folder_name(name: str, what: str) -> str:
+    """The name, if a folder can be called so.
+
+    Raises:
+        ValueError: it cannot; ``what`` says which folder.
+    """
+    if not name.strip(" .") or set(name) & set("/\\") or unfit_text(name):
+        raise ValueError(f"{what} is called so; give a name without slashes, got {name[:60]!r}")
+    if len(name.encode()) > _LONGEST_FOLDER:
+        raise ValueError(f"{what} is called so; give a name of at most {_LONGEST_FOLDER} bytes")
+    return name
 
 
 def no_twins(names: list[str], what: str) -> None:

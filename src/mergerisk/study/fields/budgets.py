@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mergerisk.study.fields.basics import Epsilon, Model
+from mergerisk.validation import Count
 
 
 class Budgets(Model):
@@ -19,10 +20,10 @@ class Budgets(Model):
         after: numbers of steps after which outcomes are kept as well, for the attacks that take more.
     """
 
-    epsilon: Annotated[tuple[Epsilon, ...], Field(min_length=1)]
+    epsilon: Annotated[tuple[Epsilon, ...], Field(min_length=1, max_length=1000)]
     norm: Literal["linf", "l2"] = "linf"
-    steps: PositiveInt = 10
-    after: tuple[PositiveInt, ...] = ()
+    steps: Count = 10
+    after: tuple[Count, ...] = ()
 
     @field_validator("epsilon", "after")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from mergerisk.models.core.stated import StatedOrBase
 from mergerisk.study.fields.basics import Model, Seed, Source, looks
@@ -78,7 +78,7 @@ class Heads(Model):
     source: Literal["linear_probe", "zero_shot", "checkpoint", "files"] = Field(
         default="linear_probe", alias="from"
     )
-    regularization: PositiveFloat = 1.0
+    regularization: Annotated[float, Field(ge=1e-30, le=1e9)] = 1.0
     templates: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     class_names: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     files: dict[str, Source] = Field(default_factory=dict)
@@ -153,7 +153,7 @@ class OtherArchitecture(Model):
     """
 
     backbone: Source
-    image_size: PositiveInt | None = None
+    image_size: ImageSize | None = None
     preprocessing: StatedOrBase = None
     fine_tuned: bool = True
     fine_tune: dict[str, Any] = Field(default_factory=dict)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Source
+from mergerisk.transfer.queries import LONGEST_TIMEOUT
+from mergerisk.validation import Count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +26,7 @@ class TargetSpec(Model):
         answer: what the service sends: ``labels`` or ``scores``.
         batch_size: images in one request.
         queries: how many images may be sent in all, repeated requests included; for ``http``.
-        timeout: seconds until a request is given up.
+        timeout: seconds until a request is given up; a day at most.
         retries: of one request.
         token_variable: environment variable with a bearer token for the service.
         header_variables: header of a request → environment variable with its value.
@@ -36,10 +38,10 @@ class TargetSpec(Model):
     http: dict[str, str] = Field(default_factory=dict)
     callable: dict[str, str] = Field(default_factory=dict)
     answer: Literal["labels", "scores"] = "labels"
-    batch_size: PositiveInt = 16
-    queries: PositiveInt | None = None
-    timeout: PositiveFloat = 30.0
-    retries: Annotated[int, Field(ge=0)] = 3
+    batch_size: Count = 16
+    queries: Count | None = None
+    timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT)] = 30.0
+    retries: Annotated[int, Field(ge=0, le=1000)] = 3
     token_variable: str | None = None
     header_variables: dict[str, str] = Field(default_factory=dict)
     version: str = ""
