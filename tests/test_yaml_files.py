@@ -42,14 +42,14 @@ def refused(file: Path, text: str) -> str:
         ),
         ("seeds: [0]\n\nseeds: [1]\n", ", line 3: not valid YAML: key 'seeds' is given twice, first on line 1"),
         ("merging:\n- {method: ties, 'method': dare}\n", ", line 2: not valid YAML: key 'method' is given twice"),
-        ("a: {1: x, 1: y}", ", line 1: not valid YAML: key '1' is given twice"),
+        ("a: {1: x}", ", line 1: not valid YAML: key 1 must be text, as '1'"),
         ("a: [1", ", line 1: not valid YAML: expected"),
         ("a: &b {c: *d}", ", line 1: not valid YAML: found undefined alias"),
         ("{[1]: 2}", ", line 1: not valid YAML: found unhashable key"),
         ("a: !!python/name:os.system", ", line 1: not valid YAML: could not determine a constructor"),
         ("a: 2001-13-01", ": not valid YAML: month must be in 1..12"),
         ("a: \0", ": not valid YAML: unacceptable character #x0000"),
-        ("a: " + "[" * 5000, ": not valid YAML: maximum recursion depth exceeded"),
+        ("a: " + "[" * 5000, ", line 1: not valid YAML: nested more than 40 deep"),
     ],
 )
 def test_what_is_no_yaml_is_refused(file: Path, text: str, message: str) -> None:
@@ -57,13 +57,12 @@ def test_what_is_no_yaml_is_refused(file: Path, text: str, message: str) -> None
 
 
 def test_a_key_may_come_again_elsewhere(file: Path) -> None:
-    file.write_text("a: {x: 1}\nb: {x: 1, y: {x: 2}}\nc: [{x: 1}, {x: 2}]\n'1': 0\n1: 0\n")
+    file.write_text("a: {x: 1}\nb: {x: 1, y: {x: 2}}\nc: [{x: 1}, {x: 2}]\n'1': 0\n")
     assert read_mapping(file, "a file") == {
         "a": {"x": 1},
         "b": {"x": 1, "y": {"x": 2}},
         "c": [{"x": 1}, {"x": 2}],
         "1": 0,
-        1: 0,
     }
 
 

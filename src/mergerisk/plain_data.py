@@ -1,7 +1,7 @@
 """What a study, an audit, claims or a recipe are made of, before anybody asks what it means.
 
-Mappings with texts for keys, lists, texts, numbers: of a depth, a number and sizes that a machine can hold, so that
-nothing behind has to fear a text that is no Unicode, a number that fits nowhere, or a name that is no file's.
+Mappings with texts for keys, lists, texts, numbers: so deep, so many and so large that a machine can hold them.
+Nothing behind has to fear a text that is no Unicode, a number that fits nowhere, or a name that is no file's.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from dataclasses import fields, is_dataclass
@@ -25,8 +26,8 @@ T = TypeVar("T")
 def hyperparameters(cls: type[T]) -> type[T]:
     """Decorator: a frozen keyword-only dataclass whose values are checked when it is made, by pydantic.
 
-    Unknown names, wrong types, NaN, numbers that no machine can compute with and values out of a field's range raise
-    ``pydantic.ValidationError``, a ``ValueError``.
+    Unknown names, wrong types, NaN, numbers that no machine can compute with, and values out of a field's range
+    raise ``pydantic.ValidationError``, a ``ValueError``.
     """
     config = ConfigDict(extra="forbid", allow_inf_nan=False)
     cls._holdable = model_validator(mode="after")(_check_holdable)  # type: ignore[attr-defined]
@@ -70,21 +71,20 @@ def parse_fraction(text: str) -> float:
         ValueError: it is none, or one that floating point cannot hold.
     """
     above, _, below = (part.strip() for part in text.partition("/"))
+    # Worked out exactly, digit by digit: an exponent of a billion would take for ever.
+    short = len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(above) and _NUMBER.fullmatch(below)
     try:
-        # Exact, so that an exponent of a billion would be worked out digit by digit.
-        if len(text) > _LONGEST_NUMBER or not (_NUMBER.fullmatch(above) and _NUMBER.fullmatch(below)):
-            raise ValueError
-        exact = Fraction(above) / Fraction(below or 1)
-        number = float(exact)
-        if exact and abs(number) < sys.float_info.min:
-            raise ValueError
+        exact = Fraction(above) / Fraction(below or 1) if short else None
+        number = math.nan if exact is None else float(exact)
     except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f"must be a number or a fraction such as 8/255, got {_shown(text)}") from None
+        number = math.nan
+    if math.isnan(number) or (exact and abs(number) < sys.float_info.min):
+        raise ValueError(f"must be a number or a fraction such as 8/255, got {_shown(text)}")
     return number
 
 
 SMALLEST_EPSILON, LARGEST_EPSILON = 1e-9, 1e4
-"""Budgets: below, no pixel changes in single precision; above, no picture is far enough from another, in L2 either."""
+"""Budgets: below, no pixel changes in single precision; above, no two pictures are so far apart, in L2 either."""
 
 
 def check_epsilon(value: float) -> float:
@@ -169,6 +169,8 @@ def _in_words(finding: ErrorDetails, known: Iterable[str]) -> str:
         return f"unknown field{near}"
     if finding["type"] in {"missing", "missing_keyword_only_argument"}:
         return "required, but not given"
+    if finding["type"] == "too_long":
+        return f"at most {finding['ctx']['max_length']} values, got {finding['ctx']['actual_length']}"
     message = (
         _PLAIN.get(finding["type"], finding["msg"])
         .removeprefix("Value error, ")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mergerisk.errors import UserError, located, shown_text
-from mergerisk.plain_data import MOST_VALUES, check_plain, unfit_text
+from mergerisk.plain_data import DEEPEST, MOST_VALUES, check_plain, unfit_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,13 +17,30 @@ _LARGEST = 2**24
 """Bytes of a file that a person has written."""
 
 _MERGE = "tag:yaml.org,2002:merge"
+_NUMBER_TAGS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+_LONGEST_NUMBER = 400
+"""Characters."""
+
 _KEY_TAGS = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:value", _MERGE}
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses, before values are made: a key that is given twice, of which PyYAML would keep the last and drop the
-    others silently; one that is no text; texts that are no Unicode; and aliases that stand for more than memory holds,
-    or for themselves."""
+    others silently; one that is no text; texts that are no Unicode; and aliases that stand for more than memory
+    holds, or for themselves."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            problem = f"nested more than {DEEPEST} deep"
+            raise yaml.composer.ComposerError(problem=problem, problem_mark=self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def compose_document(self) -> yaml.Node:
         node = super().compose_document()
@@ -33,6 +50,8 @@ class _Loader(yaml.SafeLoader):
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)
         fault = unfit_text(node.value)
+        if node.tag in _NUMBER_TAGS and len(node.value) > _LONGEST_NUMBER:
+            fault = f"of {len(node.value)} digits for a number"
         if fault:
             raise yaml.composer.ComposerError(problem=f"a text {fault}", problem_mark=node.start_mark)
         return node
@@ -97,6 +116,12 @@ def parse_value(text: str) -> Any:
     return value
 
 
+def _as_text(written: bytes) -> str:
+    if len(written) > _LARGEST:
+        raise ValueError(f"larger than {_LARGEST // 2**20} MiB, as nothing is that a person writes")
+    return written.decode()
+
+
 def _problem(error: Exception) -> str:
     return shown_text(str(getattr(error, "problem", None) or error).partition("\n")[0])
 
@@ -122,15 +147,11 @@ def read_mappings(path: Path, what: str) -> list[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             written = file.read(_LARGEST + 1)
-        if len(written) > _LARGEST:
-            raise UserError(f"{path}: larger than {_LARGEST // 2**20} MiB, which {what} never is")
-        found = list(yaml.load_all(written.decode(), _Loader))
+        found = list(yaml.load_all(_as_text(written), _Loader))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UserError:
-        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or a date that is none
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

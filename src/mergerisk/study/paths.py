@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergerisk.models.on_disk.copies import split_copy, with_copy
 from mergerisk.models.sources.hub import is_path
+from mergerisk.plain_data import unfit_name
 from mergerisk.tasks.hub_datasets import HUB_TASKS
 from mergerisk.tasks.loading import SUITES
 from mergerisk.tasks.starter import STARTER_TASKS

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Resample = Literal["nearest", "bilinear", "bicubic"]
 
-_Std = Annotated[float, Field(gt=0)]
+_Std = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 BASE: Literal["base"] = "base"
 """In place of a mapping: the base's own, for whatever is made from it."""

@@ -61,6 +61,9 @@ def _filters(value: object) -> object:
     return found
 
 
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+"""What a measure is held against, in its unit."""
+
 Filters = Annotated[dict[str, tuple[str | float, ...]], BeforeValidator(_filters)]
 
 

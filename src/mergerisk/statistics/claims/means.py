@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, NonNegativeFloat, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from mergerisk.statistics.claims.claim import Claim, Measure, known_name
+from mergerisk.statistics.claims.claim import Claim, Measure, Number, known_name
 from mergerisk.statistics.claims.testing import (
     BOOTSTRAP,
     PERCENT_MEASURES,
@@ -66,8 +66,8 @@ class NumberClaim(Claim):
 
     measure: Measure = "relative_asr"
     expect: Literal["higher", "lower", "same"]
-    against: float
-    margin: NonNegativeFloat = 0.0
+    against: Number
+    margin: Annotated[Number, Field(ge=0)] = 0.0
     test: Test = "tasks"
 
     @model_validator(mode="after")

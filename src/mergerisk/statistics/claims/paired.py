@@ -14,6 +14,7 @@ from mergerisk.statistics.claims.claim import (
     SURROGATE_COLUMNS,
     TARGET_COLUMNS,
     Filters,
+    Number,
     Unit,
     known_name,
 )
@@ -56,7 +57,7 @@ class PairedClaim(NumberClaim):
     first: Filters
     second: Filters
     pair_by: tuple[str, ...] = ()
-    against: float = 0.0
+    against: Number = 0.0
 
     @field_validator("pair_by")
     @classmethod

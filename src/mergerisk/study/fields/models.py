@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from mergerisk.models.core.stated import StatedOrBase
 from mergerisk.study.fields.basics import Model, Seed, Source, looks
 from mergerisk.tasks.loading import task_name, task_source
+from mergerisk.validation import ImageSize
 
 if TYPE_CHECKING:
     from mergerisk.tasks.source import TaskSource
