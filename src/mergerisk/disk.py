@@ -7,6 +7,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,18 @@ _SPARE_BYTES = 2**20
 """For a new folder's small files."""
 
 _ROOM = "free space or choose another --out"
+
+
+def refuse_special(path: Path) -> None:
+    """See that a path is no pipe, socket or device: reading one may never end.
+
+    Raises:
+        UserError: it is.
+        OSError: it cannot be looked at.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path}: a pipe, a socket or a device, no file; move it away")
 
 
 def flush(place: Path) -> None:

@@ -6,13 +6,13 @@ import ctypes
 import math
 import mmap
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from mergerisk.errors import UserError
+from mergerisk.free_memory import free_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,12 +105,4 @@ def free_bytes(device: torch.device) -> int:
     """Memory that can be had on ``device``; where the system does not say, 2 GiB."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    limits = []
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-    with suppress(OSError, ValueError):  # a container's own limit
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        limits.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
-    return max(0, min(limits, default=2**31))
+    return free_memory()

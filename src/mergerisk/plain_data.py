@@ -95,7 +95,11 @@ def _fault(value: Any, *, prose: bool) -> str:
         case int():
             return "" if -(2**63) <= value < 2**63 else "is beyond what a whole number may be (64 bits)"
         case float():
-            return "" if math.isfinite(value) and abs(value) <= _LARGEST else f"must be a number, got {value}"
+            return (
+                ""
+                if math.isfinite(value) and abs(value) <= _LARGEST
+                else f"must be a finite number up to 1e30, got {value}"
+            )
         case _:
             return ""
 

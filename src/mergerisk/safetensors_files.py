@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mergerisk.disk import refuse_special
 from mergerisk.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def read_header(file: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
         UserError: it cannot be read, is cut short, or its header does not describe it.
     """
     try:
+        refuse_special(file)
         size = file.stat().st_size
         with file.open("rb") as opened:
             first = opened.read(8)

@@ -96,7 +96,7 @@ def test_the_shipped_study_is_the_papers_336_settings() -> None:
         ({"heads": {"from": "zero_shot", "templates": {"x": ["a {}"]}}}, "heads.templates: unknown task 'x'"),
         ({"merging": []}, "merging, targets: name a merging method, or a model to attack"),
         ({"targets": [{"label": "x"}]}, "give encoder, a model's folder or file, or else http or callable"),
-        ({"budgets": {"epsilon": [0]}}, "budgets.epsilon[0]: input should be greater than 0, got 0"),
+        ({"budgets": {"epsilon": [0]}}, "budgets.epsilon[0]: must be above 0, got 0"),
         ({"budgets": {"epsilon": [2]}}, "budgets: epsilon: an L∞ budget is at most 1, as pixels are; got 2"),
         ({"budgets": {"epsilon": ["8:255"]}}, "budgets.epsilon[0]: must be a number or a fraction such as 8/255"),
         ({"budgets": {"epsilon": [0.1, 0.1]}}, "budgets.epsilon: a number is given twice"),
@@ -110,7 +110,7 @@ def test_the_shipped_study_is_the_papers_336_settings() -> None:
         ({"tasks": [None]}, "tasks[0]: must be a name or path, or a mapping with 'task' and options"),
         ({"surrogates": [3]}, "surrogates[0]: must be a name, or a mapping with 'ensemble'"),
         ({"experts": {"files": {"strokes": ""}}}, "experts.files.strokes: must not be empty"),
-        ({"heads": {"regularization": float("inf")}}, "heads.regularization: input should be a finite number, got inf"),
+        ({"heads": {"regularization": float("inf")}}, "heads.regularization: must be a finite number up to 1e30, got inf"),
         (
             {"heads": {"from": "zero_shot", "class_names": {"digits": []}}},
             "heads.class_names.digits: must not be empty",

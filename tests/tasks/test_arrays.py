@@ -73,7 +73,7 @@ def test_a_tasks_own_calibration_split_is_used(tmp_path: Path) -> None:
         ({"images": np.full((90, 4, 4, 3), -0.1)}, "pixels must lie in [0, 1]"),
         ({"images": np.zeros((90, 4, 4, 4))}, "images must be N×H×W×3"),
         ({"images": np.zeros((90, 4, 4, 3), dtype=np.int32)}, "images must be uint8, or floating"),
-        ({"images": np.array([object()] * 90)}, "cannot be read as .npz"),
+        ({"images": np.array([object()] * 90)}, "'images' holds Python objects, which are not read"),
     ],
 )
 def test_mistakes_are_one_clear_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

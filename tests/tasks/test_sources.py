@@ -473,7 +473,7 @@ def test_a_label_beyond_all_images_is_no_class(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"labels": [[0], [1], [1]]}, r"labels must be integers, one per image, got int64, \(3, 1\)"),
-        ({"split": [[0], [1], [1]]}, r"split must be one code per image, got \(3, 1\)"),
+        ({"split": [[0], [1], [1]]}, r"split must be integers, one per image, got int64, \(3, 1\)"),
         ({"images": np.zeros((3, 0, 0, 3), np.uint8)}, r"images must be N×H×W×3 or N×H×W×1, got \(3, 0, 0, 3\)"),
     ],
 )

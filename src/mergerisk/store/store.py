@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
+import stat
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from mergerisk.disk import flush, flushed, is_full
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, first_line
 from mergerisk.row_files import RowFile, write_rows
 from mergerisk.store._manifests import FORMAT, MANIFEST, sealed, unsealed
 from mergerisk.store._serialising import from_parquet, safetensors_pieces, to_parquet
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 Pieces = Sequence[bytes | memoryview]
 """A file's content, one part after another."""
+
+_LARGEST_MANIFEST = 2**26
+"""Bytes; what is cut off there has no sound checksum."""
 
 _NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _ROWS = ".rows"
@@ -78,8 +82,20 @@ class Store:
         return self.root / "objects" / key[:2] / key
 
     def has(self, key: str) -> bool:
-        """Whether the artefact exists. Its checksums are verified when it is read."""
-        return (self._folder(key) / MANIFEST).is_file()
+        """Whether the artefact exists. Its checksums are verified when it is read.
+
+        Raises:
+            UserError: the system does not let it be looked for.
+        """
+        try:
+            return (self._folder(key) / MANIFEST).is_file()
+        except OSError as error:
+            raise self._unreadable(key, error) from error
+
+    def _unreadable(self, key: str, error: OSError) -> UserError:
+        return UserError(
+            f"{self._folder(key)}: cannot be read: {error.strerror}; run again, finished stages are kept"
+        )
 
     def put(
         self,
@@ -160,10 +176,10 @@ class Store:
             UserError: the disk is full or the folder cannot be written to.
         """
         waiting = self.root / "temporary"
-        for left in waiting.glob(f"{key}-*"):
-            shutil.rmtree(left, ignore_errors=True)
         folder = None
         try:
+            for left in waiting.glob(f"{key}-*"):
+                shutil.rmtree(left, ignore_errors=True)
             folder = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=waiting))
             with flushed(folder / "rows") as file:
                 written = write_rows(file, portions)
@@ -211,7 +227,7 @@ class Store:
         with self._reading(key):
             arrays: Arrays = {}
             for name, expected in manifest["files"].items():
-                content = (folder / name).read_bytes()
+                content = _file(folder / name, expected).read_bytes()
                 if hashlib.sha256(content).hexdigest() != expected["sha256"]:
                     raise ValueError(name)
                 if name.endswith(".parquet"):
@@ -236,17 +252,18 @@ class Store:
             self.set_aside(key)
             raise DamagedArtefactError(key) from error
         except OSError as error:
-            if error.errno == errno.EIO:  # the disk cannot read it any more
+            if error.errno in {
+                errno.EIO,
+                errno.ELOOP,
+            }:  # the disk cannot read it any more, or a link leads nowhere
                 self.set_aside(key)
                 raise DamagedArtefactError(key) from error
-            raise UserError(
-                f"{self._folder(key)}: cannot be read: {error.strerror}; run again, finished stages are kept"
-            ) from error
+            raise self._unreadable(key, error) from error
 
     def _open(self, key: str, name: str, about: Mapping[str, Any]) -> RowFile:
         path = self._folder(key) / f"{name}{_ROWS}"
         if f"{key}/{name}" not in self._verified:
-            with path.open("rb") as file:
+            with _file(path, about).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != about["sha256"]:
                     raise ValueError(path.name)
             self._verified.add(f"{key}/{name}")
@@ -277,7 +294,7 @@ class Store:
             return
         with self._reading(key):
             for name, expected in manifest["files"].items():
-                with (self._folder(key) / name).open("rb") as file:
+                with _file(self._folder(key) / name, expected).open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
                         raise ValueError(name)
         self._verified.add(key)
@@ -292,17 +309,24 @@ class Store:
         """
         if not self.has(key):
             raise MissingArtefactError(key)
-        with self._reading(key):
-            return unsealed((self._folder(key) / MANIFEST).read_bytes(), key)
+        with self._reading(key), (self._folder(key) / MANIFEST).open("rb") as file:
+            return unsealed(file.read(_LARGEST_MANIFEST), key)
 
     def set_aside(self, key: str) -> None:
-        """Move an artefact to ``damaged``, so that it is made again; nothing happens if there is none."""
+        """Move an artefact to ``damaged``, so that it is made again; nothing happens if there is none.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
         self._verified = {known for known in self._verified if known.partition("/")[0] != key}
-        place = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
         try:
-            self._folder(key).rename(place / "artefact")
-        except FileNotFoundError:  # another process was quicker
-            place.rmdir()
+            place = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
+            try:
+                self._folder(key).rename(place / "artefact")
+            except FileNotFoundError:  # another process was quicker
+                place.rmdir()
+        except OSError as error:
+            raise UserError(_write_failure(self.root, error)) from error
 
     def _is_sound(self, key: str) -> bool:
         """Whether there is an artefact with a sound manifest; what stands in its place is moved aside if not."""
@@ -325,6 +349,9 @@ class Store:
 
         Yields:
             Whether the right was obtained (always true when waiting).
+
+        Raises:
+            UserError: the lock's file cannot be made or locked.
         """
         lock = FileLock(self.root / "locks" / f"{key}.lock")
         try:
@@ -332,10 +359,28 @@ class Store:
         except Timeout:
             yield False
             return
+        except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
+            what = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+            raise UserError(
+                f"{lock.lock_file}: cannot be locked: {what}; move it away, or choose another store"
+            ) from error
         try:
             yield True
         finally:
             lock.release()
+
+
+def _file(path: Path, about: Mapping[str, Any]) -> Path:
+    """The path, of a file that has as many bytes as were written: what is none, a pipe say, may never end.
+
+    Raises:
+        OSError: it cannot be looked at.
+        ValueError: it is something else.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size != about["bytes"]:
+        raise ValueError(path.name)
+    return path
 
 
 def _digest(pieces: Pieces) -> str:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.plain_data import unfit_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +23,18 @@ _SHOWN = 3
 def one_form(name: str) -> str:
     """A name in Unicode's composed form (NFC): what is written alike is one name, from whatever file system."""
     return unicodedata.normalize("NFC", name)
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """See that names can be written: into messages, tables and pages.
+
+    Raises:
+        UserError: one holds what cannot be printed, or half of a character; ``where`` begins the message.
+    """
+    for label, name in enumerate(names):
+        fault = unfit_text(name)
+        if fault:
+            raise UserError(f"{where}: the name of class {label} {fault}; rename it")
 
 
 def in_words(name: str) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mergerisk.disk import refuse_special
 from mergerisk.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def find_files(folder: Path) -> list[str]:
         inside = Path(place).relative_to(folder)
         found += [(inside / name).as_posix() for name in files if not name.startswith(".")]
     for name in found:
+        with suppress(OSError):  # a link to nothing: said when it is read
+            refuse_special(folder / name)
         if _UNFIT.search(name):
             raise UserError(f"{folder}: {name!a}: its name has control characters or is no UTF-8; rename it")
     return sorted(found)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from mergerisk.disk import refuse_special
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.tasks.splits import kinds_of
 
@@ -103,4 +105,7 @@ def parquet_files(path: Path, config: str | None = None) -> dict[str, Path]:
     visible = {name for name in found if not any(part.startswith(".") for part in name.split("/"))}
     if not visible:
         raise UserError(f"{path}: no Parquet files")
+    for name in visible:
+        with suppress(OSError):  # a link to nothing: said when it is read
+            refuse_special(found[name])
     return {name: found[name] for name in of_config(visible, config, str(path))}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from typing import TYPE_CHECKING
+import zlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from PIL import Image
 
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, first_line, shown_text
+from mergerisk.free_memory import free_memory
 from mergerisk.tasks.arrays import TaskArrays
-from mergerisk.tasks.class_names import one_form
+from mergerisk.tasks.class_names import check_names, one_form
 from mergerisk.tasks.numbering import numbered, numbered_remark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,29 +40,75 @@ def read_npz(path: Path) -> TaskArrays:
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path}: cannot be read as .npz: no archive, as numpy.savez writes it")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in ("images", "labels", "split") if key not in archive]
-            if missing:
-                raise UserError(f"{path}: array {missing[0]!r} is missing; needed are images, labels and split")
-            labels = archive["labels"]
-            if not np.issubdtype(labels.dtype, np.integer) or labels.size == 0 or labels.ndim != 1:
-                raise UserError(
-                    f"{path}: labels must be integers, one per image, got {labels.dtype}, {labels.shape}"
-                )
-            if "class_names" not in archive and labels.max() - (labels.min() == 1) >= labels.size:
-                raise UserError(
-                    f"{path}: label {labels.max()} among {labels.size} images; labels are 0, 1, …, one per class"
-                )
-            if "class_names" in archive:
-                named = tuple(one_form(str(name)) for name in archive["class_names"])
-                return TaskArrays(archive["images"], labels, archive["split"], named)
-            names, first = numbered(labels.astype(np.int64))
-            remarks = numbered_remark(names, first)
-            return TaskArrays(archive["images"], labels - first, archive["split"], names, remarks=remarks)
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: cannot be read as .npz: {error}") from error
+        with zipfile.ZipFile(path) as archive:
+            sizes = {name: _bytes_of(archive, path, name) for name in ("images", "labels", "split")}
+            if f"class_names{_MEMBER}" in archive.namelist():
+                sizes["class_names"] = _bytes_of(archive, path, "class_names")
+        _check_memory(path, sum(sizes.values()))
+        with np.load(path, allow_pickle=False) as arrays:
+            return _checked(path, {name: arrays[name] for name in sizes})
+    except UserError:
+        raise
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, SystemError) as error:
+        raise UserError(f"{path}: cannot be read as .npz: {shown_text(first_line(error))}") from error
+
+
+_MEMBER = ".npy"
+
+_HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}
+
+
+def _bytes_of(archive: zipfile.ZipFile, path: Path, name: str) -> int:
+    """Bytes of one array, from what its header says and the archive holds, which must agree.
+
+    Raises:
+        UserError: there is no such array, or they do not.
+    """
+    member = next((info for info in archive.infolist() if info.filename in {name, f"{name}{_MEMBER}"}), None)
+    if member is None:
+        raise UserError(f"{path}: array {name!r} is missing; needed are images, labels and split")
+    with archive.open(member) as file:
+        try:
+            version = read_magic(file)
+            shape, _, dtype = _HEADERS[version](file)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{path}: {name!r} is no array, as numpy.savez writes it") from error
+        begins = file.tell()
+    if dtype.hasobject:
+        raise UserError(f"{path}: {name!r} holds Python objects, which are not read; save numbers or text")
+    claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - begins
+    if claimed != held:
+        raise UserError(f"{path}: {name!r} should have {claimed:,} bytes, {shape} of {dtype}, but has {held:,}")
+    return claimed
+
+
+def _check_memory(path: Path, needed: int) -> None:
+    free = free_memory()
+    if needed > free:
+        raise UserError(
+            f"{path}: its arrays unpack to {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free"
+            "; give a folder of images, which is read piece by piece"
+        )
+
+
+def _checked(path: Path, arrays: Mapping[str, NDArray[Any]]) -> TaskArrays:
+    images, labels, split = (arrays[name] for name in ("images", "labels", "split"))
+    if not np.issubdtype(labels.dtype, np.integer) or labels.size == 0 or labels.ndim != 1:
+        raise UserError(f"{path}: labels must be integers, one per image, got {labels.dtype}, {labels.shape}")
+    if not np.issubdtype(split.dtype, np.integer) or split.ndim != 1:
+        raise UserError(f"{path}: split must be integers, one per image, got {split.dtype}, {split.shape}")
+    if "class_names" in arrays:
+        if arrays["class_names"].ndim != 1:
+            raise UserError(f"{path}: class_names must be a list of names, got {arrays['class_names'].shape}")
+        named = tuple(one_form(str(name)) for name in arrays["class_names"])
+        check_names(named, str(path))
+        return TaskArrays(images, labels, split, named)
+    if labels.max() - (labels.min() == 1) >= labels.size:
+        raise UserError(
+            f"{path}: label {labels.max()} among {labels.size} images; labels are 0, 1, …, one per class"
+        )
+    names, first = numbered(labels.astype(np.int64))
+    return TaskArrays(images, labels - first, split, names, remarks=numbered_remark(names, first))
 
 
 def list_npz(path: Path) -> Listing:

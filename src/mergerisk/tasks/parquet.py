@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mergerisk.disk import refuse_special
 from mergerisk.errors import UserError, did_you_mean, first_line, shown_text
 from mergerisk.tasks.arrays import TEST, TRAIN
-from mergerisk.tasks.class_names import Classes, one_form, ordered
+from mergerisk.tasks.class_names import Classes, check_names, one_form, ordered
 from mergerisk.tasks.layout import split_of
 from mergerisk.tasks.listing import Listing
 from mergerisk.tasks.numbering import numbered, numbered_remark
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from mergerisk.tasks.options import ParquetOptions
     from mergerisk.tasks.splits import Division
+
+_MOST_ROWS = 20_000_000
+"""Of one file; its labels are in memory at once."""
 
 _ROWS = 64
 """Encoded images in memory at once."""
@@ -48,6 +52,7 @@ def list_parquet(files: Mapping[str, Path], division: Division, options: Parquet
     codes = {name: division.codes[split_of(name)] for name in files if split_of(name) in division.codes}
     tables = [_open(name, files[name], options) for name in codes]
     names, numbers, remarks = _classes(tables, codes, options, where)
+    check_names(names, where)
     labels = [_labels(table, numbers, len(names)) for table in tables]
     counts = [len(part) for part in labels]
     split = [np.full(count, codes[table.name]) for table, count in zip(tables, counts, strict=True)]
@@ -95,13 +100,17 @@ class _Table:
 
 def _open(name: str, path: Path, options: ParquetOptions) -> _Table:
     try:
+        refuse_special(path)
         with pq.ParquetFile(path) as file:
+            _check_rows(path, file.metadata.num_rows)
             schema = file.schema_arrow
             features = _features(schema)
             image = _image_column(path, schema, features, options.image_column)
             label = _label_column(path, schema, features, options.label_column)
             nested = pa.types.is_struct(schema.field(image).type)
             metadata = file.metadata
+            values = file.read(columns=[label], use_threads=False).column(label)
+            values.validate(full=True)  # texts that are none
             return _Table(
                 name,
                 path,
@@ -110,17 +119,29 @@ def _open(name: str, path: Path, options: ParquetOptions) -> _Table:
                 schema.field(label).type,
                 _names_of(features.get(label)),
                 tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)),
-                file.read(columns=[label], use_threads=False).column(label),
+                values,
             )
-    except (OSError, pa.ArrowException) as error:
+    except UserError:
+        raise
+    except (
+        OSError,
+        pa.ArrowException,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: names that are no UTF-8
         raise UserError(f"{path}: cannot be read as Parquet: {shown_text(first_line(error))}") from error
+
+
+def _check_rows(path: Path, rows: int) -> None:
+    if rows > _MOST_ROWS:
+        raise UserError(f"{path}: {rows:,} rows; at most {_MOST_ROWS:,} are read of a file")
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
     """What Hugging Face's ``datasets`` notes of the columns."""
     try:
         noted = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     return noted if isinstance(noted, dict) else {}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mergerisk.errors import UserError, did_you_mean
+from mergerisk.errors import UserError, did_you_mean, shown_text
 from mergerisk.memory import new_tensor
 from mergerisk.models.on_disk.filenames import (
     ADAPTER_CONFIG,
@@ -339,8 +339,13 @@ def _read_shards(index: Path) -> dict[str, _Place]:
     if not isinstance(owners, dict) or not owners:
         raise UserError(f"{index}: weight_map is missing or empty")
     places: dict[str, _Place] = {}
+    for shard in owners.values():
+        if not isinstance(shard, str):
+            raise UserError(
+                f"{index}: names the shard {shown_text(str(shard))!r}; shards are files of the same folder"
+            )
     for shard in dict.fromkeys(owners.values()):
-        if not isinstance(shard, str) or shard in {"", ".", ".."} or {"/", "\\", "\0"} & set(shard):
+        if shard in {"", ".", ".."} or {"/", "\\", "\0"} & set(shard):
             raise UserError(f"{index}: names the shard {shard!r}; shards are files of the same folder")
         file = index.parent / shard
         if not file.is_file():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mergerisk.errors import UserError, described
+from mergerisk.errors import UserError, described, shown_text
 from mergerisk.models.on_disk.filenames import CONFIG, read_json
 from mergerisk.models.quiet import quiet_transformers
 
@@ -89,6 +90,7 @@ def read_config(folder: Path, kind: str | None = None) -> Any:
     """
     from transformers import CONFIG_MAPPING
 
+    check_config(folder / CONFIG)
     content = read_json(folder / CONFIG)
     model_type = str(content.get("model_type", kind))
     if model_type not in CONFIG_MAPPING:
@@ -99,6 +101,30 @@ def read_config(folder: Path, kind: str | None = None) -> Any:
     except Exception as error:  # whatever a configuration makes its class do
         raise UserError(f"{folder / CONFIG}: cannot be understood: {described(error)}") from error
     return part_of(config, kind)
+
+
+_LAYERS = re.compile(r"(num_|n_)?\w*?(layers?|depths?|blocks|stages|labels)")
+_MOST_LAYERS, _MOST_LABELS = 1000, 1_000_000
+"""Of one model; libraries make them one by one, before any tensor is read."""
+
+
+def check_config(path: Path) -> None:
+    """See that a ``config.json`` describes no model that is never finished.
+
+    Raises:
+        UserError: it names too many layers or labels, or cannot be read.
+    """
+    waiting: list[Any] = [read_json(path)]
+    while waiting:
+        part = waiting.pop()
+        waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        for name, value in part.items() if isinstance(part, dict) else ():
+            if not _LAYERS.fullmatch(str(name)):
+                continue
+            counts = [count for count in (value if isinstance(value, list) else [value]) if type(count) is int]
+            most = _MOST_LABELS if name.endswith("labels") else _MOST_LAYERS
+            if sum(counts) > most:
+                raise UserError(f"{path}: {name} is {shown_text(str(value))}; no model has more than {most}")
 
 
 def part_of(config: Any, kind: str | None) -> Any:

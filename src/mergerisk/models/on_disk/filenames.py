@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.disk import refuse_special
 from mergerisk.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,9 +55,12 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, or holds something else.
     """
     try:
+        refuse_special(path)
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict):

@@ -13,7 +13,8 @@ from mergerisk.models.core.checks import check_finite, freeze
 from mergerisk.models.core.preprocessing import Preprocessing, Resizing
 from mergerisk.models.core.stated import stated_preprocessing
 from mergerisk.models.on_disk.checkpoints import Checkpoint
-from mergerisk.models.on_disk.filenames import CONFIG, read_json, without_adapter
+from mergerisk.models.on_disk.configs import check_config
+from mergerisk.models.on_disk.filenames import CONFIG, without_adapter
 from mergerisk.models.quiet import quiet_transformers
 from mergerisk.models.sources.factories import UNTOUCHED, build
 from mergerisk.models.sources.family_images import native_side, read_preprocessing
@@ -124,7 +125,7 @@ def _from_folder(name: str, folder: Path, stated: StatedPreprocessing | None) ->
     if not folder.is_dir():
         raise UserError(f"{name}: a file; give the folder that save_pretrained made")
     Checkpoint(folder)  # refuses pickles, and files that are cut short
-    read_json(folder / CONFIG)  # says what is wrong with it, if it is that
+    check_config(folder / CONFIG)  # says what is wrong with it, if it is that
     try:
         with quiet_transformers(), without_adapter(folder) as place:
             loaded: Any = AutoModelForImageClassification.from_pretrained(

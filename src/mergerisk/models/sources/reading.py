@@ -12,6 +12,7 @@ from mergerisk.errors import UserError
 from mergerisk.models.core.checks import check_finite, dtype_name
 from mergerisk.models.core.tied import tied_names
 from mergerisk.models.on_disk.checkpoints import StoredTensors, TensorSpec, align, tensor_specs
+from mergerisk.models.on_disk.configs import check_config
 from mergerisk.models.on_disk.filenames import CONFIG
 from mergerisk.models.on_disk.quantised import NO_INTEGERS
 from mergerisk.models.quiet import quiet_transformers
@@ -83,6 +84,7 @@ def names_of_folder(folder: Path, class_name: str | None = None) -> dict[str, st
     import transformers
 
     try:
+        check_config(folder / CONFIG)
         with quiet_transformers():
             settings = transformers.AutoConfig.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False

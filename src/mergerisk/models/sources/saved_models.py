@@ -10,6 +10,7 @@ from mergerisk.errors import UserError, described
 from mergerisk.models.core.checks import check_finite, freeze
 from mergerisk.models.core.encoder import Encoder
 from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.on_disk.configs import check_config
 from mergerisk.models.on_disk.filenames import CONFIG, read_json, without_adapter
 from mergerisk.models.quiet import quiet_transformers
 from mergerisk.models.sources.families import family_of
@@ -90,6 +91,7 @@ def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> An
     import transformers
 
     kind: Any = getattr(transformers, architecture)
+    check_config(folder / CONFIG)
     try:
         with quiet_transformers(), without_adapter(folder) as place:
             loaded: Any = kind.from_pretrained(

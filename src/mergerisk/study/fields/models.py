@@ -79,7 +79,7 @@ class Heads(Model):
     source: Literal["linear_probe", "zero_shot", "checkpoint", "files"] = Field(
         default="linear_probe", alias="from"
     )
-    regularization: Annotated[float, Field(ge=1e-30, le=1e9)] = 1.0
+    regularization: Annotated[float, Field(gt=0, le=1e9)] = 1.0
     templates: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     class_names: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     files: dict[str, Source] = Field(default_factory=dict)

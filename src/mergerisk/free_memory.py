@@ -1,0 +1,19 @@
+"""How much memory this process can still have. Loads no PyTorch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+
+def free_memory() -> int:
+    """Bytes; where the system does not say, 2 GiB."""
+    limits = []
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):  # a container's own limit
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        limits.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
+    return max(0, min(limits, default=2**31))
