@@ -39,6 +39,10 @@ _LARGEST_COUNT, _LARGEST, _SMALLEST = 2**32, 1e9, 1e-30
 """Beyond them no hyper-parameter means anything to a machine that computes in single precision."""
 
 
+_OF_TENSORS = {"scaling", "coefficients"}
+"""What tensors are multiplied by: how large it may be is known with their precision, and checked then."""
+
+
 def _check_holdable(made: T) -> T:
     """Whether every number among a dataclass's values is one that a machine can compute with."""
     for field in fields(made):  # type: ignore[arg-type]
@@ -46,7 +50,12 @@ def _check_holdable(made: T) -> T:
         for value in given if isinstance(given, tuple | list) else (given,):
             if isinstance(value, int) and abs(value) > _LARGEST_COUNT:
                 raise ValueError(f"{field.name}: must be at most {_LARGEST_COUNT}, got {_shown(value)}")
-            if isinstance(value, float) and value and not _SMALLEST <= abs(value) <= _LARGEST:
+            if (
+                field.name not in _OF_TENSORS
+                and isinstance(value, float)
+                and value
+                and not _SMALLEST <= abs(value) <= _LARGEST
+            ):
                 raise ValueError(
                     f"{field.name}: must be between {_SMALLEST:g} and {_LARGEST:g}, or 0, got {value:g}"
                 )

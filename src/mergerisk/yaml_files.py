@@ -37,14 +37,15 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         if self._depth > DEEPEST:
             problem = f"nested more than {DEEPEST} deep"
-            raise yaml.composer.ComposerError(problem=problem, problem_mark=self.peek_event().start_mark)
+            raise yaml.composer.ComposerError(problem=problem, problem_mark=self.get_mark())
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
-    def compose_document(self) -> yaml.Node:
+    def compose_document(self) -> yaml.Node | None:
         node = super().compose_document()
-        _check_aliases(node)
+        if node is not None:
+            _check_aliases(node)
         return node
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
@@ -111,7 +112,7 @@ def parse_value(text: str) -> Any:
     try:
         value = yaml.load(text, _Loader)  # a safe loader
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(_problem(error)) from error
+        raise ValueError(f"not valid YAML: {_problem(error)}") from error
     check_plain(value)
     return value
 

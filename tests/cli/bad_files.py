@@ -157,9 +157,7 @@ BAD = [
     Bad("study: an attack's decay", "study", {"attacks": "[{attack: mi_fgsm, decay: 1.0e+300}]"}, "decay"),
     Bad("study: a method's scaling", "study", {"merging": "[{method: task_arithmetic, scaling: 1.0e+300}]"}, "scaling"),
     Bad("study: a method's steps", "study", {"merging": "[{method: adamerging, steps: 1000000000000}]"}, "steps"),
-    Bad("recipe: scaling", "recipe", {"scaling": "1.0e+300"}, "scaling"),
     Bad("recipe: seed", "recipe", {"seed": "1" + "0" * 30}, "seed"),
-    Bad("recipe: scaling in a layer", "recipe", {"layers": "{'*': {scaling: 1.0e+300}}"}, "scaling"),
     *(
         Bad(f"{kind}: image_size of {value}", kind, {"image_size": value}, "image_size")
         for kind in ("study", "audit")

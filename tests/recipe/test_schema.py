@@ -75,7 +75,7 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
         ),
         ({"exlude": ["a"]}, r"exlude: neither a field of a recipe .* \(did you mean 'exclude'"),
         ({"parameters": {}, "density": 0.2}, "density: unknown field"),
-        ({1: 2}, "parameters"),
+        ({1: 2}, "key 1 must be text"),
         ({"dtype": "int8"}, "dtype: "),
         ({"include": [""]}, r"include\[0\]: "),
         ({"seed": -1}, "seed: "),

@@ -84,7 +84,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         try:
             parsed[key] = _with_fractions(parse_value(text))
         except ValueError as error:
-            raise UserError(f"--set {shown_text(key)}: not valid: {error}") from error
+            raise UserError(f"--set {shown_text(key)}: {error}") from error
     return parsed
 
 

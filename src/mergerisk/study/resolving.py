@@ -81,11 +81,17 @@ def resolve(study: Study) -> Study:
 
 
 def _resolve_method(spec: MethodSpec, study: Study, where: Place) -> MethodSpec:
+    import torch
+
     from mergerisk.merging import Stacked, create
     from mergerisk.merging.catalogue import split_name
+    from mergerisk.merging.checks import check_range
+    from mergerisk.models.on_disk.checkpoints import TensorSpec
 
     with located(where):
         method = create(spec.name, **spec.parameters)
+        for part in (method.method, method.correction) if isinstance(method, Stacked) else (method,):
+            check_range(part, {"": TensorSpec(torch.float32, ())})
         if not study.merged_names:
             raise UserError("there is nothing to merge: give experts.files or ingredients")
         method.check_count(len(study.merged_names))
