@@ -22,7 +22,7 @@ def test_near_names_are_suggested() -> None:
         ("mi_fgms", {}, "unknown attack 'mi_fgms' (did you mean 'mi_fgsm'?)"),
         ("mi_fgsm", {"step": 3}, "attack 'mi_fgsm': step: unknown field (did you mean 'steps'?)"),
         ("mi_fgsm", {"steps": 0}, "attack 'mi_fgsm': steps: input should be greater than 0, got 0"),
-        ("mi_fgsm", {"decay": float("nan")}, "attack 'mi_fgsm': decay: input should be a finite number, got nan"),
+        ("mi_fgsm", {"decay": float("nan")}, "attack 'mi_fgsm': decay: must be a finite number, got nan"),
         ("ti_fgsm", {"kernel_size": 4}, "attack 'ti_fgsm': kernel_size must be odd, got 4"),
         ("di_fgsm", {"probability": 1.5}, "probability: input should be less than or equal to 1, got 1.5"),
     ],
