@@ -35,9 +35,9 @@ def hyperparameters(cls: type[T]) -> type[T]:
     return made
 
 
-_LARGEST_COUNT, _LARGEST, _SMALLEST = 2**32, 1e9, 1e-30
-"""Beyond them no hyper-parameter means anything to a machine that computes in single precision."""
-
+_LARGEST_COUNT, _LARGEST_SEED, _LARGEST = 2**32, 2**64, 1e30
+"""Beyond them no hyper-parameter means anything to a machine that computes in single precision; derived seeds have
+64 bits."""
 
 _OF_TENSORS = {"scaling", "coefficients"}
 """What tensors are multiplied by: how large it may be is known with their precision, and checked then."""
@@ -47,18 +47,12 @@ def _check_holdable(made: T) -> T:
     """Whether every number among a dataclass's values is one that a machine can compute with."""
     for field in fields(made):  # type: ignore[arg-type]
         given = getattr(made, field.name)
+        most = _LARGEST_SEED if field.name == "seed" else _LARGEST_COUNT
         for value in given if isinstance(given, tuple | list) else (given,):
-            if isinstance(value, int) and abs(value) > _LARGEST_COUNT:
-                raise ValueError(f"{field.name}: must be at most {_LARGEST_COUNT}, got {_shown(value)}")
-            if (
-                field.name not in _OF_TENSORS
-                and isinstance(value, float)
-                and value
-                and not _SMALLEST <= abs(value) <= _LARGEST
-            ):
-                raise ValueError(
-                    f"{field.name}: must be between {_SMALLEST:g} and {_LARGEST:g}, or 0, got {value:g}"
-                )
+            if isinstance(value, int) and abs(value) > most:
+                raise ValueError(f"{field.name}: must be at most {most}, got {_shown(value)}")
+            if isinstance(value, float) and abs(value) > _LARGEST and field.name not in _OF_TENSORS:
+                raise ValueError(f"{field.name}: must be at most {_LARGEST:g}, got {value:g}")
     return made
 
 

@@ -168,7 +168,7 @@ BAD = [
     *(
         Bad(f"study: {name} of {value}", "study", {"experts": f"{{fine_tune: {{{name}: {value}}}}}"}, name)
         for name, value in (
-            ("learning_rate", "1.0e+38"), ("learning_rate", "1.0e-38"), ("learning_rate", ".inf"),
+            ("learning_rate", "1.0e+38"), ("learning_rate", ".inf"),
             ("batch_size", "1.0e+30"), ("batch_size", "1" + "0" * 30), ("epochs", "1000000000000"),
             ("weight_decay", "1.0e+38"),
         )
