@@ -11,11 +11,14 @@ import torch
 import yaml
 
 import mergerisk as mr
+from mergerisk.causes.catalogue import CAUSES
 from mergerisk.errors import UserError
 from mergerisk.merging import Placebo, ShuffledBlock, changed_experts, on_path
+from mergerisk.merging.catalogue import INTERVENTIONS
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
 from mergerisk.study.contrasts import contrasts_of
+from mergerisk.study.shipped import shipped_studies
 from mergerisk.study.workbench import Compute, Workbench
 from tests.tiny import save_tiny_models, write_tiny_study
 
@@ -215,3 +218,13 @@ def test_contrasts_are_the_targets_that_differ_in_one_thing(tiny_vit: Path, tmp_
         "ties@block1": {"ties": 0, "ties@block1": 1},
         "ties+surgery": {"ties": 0, "ties+surgery": 1},
     }
+
+
+@pytest.mark.parametrize("name", ["starter-causes", "real-causes"])
+def test_shipped_studies_of_causes_have_every_diagnostic_and_every_change(name: str) -> None:
+    study = load_study(shipped_studies()[name], resolve=False, files=False)
+    assert {spec.name for spec in study.causes} == {*CAUSES}
+    kinds = {spec.intervention.kind for spec in study.merging if spec.intervention is not None}
+    assert kinds == {*INTERVENTIONS}
+    assert any("+" in spec.name for spec in study.merging)
+    assert len(study.tasks) >= 4
