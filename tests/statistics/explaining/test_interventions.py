@@ -20,7 +20,7 @@ NAMES = ["cause", "companion"]
 
 
 def said(table: pd.DataFrame, names: list[str] = NAMES) -> pd.DataFrame:
-    return responses(table, names, CHANGES, resamples=400).set_index(["change", "diagnostic"])
+    return responses(table, names, CHANGES, resamples=400, small_outcome=0.05).set_index(["change", "diagnostic"])
 
 
 def test_a_planted_cause_is_found_and_its_companion_is_not_called_one() -> None:
@@ -30,7 +30,7 @@ def test_a_planted_cause_is_found_and_its_companion_is_not_called_one() -> None:
         # To who only looks, the companion goes with outcomes.
         plain = table[(table["target"] == "merge") & (table["epsilon"] == 0.04)]
         assert stats.spearmanr(plain["companion"], plain["fooled"]).pvalue < 1e-6
-        found = responses(table, NAMES, CHANGES, resamples=400)
+        found = responses(table, NAMES, CHANGES, resamples=400, small_outcome=0.05)
         by = found.set_index(["change", "diagnostic"])
         assert by.loc[("cause moved", "cause"), "verdict"] == "moves with"
         assert by.loc[("cause moved", "companion"), "state"] == "stayed"

@@ -103,7 +103,7 @@ def responses(
     *,
     level: float = 0.05,
     small: float = 0.2,
-    small_outcome: float = 0.05,
+    small_outcome: float = 0.02,
     resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -112,9 +112,9 @@ def responses(
     The outcome is the share of attacks and budgets that fool the target with an image: its mean is the area under
     the curve of ASR, which falls as ε50 grows and exists where ε50 does not. Every task weighs the same.
 
-    *Moved*: the change differs from 0 at ``level``, adjusted by Holm over diagnostics and changes (the outcome's
-    over changes), and its interval does not lie inside ± what is small. *Stayed*: the interval does, however sure
-    the change is. Else it cannot be told. The verdict on a diagnostic is
+    *Moved*: the change differs from 0 at ``level``, adjusted by Holm: a diagnostic's over the diagnostics of one
+    change, the outcome's over changes. *Stayed*: it does not, and its interval lies inside ± what is small.
+    Else it cannot be told. The verdict on a diagnostic is
 
     * ``moves with``: both moved;
     * ``does not``: it moved, and the outcome stayed;
@@ -153,7 +153,7 @@ def responses(
             )
     columns = ["surrogate", "change", "diagnostic", *_Response.__dataclass_fields__]
     result = pd.DataFrame(found, columns=[*columns, *(f"outcome_{name}" for name in _ESTIMATE)])
-    result["p_holm"] = result.groupby("surrogate")["p"].transform(lambda p: holm(p))
+    result["p_holm"] = result.groupby(["surrogate", "change"])["p"].transform(lambda p: holm(p))
     once = result.drop_duplicates(["surrogate", "change"])[["surrogate", "change", "outcome_p"]]
     once["outcome_p_holm"] = once.groupby("surrogate")["outcome_p"].transform(lambda p: holm(p))
     result = result.merge(once.drop(columns="outcome_p"), "left", ["surrogate", "change"])
@@ -204,6 +204,9 @@ def verdicts(found: pd.DataFrame) -> pd.DataFrame:
         )
     return pd.DataFrame(rows)
 
+
+_ROUNDING = 1e-6
+"""Of a value's size: a few times what float32 rounds."""
 
 _ESTIMATE = ("response", "low", "high", "p")
 
@@ -274,7 +277,7 @@ def _response(
     first = [own[:, 0] for own in by_task.values()]  # the first target's values are what a change is small against
     if alike and name != OUTCOME:
         unit = float(np.mean([abs(own).mean() for own in first]))
-        low, high, p = _over_tasks(means, level)
+        low, high, p = _over_tasks(means, level, unit)
         return _Response(mean, low, high, p, "tasks", unit, count, number)
     unit = float(np.sqrt(np.mean([own.var(ddof=1) for own in first])))
     error = float(np.sqrt(sum(own.var(ddof=1) / len(own) for own in slopes.values()))) / number
@@ -292,11 +295,12 @@ def _drawn(slopes: NDArray[np.float64], task: str, resamples: int, seed: int) ->
     return np.asarray(counts @ slopes / len(slopes))
 
 
-def _over_tasks(means: NDArray[np.float64], level: float) -> tuple[float, float, float]:
-    """Interval and p by Student's t. What is the same in every task to rounding is known, not estimated."""
+def _over_tasks(means: NDArray[np.float64], level: float, unit: float) -> tuple[float, float, float]:
+    """Interval and p by Student's t. What is the same in every task is known, not estimated; what changes by no
+    more than float32 rounds did not change."""
     mean, count = float(means.mean()), len(means)
-    if count > 1 and np.ptp(means) <= 1e-9 * abs(mean):
-        return mean, mean, float(mean == 0)
+    if count > 1 and np.ptp(means) <= _ROUNDING * max(abs(mean), unit):
+        return mean, mean, float(abs(mean) <= _ROUNDING * unit)
     if count < 2:
         return np.nan, np.nan, np.nan
     error = float(means.std(ddof=1) / np.sqrt(count))
@@ -308,7 +312,7 @@ def _states(found: pd.DataFrame, small: pd.Series[float], level: float) -> list[
     """Of each row's ends of an interval and p, and what is small."""
     rows = zip(found.to_numpy(dtype=np.float64).tolist(), small.tolist(), strict=True)
     return [
-        "stayed" if -little <= low and high <= little else "moved" if p < level else "cannot be told"
+        "moved" if p < level else "stayed" if -little <= low and high <= little else "cannot be told"
         for (low, high, p), little in rows
     ]
 
