@@ -78,7 +78,7 @@ def in_one_sentence(found: Explanation) -> str:
     first = found.measures[0]
     if not first.explains:
         return "Nothing that was measured could be shown to go with who is fooled here."
-    named = [words_of(one.measure).title for one in _different([m for m in found.measures if m.explains])]
+    named = [words_of(one.measure).title for one in different([m for m in found.measures if m.explains])[:3]]
     it = "it" if len(named) == 1 else "any of them"
     return f"What goes with who is fooled here: {listing(named)}. That does not make {it} a cause."
 
@@ -86,15 +86,15 @@ def in_one_sentence(found: Explanation) -> str:
 def _first(found: Explanation, level: Level, size: Callable[[Explained], float]) -> list[Explained]:
     """The two that go most with what happens at a level, of those that say the same in two ways one."""
     known = [m for m in found.measures if m.answers[level] == "yes"]
-    return _different(sorted(known, key=size, reverse=True))[:2]
+    return different(sorted(known, key=size, reverse=True))[:2]
 
 
-def _different(measures: Sequence[Explained]) -> list[Explained]:
-    """At most three that are said in different words."""
+def different(measures: Sequence[Explained]) -> list[Explained]:
+    """Those of which nobody before says the same in other units."""
     found: dict[str, Explained] = {}
     for one in measures:
         found.setdefault(words_of(one.measure).larger, one)
-    return [*found.values()][:3]
+    return [*found.values()]
 
 
 def _images(found: Explanation) -> str:

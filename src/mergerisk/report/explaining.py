@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mergerisk.statistics.explaining import NullLine, explain
+from mergerisk.statistics.explaining import NullLine, explain, moves
+from mergerisk.study.contrasts import contrasts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
 
-    from mergerisk.statistics.explaining import Explanations
+    from mergerisk.statistics.explaining import Explanations, Moves
     from mergerisk.study import FinishedRun
 
 CAUSES, PAIR_CAUSES = "causes", "pair_causes"
@@ -27,12 +28,17 @@ def has_causes(run: FinishedRun) -> bool:
 
 
 def explained(
-    run: FinishedRun, *, seed: int = 0, listen: Callable[[int, int], None] = lambda _done, _total: None
+    run: FinishedRun,
+    *,
+    refits: int = 39,
+    seed: int = 0,
+    listen: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Explanations:
     """What explains who is fooled in a run that keeps diagnostics: of the targets that are ranked.
 
     Args:
         run: what was run.
+        refits: of the test of predictions.
         seed: of whatever is drawn.
         listen: told how much is done, and of how much.
 
@@ -48,9 +54,24 @@ def explained(
         run.clean,
         methods=run.study.ranked,
         nulls=null_lines(run),
+        refits=refits,
         seed=seed,
         listen=listen,
     )
+
+
+def changed(run: FinishedRun, *, seed: int = 0) -> Moves | None:
+    """What moves in a run when one thing about a merge is changed; None where nothing was.
+
+    Args:
+        run: what was run.
+        seed: of whatever is drawn.
+    """
+    causes = _table(run, CAUSES)
+    if causes is None:
+        return None
+    pairs = _table(run, PAIR_CAUSES)
+    return moves(run.outcomes, causes, pairs, run.clean, contrasts_of(run.study), seed=seed)
 
 
 def null_lines(run: FinishedRun) -> tuple[NullLine, ...]:

@@ -56,6 +56,8 @@ def summary_to_json(summary: Summary) -> str:
             if summary.further
             else {}
         ),
+        **({"explanations": plain(asdict(summary.explanations))} if summary.explanations else {}),
+        **({"moves": plain(asdict(summary.moves))} if summary.moves else {}),
     }
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 

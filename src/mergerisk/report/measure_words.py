@@ -40,7 +40,7 @@ _WORDS: Mapping[str, tuple[str, str, str]] = {
             "How much of the best possible first step on the merge does the attacker’s own first step "
             "gain? 1 is all of it, 0 no more than a random step."
         ),
-        "more of the best first step gained",
+        "gradients that point more alike",
     ),
     "gradient_size_l1": (
         "gradient size (L1)",

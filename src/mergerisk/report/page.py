@@ -13,6 +13,7 @@ from markupsafe import Markup
 from mergerisk.report.accuracy import accuracy_table
 from mergerisk.report.answers import how_compared
 from mergerisk.report.by_step import step_table
+from mergerisk.report.causes_view import COLUMNS, causes_view
 from mergerisk.report.cells import cell_columns, rounded
 from mergerisk.report.claims import claim_views
 from mergerisk.report.epsilon50 import (
@@ -47,7 +48,7 @@ MAX_FLAGS = 100
 """Falling curves listed on the page; the rest are in `summary.json`."""
 
 
-SCRIPT = ("core", "tip", "marks", "scatter", "heat", "curves", "epsilon50", "selectors")
+SCRIPT = ("core", "tip", "marks", "scatter", "heat", "curves", "epsilon50", "selectors", "sorting")
 """The parts of the page's script, in order."""
 
 
@@ -95,6 +96,8 @@ def render_html(summary: Summary) -> str:
         "findings": view.findings(),
         "doubts": [said(doubt) for doubt in summary.doubts],
         "claims": claim_views(summary.claims),
+        "causes": causes_view(summary),
+        "cause_columns": COLUMNS,
         "ranks": standing_svg(standing) if standing else None,
         "ranks_basis": basis(standing) if standing else "",
         "carried": view.carried(),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.errors import UserError
 from mergerisk.report.assembling import summarize
 from mergerisk.report.cells import axes_of
 from mergerisk.report.claim_words import ends, reason, verdict_to_dict
+from mergerisk.report.explaining import changed, explained, has_causes
 from mergerisk.report.fact_words import effect_size, in_the_report, said
 from mergerisk.report.summary import REFERENCE_TARGETS
 from mergerisk.report.worst import attackers, under_the_worst
@@ -17,6 +19,7 @@ from mergerisk.transfer import count
 if TYPE_CHECKING:
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import AttackerAnswer, ClaimVerdict, Interval, Standings, Tables
+    from mergerisk.statistics.explaining import Explanations
     from mergerisk.study import FinishedRun
     from mergerisk.transfer import Counted
 
@@ -39,7 +42,23 @@ def judged_summary(run: FinishedRun) -> Summary:
     def stand(names: list[str]) -> tuple[Standings, ...]:
         return tuple(replace(found, attackers=whose) for found in standings(tables, names, rows=rows))
 
-    return replace(summary, standings=stand(models), beside_ingredients=stand([*models, *REFERENCE_TARGETS]))
+    return replace(
+        summary,
+        standings=stand(models),
+        beside_ingredients=stand([*models, *REFERENCE_TARGETS]),
+        explanations=_explained(run),
+        moves=changed(run),
+    )
+
+
+def _explained(run: FinishedRun) -> Explanations | None:
+    """Without the test of predictions, which takes as long as all the rest: ``mergerisk causes`` makes it."""
+    if not has_causes(run):
+        return None
+    try:
+        return explained(run, refits=0)
+    except UserError:  # no target is attacked that anything could be compared of
+        return None
 
 
 def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:

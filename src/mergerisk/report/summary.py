@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.statistics import Fact, Standings
+    from mergerisk.statistics.explaining import Explanations, Moves
     from mergerisk.study.tables.catalogue import Kept
 
 SCHEMA_VERSION = 2
@@ -159,6 +160,8 @@ class Summary:
             :func:`mergerisk.statistics.doubts`.
         further: the tables that the study asks for besides those of every run.
         standings: how the merging methods stand under the worst attacker, by rising budget; may be empty.
+        explanations: what explains who is fooled; None where no diagnostics were asked for.
+        moves: what moves when one thing about a merge is changed; None likewise, or where nothing was.
         beside_ingredients: the same with the base and the tasks' experts among them; may be empty.
 
     Raises:
@@ -178,6 +181,8 @@ class Summary:
     beside_ingredients: tuple[Standings, ...] = ()
     doubts: tuple[Fact, ...] = ()
     further: tuple[Kept, ...] = ()
+    explanations: Explanations | None = None
+    moves: Moves | None = None
 
     def __post_init__(self) -> None:
         for name, frame, columns in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 
 from jinja2 import DictLoader, Environment, StrictUndefined
@@ -39,6 +40,18 @@ def whole(name: str) -> Markup:
     return Markup('<span class="nowrap">%s</span>') % name if len(name) <= SHORT else soft_wrap(name)
 
 
+_FIGURE = re.compile(r"(?:ρ )?[×+−]?[\d.e+]+ \[[^\[\]]*\]")
+
+
+def figures_whole(text: str) -> Markup:
+    """Escape a sentence in which a figure stays on one line with its interval."""
+    parts, end = [], 0
+    for found in _FIGURE.finditer(text):
+        parts += [soft_wrap(text[end : found.start()]), Markup('<span class="nowrap">%s</span>') % found[0]]
+        end = found.end()
+    return Markup("").join([*parts, soft_wrap(text[end:])])
+
+
 def environment(name: str, text: str | None = None) -> Environment:
     """An environment that holds one template, strict about names that it lacks.
 
@@ -65,6 +78,7 @@ def environment(name: str, text: str | None = None) -> Environment:
         "count": count,
         "soft_wrap": soft_wrap,
         "whole": whole,
+        "figures_whole": figures_whole,
         "holder": holder,
         "model_name": model_name,
     }

@@ -13,18 +13,23 @@ import numpy as np
 from markupsafe import escape
 
 from mergerisk.report.accuracy import mean_accuracy
+from mergerisk.report.cause_pictures import Scale, halves, marks_of
+from mergerisk.report.cause_words import different
+from mergerisk.report.causes_view import SHOWN
 from mergerisk.report.formatting import budget
+from mergerisk.report.measure_words import words_of
 from mergerisk.report.naming import holder
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.risk import compared
 from mergerisk.report.standing import bars, in_words, places, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from matplotlib.axes import Axes as Plot
     from matplotlib.figure import Figure
 
+    from mergerisk.report.cause_pictures import Mark
     from mergerisk.report.view import View
     from mergerisk.statistics import Standings
 
@@ -81,6 +86,48 @@ def pictures(view: View) -> Iterator[Picture]:
     standing = view.standing
     if standing is not None and len(standing.methods) > 1:
         yield Picture("standings", in_words(standing), lambda figure: _standing(figure, standing))
+    yield from _causes(view)
+
+
+def _causes(view: View) -> Iterator[Picture]:
+    """The measures that the page shows first, against ε50."""
+    found = view.summary.explanations
+    for one in different(found.worst.measures)[:SHOWN] if found else ():
+        marks = marks_of(found, found.worst, one.measure) if found else ()
+        if marks:
+            yield Picture(
+                f"cause{next(iter(_tails([one.measure]).values()))}",
+                f"{words_of(one.measure).title} against ε50, one point per task and method",
+                lambda figure, m=marks, name=one.measure: _cause(figure, view, m, name),  # type: ignore[misc]
+            )
+
+
+def _cause(figure: Figure, view: View, marks: Sequence[Mark], measure: str) -> None:
+    plot = figure.subplots()
+    found = view.summary.explanations
+    assert found is not None
+    scale = Scale.of(marks, view.axes.epsilons, halves(marks, ()))
+    for series, name in [(None, "null line"), *enumerate(found.worst.methods)]:
+        own = [mark for mark in marks if mark.series == series]
+        style = (
+            {"color": REFERENCE, "marker": "x", "markersize": 4}
+            if series is None
+            else _style_of(view, name) | {"markersize": 4.5}
+        )
+        if own:
+            at = [min(max(mark.y, scale.least), scale.most) for mark in own]
+            plot.plot([mark.x for mark in own], at, **style | {"linestyle": "none"}, label=name)
+    if scale.log:
+        plot.set_xscale("log")
+    plot.set_yscale("log")
+    ticks_ = [(value, text) for value, text in scale.budgets() if scale.least <= value <= scale.most]
+    plot.set_yticks([value for value, _ in ticks_], [text for _, text in ticks_])
+    plot.minorticks_off()
+    plot.set_xlabel(words_of(measure).title)
+    plot.set_ylabel("ε50; beyond the measured budgets at the edge")
+    plot.grid(color="#e2e4e7", linewidth=0.5)
+    plot.set_axisbelow(True)
+    plot.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
 def _tails(surrogates: Iterable[str]) -> dict[str, str]:

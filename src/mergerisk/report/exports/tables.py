@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.report.accuracy import accuracy_table, mean_accuracy
+from mergerisk.report.cause_words import attacker_words
+from mergerisk.report.causes_view import COLUMNS, row_of
 from mergerisk.report.claims import claim_views
 from mergerisk.report.epsilon50 import ALL, epsilon50_text
 from mergerisk.report.formatting import MISSING, budget, percent, plural, with_interval
@@ -48,6 +50,7 @@ def tables(view: View) -> tuple[Table, ...]:
         by_task(view),
         budgets(view),
         ranks(view),
+        causes(view),
         claims(view),
     )
     return tuple(table for table in found if table.rows)
@@ -176,6 +179,21 @@ def ranks(view: View) -> Table:
 
 def _names(found: Standings) -> list[str]:
     return [method.name for method in found.methods]
+
+
+def causes(view: View) -> Table:
+    """One row per measure that may explain transfer, strongest first; none without diagnostics."""
+    found = view.summary.explanations
+    if found is None:
+        return Table("causes", "", COLUMNS, ())
+    caption = (
+        f"What goes with who is fooled, under {attacker_words(found.worst)}: Spearman's ρ between methods (with "
+        "the budget that fools half, with ASR) and among one method's images; odds ratio on the same image; AUC "
+        "and R² of a method that was left out; share mediated between the safest and the riskiest method. In "
+        "brackets 95% intervals, over images."
+    )
+    rows = tuple(tuple(cell.text for cell in row_of(measure)) for measure in found.worst.measures)
+    return Table("causes", caption, COLUMNS, rows)
 
 
 def claims(view: View) -> Table:

@@ -20,4 +20,9 @@ from .interventions import verdicts as verdicts
 from .matched import MatchedModel as MatchedModel
 from .matched import matched_logit as matched_logit
 from .mediation import mediated_share as mediated_share
+from .moved import Dose as Dose
+from .moved import Moved as Moved
+from .moved import Moves as Moves
+from .moved import Together as Together
+from .moved import moves as moves
 from .whole import explain as explain

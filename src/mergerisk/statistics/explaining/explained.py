@@ -139,7 +139,7 @@ class Point:
         surrogate: whom the attacks are made on.
         task: the task.
         target: the method.
-        value: mean of the measure.
+        value: mean of the measure, without extremes.
         epsilon50: median over attacks of the budget that fools half; 0 below the smallest budget, ∞ where none
             does.
         images: that count.

@@ -31,7 +31,7 @@ def points_of(found: Beside) -> dict[str, tuple[Point, ...]]:
         tuple(map(str, key)): _middle(crossings(own.to_numpy(float), own.columns.to_numpy(float)).tolist())
         for key, own in rates.dropna().groupby(_OF, sort=False)
     }
-    once = rows.drop_duplicates([*_OF, "image"])
+    once = found.clipped(rows).drop_duplicates([*_OF, "image"])
     grouped = once.groupby(_OF, sort=False)
     counts, means = grouped.size(), grouped[[measure.name for measure in found.measures]].mean()
     return {

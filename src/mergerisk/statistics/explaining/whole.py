@@ -80,8 +80,9 @@ def explain(
     """What explains who is fooled: every measure of a run's diagnostics held against its outcomes, with the
     attacks of every surrogate and of each method's worst one. None of this makes a cause of a companion.
 
-    Correlations are of ranks; models (same image, prediction, mediation) are given each measure's normal scores
-    inside its task, so that a few huge ratios do not stand for all images.
+    Correlations are of ranks, between methods of those of means without extremes. Models (same image, prediction,
+    mediation) are given each measure's normal scores inside its task, so that a few huge ratios do not stand for
+    all images.
 
     Args:
         outcomes: per image, as a run keeps them.
@@ -150,9 +151,10 @@ def _explained(
     images = len(once.drop_duplicates(["task", "image"]))
     unsaid = {m.name: _unsaid(once, m.name, len(methods), images) for m in measures}
     tested = {level: [n for n in names if unsaid[n][level] is None] for level in _LEVELS}
+    clipped = found.clipped(table)
     outcome_of = {"epsilon50": EPSILON50, "asr": "fooled"}
     between = {
-        key: _correlations(table, tested["methods"], outcome, "targets", how)
+        key: _correlations(clipped, tested["methods"], outcome, "targets", how)
         for key, outcome in outcome_of.items()
     }
     inside = _correlations(table, tested["images"], "fooled", "images", how)
