@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mergerisk.statistics.claims.testing import bare, in_units
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -33,6 +31,8 @@ def by_column(measure: str) -> str:
 
 def in_the_report(measure: str) -> str:
     """A measure, called as in the report."""
+    from mergerisk.statistics.claims.testing import bare  # loads SciPy's statistics, which a run begins without
+
     return _MEASURES[bare(measure)] + (" over all images" if measure.endswith("_all") else "")
 
 
@@ -68,6 +68,8 @@ def effect_size(effect: Effect) -> str:
 
 def _amount(value: float, measure: str) -> str:
     """A number in a measure's unit."""
+    from mergerisk.statistics.claims.testing import bare, in_units
+
     shown = in_units(value, bare(measure))
     in_points = bare(measure) != "relative_asr" and shown
     return f"{shown:+.2f} points" if in_points else f"{shown:.4g}"
