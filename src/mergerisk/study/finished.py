@@ -132,7 +132,7 @@ def _further(out: Path, record: Mapping[str, Any]) -> list[Declared]:
     """The tables besides those of every run, as they were declared when they were written."""
     try:
         return [Declared.from_plain(name, said) for name, said in record.get(_FURTHER, {}).items()]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{out / RECORD}: {_FURTHER!r} is not what it should be: damaged; {_AGAIN}") from error
 
 

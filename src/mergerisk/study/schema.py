@@ -306,30 +306,13 @@ class Study(Model):
             places: without them, for a file that is published: of absolute paths the last part alone.
         """
         content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        content["tasks"] = [spec.as_written() for spec in self.tasks]
-        for field, key, specs_of in (("merging", "method", self.merging), ("attacks", "attack", self.attacks)):
-            changes = [getattr(spec, "intervention", None) for spec in specs_of]
-            content[field] = [
-                {
-                    key: spec["name"],
-                    **spec["parameters"],
-                    **({} if change is None else change.as_written()),
-                    "label": spec["label"],
-                }
-                for spec, change in zip(content[field], changes, strict=True)
-            ]
+        for field in ("tasks", "merging", "attacks", "surrogates", "defenses", "causes", "tables"):
+            content[field] = [spec.as_written() for spec in getattr(self, field)]
+        for field in ("defenses", "causes", "tables"):
+            if not content[field]:
+                del content[field]
         if self.outsider is not None and self.outsider.task is not None:
             content["outsider"]["task"] = self.outsider.task.as_written()
-        for field, specs in (
-            ("surrogates", self.surrogates),
-            ("defenses", self.defenses),
-            ("causes", self.causes),
-            ("tables", self.tables),
-        ):
-            if specs:
-                content[field] = [spec.as_written() for spec in specs]
-            else:
-                del content[field]
         content["budgets"]["epsilon"] = [_as_fraction(value) for value in self.budgets.epsilon]
         if not places:
             content = without_places(content)

@@ -30,6 +30,10 @@ _ALIKE = "the same for all targets of an image"
 _BY_TARGET = "the same for all images of a target: tested between targets only"
 
 
+class AlikeError(UserError):
+    """Every image fools all of the targets or none: there is nothing to compare."""
+
+
 @dataclass(frozen=True, eq=False)
 class MatchedModel:
     """A fitted model.
@@ -75,7 +79,8 @@ def matched_logit(
         seed: of the draw.
 
     Raises:
-        UserError: no image fools some targets and not others, or the likelihood has no maximum.
+        AlikeError: no image fools some targets and not others.
+        UserError: the likelihood has no maximum.
     """
     from mergerisk.statistics.explaining.conditional import ManySets  # takes a second to import
 
@@ -86,7 +91,7 @@ def matched_logit(
     said = np.bincount(sets, fooled, minlength=count) / np.maximum(1, np.bincount(sets, minlength=count))
     mixed = (said > 0) & (said < 1)
     if not mixed.any():
-        raise UserError("no image fools some targets and not others, so that nothing can be compared")
+        raise AlikeError("no image fools some targets and not others, so that nothing can be compared")
     chosen = _drawn(rows, sets, mixed, most, seed)
     keep = np.isin(sets, chosen)
     rows, sets, fooled = rows[keep].reset_index(drop=True), sets[keep], fooled[keep]

@@ -26,7 +26,7 @@ from mergerisk.statistics.explaining.explained import (
     Unsaid,
 )
 from mergerisk.statistics.explaining.generalising import leave_one_target_out
-from mergerisk.statistics.explaining.matched import matched_logit
+from mergerisk.statistics.explaining.matched import AlikeError, matched_logit
 from mergerisk.statistics.explaining.mediation import mediated_share
 from mergerisk.statistics.explaining.points import points_of
 
@@ -262,9 +262,10 @@ class _Matched:
     def fit(self, table: pd.DataFrame, names: list[str], how: _How) -> MatchedModel | Unsaid:
         try:
             return matched_logit(table, names, covariates=self.covariates, most=_SETS, seed=how.seed)
+        except AlikeError:
+            return Unsaid("alike")
         except UserError as error:
-            alike = "some targets and not others" in str(error)
-            return Unsaid("alike") if alike else Unsaid("refused", str(error))
+            return Unsaid("refused", str(error))
 
     def of(self, name: str) -> Odds | Unsaid:
         if name in self.refused:

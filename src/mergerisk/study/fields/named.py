@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -20,21 +20,57 @@ if TYPE_CHECKING:
 class _Named(Model):
     """A registered name with its hyper-parameters and the label that results use.
 
-    In a study file either the bare name, or a mapping of the name, the hyper-parameters and, optionally, a label.
+    In a study file either the bare name, or a mapping of :attr:`key` to it, the hyper-parameters and, optionally,
+    a label.
     """
+
+    key: ClassVar[str]
+    """What stands before the name in a mapping."""
 
     name: str
     parameters: dict[str, Any]
     label: str
 
-    @staticmethod
-    def parse(value: object, key: str) -> dict[str, Any]:
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        return value if isinstance(value, cls) else cls.taken_apart(value)
+
+    @classmethod
+    def taken_apart(cls, value: object) -> dict[str, Any]:
+        """The fields, from what a study file says.
+
+        Raises:
+            ValueError: it is neither a name nor such a mapping.
+        """
         if isinstance(value, str):
             return {"name": value, "parameters": {}, "label": value}
-        if not isinstance(value, dict) or not isinstance(value.get(key), str):
-            raise ValueError(f"must be a name, or a mapping with {key!r} and hyper-parameters")  # noqa: TRY004
-        rest = {name: given for name, given in value.items() if name not in {key, "label"}}
-        return {"name": value[key], "parameters": rest, "label": value.get("label", value[key])}
+        if not isinstance(value, dict) or not isinstance(value.get(cls.key), str):
+            message = f"must be a name, or a mapping with {cls.key!r} and hyper-parameters"
+            raise ValueError(message)  # noqa: TRY004
+        rest = {name: given for name, given in value.items() if name not in {cls.key, "label"}}
+        return {"name": value[cls.key], "parameters": rest, "label": value.get("label", value[cls.key])}
+
+    def as_written(self) -> object:
+        """As a study file says it."""
+        return {self.key: self.name, **self.parameters, "label": self.label}
+
+
+class _Unlabelled(_Named):
+    """What results call by its own name."""
+
+    what: ClassVar[str]
+    """What it is, in words."""
+
+    @model_validator(mode="after")
+    def _no_label(self) -> Self:
+        if self.label != self.name:
+            raise ValueError(f"label: a {self.what} has its own name")
+        return self
+
+    def as_written(self) -> object:
+        """As a study file says it."""
+        return {self.key: self.name, **self.parameters} if self.parameters else self.name
 
 
 class MethodSpec(_Named):
@@ -45,14 +81,14 @@ class MethodSpec(_Named):
         intervention: what is changed, if anything is.
     """
 
+    key: ClassVar[str] = "method"
+
     intervention: Intervention | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _parse(cls, value: object) -> object:
-        if isinstance(value, cls):
-            return value
-        parsed = cls.parse(value, "method")
+    def taken_apart(cls, value: object) -> dict[str, Any]:
+        """The fields, from what a study file says; see the base class."""
+        parsed = super().taken_apart(value)
         changed = Intervention.of(value) if isinstance(value, dict) else None
         if changed is None:
             return parsed
@@ -60,6 +96,11 @@ class MethodSpec(_Named):
         own = isinstance(value, dict) and "label" in value
         label = parsed["label"] if own else f"{parsed['label']}@{changed.called}"
         return parsed | {"intervention": changed, "label": label}
+
+    def as_written(self) -> object:
+        """As a study file says it."""
+        changed = {} if self.intervention is None else self.intervention.as_written()
+        return {self.key: self.name, **self.parameters, **changed, "label": self.label}
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> MethodSpec:
@@ -73,10 +114,7 @@ class MethodSpec(_Named):
 class AttackSpec(_Named):
     """An attack: ``mi_fgsm`` or ``{attack: mi_fgsm, decay: 0.9, label: mi-0.9}``."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, value: object) -> object:
-        return value if isinstance(value, cls) else cls.parse(value, "attack")
+    key: ClassVar[str] = "attack"
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> AttackSpec:
@@ -92,17 +130,17 @@ class DefenseSpec(_Named):
         of: what is defended, by its label; each gives one target.
     """
 
+    key: ClassVar[str] = "defense"
+
     of: Annotated[tuple[str, ...], Field(min_length=1)]
 
-    @model_validator(mode="before")
     @classmethod
-    def _parse(cls, value: object) -> object:
-        if isinstance(value, cls):
-            return value
+    def taken_apart(cls, value: object) -> dict[str, Any]:
+        """The fields, from what a study file says; see the base class."""
         given = value.get("of") if isinstance(value, dict) else None
         if not given:
             raise ValueError("say what is defended: of: [LABEL, …]")
-        parsed = cls.parse(value, "defense")
+        parsed = super().taken_apart(value)
         parsed["parameters"].pop("of")
         return parsed | {"of": [given] if isinstance(given, str) else given}
 
@@ -122,44 +160,24 @@ class DefenseSpec(_Named):
 
     def as_written(self) -> object:
         """As a study file says it."""
-        return {"defense": self.name, "of": list(self.of), **self.parameters, "label": self.label}
+        return {self.key: self.name, "of": list(self.of), **self.parameters, "label": self.label}
 
 
-class CauseSpec(_Named):
+class CauseSpec(_Unlabelled):
     """A diagnostic: its name, or ``{cause: NAME}`` with hyper-parameters."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, value: object) -> object:
-        return value if isinstance(value, cls) else cls.parse(value, "cause")
+    key: ClassVar[str] = "cause"
+    what: ClassVar[str] = "diagnostic"
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> CauseSpec:
         if looks(info):
             CAUSES.check(self.name)
-        if self.label != self.name:
-            raise ValueError("label: a diagnostic has its own name")
         return self
 
-    def as_written(self) -> object:
-        """As a study file says it."""
-        return {"cause": self.name, **self.parameters} if self.parameters else self.name
 
-
-class TableSpec(_Named):
+class TableSpec(_Unlabelled):
     """A further table: its name, or ``{table: NAME}`` with hyper-parameters."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _parse(cls, value: object) -> object:
-        return value if isinstance(value, cls) else cls.parse(value, "table")
-
-    @model_validator(mode="after")
-    def _known(self) -> TableSpec:
-        if self.label != self.name:
-            raise ValueError("label: a table has its own name")
-        return self
-
-    def as_written(self) -> object:
-        """As a study file says it."""
-        return {"table": self.name, **self.parameters} if self.parameters else self.name
+    key: ClassVar[str] = "table"
+    what: ClassVar[str] = "table"

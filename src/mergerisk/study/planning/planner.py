@@ -65,11 +65,12 @@ def make_plan(
             own = {label: surrogate for label, surrogate in surrogates.items() if label not in known}
             clean = tuple(Evaluation(target, planner.clean(target)) for target in (*targets, *own.values()))
             task_runs.append(TaskRun(seed, task, material.tasks[task].key, clean))
+            before = len(sweeps)
             for label, surrogate in surrogates.items():
                 # Others' own surrogates are shown nothing: no figure asks for it.
                 shown = (*targets, surrogate) if label in own else targets
                 sweeps += planner.sweeps(seed, label, surrogate, shown)
-            here = tuple(sweep for sweep in sweeps if (sweep.seed, sweep.task) == (seed, task)) if further else ()
+            here = tuple(sweeps[before:])
             scene = Scene(study, seed, task, material.tasks[task], tuple(targets), surrogates, here, stages)
             for kind in further:
                 pieces[kind.table.declared.name] += kind.table.plan(replace(scene, plugins=kind.plugins))

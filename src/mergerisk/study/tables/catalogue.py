@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 ALWAYS: tuple[RunTable, ...] = (OutcomesTable(), ByStepTable(), CleanTable())
 """What every run leaves."""
 
+_TAKEN = (
+    *(table.declared.name for table in ALWAYS),
+    *("results", "results_by_step", "by_step", "accuracy", "epsilon50", "flags", "claims"),
+)
+"""Names of tables in a run's folder, or among what is exported of it."""
+
 
 class Further(NamedTuple):
     """A table that a study asks for.
@@ -41,8 +47,18 @@ def further_tables(study: Study) -> Iterator[Further]:
     """The tables that a study asks for besides those of every run.
 
     Raises:
-        UserError: one is unknown, or has no such hyper-parameters.
+        UserError: one is unknown, has no such hyper-parameters, or a name that another table has.
     """
+    taken = set(_TAKEN)
+    for kind in _asked_for(study):
+        name = kind.table.declared.name
+        if name in taken:
+            raise UserError(f"tables: a run has a table {name!r} already; whoever adds another must rename it")
+        taken.add(name)
+        yield kind
+
+
+def _asked_for(study: Study) -> Iterator[Further]:
     if study.causes:
         from mergerisk.study.tables.causes import CausesTable, PairCausesTable
 

@@ -35,12 +35,19 @@ class Declared:
         one_row_per: what a row is about.
         columns: in their order.
         may_be_empty: whether a run may leave it without rows.
+
+    Raises:
+        ValueError: the name is none of a file.
     """
 
     name: str
     one_row_per: str
     columns: tuple[Column, ...]
     may_be_empty: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():  # it becomes a file's, of the run's folder and of exports
+            raise ValueError(f"a table's name must be a word of letters, digits and _, got {self.name!r}")
 
     @property
     def file(self) -> str:
@@ -76,7 +83,7 @@ class Declared:
         """What :meth:`to_plain` gave.
 
         Raises:
-            KeyError, TypeError: it is something else.
+            KeyError, TypeError, ValueError: it is something else.
         """
         columns = tuple(Column(**column) for column in content["columns"])
         return cls(name, content["one_row_per"], columns, content["may_be_empty"])
