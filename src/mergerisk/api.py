@@ -254,6 +254,7 @@ def explain(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Exp
     Raises:
         UserError: the folder holds no finished run, or the run no diagnostics.
     """
+    from mergerisk.report.assembling import summarize
     from mergerisk.report.explaining import explained, has_causes
 
     finished = read_run(Path(folder))
@@ -262,14 +263,15 @@ def explain(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Exp
             f"{folder}: the study asked for no diagnostics; add causes: [gradient_alignment, representation_bias] "
             "(or causes: all) to it and run it again, finished stages are kept"
         )
+    summary = summarize(finished)
     if not progress:
-        return explained(finished, seed=seed)
+        return explained(finished, summary, seed=seed)
     from rich.progress import TextColumn
 
     from mergerisk.progress.bar import Bar
 
     with Bar("comparing", TextColumn("{task.completed}/{task.total} measures")) as bar:
-        return explained(finished, seed=seed, listen=bar.listen)
+        return explained(finished, summary, seed=seed, listen=bar.listen)
 
 
 def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format] = FORMATS) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,13 @@ import yaml
 
 import mergerisk as mr
 from mergerisk.errors import UserError
+from mergerisk.report.assembling import summarize
+from mergerisk.report.explaining import explained
+from mergerisk.report.view import view_of
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, parse_study
 from mergerisk.study.attacked import attacked
+from mergerisk.study.finished import load_run as read_run
 from mergerisk.study.kinds.ask import Ask
 from mergerisk.study.kinds.compare import Compare
 from mergerisk.study.workbench import Compute, Workbench
@@ -180,6 +185,27 @@ def test_what_explains_who_is_fooled_says_what_it_cannot(
     assert "Not in this study: an expert of another task" in out
     again = mr.explain(finished)
     assert [one.measure for one in again.worst.measures] == [*measures]
+
+
+def test_the_worst_attacker_is_the_reports(finished: Path) -> None:
+    """Where the budget that a report speaks of, at which half are fooled, has another one than the mean of all."""
+    run = read_run(finished)
+    outcomes = run.outcomes[run.outcomes["target"].isin(run.study.ranked)]
+    place = outcomes["image"] % 2
+    share = outcomes["epsilon"].map(dict(zip(run.study.budgets.epsilon, (0, 1, 2), strict=True)))
+    expert = outcomes["surrogate"] == "expert"
+    # Of even and odd images the expert fools half at the middle budget and none else; the base all at the largest.
+    hit = np.where(expert, (share == 1) & (place == 0), share == 2)
+    right = outcomes["label"]
+    said = {"surrogate_clean": right, "target_clean": right, "target_adversarial": np.where(hit, right + 1, right)}
+    causes = next(kept for kept in run.further if kept.declared.name == "causes")
+    few = ["task", "surrogate", "target", "seed", "image", "gradient_size_l1", "gradient_size_l1_missing"]
+    further = (causes._replace(rows=causes.rows[few]),)
+    run = replace(run, outcomes=outcomes.assign(**said).reset_index(drop=True), further=further)
+    summary = summarize(run)
+    found = explained(run, summary, refits=0)
+    assert found.worst.chosen == dict.fromkeys(run.study.ranked, "expert")
+    assert {name: one.surrogate for name, one in view_of(summary).worst.items()} == found.worst.chosen
 
 
 def test_a_run_without_diagnostics_says_what_to_add(

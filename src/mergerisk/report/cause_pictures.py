@@ -157,7 +157,7 @@ def marks_of(found: Explanations, one: Explanation, measure: str) -> tuple[Mark,
     nulls = {null.surrogate for null in found.nulls if null.surrogate} - {one.attacker}
     points = found.points.get(measure, ())
     own = [p for p in points if p.target in one.methods and p.surrogate == one.chosen.get(p.target, one.attacker)]
-    others = [p for p in points if p.target in one.methods and p.surrogate in nulls]
+    others = [p for p in points if p.target in one.methods and p.surrogate in nulls and p not in own]
     return (
         *(_mark(p, None) for p in others),
         *(_mark(p, one.methods.index(p.target)) for p in own),

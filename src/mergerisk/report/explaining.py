@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mergerisk.report.worst import worst_by_target
 from mergerisk.statistics.explaining import NullLine, explain, moves
 from mergerisk.study.contrasts import contrasts_of
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from mergerisk.report.summary import Summary
     from mergerisk.statistics.explaining import Explanations, Moves
     from mergerisk.study import FinishedRun
 
@@ -29,6 +31,7 @@ def has_causes(run: FinishedRun) -> bool:
 
 def explained(
     run: FinishedRun,
+    summary: Summary,
     *,
     refits: int = 39,
     seed: int = 0,
@@ -38,6 +41,7 @@ def explained(
 
     Args:
         run: what was run.
+        summary: of it: the worst attackers are those that its report speaks of.
         refits: of the test of predictions.
         seed: of whatever is drawn.
         listen: told how much is done, and of how much.
@@ -53,6 +57,7 @@ def explained(
         _table(run, PAIR_CAUSES),
         run.clean,
         methods=run.study.ranked,
+        worst=worst_by_target(summary),
         nulls=null_lines(run),
         refits=refits,
         seed=seed,

@@ -46,17 +46,17 @@ def judged_summary(run: FinishedRun) -> Summary:
         summary,
         standings=stand(models),
         beside_ingredients=stand([*models, *REFERENCE_TARGETS]),
-        explanations=_explained(run),
+        explanations=_explained(run, summary),
         moves=changed(run),
     )
 
 
-def _explained(run: FinishedRun) -> Explanations | None:
+def _explained(run: FinishedRun, summary: Summary) -> Explanations | None:
     """Without the test of predictions, which takes as long as all the rest: ``mergerisk causes`` makes it."""
     if not has_causes(run):
         return None
     try:
-        return explained(run, refits=0)
+        return explained(run, summary, refits=0)
     except UserError:  # no target is attacked that anything could be compared of
         return None
 

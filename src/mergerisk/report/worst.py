@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergerisk.report.cells import average_over_seeds, axes_of
+from mergerisk.report.cells import average_over_seeds, axes_of, default_epsilon
 from mergerisk.report.epsilon50 import ALL
 from mergerisk.report.risk import Mean, asr_table, compared_cells
 
@@ -73,6 +73,12 @@ def worst_surrogates(risks: RiskTable, axes: Axes, epsilon: float) -> dict[str, 
         if known:
             found[target] = max(known, key=lambda surrogate: known[surrogate])
     return found
+
+
+def worst_by_target(summary: Summary) -> dict[str, str]:
+    """`worst_surrogates` at the budget that a report speaks of first."""
+    axes, cells = axes_of(summary), average_over_seeds(summary.results)
+    return worst_surrogates(asr_table(cells, axes), axes, default_epsilon(cells, axes))
 
 
 def worst_attackers(

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from mergerisk.errors import UserError
+from mergerisk.report.cause_pictures import marks_of
 from mergerisk.statistics import epsilon50_table
 from mergerisk.statistics.explaining import Correlation, NullLine, Odds, Unsaid, explain
 
@@ -156,22 +157,31 @@ def test_the_outcome_itself_explains_nothing() -> None:
     assert "not_fooled" not in explain(outcomes, causes, pairs, permutations=9, refits=0).points
 
 
-def test_the_worst_attacker_is_each_methods_own_and_null_lines_are_not_among_them() -> None:
-    outcomes, causes, pairs = made(6, surrogates=("expert", "pretrained", "other_expert"), images=20)
-    hits = outcomes["surrogate"].map({"expert": 0.2, "pretrained": 0.8, "other_expert": 1.0})
-    hits = hits.where(outcomes["target"] != "merge 0", 1 - hits)
-    random = np.random.default_rng(0)
-    outcomes = outcomes.assign(target_adversarial=(random.random(len(outcomes)) < hits).astype(int))
+def test_the_worst_attacker_is_the_one_that_is_named_and_null_lines_are_beside() -> None:
+    tables = made(6, surrogates=("expert", "pretrained", "other_expert"), images=20)
     nulls = (NullLine("unrelated", "other_expert"), NullLine("noise", None))
+    worst = {f"merge {place}": "expert" if place == 0 else "pretrained" for place in range(7)}
+    worst["merge 6"] = "other_expert"
     done: list[tuple[int, int]] = []
+
+    def listen(*work: int) -> None:
+        done.append(work)  # type: ignore[arg-type]
+
     found = explain(
-        outcomes, causes, pairs, nulls=nulls, permutations=9, refits=0, listen=lambda *work: done.append(work)
+        *tables, worst={**worst, "none": "expert"}, nulls=nulls, permutations=9, refits=0, listen=listen
     )
-    assert found.worst.chosen == {f"merge {place}": "expert" if place == 0 else "pretrained" for place in range(8)}
+    assert found.worst.chosen == worst
+    assert found.worst.methods == tuple(worst), "those without one are not among its methods"
     assert [one.attacker for one in found.attackers] == ["expert", "pretrained"]
     assert found.nulls == nulls
     assert {point.surrogate for point in found.points["cause"]} == {"expert", "pretrained", "other_expert"}
     assert done == [(place + 1, 12) for place in range(12)]
+    drawn = [mark.label for mark in marks_of(found, found.worst, "cause") if mark.series is None]
+    assert len(drawn) == 2 * 6, "what is drawn as a null line is not the worst attacker's own"
+    with pytest.raises(UserError, match=r"made on 2 surrogates \(expert, pretrained\): say which of them"):
+        explain(*tables, nulls=nulls)
+    with pytest.raises(UserError, match=r"no attack is made on 'expret' \(did you mean 'expert'\?\)"):
+        explain(*tables, worst={"merge 1": "expret"})
 
 
 def test_only_images_that_both_models_get_right_count_and_no_model_attacks_itself() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, did_you_mean
 from mergerisk.seeds import numpy_generator
 from mergerisk.statistics.correction import holm
 from mergerisk.statistics.explaining.beside import CLEAN, beside
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mergerisk.statistics.explaining.matched import MatchedModel
 
 WORST = "worst"
-"""The attacker who holds, of every method, the surrogate that fools it most often."""
+"""The attacker who holds, of every method, the surrogate that is the worst for it, as whoever asks defines it."""
 
 FEWEST_METHODS, FEWEST_IMAGES = 3, 10
 """Of fewer nothing is said."""
@@ -70,6 +70,7 @@ def explain(
     clean: pd.DataFrame | None = None,
     *,
     methods: Collection[str] | None = None,
+    worst: Mapping[str, str] | None = None,
     nulls: Sequence[NullLine] = (),
     level: float = 0.05,
     permutations: int = 1999,
@@ -90,7 +91,10 @@ def explain(
         pair_causes: its ``pair_causes.parquet``.
         clean: its ``clean.parquet``.
         methods: the targets that are compared; by default all.
-        nulls: surrogates of null lines, which are shown beside, not explained, unless there is no other.
+        worst: method → the surrogate that is its worst attacker; a method that it lacks is not among those that
+            the worst one is explained of. It may be left out where one surrogate alone is explained.
+        nulls: surrogates of null lines, which are shown beside, not explained, unless there is no other, or one is
+            a method's worst attacker.
         level: of the tests, of each of the three questions by itself, over all measures.
         permutations: of what is tested between methods.
         refits: of the test of predictions under the worst attacker, each of which fits all models again.
@@ -98,25 +102,45 @@ def explain(
         listen: told how much is done, and of how much.
 
     Raises:
-        UserError: there is nothing to compare; see :func:`mergerisk.statistics.explaining.beside.beside`.
+        UserError: there is nothing to compare; see :func:`mergerisk.statistics.explaining.beside.beside`. Or
+            ``worst`` is needed and left out, or names a surrogate that attacks nothing.
     """
     found = beside(outcomes, causes, pair_causes, clean, targets=methods)
     how = _How(level, permutations, refits, seed)
     every = list(dict.fromkeys(found.rows["surrogate"]))
     beside_them = {null.surrogate for null in nulls}
     names = [name for name in every if name not in beside_them] or every
-    targets = set(found.targets)
-    chosen = _worst(found.rows, [name for name in names if name not in targets] or names)
-    alone = len(names) == 1
+    chosen = _chosen(worst, names, every, found.targets)
+    alone = len(names) == 1 and set(chosen.values()) == set(names)
     work = _Work(listen, (1 if alone else len(names) + 1) * len(found.measures))
     held = found.rows["target"].map(chosen) == found.rows["surrogate"]
-    worst = _explained(WORST, chosen, found.rows[held].reset_index(drop=True), found, how, work)
+    of_worst = _explained(WORST, chosen, found.rows[held].reset_index(drop=True), found, how, work)
     attackers = (
-        (replace(worst, attacker=names[0], chosen={}),)
+        (replace(of_worst, attacker=names[0], chosen={}),)
         if alone
         else tuple(_explained(name, {}, found.of(name), found, replace(how, refits=0), work) for name in names)
     )
-    return Explanations(level, worst, attackers, tuple(nulls), points_of(found))
+    return Explanations(level, of_worst, attackers, tuple(nulls), points_of(found))
+
+
+def _chosen(
+    worst: Mapping[str, str] | None, names: Sequence[str], every: Sequence[str], methods: Sequence[str]
+) -> dict[str, str]:
+    """Method → its worst attacker, of the methods that are compared."""
+    if worst is None:
+        if len(names) > 1:
+            raise UserError(
+                f"attacks are made on {len(names)} surrogates ({', '.join(names)}): say which of them is each "
+                "method's worst attacker, worst={method: surrogate}"
+            )
+        return dict.fromkeys(methods, names[0])
+    chosen = {name: worst[name] for name in methods if name in worst}
+    for name in chosen.values():
+        if name not in every:
+            raise UserError(f"worst: no attack is made on {name!r}{did_you_mean(name, every)}")
+    if not chosen:
+        raise UserError(f"worst: names none of the methods that are compared, which are {', '.join(methods)}")
+    return chosen
 
 
 class _Work:
@@ -128,16 +152,6 @@ class _Work:
     def step(self) -> None:
         self._done += 1
         self._listen(self._done, self._total)
-
-
-def _worst(rows: pd.DataFrame, surrogates: Sequence[str]) -> dict[str, str]:
-    """Method → the surrogate with the highest mean ASR on it, over tasks, attacks and budgets; of equals the
-    first."""
-    own = rows[rows["surrogate"].isin(list(surrogates))]
-    cells = own.groupby(["target", "surrogate", "task", "attack", "epsilon"], sort=False)["fooled"].mean()
-    means = cells.groupby(["target", "surrogate"], sort=False).mean().round(12).unstack()
-    means = means.reindex(columns=[name for name in surrogates if name in means])
-    return {str(target): str(name) for target, name in means.idxmax(axis=1).items()}
 
 
 def _explained(
