@@ -159,6 +159,8 @@ def read_mappings(path: Path, what: str) -> list[dict[str, Any]]:
         raise UserError(f"{path}{line}: not valid YAML: {_problem(error)}") from error
     documents = [content for content in found if content is not None]  # a file may end in ---
     for content in documents or [None]:
+        if content is None:
+            raise UserError(f"{path}: nothing is in it; {what} is a mapping of fields")
         if not isinstance(content, dict):
             raise UserError(f"{path}: {what} is a mapping of fields, got {type(content).__name__}")
         with located(str(path)):

@@ -98,7 +98,7 @@ def test_a_field_that_is_missing_is_named() -> None:
     [
         ("base: [", r"recipe\.yaml, line 1: not valid YAML"),
         ("- a", "a recipe is a mapping of fields, got list"),
-        ("", "got NoneType"),
+        ("", "nothing is in it"),
         ("{base: x, method: ties}", r"recipe\.yaml: experts: required"),
     ],
 )

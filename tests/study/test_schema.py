@@ -141,7 +141,7 @@ def test_every_mistake_names_its_field(changes: dict[str, Any], message: str) ->
     [
         ("tasks: [digits", "line 1: not valid YAML"),
         ("- a\n- b", "a study is a mapping of fields, got list"),
-        ("", "a study is a mapping of fields, got NoneType"),
+        ("", "nothing is in it; a study is a mapping of fields"),
     ],
 )
 def test_files_that_are_no_study(tmp_path: Path, text: str, message: str) -> None:

@@ -17,6 +17,7 @@ from mergerisk.cli.audit_commands import audit
 from mergerisk.cli.check_commands import check
 from mergerisk.cli.checkpoint_commands import convert, merge
 from mergerisk.cli.common_options import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_MISTAKE
+from mergerisk.cli.environment import mute, prepare, refusal
 from mergerisk.cli.list_commands import list_
 from mergerisk.cli.result_commands import causes, claims, compare, report
 from mergerisk.cli.study_commands import plan, run, validate
@@ -61,22 +62,28 @@ def main(arguments: list[str] | None = None) -> None:
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
+    resumes = "; run again to resume: everything finished is kept" if {"run", "audit"} & set(given) else ""
     try:
+        prepare()
         # `--debug` may stand anywhere.
         cli.main([word for word in given if word != "--debug"], prog_name="mergerisk", standalone_mode=False)
+        sys.stdout.flush()  # what cannot be written is found here, and not when the interpreter ends
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail([_one_line(error)], EXIT_MISTAKE, debug)
     except (click.Abort, KeyboardInterrupt):
-        kept = "; run again to resume: everything finished is kept" if {"run", "audit"} & set(given) else ""
-        _fail([f"interrupted{kept}"], EXIT_INTERRUPTED, debug)
+        _fail([f"interrupted{resumes}"], EXIT_INTERRUPTED, debug)
     except UserError as error:
         _fail(error.faults, EXIT_MISTAKE, debug)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of a pipe went away, as `head` does
+        mute(1)  # the reader of a pipe went away, as `head` does
+        mute(2)
         sys.exit(EXIT_FAULT)
     except Exception as error:
+        refused = refusal(error)
+        if refused is not None:
+            _fail([f"{refused}{resumes}"], EXIT_MISTAKE, debug)
         what = f"{type(error).__name__}: {_last_line(error)}"
         _fail([f"internal error, please report it: {what} (--debug shows the traceback)"], EXIT_FAULT, debug)
 
@@ -92,8 +99,15 @@ def _last_line(error: Exception) -> str:
 
 
 def _fail(messages: Iterable[str], code: int, debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-    for message in messages:
-        click.echo(f"mergerisk: {' '.join(message.splitlines())}", err=True)
+    try:
+        if debug:
+            traceback.print_exc()
+        for message in messages:
+            click.echo(f"mergerisk: {' '.join(message.splitlines())}", err=True)
+    except OSError:
+        mute(2)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        mute(1)
     sys.exit(code)
