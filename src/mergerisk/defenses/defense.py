@@ -26,6 +26,15 @@ class Defense(ABC):
             A module from the same pixels to logits of the same classes.
         """
 
+    @property
+    def passes(self) -> int:
+        """How often an image passes through the classifier for one defended answer."""
+        return 1
+
+    def adaptive_passes(self, draws: int = 10) -> int:  # noqa: ARG002
+        """How often it does so for one answer of :meth:`adaptive`."""
+        return self.passes
+
     def adaptive(self, classifier: nn.Module, *, draws: int = 10, seed: int = 0) -> nn.Module:  # noqa: ARG002
         """What an attacker crafts on who knows the defense and has the classifier: the defended classifier with a
         gradient that says where its answers go.

@@ -44,11 +44,17 @@ class InputDefense(Defense):
     def defend(self, classifier: nn.Module) -> nn.Module:
         return Transformed(classifier, self.transform)
 
+    def adaptive_passes(self, draws: int = 10) -> int:
+        return len(self._drawn(draws, 0))
+
     def adaptive(self, classifier: nn.Module, *, draws: int = 10, seed: int = 0) -> nn.Module:
-        numbers = range(checked_draws(draws))
-        others = dict.fromkeys(self.redrawn(derive_seed(seed, "eot", number)) for number in numbers)
-        members = [Transformed(classifier, other.followed) for other in others]
+        members = [Transformed(classifier, other.followed) for other in self._drawn(draws, seed)]
         return members[0] if len(members) == 1 else Ensemble(members, combine="loss")
+
+    def _drawn(self, draws: int, seed: int) -> tuple[Self, ...]:
+        """The same defense with the attacker's draws; itself alone, if it draws nothing."""
+        numbers = range(checked_draws(draws))
+        return tuple(dict.fromkeys(self.redrawn(derive_seed(seed, "eot", number)) for number in numbers))
 
 
 _PORTION = 2**18

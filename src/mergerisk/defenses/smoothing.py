@@ -82,6 +82,14 @@ class Smoothing(Defense):
     def defend(self, classifier: nn.Module) -> nn.Module:
         return _Voting(classifier, self.sigma, self.votes, self.seed)
 
+    @property
+    def passes(self) -> int:
+        """As many as there are votes."""
+        return self.votes
+
+    def adaptive_passes(self, draws: int = 10) -> int:
+        return checked_draws(draws)
+
     def adaptive(self, classifier: nn.Module, *, draws: int = 10, seed: int = 0) -> nn.Module:
         seeds = [derive_seed(seed, "eot", number) for number in range(checked_draws(draws))]
         return Ensemble([_Noisy(classifier, self.sigma, one) for one in seeds], combine="probabilities")

@@ -9,8 +9,12 @@ _ATTACKERS = {
     "outsider": "an outsider’s model",
     "other_architecture": "a model of another architecture",
     "ensemble": "an ensemble of models",
+    "unseen": "a model that no defense has seen",
+    "own_merge": "the attacker’s own merge",
     "merged": "the merged model",  # what an audit calls the one to be released, unless it is given a name
 }
+
+_KNOWING = {"aware": "defended as", "adaptive": "through what defends"}
 
 
 def holder(name: str) -> str:
@@ -18,6 +22,10 @@ def holder(name: str) -> str:
     kind, slash, task = name.partition("/")
     if kind == "expert" and slash and task:
         return f"the expert of {task}"
+    if slash and kind in _KNOWING:
+        return f"the task’s own expert, {_KNOWING[kind]} {task}"
+    if slash and kind == "own_merge":
+        return f"the attacker’s own {task}"
     return _ATTACKERS.get(name, name)
 
 

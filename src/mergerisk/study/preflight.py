@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import Faults, Place, UserError, located, place
 from mergerisk.models.core.stated import of_base
 from mergerisk.models.sources.loading import BACKBONES, has_batch_norm
-from mergerisk.study.fields.surrogates import OUTSIDER
+from mergerisk.study.fields.surrogates import OUTSIDER, UNSEEN
 from mergerisk.study.kinds.clean import Clean
 from mergerisk.study.kinds.evaluate import Evaluate
 from mergerisk.study.notes import task_sources
@@ -226,7 +226,7 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
     task, why = source.name, None
     mine = task in study.task_names
     fine_tuned = mine and (
-        (task in study.with_expert and task not in study.experts.files) or _outsider_learns_from_all(study)
+        (task in study.with_expert and task not in study.experts.files) or _attackers_learn_from_all(study)
     )
     if study.heads.source == "linear_probe" or study.other_architecture is not None:
         why = "a linear probe"
@@ -242,11 +242,12 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
         )
 
 
-def _outsider_learns_from_all(study: Study) -> bool:
-    """Whether the outsider, without data or weights of their own, fine-tunes on every attacked task."""
-    attacks = any(reference.kind == OUTSIDER for spec in study.surrogates for reference in spec.references)
+def _attackers_learn_from_all(study: Study) -> bool:
+    """Whether an attacker fine-tunes on every attacked task: one whom no defense has seen, or an outsider without
+    data or weights of their own."""
+    kinds = {reference.kind for spec in study.surrogates for reference in spec.references}
     own = study.outsider is not None and (study.outsider.task is not None or study.outsider.file is not None)
-    return attacks and not own
+    return UNSEEN in kinds or (OUTSIDER in kinds and not own)
 
 
 def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Encoder | None) -> None:

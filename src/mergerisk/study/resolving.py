@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mergerisk.causes.catalogue import CAUSES
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.errors import Fault, Faults, Place, UserError, located, place
-from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
+from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, OWN_MERGE, OWN_METHOD
 from mergerisk.study.further import TABLES
 from mergerisk.study.hub_experts import hub_experts
 
@@ -70,6 +70,8 @@ def resolve(study: Study) -> Study:
     for i, table in enumerate(study.tables):
         with faults.collecting():
             _check_table(table, place("tables", i))
+    if len(merging) == len(study.merging):
+        _check_own_merges(study.model_copy(update={"merging": tuple(merging)}), faults)
     faults.settle()
     settled: dict[str, object] = {
         "merging": tuple(merging),
@@ -97,7 +99,7 @@ def _resolve_method(spec: MethodSpec, study: Study, where: Place) -> MethodSpec:
         method.check_count(len(study.merged_names))
         if spec.intervention is not None:
             _check_intervention(spec.intervention, method, study)
-        _check_data(spec, study, reads_images=method.needs_calibration, per_task=method.encoder_per_task)
+        _check_data(spec.name, study, reads_images=method.needs_calibration, per_task=method.encoder_per_task)
     _, correction = split_name(spec.name)
     if correction is not None and isinstance(method, Stacked):
         parameters = dataclasses.asdict(method.method)  # type: ignore[call-overload]
@@ -107,18 +109,18 @@ def _resolve_method(spec: MethodSpec, study: Study, where: Place) -> MethodSpec:
     return spec.model_copy(update={"parameters": parameters})
 
 
-def _check_data(spec: MethodSpec, study: Study, *, reads_images: bool, per_task: bool) -> None:
+def _check_data(method: str, study: Study, *, reads_images: bool, per_task: bool) -> None:
     """A method that reads images of every ingredient's task needs tasks for ingredients; one that serves every
     task with parts of its own, ingredients for tasks."""
     without = [*study.ingredients]
     if study.outsider is not None and study.outsider.offered and study.outsider.task is None:
         without.append(OUTSIDER)
     if reads_images and without:
-        raise UserError(f"{spec.name} reads images of every ingredient's task, and {without[0]!r} has no task")
-    if per_task or "+" in spec.name:
+        raise UserError(f"{method} reads images of every ingredient's task, and {without[0]!r} has no task")
+    if per_task or "+" in method:
         for task in study.task_names:
             if task not in study.with_expert:
-                raise UserError(f"{spec.name} has parts for single tasks, and {task!r} has no expert")
+                raise UserError(f"{method} has parts for single tasks, and {task!r} has no expert")
 
 
 def _check_compared(merging: Sequence[MethodSpec]) -> None:
@@ -166,6 +168,33 @@ def _check_intervention(change: Intervention, method: MergingMethod, study: Stud
         if left < 2:
             raise UserError(f"{change.value}: leaves {left} of the ingredients, and a merge takes two; add one")
         method.check_count(left)
+
+
+def _check_own_merges(study: Study, faults: Faults) -> None:
+    """See that attackers can merge the ingredients in the way that the study says.
+
+    Args:
+        study: with its merges resolved.
+        faults: where what is wrong goes.
+    """
+    from mergerisk.merging import create
+    from mergerisk.study.planning.merges import own_method
+
+    for spec in study.surrogates:
+        for kind, name in spec.references:
+            if kind != OWN_MERGE:
+                continue
+            with faults.collecting(), located(place("surrogates", item=spec.label)):
+                if not study.merged_names:
+                    raise UserError("there is nothing to merge: give experts.files or ingredients")
+                if "+" in (name or ""):
+                    raise UserError("no correction is stacked on an attacker's own merge; name the method alone")
+                method, parameters = own_method(study, name or OWN_METHOD)
+                made = create(method, **parameters)
+                made.check_count(len(study.merged_names))
+                if made.needs_calibration:
+                    raise UserError(f"{method} reads images of every ingredient's task; name one that reads none")
+                _check_data(method, study, reads_images=False, per_task=made.encoder_per_task)
 
 
 def _resolve_attack(spec: AttackSpec, steps: int, where: Place) -> AttackSpec:

@@ -24,7 +24,13 @@ from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.interventions import each_of
 from mergerisk.study.fields.models import Experts, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, DefenseSpec, MethodSpec, TableSpec
-from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, SurrogateSpec
+from mergerisk.study.fields.surrogates import (
+    KNOWING,
+    OTHER_ARCHITECTURE,
+    OUTSIDER,
+    WHITE_BOX,
+    SurrogateSpec,
+)
 from mergerisk.study.fields.targets import TargetSpec
 from mergerisk.study.paths import without_places
 from mergerisk.tasks.loading import SUITES
@@ -105,10 +111,13 @@ class Study(Model):
     @model_validator(mode="before")
     @classmethod
     def _merges_as_surrogates(cls, content: object, info: ValidationInfo) -> object:
-        """``merged`` stands for all of them."""
+        """``merged`` stands for all of them; ``aware``, ``adaptive`` and ``white_box`` for all defended models."""
         if not isinstance(content, dict) or not isinstance(content.get("surrogates"), list | tuple):
             return content
         try:
+            defenses = [
+                DefenseSpec.model_validate(spec, context=info.context) for spec in content.get("defenses", ())
+            ]
             specs = [
                 MethodSpec.model_validate(spec, context=info.context)
                 for entry in content.get("merging", ())
@@ -116,8 +125,12 @@ class Study(Model):
             ]
         except (ValidationError, ValueError):
             return content  # said where it belongs
-        every = [f"merged/{spec.label}" for spec in specs if spec.intervention is None]
-        given = [every if spec == "merged" else [spec] for spec in content["surrogates"]]
+        defended = [label for spec in defenses for label in spec.labels]
+        every = {kind: [f"{kind}/{label}" for label in defended] for kind in (*KNOWING, WHITE_BOX)}
+        every["merged"] = [f"merged/{spec.label}" for spec in specs if spec.intervention is None]
+        given = [
+            every[spec] if isinstance(spec, str) and every.get(spec) else [spec] for spec in content["surrogates"]
+        ]
         return content | {"surrogates": [spec for specs in given for spec in specs]}
 
     @field_validator("name")
@@ -162,7 +175,7 @@ class Study(Model):
         others = [
             spec.label
             for spec in self.surrogates
-            if spec.label not in RESERVED_TARGETS and not spec.members[0].startswith("merged/")
+            if spec.label not in RESERVED_TARGETS and spec.references[0].kind != "merged"
         ]
         no_twins(targets + others, "label of a target and a surrogate")
         no_twins([str(seed) for seed in self.seeds], "seed")
@@ -210,12 +223,14 @@ class Study(Model):
                 *(spec.label for spec in self.targets if spec.encoder),
                 *self.defended,
             ),
+            **dict.fromkeys(KNOWING, tuple(self.defended)),
         }
         for kind, name in sorted(references, key=str):
-            if name is not None and name not in known[kind]:
+            if name is not None and kind in known and name not in known[kind]:
                 near = did_you_mean(name, known[kind])
-                raise UserError(Fault(f"no {kind} {name!r}{near}", place("surrogates", item=f"{kind}/{name}")))
-            if kind == "expert" and name is None:
+                what = "defended model" if kind in KNOWING else kind
+                raise UserError(Fault(f"no {what} {name!r}{near}", place("surrogates", item=f"{kind}/{name}")))
+            if (kind == "expert" and name is None) or kind in KNOWING:
                 for task in self.task_names:
                     if task not in self.with_expert:
                         lacks = (

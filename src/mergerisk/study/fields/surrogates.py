@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 
 OUTSIDER = "outsider"
 OTHER_ARCHITECTURE = "other_architecture"
+UNSEEN = "unseen"
+OWN_MERGE = "own_merge"
+OWN_METHOD = "weight_averaging"
+"""How an attacker merges unless a method is named: it asks for no hyper-parameter and no image."""
+
+KNOWING = ("aware", "adaptive")
+"""Attackers who know how one target is defended, but do not hold it."""
+
+WHITE_BOX = "white_box"
+"""Another word for ``merged``, as it is said of defenses."""
 
 
 class Reference(NamedTuple):
@@ -35,6 +45,7 @@ class Reference(NamedTuple):
             ValueError: an unknown kind, or a name too many or too few.
         """
         kind, slash, name = text.partition("/")
+        kind = "merged" if kind == WHITE_BOX else kind
         if kind not in SURROGATES:
             raise ValueError(f"unknown surrogate {kind!r}{did_you_mean(kind, SURROGATES)}")
         named = SURROGATES[kind].named
@@ -65,14 +76,28 @@ SURROGATES: Mapping[str, Scenario] = {
         "always", "a merged model that belongs to no attacked task, by its name in ingredients"
     ),
     OUTSIDER: Scenario("never", "the backbone, fine-tuned by the attacker: with another seed, or with own data"),
+    UNSEEN: Scenario("never", "another such model, under a seed of its own: no defense is ever trained on it"),
     OTHER_ARCHITECTURE: Scenario("never", "a model that shares the task with the merge, but no weights"),
+    OWN_MERGE: Scenario(
+        "may be",
+        "the ingredients, merged by the attacker: by weight averaging, or as a method or a label of merging says",
+    ),
+    "aware": Scenario(
+        "always", "the attacked task's expert, defended by the attacker as that model is; aware alone is all"
+    ),
+    "adaptive": Scenario(
+        "always",
+        "the attacked task's expert as it is, seen through what stands before that model; adaptive alone is all",
+    ),
     "merged": Scenario(
-        "always", "the merge itself, by its label: white box, the upper bound; merged alone is all"
+        "always",
+        "the merge itself, by its label: white box, the upper bound; merged alone is all; of defended models also "
+        "white_box",
     ),
 }
 """Kinds of surrogates."""
 
-_ALIKE = ("expert", "pretrained", "other_expert", "ingredient", OUTSIDER)
+_ALIKE = ("expert", "pretrained", "other_expert", "ingredient", OUTSIDER, UNSEEN)
 """Those that are one encoder of the study's architecture under the task's head."""
 
 
@@ -124,6 +149,13 @@ class SurrogateSpec(Model):
         """The members, taken apart."""
         return tuple(Reference.parse(member) for member in self.members)
 
+    @property
+    def knows(self) -> str | None:
+        """The defended model that the attacker knows the defense of: what is crafted is shown to it alone. None of
+        attackers who know none."""
+        kind, name = self.references[0]
+        return name if kind in KNOWING else None
+
     def as_written(self) -> object:
         """As a study file says it."""
         if len(self.members) == 1:
@@ -133,4 +165,4 @@ class SurrogateSpec(Model):
 
 def _label(member: str) -> str:
     """What results call a surrogate: a merge has one name, whether it is attacked or held."""
-    return member.removeprefix("merged/").removeprefix("ingredient/")
+    return member.removeprefix(f"{WHITE_BOX}/").removeprefix("merged/").removeprefix("ingredient/")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
 from mergerisk.models.sources.loading import has_batch_norm
 from mergerisk.registry import plugins
 from mergerisk.study.changed import Changed
+from mergerisk.study.fields.surrogates import OWN_MERGE, OWN_METHOD
 from mergerisk.study.kinds.correct import Correct
 from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.kinds.merge_changed import MergeChanged
@@ -60,7 +61,59 @@ def plan_merges(
     seed: int,
 ) -> Iterator[MergeGroup]:
     """Have every merge and correction made."""
-    planner = _MergePlanner(
+    planner = _merge_planner(study, stages, backbone, ingredients, calibration, seed)
+    groups: dict[tuple[Any, ...], dict[str, Input[Tensors] | None]] = {}
+    for spec in study.merging:
+        for only, encoder, inside, behind in planner.planned(spec, study.task_names):
+            groups.setdefault((only, encoder, inside), {})[spec.label] = behind
+    for (only, encoder, inside), labels in groups.items():
+        yield MergeGroup(encoder, inside, labels, only)
+
+
+def plan_own_merges(
+    study: Study,
+    stages: Stages,
+    backbone: Backbone,
+    ingredients: Mapping[str, Input[State]],
+    calibration: CalibrationData,
+    seed: int,
+) -> dict[str, Input[State]]:
+    """Have the merges made that attackers make themselves; by what the study calls the method, or the merge whose
+    method and hyper-parameters they are. One that the study makes too is the same merge."""
+    references = {reference for spec in study.surrogates for reference in spec.references}
+    wanted = [*dict.fromkeys(name or OWN_METHOD for kind, name in references if kind == OWN_MERGE)]
+    if not wanted:
+        return {}
+    planner = _merge_planner(study, stages, backbone, ingredients, calibration, seed)
+    return {name: planner.merge(*own_method(study, name)) for name in sorted(wanted)}
+
+
+def own_method(study: Study, name: str) -> tuple[str, dict[str, Any]]:
+    """The method that an attacker merges by, and its hyper-parameters.
+
+    Args:
+        study: resolved.
+        name: a label of ``merging``, or a method, with its defaults.
+
+    Raises:
+        UserError: there is neither.
+    """
+    for spec in study.merging:
+        if spec.label == name and spec.intervention is None and "+" not in spec.name:
+            return spec.name, spec.parameters
+    entry = METHODS.check(name)
+    return entry.name, asdict(METHODS.create(entry.name, {}))
+
+
+def _merge_planner(
+    study: Study,
+    stages: Stages,
+    backbone: Backbone,
+    ingredients: Mapping[str, Input[State]],
+    calibration: CalibrationData,
+    seed: int,
+) -> _MergePlanner:
+    return _MergePlanner(
         stages,
         backbone,
         {name: ingredients[name] for name in study.merged_names},
@@ -68,12 +121,6 @@ def plan_merges(
         seed,
         has_batch_norm(study.backbone, image_size=study.image_size),
     )
-    groups: dict[tuple[Any, ...], dict[str, Input[Tensors] | None]] = {}
-    for spec in study.merging:
-        for only, encoder, inside, behind in planner.planned(spec, study.task_names):
-            groups.setdefault((only, encoder, inside), {})[spec.label] = behind
-    for (only, encoder, inside), labels in groups.items():
-        yield MergeGroup(encoder, inside, labels, only)
 
 
 @dataclass(frozen=True)

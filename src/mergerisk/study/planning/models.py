@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from mergerisk.study.calibrating import CalibrationData
 from mergerisk.study.fields.models import Outsider
-from mergerisk.study.fields.surrogates import OUTSIDER
+from mergerisk.study.fields.surrogates import OUTSIDER, UNSEEN
 from mergerisk.study.kinds.expert import Expert
 from mergerisk.study.kinds.given_model import GivenModel
 from mergerisk.study.planning.material import Carried, plan_head, plan_probe
-from mergerisk.study.planning.merges import plan_merges
+from mergerisk.study.planning.merges import plan_merges, plan_own_merges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,8 @@ class Models:
         others: task → encoder of the other architecture; None for its pretrained one.
         released: target → a model made elsewhere.
         merges: merges that share an encoder, together.
+        unseen: task → a model that no defense is trained on, if one attacks.
+        own_merges: method, or a label of merging → what an attacker merges so.
     """
 
     ingredients: Mapping[str, Input[State]]
@@ -42,6 +44,12 @@ class Models:
     others: Mapping[str, Input[State] | None]
     released: Mapping[str, Input[State]]
     merges: tuple[MergeGroup, ...]
+    unseen: Mapping[str, Input[State]]
+    own_merges: Mapping[str, Input[State]]
+
+
+_UNSEEN_SEED = 1_000_003
+"""Added to the study's: far from those of experts and outsiders."""
 
 
 def plan_models(study: Study, stages: Stages, material: Material, seed: int) -> Models:
@@ -66,6 +74,8 @@ def plan_models(study: Study, stages: Stages, material: Material, seed: int) -> 
         {task: planner.other(task) for task in material.others},
         {spec.label: planner.given(spec.label, spec.encoder) for spec in study.targets if spec.encoder},
         tuple(plan_merges(study, stages, material.backbone, ingredients, calibration, seed)),
+        planner.unseen(),
+        plan_own_merges(study, stages, material.backbone, ingredients, calibration, seed),
     )
 
 
@@ -126,6 +136,18 @@ class _ModelPlanner:
         carried = Carried(material.backbone, head)
         made = self._fine_tuned(source.name, task, carried, changes, who, outsider.seed)
         return dict.fromkeys(material.tasks, made), {OUTSIDER: task}, {OUTSIDER: head}
+
+    def unseen(self) -> dict[str, Input[State]]:
+        """Task → a fine-tune of the backbone that nobody but one attacker has, if one attacks."""
+        if not any(reference.kind == UNSEEN for spec in self.study.surrogates for reference in spec.references):
+            return {}
+        material = self.material
+        return {
+            name: self._fine_tuned(
+                name, task, Carried(material.backbone, material.heads[name]), {}, "unseen on ", _UNSEEN_SEED
+            )
+            for name, task in material.tasks.items()
+        }
 
     def other(self, task: str) -> Input[State] | None:
         """The other architecture's encoder for a task."""

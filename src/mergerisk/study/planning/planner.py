@@ -58,17 +58,20 @@ def make_plan(
     for seed in study.seeds:
         models = plan_models(study, stages, material, seed)
         for task in material.tasks:
-            models_of_task = OneTask(study, material, models, task)
+            models_of_task = OneTask(study, material, models, task, seed)
             targets = [*models_of_task.targets()]
             surrogates = {spec.label: models_of_task.surrogate(spec) for spec in study.surrogates}
+            knows = {spec.label: spec.knows for spec in study.surrogates}
             known = {label for target in targets for label in target.columns}
             own = {label: surrogate for label, surrogate in surrogates.items() if label not in known}
             clean = tuple(Evaluation(target, planner.clean(target)) for target in (*targets, *own.values()))
             task_runs.append(TaskRun(seed, task, material.tasks[task].key, clean))
             before = len(sweeps)
             for label, surrogate in surrogates.items():
+                # Who knows one target's defense attacks that one.
+                against = [target for target in targets if knows[label] in {None, *target.columns}]
                 # Others' own surrogates are shown nothing: no figure asks for it.
-                shown = (*targets, surrogate) if label in own else targets
+                shown = (*against, surrogate) if label in own else against
                 sweeps += planner.sweeps(seed, label, surrogate, shown)
             here = tuple(sweeps[before:])
             scene = Scene(study, seed, task, material.tasks[task], tuple(targets), surrogates, here, stages)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.registry import plugins
-from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
+from mergerisk.study.fields import surrogates
+from mergerisk.study.fields.surrogates import KNOWING, OTHER_ARCHITECTURE, OUTSIDER, OWN_METHOD
 from mergerisk.study.variants.black_box import BlackBoxVariant
 from mergerisk.study.variants.defended import DefendedVariant
 from mergerisk.study.variants.encoders import EncoderVariant
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from mergerisk.study.variants.variant import SurrogateVariant, TargetVariant
 
 
+DRAWS = 10
+"""Of a defense's random draws, that attackers average who know it."""
+
+
 @dataclass(frozen=True)
 class OneTask:
     """The models of one task under one seed."""
@@ -34,6 +39,7 @@ class OneTask:
     material: Material
     models: Models
     task: str
+    seed: int
 
     def targets(self) -> Iterator[TargetVariant]:
         """What every adversarial image of the task is shown to."""
@@ -82,7 +88,14 @@ class OneTask:
             state = self.models.others[self.task]
             return EncoderVariant(columns={label: 0}, task=self.task, head=head, backbone=backbone, encoder=state)
         if reference.kind == "merged":
-            return self._defended(label) if label in self.study.defended else self._named(label)
+            defended = label in self.study.defended
+            return self._defended(label).known(DRAWS, self.seed) if defended else self._named(label)
+        if reference.kind in KNOWING:
+            assert reference.name is not None, "always named"
+            # What stands before a model is the same before any other, so that here the two are one.
+            expert = self._encoder(label, self.models.ingredients[self.task])
+            known = self._defended(reference.name).known(DRAWS, self.seed, expert)
+            return replace(known, columns={label: 0})
         return self._encoder(label, self._state(reference))
 
     def _defended(self, label: str) -> DefendedVariant:
@@ -139,6 +152,10 @@ class OneTask:
                 names = [*ingredients]
                 following = names.index(self.task) + 1 if self.task in names else 0
                 return ingredients[names[following % len(names)]]
+            case surrogates.OWN_MERGE:
+                return self.models.own_merges[name or OWN_METHOD]
+            case surrogates.UNSEEN:
+                return self.models.unseen[self.task]
             case _:
                 assert kind == OUTSIDER, kind
                 return self.models.outsiders[self.task]

@@ -52,10 +52,16 @@ class Scene:
     plugins: tuple[str, ...] = ()
 
     def pairs(self) -> Iterator[tuple[str, SurrogateVariant, str, TargetVariant]]:
-        """Every surrogate with every target, each by itself: their labels and themselves."""
+        """Every surrogate with every target that it attacks, each by itself: their labels and themselves."""
+        attacked = {
+            (sweep.surrogate, label)
+            for sweep in self.sweeps
+            for shown in sweep.evaluations
+            for label in shown.target.columns
+        }
         for surrogate, holder in self.surrogates.items():
             for target in self.targets:
-                for label in target.columns:
+                for label in (label for label in target.columns if (surrogate, label) in attacked):
                     yield surrogate, holder, label, target.alone(label)
 
     def add(self, stage: StageOf[T]) -> Input[T]:

@@ -1,4 +1,4 @@
-"""A model behind a defense."""
+"""A model behind a defense, and what an attacker crafts on who knows the defense."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from mergerisk.defenses import Defense
     from mergerisk.study.workbench import Workbench
     from mergerisk.tasks import Images
 
@@ -37,8 +38,8 @@ class DefendedVariant(SurrogateVariant):
 
     @property
     def passes(self) -> int:
-        """As many as of what is defended."""
-        return self.of.passes
+        """As many as of what is defended, times those that an answer of the defense takes."""
+        return self.of.passes * self.made.passes
 
     def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
         """Classes that it names, 1 × N."""
@@ -48,6 +49,57 @@ class DefendedVariant(SurrogateVariant):
 
     def classifier(self, bench: Workbench) -> nn.Module:
         """The defended model, from pixels in [0, 1] to logits."""
+        return self.made.defend(self.of.classifier(bench)).eval()
+
+    @property
+    def made(self) -> Defense:
+        """The defense itself."""
         from mergerisk import defenses
 
-        return defenses.create(self.defense, **self.parameters).defend(self.of.classifier(bench)).eval()
+        return defenses.create(self.defense, **self.parameters)
+
+    def known(self, draws: int, seed: int, of: SurrogateVariant | None = None) -> AdaptiveVariant:
+        """What an attacker crafts on who knows the defense.
+
+        Args:
+            draws: over how many of its random draws they average.
+            seed: of these.
+            of: the model that they hold; the defended one itself by default: a white box.
+        """
+        return AdaptiveVariant(
+            columns=self.columns,
+            task=self.task,
+            head=self.head,
+            defense=self.defense,
+            parameters=self.parameters,
+            of=self.of if of is None else of,
+            plugins=self.plugins,
+            draws=draws,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveVariant(DefendedVariant):
+    """A model behind a defense, as an attacker crafts on it who knows the defense; see
+    :meth:`mergerisk.defenses.Defense.adaptive`.
+
+    Attributes:
+        draws: of the defense's random draws, that the attacker averages.
+        seed: of these, which are never the defender's.
+    """
+
+    kind: ClassVar[str] = "adaptive"
+
+    draws: int
+    seed: int
+
+    @property
+    def passes(self) -> int:
+        """As many as of the model, times the draws of a defense that draws."""
+        return self.of.passes * self.made.adaptive_passes(self.draws)
+
+    def classifier(self, bench: Workbench) -> nn.Module:
+        """The defended model with a gradient that says where its answers go."""
+        model = self.of.classifier(bench)
+        return self.made.adaptive(model, draws=self.draws, seed=self.seed).eval()
