@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,7 +25,7 @@ from mergerisk.study.running import Options, run_study, store_folder
 from mergerisk.study.schema import Study
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
 
@@ -136,7 +136,7 @@ def run(
             listener(stage, event, seconds)
 
         finished = run_study(adjusted, folder, options, prepared=begin, listener=listen)
-    return _write(finished, folder)
+    return _write(finished, folder, progress=progress)
 
 
 def plan(
@@ -194,13 +194,17 @@ def validate(study: str | Path | Study, *, data: str | Path | None = None, offli
     return make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)), outlines)
 
 
-def write_report(folder: str | Path) -> StudyResult:
+def write_report(folder: str | Path, *, progress: bool = False) -> StudyResult:
     """Write the results and the report of a finished run anew, without computing anything again.
+
+    Args:
+        folder: of the run.
+        progress: show on standard error how far it is, where what explains who is fooled has to be found anew.
 
     Raises:
         UserError: the folder holds no finished run.
     """
-    return _write(read_run(Path(folder)), Path(folder))
+    return _write(read_run(Path(folder)), Path(folder), progress=progress)
 
 
 def load_run(folder: str | Path) -> StudyResult:
@@ -209,10 +213,8 @@ def load_run(folder: str | Path) -> StudyResult:
     Raises:
         UserError: the folder holds no finished run.
     """
-    from mergerisk.report.run_summary import judged_summary
-
     finished = read_run(Path(folder))
-    return StudyResult(Path(folder), finished.outcomes, judged_summary(finished))
+    return StudyResult(Path(folder), finished.outcomes, _judged(finished, Path(folder), write=False))
 
 
 def claims(
@@ -255,7 +257,8 @@ def explain(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Exp
         UserError: the folder holds no finished run, or the run no diagnostics.
     """
     from mergerisk.report.assembling import summarize
-    from mergerisk.report.explaining import explained, has_causes
+    from mergerisk.report.explaining import has_causes
+    from mergerisk.report.kept_explanations import explained_once
 
     finished = read_run(Path(folder))
     if not has_causes(finished):
@@ -263,15 +266,25 @@ def explain(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Exp
             f"{folder}: the study asked for no diagnostics; add causes: [gradient_alignment, representation_bias] "
             "(or causes: all) to it and run it again, finished stages are kept"
         )
-    summary = summarize(finished)
+    with _explaining(progress) as listen:
+        summary = summarize(finished)
+        found = explained_once(finished, summary, Path(folder), "causes", seed=seed, listen=listen).explanations
+    assert found is not None
+    return found
+
+
+@contextmanager
+def _explaining(progress: bool) -> Iterator[Callable[[int, int], None]]:
+    """What is told how much of explaining is done; on standard error, if anybody is to see it."""
     if not progress:
-        return explained(finished, summary, seed=seed)
+        yield lambda _done, _total: None
+        return
     from rich.progress import TextColumn
 
     from mergerisk.progress.bar import Bar
 
-    with Bar("comparing", TextColumn("{task.completed}/{task.total} measures")) as bar:
-        return explained(finished, summary, seed=seed, listen=bar.listen)
+    with Bar("explaining", TextColumn("{task.completed}/{task.total} measures")) as bar:
+        yield bar.listen
 
 
 def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format] = FORMATS) -> tuple[Path, ...]:
@@ -285,9 +298,7 @@ def export_report(folder: str | Path, out: str | Path, formats: Sequence[Format]
     Raises:
         UserError: the folder holds no finished run, or cannot be written to.
     """
-    from mergerisk.report.run_summary import judged_summary
-
-    return write_exports(judged_summary(read_run(Path(folder))), Path(out), formats)
+    return write_exports(_judged(read_run(Path(folder)), Path(folder)), Path(out), formats)
 
 
 def compare(a: str | Path, b: str | Path, out: str | Path | None = None) -> Comparison:
@@ -317,10 +328,20 @@ def _folder(study: Study, out: str | Path | None) -> Path:
     return Path(out) if out is not None else Path("runs") / study.name
 
 
-def _write(finished: FinishedRun, folder: Path) -> StudyResult:
-    from mergerisk.report.run_summary import judged_summary  # loads SciPy's statistics, which `run` begins without
+def _judged(finished: FinishedRun, folder: Path, *, write: bool = True, progress: bool = False) -> Summary:
+    """What a run's folder says, what was explained of it kept there for the next time."""
+    # loads SciPy's statistics, which `run` begins without
+    from mergerisk.report.kept_explanations import explained_once
+    from mergerisk.report.run_summary import judged_summary
 
-    summary = judged_summary(finished)
+    with _explaining(progress) as listen:
+        return judged_summary(
+            finished, lambda run, summary: explained_once(run, summary, folder, write=write, listen=listen)
+        )
+
+
+def _write(finished: FinishedRun, folder: Path, *, progress: bool) -> StudyResult:
+    summary = _judged(finished, folder, progress=progress)
     write_parquet(summary.results, folder / "results.parquet")
     write_csv(summary.results, folder / "results.csv")
     if len(summary.by_step):

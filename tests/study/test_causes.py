@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,11 @@ import yaml
 
 import mergerisk as mr
 from mergerisk.errors import UserError
+from mergerisk.report import kept_explanations
 from mergerisk.report.assembling import summarize
 from mergerisk.report.explaining import explained
+from mergerisk.report.export import explanations_to_dict
+from mergerisk.report.kept_explanations import FILE, Found, explained_once
 from mergerisk.report.view import view_of
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, parse_study
@@ -30,7 +34,8 @@ from tests.tiny import MINIMAL, write_tiny_study
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mergerisk.study import Plan
+    from mergerisk.report.summary import Summary
+    from mergerisk.study import FinishedRun, Plan
 
 CAUSES: list[Any] = [
     "gradient_alignment",
@@ -206,6 +211,42 @@ def test_the_worst_attacker_is_the_reports(finished: Path) -> None:
     found = explained(run, summary, refits=0)
     assert found.worst.chosen == dict.fromkeys(run.study.ranked, "expert")
     assert {name: one.surrogate for name, one in view_of(summary).worst.items()} == found.worst.chosen
+
+
+def test_what_was_explained_is_kept_and_never_stale(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("store"))
+    run = read_run(folder)
+    summary = summarize(run)
+    made: list[str] = []
+
+    def nothing(_run: FinishedRun, _summary: Summary, purpose: str = "", **_rest: object) -> Found:
+        made.append(purpose)
+        return Found(None, None)
+
+    monkeypatch.setattr(kept_explanations, "explained_now", nothing)
+    kept = explained_once(run, summary, folder)
+    assert kept.explanations is not None
+    written = json.loads((folder / "summary.json").read_text())
+    assert explanations_to_dict(kept.explanations) == written["explanations"], "read back as it was"
+    assert not made
+    good = (folder / FILE).read_bytes()
+    entry = json.loads(good)["report"]
+    damaged = [good[:-9], b"[]", json.dumps({"report": {**entry, "found": {"explanations": {}}}}).encode()]
+    for content in damaged:
+        (folder / FILE).write_bytes(content)
+        assert explained_once(run, summary, folder, write=False) == Found(None, None)
+    assert made == ["report"] * 3
+    assert (folder / FILE).read_bytes() == damaged[-1], "nothing is written unless asked for"
+    (folder / FILE).write_bytes(good)
+    for purpose, seed in (("report", 1), ("causes", 1)):
+        assert explained_once(run, summary, folder, purpose, seed=seed, write=False) == Found(None, None)  # type: ignore[arg-type]
+    table = pd.read_parquet(folder / "pair_causes.parquet")
+    table.assign(value=table["value"] + 1).to_parquet(folder / "pair_causes.parquet")
+    assert explained_once(run, summary, folder) == Found(None, None), "of other figures"
+    assert explained_once(run, summary, folder) == Found(None, None)
+    assert made == ["report"] * 4 + ["causes", "report"], "what was made is kept"
 
 
 def test_a_run_without_diagnostics_says_what_to_add(

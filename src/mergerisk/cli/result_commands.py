@@ -31,7 +31,7 @@ def report(folder: Path, show: bool, out: Path | None, formats: str | None) -> N
     wanted = parse_formats(formats)
     if formats is not None and out is None:
         raise UserError("--formats says what --export writes; add --export DIR")
-    result = api.write_report(folder)
+    result = api.write_report(folder, progress=True)
     page = result.folder / "report.html"
     click.echo(page)
     for file in write_exports(result.summary, out, wanted) if out is not None else ():

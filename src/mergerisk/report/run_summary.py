@@ -5,32 +5,39 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mergerisk.errors import UserError
 from mergerisk.report.assembling import summarize
 from mergerisk.report.cells import axes_of
 from mergerisk.report.claim_words import ends, reason, verdict_to_dict
-from mergerisk.report.explaining import changed, explained, has_causes
 from mergerisk.report.fact_words import effect_size, in_the_report, said
+from mergerisk.report.kept_explanations import explained_now
 from mergerisk.report.summary import REFERENCE_TARGETS
 from mergerisk.report.worst import attackers, under_the_worst
 from mergerisk.statistics import judge_claims, standings, tables_from_outcomes
 from mergerisk.transfer import count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mergerisk.report.kept_explanations import Found
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import AttackerAnswer, ClaimVerdict, Interval, Standings, Tables
-    from mergerisk.statistics.explaining import Explanations
     from mergerisk.study import FinishedRun
     from mergerisk.transfer import Counted
 
 
-def judged_summary(run: FinishedRun) -> Summary:
+def judged_summary(
+    run: FinishedRun, explaining: Callable[[FinishedRun, Summary], Found] = explained_now
+) -> Summary:
     """The summary of a run, with the built-in claims judged on it and how its methods stand.
 
     The claims are those of :data:`mergerisk.statistics.BUILT_IN`: attacks made on the attacked task's own expert
     and on the pretrained model, against the merges; judged for the worse of the two in every setting, with each by
     itself beside it. What a run is too small for is not tested, and says so. How methods stand is judged on the
     attacks of :mod:`mergerisk.report.worst`: of each method's worst attacker.
+
+    Args:
+        run: what was run.
+        explaining: what says what explains who is fooled.
     """
     counted = count(run.outcomes)
     tables = tables_of(run, counted)
@@ -42,23 +49,14 @@ def judged_summary(run: FinishedRun) -> Summary:
     def stand(names: list[str]) -> tuple[Standings, ...]:
         return tuple(replace(found, attackers=whose) for found in standings(tables, names, rows=rows))
 
+    found = explaining(run, summary)
     return replace(
         summary,
         standings=stand(models),
         beside_ingredients=stand([*models, *REFERENCE_TARGETS]),
-        explanations=_explained(run, summary),
-        moves=changed(run),
+        explanations=found.explanations,
+        moves=found.moves,
     )
-
-
-def _explained(run: FinishedRun, summary: Summary) -> Explanations | None:
-    """Without the test of predictions, which takes as long as all the rest: ``mergerisk causes`` makes it."""
-    if not has_causes(run):
-        return None
-    try:
-        return explained(run, summary, refits=0)
-    except UserError:  # no target is attacked that anything could be compared of
-        return None
 
 
 def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 (what is kept of these is read back by their fields' types)
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Literal
 
 Answer = Literal["yes", "no", "untold"]
 """Whether a diagnostic goes with an outcome: a corrected test says so, none does, or it cannot be told."""

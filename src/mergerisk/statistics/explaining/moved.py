@@ -10,14 +10,14 @@ import numpy as np
 
 from mergerisk.errors import UserError
 from mergerisk.statistics.explaining.beside import beside
-from mergerisk.statistics.explaining.interventions import dose_table, responses, verdicts
+from mergerisk.statistics.explaining.interventions import Verdict, dose_table, responses, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from mergerisk.statistics.explaining.interventions import Contrast, Verdict
+    from mergerisk.statistics.explaining.interventions import Contrast
 
 
 @dataclass(frozen=True)
