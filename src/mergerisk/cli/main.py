@@ -20,6 +20,7 @@ from mergerisk.cli.common_options import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_MIST
 from mergerisk.cli.environment import mute, prepare, refusal
 from mergerisk.cli.list_commands import list_
 from mergerisk.cli.result_commands import causes, claims, compare, report
+from mergerisk.cli.store_commands import store_
 from mergerisk.cli.study_commands import plan, run, validate
 from mergerisk.errors import UserError
 
@@ -50,6 +51,7 @@ for _command in (
     compare,
     claims,
     causes,
+    store_,
     list_,
 ):
     cli.add_command(_command)

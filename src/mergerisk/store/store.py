@@ -16,9 +16,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
-import stat
 import tempfile
-from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +30,7 @@ from safetensors.numpy import load as load_safetensors
 from mergerisk.disk import flush, flushed, is_full
 from mergerisk.errors import UserError, first_line
 from mergerisk.row_files import RowFile, write_rows
+from mergerisk.store._checksums import compare, digest, regular_file
 from mergerisk.store._manifests import FORMAT, MANIFEST, sealed, unsealed
 from mergerisk.store._serialising import from_parquet, safetensors_pieces, to_parquet
 from mergerisk.store.artefacts import Artefact, DamagedArtefactError, MissingArtefactError, Spooled
@@ -41,11 +40,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mergerisk.store._checksums import Pieces
     from mergerisk.store.artefacts import Arrays
     from mergerisk.store.keys import Json
-
-Pieces = Sequence[bytes | memoryview]
-"""A file's content, one part after another."""
 
 _LARGEST_MANIFEST = 2**26
 """Bytes; what is cut off there has no sound checksum."""
@@ -78,7 +75,8 @@ class Store:
                 f"{root}: the store cannot be written to: {error.strerror}; choose another folder"
             ) from error
 
-    def _folder(self, key: str) -> Path:
+    def folder(self, key: str) -> Path:
+        """Where an artefact is kept, whether or not it exists."""
         return self.root / "objects" / key[:2] / key
 
     def has(self, key: str) -> bool:
@@ -88,13 +86,13 @@ class Store:
             UserError: the system does not let it be looked for.
         """
         try:
-            return (self._folder(key) / MANIFEST).is_file()
+            return (self.folder(key) / MANIFEST).is_file()
         except OSError as error:
             raise self._unreadable(key, error) from error
 
     def _unreadable(self, key: str, error: OSError) -> UserError:
         return UserError(
-            f"{self._folder(key)}: cannot be read: {error.strerror}; run again, finished stages are kept"
+            f"{self.folder(key)}: cannot be read: {error.strerror}; run again, finished stages are kept"
         )
 
     def put(
@@ -151,7 +149,7 @@ class Store:
             "provenance": provenance or {},
             "shapes": {name: list(arrays[name].shape) for name in compressed},
             "files": {
-                name: {"bytes": sum(map(len, pieces)), "sha256": _digest(pieces)} for name, pieces in files.items()
+                name: {"bytes": sum(map(len, pieces)), "sha256": digest(pieces)} for name, pieces in files.items()
             },
         }
         if spooled:
@@ -192,7 +190,7 @@ class Store:
         return Spooled(folder / "rows", written)
 
     def _publish(self, key: str, files: Mapping[str, Pieces], spooled: Mapping[str, Spooled]) -> None:
-        target = self._folder(key)
+        target = self.folder(key)
         target.parent.mkdir(exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=key[:8], dir=self.root / "temporary"))
         try:
@@ -222,12 +220,12 @@ class Store:
             MissingArtefactError: there is none.
             UserError: the system does not let it be read.
         """
-        folder = self._folder(key)
+        folder = self.folder(key)
         manifest = self.manifest(key)
         with self._reading(key):
             arrays: Arrays = {}
             for name, expected in manifest["files"].items():
-                content = _file(folder / name, expected).read_bytes()
+                content = regular_file(folder / name, expected).read_bytes()
                 if hashlib.sha256(content).hexdigest() != expected["sha256"]:
                     raise ValueError(name)
                 if name.endswith(".parquet"):
@@ -261,11 +259,9 @@ class Store:
             raise self._unreadable(key, error) from error
 
     def _open(self, key: str, name: str, about: Mapping[str, Any]) -> RowFile:
-        path = self._folder(key) / f"{name}{_ROWS}"
+        path = self.folder(key) / f"{name}{_ROWS}"
         if f"{key}/{name}" not in self._verified:
-            with _file(path, about).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != about["sha256"]:
-                    raise ValueError(path.name)
+            compare(path, about)
             self._verified.add(f"{key}/{name}")
 
         def ended() -> DamagedArtefactError:
@@ -279,7 +275,7 @@ class Store:
     def tensors(self, key: str) -> Path:
         """The safetensors file of an artefact's uncompressed arrays, for those who read it piece by piece: after
         :meth:`verify`, since nothing of it is checked here."""
-        return self._folder(key) / _ARRAYS
+        return self.folder(key) / _ARRAYS
 
     def verify(self, key: str) -> None:
         """Compare an artefact with its checksums, in one pass that holds none of it; once, as for rows.
@@ -294,9 +290,9 @@ class Store:
             return
         with self._reading(key):
             for name, expected in manifest["files"].items():
-                with _file(self._folder(key) / name, expected).open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                        raise ValueError(name)
+                compare(self.folder(key) / name, expected)
+            for name, about in manifest.get("rows", {}).items():
+                compare(self.folder(key) / f"{name}{_ROWS}", about)
         self._verified.add(key)
 
     def manifest(self, key: str) -> dict[str, Any]:
@@ -309,7 +305,7 @@ class Store:
         """
         if not self.has(key):
             raise MissingArtefactError(key)
-        with self._reading(key), (self._folder(key) / MANIFEST).open("rb") as file:
+        with self._reading(key), (self.folder(key) / MANIFEST).open("rb") as file:
             return unsealed(file.read(_LARGEST_MANIFEST), key)
 
     def set_aside(self, key: str) -> None:
@@ -322,7 +318,7 @@ class Store:
         try:
             place = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=self.root / "damaged"))
             try:
-                self._folder(key).rename(place / "artefact")
+                self.folder(key).rename(place / "artefact")
             except FileNotFoundError:  # another process was quicker
                 place.rmdir()
         except OSError as error:
@@ -368,26 +364,6 @@ class Store:
             yield True
         finally:
             lock.release()
-
-
-def _file(path: Path, about: Mapping[str, Any]) -> Path:
-    """The path, of a file that has as many bytes as were written: what is none, a pipe say, may never end.
-
-    Raises:
-        OSError: it cannot be looked at.
-        ValueError: it is something else.
-    """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode) or found.st_size != about["bytes"]:
-        raise ValueError(path.name)
-    return path
-
-
-def _digest(pieces: Pieces) -> str:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def _write_failure(place: Path, error: OSError) -> str:
