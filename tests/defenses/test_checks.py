@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import mergerisk as mr
-from mergerisk.defenses import CHECKS, Defense, Evidence, check, checks, defends, gather, not_shown
+from mergerisk.defenses import CHECKS, Defense, Evidence, check, checks, defends, gather, not_shown, pooled
 from mergerisk.errors import UserError
 from tests.defenses.pictures import Linear
 
@@ -103,6 +104,31 @@ def test_few_images_say_nothing() -> None:
     assert {result.passed for result in check(few)} == {None}
     assert not defends(check(few))
     assert not defends([])
+
+
+def test_parts_of_the_images_say_what_all_of_them_say() -> None:
+    whole = Evidence(**sound())
+
+    def part(rows: slice, largest: float) -> Evidence:
+        cut = {
+            name: {key: value[rows] for key, value in given.items()}
+            if isinstance(given, dict)
+            else given[:, rows]
+            if name == "restarts"
+            else given[rows]
+            for name, given in sound().items()
+        }
+        cut["by_epsilon"] = {0.1: cut["by_epsilon"][0.1], largest: cut["by_epsilon"][1.0]}
+        return Evidence(**cut)
+
+    # What holds every image is larger where images are.
+    joined = pooled([part(slice(0, 15), 1.0), Evidence(), part(slice(15, N), 2.0)])
+    assert [(one.passed, one.figure) for one in check(joined)] == [
+        (one.passed, one.figure) for one in check(whole)
+    ]
+    lacking = pooled([part(slice(0, 15), 1.0), replace(part(slice(15, N), 1.0), noise=None)])
+    assert not_shown(check(lacking)) == ("noise_fails",)
+    assert pooled([]).images == 0
 
 
 def test_outcomes_of_other_images_are_refused() -> None:

@@ -9,6 +9,7 @@ from .checks import Evidence as Evidence
 from .checks import check as check
 from .checks import defends as defends
 from .checks import not_shown as not_shown
+from .checks import pooled as pooled
 from .defense import Defense as Defense
 from .evidence import gather as gather
 from .inputs import InputDefense as InputDefense

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 from scipy.special import bdtrc
@@ -17,12 +17,14 @@ from scipy.special import bdtrc
 from mergerisk.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     Fooled = NDArray[np.bool_]
     """N: of the images that the defended model names rightly when clean, which it does not under attack."""
+
+Key = TypeVar("Key")
 
 Name = Literal[
     "transfer_is_no_stronger",
@@ -113,6 +115,46 @@ class Evidence:
             yield from map(len, several.values())
         if self.restarts is not None:
             yield self.restarts.shape[1]
+
+
+def pooled(parts: Sequence[Evidence]) -> Evidence:
+    """Evidence on other images together, of several tasks say: what all parts have. The largest budgets belong
+    together, whatever they are.
+
+    Args:
+        parts: of the same defense; those without images say nothing.
+    """
+    known = [part for part in parts if part.images]
+    if not known:
+        return Evidence()
+
+    def joined(values: Iterable[NDArray[Any] | None], axis: int = 0) -> NDArray[Any] | None:
+        arrays = [value for value in values if value is not None]
+        return np.concatenate(arrays, axis=axis) if len(arrays) == len(known) else None
+
+    def shared(several: Sequence[Mapping[Key, NDArray[np.bool_]]]) -> dict[Key, NDArray[np.bool_]]:
+        return {
+            key: np.concatenate([one[key] for one in several])
+            for key in several[0]
+            if all(key in one for one in several)
+        }
+
+    by_epsilon = shared([part.by_epsilon for part in known])
+    if all(part.by_epsilon for part in known):
+        largest = [max(part.by_epsilon) for part in known]
+        last = [part.by_epsilon[budget] for part, budget in zip(known, largest, strict=True)]
+        by_epsilon[max(largest)] = np.concatenate(last)
+    return Evidence(
+        white_box=joined(part.white_box for part in known),
+        transferred=shared([part.transferred for part in known]),
+        by_epsilon=by_epsilon,
+        by_steps=shared([part.by_steps for part in known]),
+        noise=joined(part.noise for part in known),
+        queried=joined(part.queried for part in known),
+        flat_steps=joined(part.flat_steps for part in known),
+        losses=joined(part.losses for part in known),
+        restarts=joined((part.restarts for part in known), axis=1),
+    )
 
 
 def check(evidence: Evidence) -> tuple[Check, ...]:

@@ -42,6 +42,7 @@ def gather(
     restarts: int = 3,
     queries: int = 500,
     seed: int = 0,
+    fewest: int = FEWEST,
 ) -> Evidence:
     """Attack a defended model in all the ways that :func:`~mergerisk.defenses.checks.check` looks at.
 
@@ -60,6 +61,8 @@ def gather(
         restarts: of ``pgd``.
         queries: per image.
         seed: of everything random.
+        fewest: images that ``defended`` must name rightly; fewer than :data:`FEWEST` tell nothing by themselves,
+            but :func:`~mergerisk.defenses.checks.pooled` with others.
 
     Raises:
         UserError: images or budget out of range, or too few images, steps or restarts to tell anything by.
@@ -70,9 +73,9 @@ def gather(
     around = ball(norm, images, epsilon)
     with evaluating(defended):
         rows = (_answers(defended, images) == labels).nonzero()[:, 0]
-        if len(rows) < FEWEST:
+        if len(rows) < fewest:
             raise UserError(
-                f"checks need {FEWEST} images that the defended model names rightly, got {len(rows)} of "
+                f"checks need {fewest} images that the defended model names rightly, got {len(rows)} of "
                 f"{len(images)}; give more"
             )
         kept, true, identities = images[rows], labels[rows], rows.tolist()

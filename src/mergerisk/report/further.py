@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from mergerisk.report.formatting import MISSING
 
@@ -72,5 +74,7 @@ def _middle(values: pd.Series[float]) -> str:
     known = values.dropna()
     if known.empty:
         return MISSING
-    low, middle, high = known.quantile([0.25, 0.5, 0.75])
+    # Nothing lies between a number and infinity.
+    between: Literal["linear", "nearest"] = "linear" if np.isfinite(known).all() else "nearest"
+    low, middle, high = known.quantile([0.25, 0.5, 0.75], interpolation=between)
     return f"{middle:.3g} [{low:.3g}, {high:.3g}]"

@@ -21,6 +21,7 @@ from mergerisk.study.fields.basics import (
     no_twins,
 )
 from mergerisk.study.fields.budgets import Budgets
+from mergerisk.study.fields.checks import Checks
 from mergerisk.study.fields.interventions import each_of
 from mergerisk.study.fields.models import Experts, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, DefenseSpec, MethodSpec, TableSpec
@@ -69,6 +70,7 @@ class Study(Model):
             ``merged`` alone stands for every merge: white box, the upper bound.
         targets: models made elsewhere and black boxes to try the adversarial images on, besides the merges.
         defenses: what is put around merges or models made elsewhere, each a target of its own.
+        checks: how hard defended models are attacked before one is said to defend.
         causes: diagnostics that may explain transfer, of every pair of surrogate and target at the middle budget;
             ``all`` for every one.
         tables: further tables that the run leaves, which installed packages add.
@@ -101,6 +103,7 @@ class Study(Model):
     )
     targets: tuple[TargetSpec, ...] = ()
     defenses: tuple[DefenseSpec, ...] = ()
+    checks: Checks = Checks()
     causes: tuple[CauseSpec, ...] = ()
     tables: tuple[TableSpec, ...] = ()
     budgets: Budgets
@@ -326,6 +329,8 @@ class Study(Model):
         for field in ("defenses", "causes", "tables"):
             if not content[field]:
                 del content[field]
+        if not self.defenses:
+            del content["checks"]
         if self.outsider is not None and self.outsider.task is not None:
             content["outsider"]["task"] = self.outsider.task.as_written()
         content["budgets"]["epsilon"] = [_as_fraction(value) for value in self.budgets.epsilon]

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from mergerisk.study.variants.variant import SurrogateVariant, TargetVariant
 
 
-DRAWS = 10
-"""Of a defense's random draws, that attackers average who know it."""
-
-
 @dataclass(frozen=True)
 class OneTask:
     """The models of one task under one seed."""
@@ -89,12 +85,12 @@ class OneTask:
             return EncoderVariant(columns={label: 0}, task=self.task, head=head, backbone=backbone, encoder=state)
         if reference.kind == "merged":
             defended = label in self.study.defended
-            return self._defended(label).known(DRAWS, self.seed) if defended else self._named(label)
+            return self._defended(label).known(self.seed) if defended else self._named(label)
         if reference.kind in KNOWING:
             assert reference.name is not None, "always named"
             # What stands before a model is the same before any other, so that here the two are one.
             expert = self._encoder(label, self.models.ingredients[self.task])
-            known = self._defended(reference.name).known(DRAWS, self.seed, expert)
+            known = self._defended(reference.name).known(self.seed, expert)
             return replace(known, columns={label: 0})
         return self._encoder(label, self._state(reference))
 

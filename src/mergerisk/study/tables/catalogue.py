@@ -69,6 +69,11 @@ def _asked_for(study: Study) -> Iterator[Further]:
             yield Further(CausesTable(per_image), added)
         if per_pair:
             yield Further(PairCausesTable(per_pair), added)
+    if study.defenses:
+        from mergerisk.study.tables.defenses import ChecksTable, CostsTable
+
+        yield Further(ChecksTable(), ())  # who adds a defense is part of what is defended
+        yield Further(CostsTable(), ())
     for spec in study.tables:
         entry = TABLES.check(spec.name)
         yield Further(TABLES.create(spec.name, spec.parameters), plugins(entry))

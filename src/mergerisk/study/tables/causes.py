@@ -257,6 +257,5 @@ def _coefficients(merge: Merge, at: float) -> Mapping[str, float] | None:
 
 def _asking(scene: Scene) -> Asking:
     """About the attacked images, within the middle budget."""
-    budgets = scene.study.budgets
-    middle = budgets.epsilon[(len(budgets.epsilon) - 1) // 2]
-    return Asking(images=scene.study.images_per_task, epsilon=middle, norm=budgets.norm, seed=scene.seed)
+    study = scene.study
+    return Asking(images=study.images_per_task, epsilon=scene.epsilon, norm=study.budgets.norm, seed=scene.seed)

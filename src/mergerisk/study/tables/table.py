@@ -69,6 +69,12 @@ class Scene:
         return self.stages.add(replace(stage, plugins=self.plugins) if self.plugins else stage)
 
     @property
+    def epsilon(self) -> float:
+        """The middle budget, of which one is spoken where one is."""
+        budgets = self.study.budgets.epsilon
+        return budgets[(len(budgets) - 1) // 2]
+
+    @property
     def attacked(self) -> int:
         """Images of the task that are attacked."""
         return min(self.study.images_per_task, self.stages.sizes(self.task).test)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mergerisk.study.workbench import Workbench
     from mergerisk.tasks import Images
 
+DRAWS = 10
+"""Of a defense's random draws, that attackers average who know it: the published numbers begin here."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DefendedVariant(SurrogateVariant):
@@ -58,12 +61,11 @@ class DefendedVariant(SurrogateVariant):
 
         return defenses.create(self.defense, **self.parameters)
 
-    def known(self, draws: int, seed: int, of: SurrogateVariant | None = None) -> AdaptiveVariant:
-        """What an attacker crafts on who knows the defense.
+    def known(self, seed: int, of: SurrogateVariant | None = None) -> AdaptiveVariant:
+        """What an attacker crafts on who knows the defense, and averages :data:`DRAWS` of its random draws.
 
         Args:
-            draws: over how many of its random draws they average.
-            seed: of these.
+            seed: of the draws.
             of: the model that they hold; the defended one itself by default: a white box.
         """
         return AdaptiveVariant(
@@ -74,7 +76,7 @@ class DefendedVariant(SurrogateVariant):
             parameters=self.parameters,
             of=self.of if of is None else of,
             plugins=self.plugins,
-            draws=draws,
+            draws=DRAWS,
             seed=seed,
         )
 

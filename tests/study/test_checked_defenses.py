@@ -1,0 +1,105 @@
+"""Whether the word defends may be used, found within a study: of a planted quantiser and of an honest defense."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+import mergerisk as mr
+from mergerisk.defenses import CHECKS, Defense, InputDefense
+from mergerisk.defenses.catalogue import DEFENSES
+from mergerisk.errors import UserError
+from mergerisk.study import parse_study
+from mergerisk.validation import hyperparameters
+from tests.tiny import MINIMAL, write_tiny_study
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+
+
+PLANTED, HONEST = "weight_averaging+planted", "weight_averaging+honest"
+
+
+@hyperparameters
+class Planted(Defense):
+    """Three levels, and nothing for attackers who know: every gradient is zero."""
+
+    def defend(self, classifier: nn.Module) -> nn.Module:
+        return mr.defenses.bpda(classifier, lambda images: (images * 2).round() / 2, lambda images: images * 0)
+
+
+@hyperparameters
+class Honest(InputDefense):
+    """Half the contrast, which hides nothing."""
+
+    def transform(self, images: torch.Tensor) -> torch.Tensor:
+        return 0.25 + images / 2
+
+    def followed(self, images: torch.Tensor) -> torch.Tensor:
+        return self.transform(images)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("checked")
+    DEFENSES.register("planted", summary="hides its gradient")(Planted)
+    DEFENSES.register("honest", summary="hides nothing")(Honest)
+    names = ["planted", "honest"]
+    study = write_tiny_study(
+        folder,
+        tiny_vit,
+        merging=["weight_averaging"],
+        attacks=["fgsm"],
+        surrogates=["expert", "aware", "white_box"],
+        budgets={"epsilon": ["8/255", "24/255"]},
+        images_per_task=30,
+        experts={"fine_tune": {"epochs": 8, "learning_rate": 0.003, "batch_size": 16}},
+        checks={"queries": 50},
+        defenses=[{"defense": name, "of": "weight_averaging"} for name in names],
+    )
+    mr.run(study, folder / "run", workers=1, progress=False)
+    yield folder / "run"
+    for name in names:
+        DEFENSES.unregister(name)
+
+
+def test_every_check_has_a_line_with_its_figure(finished: Path) -> None:
+    checks = pd.read_parquet(finished / "defenses.parquet")
+    for _, rows in checks.groupby("target"):
+        assert tuple(rows["check"]) == CHECKS
+    assert set(checks["target"]) == {PLANTED, HONEST}
+    assert checks[["passed", "figure", "limit"]].notna().all(axis=None)
+    clean = pd.read_parquet(finished / "clean.parquet")
+    right = (clean["prediction"] == clean["label"]).groupby(clean["model"]).sum()
+    assert (checks["images"] == checks["target"].map(right)).all()
+
+
+def test_a_planted_quantiser_is_refused_and_an_honest_defense_passes(finished: Path) -> None:
+    checks = pd.read_parquet(finished / "defenses.parquet")
+    failed = checks[checks["passed"] != 1].groupby("target")["check"].agg(list)
+    assert [*failed.index] == [PLANTED]
+    assert {"gradients_are_there", "loss_has_settled", "all_fall_in_the_end"} <= {*failed[PLANTED]}
+
+
+def test_costs_are_of_answers_and_of_what_a_defense_is_made_with(finished: Path) -> None:
+    costs = pd.read_parquet(finished / "defense_costs.parquet").set_index("target")
+    assert (costs["undefended"] == "weight_averaging").all()
+    assert (costs["passes"] == 1).all()
+    assert (costs["bytes"] == costs["undefended_bytes"]).all()
+    assert (costs[["training", "gradient"]] == 0).all(axis=None)  # nothing is trained at the input
+    assert (costs[["seconds", "undefended_seconds"]] > 0).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("checks", "message"),
+    [({"steps": 9}, "checks.steps"), ({"restarts": 1}, "checks.restarts"), ({"images": 0}, "checks.images")],
+)
+def test_checks_that_tell_nothing_are_refused(checks: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_study(MINIMAL | {"checks": checks, "defenses": [{"defense": "jpeg", "of": "ties"}]})
