@@ -62,6 +62,15 @@ Count = Annotated[int, Field(gt=0, le=10**9)]
 ImageSize = Annotated[int, Field(gt=0, le=2048)]
 """The side of an image in pixels; models that see more than 2048 are too large for what is made with them here."""
 
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""A part of something, or a probability: a number in [0, 1]."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A number above 0."""
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A number, 0 or more."""
+
 
 _NUMBER = re.compile(r"[^eE]*(?:[eE]([+-]?\d{1,3}))?")
 _LONGEST_NUMBER = 100

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from mergerisk.errors import UserError
-from mergerisk.report import summary_schema, summary_to_json
+from mergerisk.report import RunRecord, document_schema, summary_schema, summary_to_json
 from mergerisk.report.exports import FORMATS, parse_formats, write_exports
 from mergerisk.report.exports.figures import _tails, drawn, pictures
 from mergerisk.report.exports.latex import escaped as latex_escaped
@@ -62,6 +62,17 @@ def test_summary_keeps_to_its_schema(small: Summary) -> None:
         {name: value for name, value in document.items() if name != "flags"},
     ):
         assert not validator.is_valid(spoilt)
+
+
+def test_the_schema_that_is_shipped_is_written_from_the_types() -> None:
+    written = document_schema.written_schema()
+    shipped = document_schema.FILE.read_text(encoding="utf-8")
+    assert shipped == written, "python -m mergerisk.report.document_schema writes it anew"
+    record = json.loads(written)["$defs"]["RunRecord"]
+    assert set(record["properties"]) == {field.name for field in fields(RunRecord)}
+    assert set(record["properties"]) - set(record["required"]) == {"notes", "changed"}
+    assert record["properties"]["epsilons"]["items"] == {"type": "number", "exclusiveMinimum": 0}
+    assert record["properties"]["device"]["description"] == "that computed"
 
 
 def test_everything_is_written_and_holds_the_same_figures(small: Summary, tmp_path: Path) -> None:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mergerisk._version import __version__
+from mergerisk.report.document import (
+    Document,
+    WrittenDeclaration,
+    WrittenDoubt,
+    WrittenExample,
+    WrittenTable,
+)
 from mergerisk.report.fact_words import said
+from mergerisk.report.summary import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-    from mergerisk.report.summary import Example, Summary
+    from mergerisk.report.summary import Summary
     from mergerisk.statistics.explaining import Explanations
     from mergerisk.study.tables.catalogue import Kept
 
@@ -26,40 +34,40 @@ if TYPE_CHECKING:
 def summary_to_json(summary: Summary) -> str:
     """Write a summary as strict JSON (RFC 8259: no NaN, no Infinity).
 
-    The object has ``schema_version``, ``run``, ``examples`` (without their pictures), ``claims``,
-    ``standings``, ``beside_ingredients`` and five tables:
-    ``results``, ``by_step``, ``accuracy``, ``epsilon50`` and ``flags``, each
-    ``{"columns": [...], "data": [[...], ...]}``,
-    so ``pandas.DataFrame(**document["results"])`` restores one. NaN is written as null, infinities as the
-    strings ``"inf"`` and ``"-inf"``; other numbers keep their full precision. Rates are fractions in [0,1],
-    ``delta_asr`` is in percentage points, budgets are in [0,1] pixel units.
+    The object is a :class:`mergerisk.report.document.Document`. NaN is written as null, infinities as the strings
+    ``"inf"`` and ``"-inf"``; other numbers keep their full precision. Rates are fractions in [0,1], ``delta_asr``
+    is in percentage points, budgets are in [0,1] pixel units.
     """
-    run = {field.name: plain(getattr(summary.run, field.name)) for field in fields(summary.run)}
-    if not summary.run.changed:
-        del run["changed"]
-    run["stages"] = [plain(asdict(stage)) for stage in summary.run.stages]
-    document = {
-        "schema_version": summary.schema_version,
-        "run": run,
-        "results": _table(summary.results),
-        "by_step": _table(summary.by_step),
-        "accuracy": _table(summary.accuracy),
-        "epsilon50": _table(summary.epsilon50),
-        "flags": _table(summary.flags),
-        "examples": [_without_pictures(example) for example in summary.examples],
-        "claims": [plain(claim) for claim in summary.claims],
-        "doubts": [{"kind": doubt.kind, "sentence": said(doubt)} for doubt in summary.doubts],
-        "standings": [plain(asdict(found)) for found in summary.standings],
-        "beside_ingredients": [plain(asdict(found)) for found in summary.beside_ingredients],
-        **(
-            {"further": {kept.declared.name: _declared(kept) for kept in summary.further}}
-            if summary.further
-            else {}
-        ),
-        **({"explanations": plain(asdict(summary.explanations))} if summary.explanations else {}),
-        **({"moves": plain(asdict(summary.moves))} if summary.moves else {}),
+    document = document_of(summary)
+    # tables are plain already, value by value
+    content = {
+        field.name: vars(value) if isinstance(value, WrittenTable) else plain(value)
+        for field in fields(document)
+        if (value := getattr(document, field.name)) is not None
     }
-    return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    if not summary.run.changed:
+        del content["run"]["changed"]
+    return json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def document_of(summary: Summary) -> Document:
+    """A summary as ``summary.json`` has it: without pictures, facts in words, tables column by column."""
+    return Document(
+        schema_version=summary.schema_version,
+        run=summary.run,
+        **{name: _table(getattr(summary, name)) for name in COLUMNS},
+        examples=tuple(
+            WrittenExample(**{field.name: getattr(example, field.name) for field in fields(WrittenExample)})
+            for example in summary.examples
+        ),
+        claims=summary.claims,
+        doubts=tuple(WrittenDoubt(doubt.kind, said(doubt)) for doubt in summary.doubts),
+        standings=summary.standings,
+        beside_ingredients=summary.beside_ingredients,
+        further={kept.declared.name: _declared(kept) for kept in summary.further} or None,
+        explanations=summary.explanations,
+        moves=summary.moves,
+    )
 
 
 def explanations_to_json(found: Explanations) -> str:
@@ -71,7 +79,7 @@ def explanations_to_json(found: Explanations) -> str:
 
 def explanations_to_dict(found: Explanations) -> dict[str, Any]:
     """What explains who is fooled as plain data: NaN as null, what cannot be said as its reason."""
-    result: dict[str, Any] = plain(asdict(found))
+    result: dict[str, Any] = plain(found)
     return result
 
 
@@ -83,13 +91,16 @@ def summary_schema() -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what strict JSON can hold: NaN and missing → None, ±inf → "inf" / "-inf"."""
+    """Turn a value into what strict JSON can hold: dataclasses → their fields, NaN and missing → None, ±inf →
+    "inf" / "-inf"."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, dict) or hasattr(value, "items"):
         return _mapping(value)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, np.generic):
         return plain(value.item())
     if isinstance(value, int):
@@ -108,17 +119,16 @@ def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(key): plain(item) for key, item in value.items()}
 
 
-def _table(frame: pd.DataFrame) -> dict[str, Any]:
+def _table(frame: pd.DataFrame) -> WrittenTable:
     columns = [_column(frame[name]) for name in frame.columns]
-    return {
-        "columns": [str(name) for name in frame.columns],
-        "data": [list(row) for row in zip(*columns, strict=True)],
-    }
+    return WrittenTable(tuple(map(str, frame.columns)), tuple(zip(*columns, strict=True)))
 
 
-def _declared(kept: Kept) -> dict[str, Any]:
-    """What a further table is; its rows are in a file of their own, of which there may be many thousands."""
-    return {**kept.declared.to_plain(), "file": kept.declared.file, "rows": len(kept.rows)}
+def _declared(kept: Kept) -> WrittenDeclaration:
+    declared = kept.declared
+    return WrittenDeclaration(
+        declared.one_row_per, declared.columns, declared.may_be_empty, declared.file, len(kept.rows)
+    )
 
 
 def _column(values: pd.Series[Any]) -> list[Any]:
@@ -129,8 +139,3 @@ def _column(values: pd.Series[Any]) -> list[Any]:
     for place in np.flatnonzero(~np.isfinite(values.to_numpy())).tolist():
         listed[place] = plain(listed[place])
     return listed
-
-
-def _without_pictures(example: Example) -> dict[str, Any]:
-    pictures = {"clean", "adversarial", "perturbation"}
-    return {f.name: plain(getattr(example, f.name)) for f in fields(example) if f.name not in pictures}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from mergerisk.errors import UserError
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from numpy.typing import NDArray
+    from pydantic import NonNegativeInt
 
     from mergerisk.statistics import Fact, Standings
     from mergerisk.statistics.explaining import Explanations, Moves
     from mergerisk.study.tables.catalogue import Kept
+    from mergerisk.validation import NotNegative, Positive
 
 SCHEMA_VERSION = 2
 """Version of `Summary` and of the JSON written from it. Raised when a field changes its name or meaning."""
@@ -38,6 +41,15 @@ FLAG_COLUMNS = (
     "task", "attack", "surrogate", "target", "seed", "epsilon_from", "epsilon_to",
     "asr_from", "asr_to", "p_value", "reason",
 )  # fmt: skip
+
+COLUMNS = {
+    "results": RESULT_COLUMNS,
+    "by_step": (*RESULT_COLUMNS, "steps"),
+    "accuracy": ACCURACY_COLUMNS,
+    "epsilon50": EPSILON50_COLUMNS,
+    "flags": FLAG_COLUMNS,
+}
+"""The tables of every summary, and the columns that each has at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,18 +107,41 @@ class StageTime:
     """
 
     kind: str
-    count: int
-    cached: int
-    seconds: float
+    count: NonNegativeInt
+    cached: NonNegativeInt
+    seconds: NotNegative
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What was run, on what, and how long it took: ``epsilons`` in [0,1] pixel units, times in seconds.
+    """What was run, on what, and how long it took.
 
-    ``methods`` are the targets that are ranked, ``changed`` those beside them that never are: merges that
-    something is changed about. ``caveats`` are what one must know to read the figures, in sentences; ``notes``
-    those of them that the user's own models and images give rise to.
+    Attributes:
+        study: its name.
+        description: what it is about; may be empty.
+        backbone: what the experts are fine-tuned from.
+        tasks: names of the tasks.
+        methods: the targets that are ranked.
+        attacks: labels of the attacks.
+        surrogates: labels of the models that attacks are made on.
+        epsilons: budgets, in [0,1] pixel units.
+        norm: what a budget bounds: any pixel's change, or the length of an image's.
+        seeds: of everything that is drawn.
+        images_per_task: how many are attacked, at most.
+        settings: merging methods × tasks × attacks.
+        calibration: what data-driven merging is given: ``held_out`` or ``test`` images.
+        versions: of the libraries that decide figures.
+        device: that computed.
+        workers: processes, one thread each.
+        git_revision: of a checkout of mergerisk; null of an installed one.
+        started: when, in ISO 8601.
+        seconds: in which some stage was computed, however often the run was stopped.
+        stages: what each kind of stage took.
+        counts: images that passed through models, by what for.
+        caveats: what one must know to read the figures, in sentences.
+        study_yaml: the resolved study file.
+        notes: those of the caveats that the user's own models and images give rise to.
+        changed: merges that something is changed about, which are never ranked; absent without.
     """
 
     study: str
@@ -116,24 +151,24 @@ class RunRecord:
     methods: tuple[str, ...]
     attacks: tuple[str, ...]
     surrogates: tuple[str, ...]
-    epsilons: tuple[float, ...]
-    norm: str
-    seeds: tuple[int, ...]
-    images_per_task: int
-    settings: int
+    epsilons: tuple[Positive, ...]
+    norm: Literal["linf", "l2"]
+    seeds: tuple[NonNegativeInt, ...]
+    images_per_task: NonNegativeInt
+    settings: NonNegativeInt
     calibration: str
     versions: Mapping[str, str]
     device: str
-    workers: int
+    workers: NonNegativeInt
     git_revision: str | None
     started: str
-    seconds: float
+    seconds: NotNegative
     stages: tuple[StageTime, ...]
-    counts: Mapping[str, int]
+    counts: Mapping[str, NonNegativeInt]
     caveats: tuple[str, ...]
     study_yaml: str
     notes: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
+    changed: Annotated[tuple[str, ...], Field(min_length=1)] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,13 +220,7 @@ class Summary:
     moves: Moves | None = None
 
     def __post_init__(self) -> None:
-        for name, frame, columns in (
-            ("results", self.results, RESULT_COLUMNS),
-            ("by_step", self.by_step, (*RESULT_COLUMNS, "steps")),
-            ("accuracy", self.accuracy, ACCURACY_COLUMNS),
-            ("epsilon50", self.epsilon50, EPSILON50_COLUMNS),
-            ("flags", self.flags, FLAG_COLUMNS),
-        ):
-            missing = [column for column in columns if column not in frame.columns]
+        for name, columns in COLUMNS.items():
+            missing = [column for column in columns if column not in getattr(self, name).columns]
             if missing:
                 raise UserError(f"summary.{name} lacks columns {', '.join(missing)}; add them to the frame")

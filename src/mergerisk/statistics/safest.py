@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import Field
 from scipy.special import ndtr, ndtri
 
 from mergerisk.statistics.attackers import worst_attacker
@@ -26,20 +27,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+    from pydantic import PositiveInt
 
     from mergerisk.statistics.cell_means import Design
     from mergerisk.statistics.claim_tables import Tables
+    from mergerisk.validation import NotNegative, Positive, Share
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One method under the worst attacker: its ASR, mean over tasks and attacks, with a 95 % interval over images;
-    in [0, 1]."""
+    """One method under the worst attacker.
+
+    Attributes:
+        name: of the method.
+        value: its ASR, mean over tasks and attacks.
+        low: of its 95 % interval, over images.
+        high: likewise.
+    """
 
     name: str
-    value: float
-    low: float
-    high: float
+    value: Share
+    low: Share
+    high: Share
 
 
 @dataclass(frozen=True)
@@ -50,18 +59,18 @@ class PairOf:
         first: the one fooled less often, or as often.
         second: the other.
         difference: second − first, a share of images, 0 or more.
-        low: of an interval at the level at which Holm's procedure tests this pair; likewise
-        high: its upper end.
+        low: of its interval, at the level at which Holm's procedure tests this pair.
+        high: likewise.
         p_adjusted: by Holm over all pairs.
         apart: whether the two are told apart.
     """
 
     first: str
     second: str
-    difference: float
+    difference: NotNegative
     low: float
     high: float
-    p_adjusted: float
+    p_adjusted: Share
     apart: bool
 
 
@@ -74,18 +83,18 @@ class Standings:
         attackers: the surrogates the worst of which counts.
         methods: lowest ASR first, equals in the order given.
         pairs: every two of them.
-        tasks: how many the means are over,
-        attacks: and how many attacks;
+        tasks: how many the means are over.
+        attacks: likewise.
         images: of those tasks, on which differences are paired.
     """
 
-    epsilon: float
-    attackers: tuple[str, ...]
-    methods: tuple[Standing, ...]
+    epsilon: Positive
+    attackers: Annotated[tuple[str, ...], Field(min_length=1)]
+    methods: Annotated[tuple[Standing, ...], Field(min_length=1)]
     pairs: tuple[PairOf, ...]
-    tasks: int
-    attacks: int
-    images: int
+    tasks: PositiveInt
+    attacks: PositiveInt
+    images: PositiveInt
 
     @property
     def leader(self) -> Standing:

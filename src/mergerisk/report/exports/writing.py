@@ -13,6 +13,7 @@ from mergerisk.report.exports.figures import drawn, pictures
 from mergerisk.report.exports.latex import table_to_latex
 from mergerisk.report.exports.markdown import to_markdown
 from mergerisk.report.exports.tables import tables
+from mergerisk.report.summary import COLUMNS
 from mergerisk.report.view import view_of
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
 
@@ -26,8 +27,6 @@ Format = Literal["json", "csv", "parquet", "md", "tex", "svg", "png"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 """``json`` the whole summary; ``csv`` and ``parquet`` its tables; ``md`` one document; ``tex`` a file per table;
 ``svg`` and ``png`` a file per picture."""
-
-FRAMES = ("results", "by_step", "accuracy", "epsilon50", "flags")
 
 
 def parse_formats(text: str | None) -> tuple[Format, ...]:
@@ -92,7 +91,7 @@ def write_exports(summary: Summary, folder: Path, formats: Sequence[Format] = FO
 def _data(summary: Summary, folder: Path, formats: Sequence[Format]) -> list[Path]:
     written = []
     claims = pd.DataFrame([_flat(claim) for claim in summary.claims])
-    frames = {name: getattr(summary, name) for name in FRAMES} | ({"claims": claims} if len(claims) else {})
+    frames = {name: getattr(summary, name) for name in COLUMNS} | ({"claims": claims} if len(claims) else {})
     frames |= {kept.declared.name: kept.rows for kept in summary.further}
     for name, frame in frames.items():
         for kind, write in (("csv", write_csv), ("parquet", write_parquet)):

@@ -6,6 +6,8 @@ from collections.abc import Mapping  # noqa: TC003 (what is kept of these is rea
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import FiniteFloat, NonNegativeInt  # noqa: TC002 (likewise)
+
 Answer = Literal["yes", "no", "untold"]
 """Whether a diagnostic goes with an outcome: a corrected test says so, none does, or it cannot be told."""
 
@@ -146,9 +148,9 @@ class Point:
     surrogate: str
     task: str
     target: str
-    value: float
+    value: FiniteFloat
     epsilon50: float
-    images: int
+    images: NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class Explained:
     measure: str
     per: Literal["image", "pair"]
     part: str
-    missing: Mapping[str, int]
+    missing: Mapping[str, NonNegativeInt]
     epsilon50: Correlation | Unsaid
     asr: Correlation | Unsaid
     images: Correlation | Unsaid
@@ -210,7 +212,7 @@ class Explanation:
     attacker: str
     chosen: Mapping[str, str]
     methods: tuple[str, ...]
-    images: int
+    images: NonNegativeInt
     together: Predicted | Unsaid
     measures: tuple[Explained, ...]
 
@@ -240,7 +242,7 @@ class Explanations:
         points: measure → what a picture of it shows, of every surrogate.
     """
 
-    level: float
+    level: FiniteFloat
     worst: Explanation
     attackers: tuple[Explanation, ...]
     nulls: tuple[NullLine, ...]

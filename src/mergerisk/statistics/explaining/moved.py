@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import FiniteFloat  # noqa: TC002 (pydantic reads it)
 
 from mergerisk.errors import UserError
 from mergerisk.statistics.explaining.beside import beside
@@ -33,7 +34,7 @@ class Dose:
     """
 
     target: str
-    dose: float
+    dose: FiniteFloat
     value: float
     asr: float
     epsilon50: float
@@ -56,7 +57,7 @@ class Moved:
     surrogate: str
     measure: str
     verdict: Verdict
-    direction: int
+    direction: Literal[-1, 0, 1]
     doses: tuple[Dose, ...]
 
 
@@ -117,7 +118,7 @@ def moves(
     curves = {key: _doses(own, names) for key, own in table.groupby(["change", "surrogate"], sort=False)}
     columns = ["change", "surrogate", "diagnostic", "verdict", "direction"]
     moved = tuple(
-        Moved(change, surrogate, name, verdict, int(direction), curves[change, surrogate][name])
+        Moved(change, surrogate, name, verdict, direction, curves[change, surrogate][name])
         for change, surrogate, name, verdict, direction in zip(*(judged[c].tolist() for c in columns), strict=True)
         if (change, surrogate) in curves
     )
