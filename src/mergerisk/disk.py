@@ -45,6 +45,19 @@ def flush(place: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, as far as they are not there, such that they outlast a loss of power.
+
+    Raises:
+        OSError: it cannot be made, or something else is in its place.
+    """
+    if not path.is_dir():
+        if path.parent != path:
+            make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        flush(path.parent)
+
+
 def is_full(error: OSError) -> bool:
     """Whether writing failed for want of room."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT}

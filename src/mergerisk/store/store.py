@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from mergerisk.disk import flush, flushed, is_full
+from mergerisk.disk import flush, flushed, is_full, make_folder
 from mergerisk.errors import UserError, first_line
 from mergerisk.row_files import RowFile, write_rows
 from mergerisk.store._checksums import compare, digest, regular_file
@@ -67,7 +67,7 @@ class Store:
         self._verified: set[str] = set()
         try:
             for folder in ("objects", "locks", "temporary", "damaged"):
-                (root / folder).mkdir(parents=True, exist_ok=True)
+                make_folder(root / folder)
             with tempfile.TemporaryFile(dir=root / "temporary"):
                 pass
         except OSError as error:
@@ -191,7 +191,7 @@ class Store:
 
     def _publish(self, key: str, files: Mapping[str, Pieces], spooled: Mapping[str, Spooled]) -> None:
         target = self.folder(key)
-        target.parent.mkdir(exist_ok=True)
+        make_folder(target.parent)
         temporary = Path(tempfile.mkdtemp(prefix=key[:8], dir=self.root / "temporary"))
         try:
             for name, pieces in files.items():

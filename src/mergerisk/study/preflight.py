@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergerisk.disk import make_folder
 from mergerisk.errors import Faults, Place, UserError, located, place
 from mergerisk.models.core.stated import of_base
 from mergerisk.models.sources.loading import BACKBONES, has_batch_norm
@@ -40,7 +41,7 @@ def check_output(out: Path) -> None:
         UserError: that fails.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
