@@ -11,7 +11,8 @@ import mergerisk as mr
 from mergerisk.defenses import CHECKS, Defense, InputDefense
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.errors import UserError
-from mergerisk.study import parse_study
+from mergerisk.study import load_study, parse_study
+from mergerisk.study.shipped import shipped_studies
 from mergerisk.validation import hyperparameters
 from tests.tiny import MINIMAL, write_tiny_study
 
@@ -94,6 +95,14 @@ def test_costs_are_of_answers_and_of_what_a_defense_is_made_with(finished: Path)
     assert (costs["bytes"] == costs["undefended_bytes"]).all()
     assert (costs[["training", "gradient"]] == 0).all(axis=None)  # nothing is trained at the input
     assert (costs[["seconds", "undefended_seconds"]] > 0).all(axis=None)
+
+
+def test_the_shipped_study_has_every_attacker() -> None:
+    study = load_study(shipped_studies()["starter-defenses"], resolve=False, files=False)
+    kinds = {reference.kind for spec in study.surrogates for reference in spec.references}
+    assert {"expert", "pretrained", "unseen", "own_merge", "aware", "merged"} <= kinds
+    assert {spec.knows for spec in study.surrogates} - {None} == {*study.defended}
+    assert {spec.name for spec in study.defenses} >= {"jpeg", "bit_depth", "median", "resize_pad", "smoothing"}
 
 
 @pytest.mark.parametrize(
