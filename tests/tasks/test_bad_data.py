@@ -99,6 +99,7 @@ def claiming(shape: tuple[int, ...], kind: str = "|u1", content: bytes = b"") ->
         ({"class_names": np.array(["a\x00b", "c"])}, "the name of class 0 holds a character that cannot be printed"),
         ({"class_names": np.array(["a", "\ud800"])}, "the name of class 1 holds half of a character, U+D800"),
         ({"class_names": claiming((2,), "<U1", b"\xff" * 8)}, "cannot be read as .npz"),
+        ({"labels": b"\x93NUMPY\x01\x00\x0a\x00{'descr': ("}, "'labels' is no array, as numpy.savez writes it"),
     ],
 )  # fmt: skip
 def test_an_archive_is_held_to_what_it_claims(changes: dict[str, Any], said: str, tmp_path: Path) -> None:

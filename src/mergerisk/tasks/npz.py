@@ -71,7 +71,7 @@ def _bytes_of(archive: zipfile.ZipFile, path: Path, name: str) -> int:
         try:
             version = read_magic(file)
             shape, _, dtype = _HEADERS[version](file)
-        except (ValueError, KeyError) as error:
+        except Exception as error:  # whatever a header makes NumPy's parser do
             raise UserError(f"{path}: {name!r} is no array, as numpy.savez writes it") from error
         begins = file.tell()
     if dtype.hasobject:
