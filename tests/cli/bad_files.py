@@ -86,6 +86,7 @@ BAD = [
     Bad("study: key of an attack", "study", {"attacks": "[{attack: fgsm, no: x}]"}, "key no must be text"),
     Bad("claims: key", "claims", _claim(where="{1: x}"), "key 1 must be text"),
     Bad("claims: key of a claim", "claims", _claim(**{"1": "x"}), "key 1 must be text"),
+    Bad("claims: kind is a list", "claims", _claim(kind="[[x]]"), "unknown kind"),
     Bad("study: list as key", "study", {"heads": "{[a]: x}"}, "unhashable key"),
     # Aliases
     Bad("study: holds itself", "study", {"heads": "&h {files: *h}"}, "holds itself"),

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,8 @@ def broken_by(target: Target, content: bytes, folder: Path) -> str | None:
         target.make(folder)
     (folder / target.file).write_bytes(content)
     try:
-        with _within(SECONDS):
+        with _within(SECONDS), warnings.catch_warnings():
+            warnings.simplefilter("error")
             target.read(folder)
     except UserError as error:
         return None if all(len(str(line).splitlines()) == 1 for line in error.faults) else f"not a line: {error}"

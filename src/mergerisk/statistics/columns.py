@@ -43,6 +43,9 @@ RATES = ("asr", "asr_all", "surrogate_asr", "surrogate_asr_all", "clean_accuracy
 _PERCENT = re.compile(r"[\s_,(\[]*(in[\s_]+)?(percent|percentage|pct|%)[\s)\]]*$")
 _IN_255 = re.compile(r"[\s_,(\[]*(in[\s_]+)?(x_?|[*×·]\s*|1?\s*/\s*)?255(ths?)?[\s)\]]*$")
 
+_MOST = 1e15
+"""That anything is counted to: far above, a float does not hold every whole number."""
+
 
 def recognise(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """The columns of :data:`NAMES` that a long table of rates has, under those names.
@@ -149,10 +152,12 @@ def _shares(numbers: NDArray[np.float64], percent: bool, place: str, column: str
 
 
 def _counts(numbers: NDArray[np.float64], place: str) -> NDArray[np.int64]:
-    wrong = np.isnan(numbers) | (numbers < 0) | (numbers != np.rint(numbers))
+    wrong = np.isnan(numbers) | (numbers < 0) | (numbers > _MOST) | (numbers != np.rint(numbers))
     if wrong.any():
         row = _row(wrong)
-        raise UserError(f"{place}: row {row} must be a whole number, 0 or more, got {numbers[row - 1]:g}")
+        raise UserError(
+            f"{place}: row {row} must be a whole number, from 0 to {_MOST:.0e}, got {numbers[row - 1]:g}"
+        )
     return numbers.astype(np.int64)
 
 

@@ -97,12 +97,12 @@ def _parse_claim(given: object, where: str) -> Claim:
     if not isinstance(given, dict):
         raise UserError(f"{where}: must be a mapping with kind, name and sentence")
     kind = given.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(
             f"{where}.kind: {'required, but not given' if kind is None else f'unknown kind {kind!r}'}"
             f"{did_you_mean(str(kind), KINDS)}"
         )
-    model = KINDS[str(kind)]
+    model = KINDS[kind]
     try:
         return model(**given)
     except ValidationError as error:
