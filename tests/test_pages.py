@@ -159,7 +159,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if block.kind == "yaml" and (name := re.match(r"# (\w+\.yaml)\n", block.text)):
             # The hub's are named; another test serves them.
             (folder / name[1]).write_text(block.text.replace("tasks: [mnist, ", "tasks: ["))
-    (claims,) = (block for block in OWN if block.page == "docs/claims.md" and block.kind == "yaml")
+    claims = next(block for block in OWN if block.page == "docs/claims.md" and block.kind == "yaml")
     (folder / "mine.yaml").write_text(claims.text)
     return folder
 
@@ -272,7 +272,8 @@ def test_yaml_is_what_it_says(block: Block, place: Path, monkeypatch: pytest.Mon
         (place / "audit.yaml").write_text(block.text)
         mr.load_audit(place / "audit.yaml").to_study()
     elif "claims" in content:
-        assert load_claims(place / "mine.yaml")
+        (place / "claimed.yaml").write_text(block.text)
+        assert load_claims(place / "claimed.yaml")
     elif "method" in content:
         (place / "here").mkdir()
         monkeypatch.chdir(place / "here")

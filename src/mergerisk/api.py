@@ -228,18 +228,17 @@ def claims(
 
     Args:
         source: a finished run's folder, a table of rates (CSV, Parquet), or ``"poster"`` for the published one.
-        stated: a YAML file of claims, or claims; those of the published study by default.
+        stated: a YAML file of claims, or claims; by default those of the published study, and of a run with
+            ``causes`` those on them.
         correction: for the number of claims: against any false finding, or too large a share of them.
         seed: of the bootstrap.
 
     Raises:
         UserError: source or claims cannot be read, or do not fit each other.
     """
-    from mergerisk.statistics import BUILT_IN, judge_claims, load_claims, read_tables
+    from mergerisk.statistics import judge_claims, load_claims, read_tables
 
-    if stated is None:
-        stated = BUILT_IN
-    elif isinstance(stated, str | Path):
+    if isinstance(stated, str | Path):
         stated = load_claims(Path(stated))
     return judge_claims(read_tables(source), stated, correction=correction, seed=seed)
 

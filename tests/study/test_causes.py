@@ -262,6 +262,16 @@ def test_a_run_without_diagnostics_says_what_to_add(
     assert (code, err.count("\n")) == (2, 1)
 
 
+def test_reports_judge_the_claims_on_causes_that_the_study_can_tell(finished: Path) -> None:
+    claims = {one["name"]: one for one in json.loads((finished / "summary.json").read_text())["claims"]}
+    assert "hint_gradient_alignment" in claims
+    assert not claims.keys() & {"hint_representation_bias", "poster_boundaries", "poster_architecture"}
+    assert "ASR along gradient alignment of targets" in claims["hint_gradient_alignment"]["compared"]
+    judged = {one.name: one for one in mr.claims(finished)}
+    assert judged.keys() == claims.keys()
+    assert judged["hint_gradient_alignment"].p_value == claims["hint_gradient_alignment"]["detail"]["p_value"]
+
+
 def test_reports_show_the_tables(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert "One row per attacked image, surrogate and target" in page

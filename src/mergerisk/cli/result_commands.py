@@ -69,7 +69,7 @@ def compare(a: Path, b: Path, out: Path | None) -> None:
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A YAML file of claims.  [default: those of the published study]",
+    help="A YAML file of claims.  [default: those of the published study, and on causes where a run has them]",
 )
 @click.option(
     "--correction",
@@ -87,11 +87,11 @@ def claims(source: str, file: Path | None, correction: Literal["holm", "bh"], se
     or the like), or the word "poster" for the published table that ships with the package.
     """
     from mergerisk.cli.claims_words import claims_to_json, describe_claims
-    from mergerisk.statistics.claims import BUILT_IN, load_claims
+    from mergerisk.statistics.claims import load_claims
     from mergerisk.statistics.judging import judge_claims
     from mergerisk.statistics.sources import read_tables
 
-    stated = BUILT_IN if file is None else load_claims(file)
+    stated = None if file is None else load_claims(file)
     tables = read_tables(source)
     verdicts = judge_claims(tables, stated, correction=correction, seed=seed)
     if out is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mergerisk.report.export import plain
-from mergerisk.report.fact_words import by_column, effect_size, figure, said
+from mergerisk.report.fact_words import by_column, effect_size, figure, plain_number, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,9 @@ def ends(interval: Interval, unit: str, digits: tuple[int, int] = (2, 3)) -> tup
         unit: the effect's.
         digits: after the point, of percentage points and of plain numbers.
     """
-    after, sign = (digits[0], "+") if unit else (digits[1], "")
-    return f"{interval.low:{sign}.{after}f}", f"{interval.high:{sign}.{after}f}"
+    if not unit:
+        return plain_number(interval.low, digits[1]), plain_number(interval.high, digits[1])
+    return f"{interval.low:+.{digits[0]}f}", f"{interval.high:+.{digits[0]}f}"
 
 
 def reason(found: AttackerAnswer, called: Called = by_column) -> str:

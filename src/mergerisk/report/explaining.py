@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mergerisk.report.worst import worst_by_target
+from mergerisk.statistics import Diagnostics
 from mergerisk.statistics.explaining import NullLine, explain, moves
 from mergerisk.study.contrasts import contrasts_of
 
@@ -27,6 +28,12 @@ _NULLS = {"other_expert": "unrelated", "other_architecture": "architecture"}
 def has_causes(run: FinishedRun) -> bool:
     """Whether a run keeps diagnostics."""
     return _table(run, CAUSES) is not None
+
+
+def diagnostics_of(run: FinishedRun) -> Diagnostics | None:
+    """What claims on causes are judged on; None of a run without."""
+    causes = _table(run, CAUSES)
+    return None if causes is None else Diagnostics(causes, _table(run, PAIR_CAUSES))
 
 
 def explained(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mergerisk.report.measure_words import words_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -31,8 +33,11 @@ def by_column(measure: str) -> str:
 
 def in_the_report(measure: str) -> str:
     """A measure, called as in the report."""
+    from mergerisk.statistics.cell_means import is_diagnostic
     from mergerisk.statistics.claims.testing import bare  # loads SciPy's statistics, which a run begins without
 
+    if is_diagnostic(measure):
+        return words_of(measure).title
     return _MEASURES[bare(measure)] + (" over all images" if measure.endswith("_all") else "")
 
 
@@ -63,15 +68,24 @@ def effect_size(effect: Effect) -> str:
     """``+24.05 points`` or ``0.912``."""
     if not np.isfinite(effect.value):
         return "unknown"
-    return f"{effect.value:+.2f} points" if effect.unit else f"{effect.value:.3f}"
+    return f"{effect.value:+.2f} points" if effect.unit else plain_number(effect.value)
+
+
+def plain_number(value: float, digits: int = 3) -> str:
+    """A number without a unit, with so many digits after the point; of a small one as many that count."""
+    return f"{value:.{digits}f}" if value == 0 or abs(value) >= _SMALL else f"{value:.2g}"
+
+
+_SMALL = 0.005
+"""Diagnostics may be of any size: below this, digits after the point would be lost."""
 
 
 def _amount(value: float, measure: str) -> str:
     """A number in a measure's unit."""
-    from mergerisk.statistics.claims.testing import bare, in_units
+    from mergerisk.statistics.claims.testing import PERCENT_MEASURES, bare, in_units
 
     shown = in_units(value, bare(measure))
-    in_points = bare(measure) != "relative_asr" and shown
+    in_points = bare(measure) in {*PERCENT_MEASURES, "delta_asr"} and shown
     return f"{shown:+.2f} points" if in_points else f"{shown:.4g}"
 
 
@@ -127,6 +141,8 @@ def _own(v: Mapping[str, Any]) -> str:
     return "pairs' own differences" if v["unit"] == "pairs" else "settings' own ratios"
 
 
+_BETWEEN = {"images": "images of one target", "targets": "targets"}
+
 _COMPARED: dict[str, Words] = {
     "rate": lambda v, called: (
         f"{called(v['measure'])} of every setting against {_amount(v['against'], v['measure'])}"
@@ -142,8 +158,24 @@ _COMPARED: dict[str, Words] = {
     ),
     "extreme": _extreme,
     "epsilon50": _always("ε50"),
+    "explains": lambda v, called: (
+        f"rank correlation of {called(v['measure'])} with {called(v['outcome'])}, and that of "
+        f"{called(v['than'])}, between {_BETWEEN[v['between']]}, inside blocks of task, attack and budget"
+        f"{_made_on(v)}"
+    ),
+    "of_measures": lambda v, called: ", ".join(map(called, v["measures"])),
 }
 _MISSING: dict[str, Words] = {
+    "no_diagnostics": _always("the data hold no diagnostics; a study with causes: […] measures them"),
+    "same_for_all_images": lambda v, called: (
+        f"{called(v['measure'])} is the same for all images of a target; between: targets compares it"
+    ),
+    "nothing_varies": lambda v, _: (
+        f"in no block do both measures, and who is fooled, differ between {_BETWEEN[v['between']]}"
+    ),
+    "one_value_per_pair": _always(
+        "of one task, one value per pair of models leaves nothing independent to test on"
+    ),
     "no_setting": _always("no setting of the data is of this kind"),
     "no_setting_in_either_group": _always("no setting of the data is in either group"),
     "no_pair_complete": _always("no pair is complete"),
@@ -161,6 +193,8 @@ _MISSING: dict[str, Words] = {
     "too_few_images_count": _always("too few of its images count"),
 }
 _EFFECTS: dict[str, Words] = {
+    "explains_more": _always("difference of rank correlations, each in its own direction"),
+    "rho_with_fooled": lambda v, called: f"ρ of {called(v['measure'])}",
     "mean": _always("mean"),
     "median": _always("median"),
     "mean_difference": _always("mean difference"),
@@ -309,6 +343,7 @@ _FIGURES: dict[str, tuple[Words, Words]] = {
         _always("pairs that differ beyond the sampling of images (5 % level each)"),
         lambda v, _: f"{v['higher']} higher, {v['lower']} lower, of {v['of']}",
     ),
+    "tasks_explained_more": (_always("tasks in which the first correlates more"), _count),
     "rho_above_0": (_always("tasks with ρ above 0"), _count),
     "targets_ordered": (_always("targets ordered"), lambda v, _: str(v["count"])),
     "tasks_with_extreme": (

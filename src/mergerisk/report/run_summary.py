@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mergerisk.report.assembling import summarize
 from mergerisk.report.cells import axes_of
 from mergerisk.report.claim_words import ends, reason, verdict_to_dict
+from mergerisk.report.explaining import diagnostics_of
 from mergerisk.report.fact_words import effect_size, in_the_report, said
 from mergerisk.report.kept_explanations import explained_now
 from mergerisk.report.summary import REFERENCE_TARGETS
@@ -30,7 +31,7 @@ def judged_summary(
 ) -> Summary:
     """The summary of a run, with the built-in claims judged on it and how its methods stand.
 
-    The claims are those of :data:`mergerisk.statistics.BUILT_IN`: attacks made on the attacked task's own expert
+    The claims are those of :func:`mergerisk.statistics.built_in`: attacks made on the attacked task's own expert
     and on the pretrained model, against the merges; judged for the worse of the two in every setting, with each by
     itself beside it. What a run is too small for is not tested, and says so. How methods stand is judged on the
     attacks of :mod:`mergerisk.report.worst`: of each method's worst attacker.
@@ -67,7 +68,10 @@ def tables_of(run: FinishedRun, counted: Counted | None = None) -> Tables:
         counted: :func:`mergerisk.transfer.count` of its outcomes, where somebody has it already.
     """
     merges = [spec.label for spec in run.study.merging if spec.intervention is None]
-    return tables_from_outcomes(run.outcomes, run.clean, merges=merges, source="run", counted=counted)
+    diagnostics = diagnostics_of(run)
+    return tables_from_outcomes(
+        run.outcomes, run.clean, merges=merges, source="run", counted=counted, diagnostics=diagnostics
+    )
 
 
 def claim_of(verdict: ClaimVerdict) -> dict[str, Any]:

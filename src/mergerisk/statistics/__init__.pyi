@@ -5,11 +5,14 @@ from .claim_tables import saturation as saturation
 from .claim_tables import tables_from_outcomes as tables_from_outcomes
 from .claim_tables import tables_from_rates as tables_from_rates
 from .claims import BUILT_IN as BUILT_IN
+from .claims import ON_CAUSES as ON_CAUSES
 from .claims import Claim as Claim
+from .claims import ExplainsClaim as ExplainsClaim
 from .claims import ExtremeClaim as ExtremeClaim
 from .claims import PairedClaim as PairedClaim
 from .claims import RateClaim as RateClaim
 from .claims import TrendClaim as TrendClaim
+from .claims import built_in as built_in
 from .claims import check_claims as check_claims
 from .claims import load_claims as load_claims
 from .claims import parse_claims as parse_claims
@@ -24,6 +27,7 @@ from .curves import Epsilon50 as Epsilon50
 from .curves import Fall as Fall
 from .curves import epsilon50 as epsilon50
 from .curves import falls as falls
+from .diagnostics import Diagnostics as Diagnostics
 from .differences import paired_difference as paired_difference
 from .differences import unpaired_difference as unpaired_difference
 from .doubts import doubts as doubts

@@ -187,6 +187,7 @@ def worst_attacker(tables: Tables, rows: NDArray[np.bool_], seed: int) -> Worst:
     clean = rates[[*keys, "clean_accuracy"]].drop_duplicates(keys)
     accuracy = found_tables.rates[keys].merge(clean, how="left", on=keys)["clean_accuracy"].to_numpy()
     worst = replace(found_tables, rates=found_tables.rates.assign(clean_accuracy=accuracy), notes=tables.notes)
+    worst = worst.with_means(tables.measured)
     shares = _shares(names, np.bincount(owner[setting[mine]], minlength=len(names)))
     return Worst(
         worst,

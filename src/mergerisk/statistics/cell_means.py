@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEASURES = ("asr", "relative_asr", "delta_asr", "surrogate_asr", "clean_accuracy")
-"""What is measured of a setting; the first four also with ``_all``."""
+"""What is measured of a setting; the first four also with ``_all``. Whatever else a claim names is a measure of a
+diagnostic."""
+
+
+def is_diagnostic(measure: str) -> bool:
+    """Whether a measure is a diagnostic's: what a run with ``causes`` measured of a surrogate and a target."""
+    return measure.removesuffix("_all") not in MEASURES
 
 
 @dataclass(frozen=True, eq=False)

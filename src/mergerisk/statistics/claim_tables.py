@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mergerisk.errors import UserError
 from mergerisk.statistics.columns import recognise
+from mergerisk.statistics.diagnostics import means_of_settings
 from mergerisk.statistics.intervals import wilson_interval
 from mergerisk.transfer.rates import accuracies, count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mergerisk.statistics.diagnostics import Diagnostics, Per
     from mergerisk.transfer.rates import Counted, Happened
 
 EXPERTS = frozenset({"expert", "finetuned", "fine_tuned", "individual"})
@@ -47,6 +49,9 @@ class Tables:
         source: where it all comes from, in words.
         notes: what a reader must know of how it was read.
         happened: per row of ``outcomes`` who counts and who is fooled; None likewise.
+        diagnostics: what the run measured of surrogates and targets; None of a run without ``causes``.
+        measured: measures of diagnostics that are columns of ``outcomes`` and, as means over the images that
+            count, of ``rates``; see :meth:`measuring`.
     """
 
     rates: pd.DataFrame
@@ -55,6 +60,30 @@ class Tables:
     source: str
     notes: tuple[str, ...] = ()
     happened: Happened | None = None
+    diagnostics: Diagnostics | None = None
+    measured: Mapping[str, Per] = field(default_factory=dict)
+
+    def measuring(self, names: Iterable[str]) -> Tables:
+        """The same with some of the diagnostics' measures, as far as there are any, as columns."""
+        if self.diagnostics is None or self.outcomes is None:
+            return self
+        known = self.diagnostics.measures
+        new = {name: known[name] for name in names if name in known and name not in self.measured}
+        if not new:
+            return self
+        outcomes = self.outcomes.assign(**self.diagnostics.beside(self.outcomes, new))
+        return replace(self, outcomes=outcomes).with_means({**self.measured, **new})
+
+    def with_means(self, measured: Mapping[str, Per]) -> Tables:
+        """The same with means of the measures that ``outcomes`` has as columns."""
+        outcomes, codes, happened = self.outcomes, self.setting_of, self.happened
+        if outcomes is None or codes is None or happened is None:
+            return self
+        means = {
+            name: means_of_settings(outcomes[name].to_numpy(np.float64), happened.counts, codes, len(self.rates))
+            for name in measured
+        }
+        return replace(self, rates=self.rates.assign(**means), measured=measured)
 
     @property
     def denominators(self) -> tuple[str, ...]:
@@ -70,6 +99,7 @@ def tables_from_outcomes(
     merges: Iterable[str] | None = None,
     source: str = "outcomes",
     counted: Counted | None = None,
+    diagnostics: Diagnostics | None = None,
 ) -> Tables:
     """From a study's outcomes.
 
@@ -79,6 +109,7 @@ def tables_from_outcomes(
         merges: names of the merges; every target that is no ingredient by default.
         source: where the outcomes come from, in words.
         counted: :func:`mergerisk.transfer.count` of the outcomes, where somebody has them already.
+        diagnostics: of the same run.
     """
     known = count(outcomes) if counted is None else counted
     found = known.rates.copy()
@@ -94,7 +125,7 @@ def tables_from_outcomes(
     place[order] = np.arange(len(order))
     codes = place[known.setting_of]
     notes = ("clean accuracies are of whole test splits",) if clean is not None else ()
-    return Tables(table, outcomes, codes, source, notes, known.happened)
+    return Tables(table, outcomes, codes, source, notes, known.happened, diagnostics)
 
 
 def tables_from_rates(

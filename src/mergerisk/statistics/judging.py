@@ -10,10 +10,11 @@ from scipy.special import ndtri
 
 from mergerisk.errors import UserError
 from mergerisk.statistics.attackers import POOLED, Attackers
+from mergerisk.statistics.cell_means import is_diagnostic
 from mergerisk.statistics.claim_tables import saturation
-from mergerisk.statistics.claims import BUILT_IN, check_claims
+from mergerisk.statistics.claims import built_in, check_claims
 from mergerisk.statistics.claims.on_epsilon50 import curve_table, on_epsilon50
-from mergerisk.statistics.claims.testing import PERCENT_MEASURES
+from mergerisk.statistics.claims.testing import PERCENT_MEASURES, ClaimTest
 from mergerisk.statistics.clusters import cluster_mean
 from mergerisk.statistics.correction import correct
 from mergerisk.statistics.facts import Fact, fact
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from mergerisk.statistics.attackers import Attacker
     from mergerisk.statistics.claim_tables import Tables
     from mergerisk.statistics.claims import Claim
-    from mergerisk.statistics.claims.testing import ClaimTest
     from mergerisk.statistics.clusters import Interval
     from mergerisk.statistics.correction import PValueCorrection
     from mergerisk.statistics.pairs import ImagePairs
@@ -83,7 +83,7 @@ class _Judging:
             resampler = Resampler(
                 given[places[0]].attacker.tables, self.seed, 1 - self.level, self.resamples, self.tasks
             )
-            wanted = [i for i in places if resampler.outcomes and given[i].found.aggregate is not None]
+            wanted = [i for i in places if resampler.draws(given[i].found.aggregate)]
             taken = [i for i in wanted if given[i].found.minus is not None]
             aggregates = [given[i].found.aggregate for i in wanted] + [given[i].found.minus for i in taken]
             drawn = resampler.resample(
@@ -100,7 +100,7 @@ class _Judging:
         found = tested.found
         if not found.test or not len(found.numbers):
             return tested
-        intervals: list[Interval] = []
+        intervals: list[Interval] = list(found.intervals)
         value = float(found.numbers.mean())
         if drawn is not None and found.aggregate is not None:
             percent = found.aggregate.measure in PERCENT_MEASURES and found.effects[0].unit
@@ -122,8 +122,10 @@ class _Judging:
         """The test of a single task: its images are drawn anew."""
         lacking = None
         p = np.nan
+        if np.isfinite(found.p_value):  # a test that has its own way to one
+            return replace(found, units=resampler.images(found.unit_tasks))
         if drawn is None or found.supported_in is None:
-            lacking = fact("rates_alone")
+            lacking = fact("one_value_per_pair" if found.aggregate and resampler.outcomes else "rates_alone")
         else:
             p = bootstrap_p(value, drawn, found.supported_in)
             lacking = fact("too_few_images_count") if np.isnan(p) else None
@@ -144,7 +146,7 @@ class _Judging:
 
 def judge_claims(
     tables: Tables,
-    claims: Sequence[Claim] = BUILT_IN,
+    claims: Sequence[Claim] | None = None,
     *,
     correction: PValueCorrection = "holm",
     seed: int = 0,
@@ -164,7 +166,7 @@ def judge_claims(
 
     Args:
         tables: rates, and outcomes where there are any.
-        claims: what to judge.
+        claims: what to judge; by default the built-in ones, see :func:`mergerisk.statistics.built_in`.
         correction: ``holm``, against any false finding, or ``bh`` (Benjamini and Hochberg), against too large a
             share of them.
         seed: of the bootstrap, and of the halves that worst attackers are chosen on.
@@ -177,7 +179,9 @@ def judge_claims(
     """
     check_options(seed, level, resamples)
     judging = _Judging(correction, level, seed, resamples, tasks)
-    check_claims(claims, tables.rates)
+    claims = built_in(tables) if claims is None else claims
+    check_claims(claims, tables.rates, () if tables.diagnostics is None else tables.diagnostics.measures)
+    tables = tables.measuring(name for claim in claims for name in claim.reads)
     jobs = _jobs(tables, claims, seed, level)
     resampled = judging.resampled([job for _, _, job in jobs])
     by_role: dict[str, dict[int, _Tested]] = {}
@@ -205,7 +209,7 @@ def _jobs(tables: Tables, claims: Sequence[Claim], seed: int, level: float) -> l
         asked = [("main", headline, name), *((f"of {attacker.name}", attacker, name) for attacker in beside)]
         asked += [("other", headline, other) for other in known if other != name]
         for role, attacker, denominator in asked:
-            found = attacker.claim.tested(attacker.tables.rates, denominator, level)
+            found = _tested(attacker, denominator, level)
             jobs.append((role, i, _Tested(attacker, denominator, found)))
         key = (id(headline.tables), name)
         if key not in curves:
@@ -214,6 +218,17 @@ def _jobs(tables: Tables, claims: Sequence[Claim], seed: int, level: float) -> l
         if on_curves is not None:
             jobs.append(("ε50", i, _Tested(headline, name, on_curves)))
     return jobs
+
+
+def _tested(attacker: Attacker, denominator: str, level: float) -> ClaimTest:
+    """A claim's test, of what the data hold."""
+    claim, tables = attacker.claim, attacker.tables
+    for measure in claim.reads:
+        if is_diagnostic(measure) and measure not in tables.rates:
+            compared = fact("of_measures", measures=claim.reads)
+            missing = fact("no_measure", measure=measure) if tables.measured else fact("no_diagnostics")
+            return ClaimTest(compared, measure, missing=missing)
+    return claim.tested(tables, denominator, level)
 
 
 def check_options(seed: int, level: float, resamples: int) -> None:
@@ -309,7 +324,9 @@ def _verdict(judging: _Judging, claim: Claim, by_role: dict[str, _Tested]) -> Cl
         tasks=len(set(found.unit_tasks)) if found.test else 0,
         statistic=found.statistic,
         threshold=found.threshold,
-        saturation=saturation(used, main.denominator) if found.test and len(used) else None,
+        saturation=saturation(used, main.denominator)
+        if found.test and len(used) and not is_diagnostic(found.measure)
+        else None,
         denominators=() if other is None or other.measure == found.measure else (other,),
         epsilon50=_retest(by_role.get("ε50")),
         images=_on_images(main, judging.level),

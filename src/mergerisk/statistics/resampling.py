@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,7 +14,7 @@ from mergerisk.statistics.facts import fact
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,6 +66,7 @@ class TaskOutcomes:
         counted: surrogate and target get it right when clean.
         wrong: the target gets it wrong under attack, whether it counts or not.
         surrogate_wrong: the surrogate does.
+        measures: name of a diagnostic's measure → images × settings; NaN where there is no value.
     """
 
     task: str
@@ -75,6 +76,7 @@ class TaskOutcomes:
     counted: NDArray[np.bool_]
     wrong: NDArray[np.bool_]
     surrogate_wrong: NDArray[np.bool_]
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def kept(self, denominator: str) -> NDArray[np.bool_]:
         """The images that count, images × settings."""
@@ -92,6 +94,8 @@ def task_outcomes(tables: Tables) -> list[TaskOutcomes]:
         "wrong": happened.target_wrong,
         "surrogate_wrong": happened.surrogate_wrong,
     }
+    per_image = [name for name, per in tables.measured.items() if per == "image"]
+    values_of = {name: outcomes[name].to_numpy(np.float64) for name in per_image}
     image = outcomes["image"].to_numpy()
     tasks = tables.rates["task"].to_numpy()
     names, task_of_setting = np.unique(tasks.astype(str), return_inverse=True)
@@ -109,7 +113,12 @@ def task_outcomes(tables: Tables) -> list[TaskOutcomes]:
             cells = np.zeros(len(images) * len(settings), dtype=bool)
             cells[flat] = values[here]
             arrays[name] = cells.reshape(len(images), len(settings))
-        found.append(TaskOutcomes(str(task), settings, images, **arrays))
+        measures = {}
+        for name, numbers in values_of.items():
+            measured = np.full(len(images) * len(settings), np.nan)
+            measured[flat] = numbers[here]
+            measures[name] = measured.reshape(len(images), len(settings))
+        found.append(TaskOutcomes(str(task), settings, images, **arrays, measures=measures))
     return found
 
 
@@ -162,6 +171,8 @@ def bootstrap(
                 continue
             draws = _draws(resamples, len(part.images), seed, "images", part.task).astype(np.float32)
             arrays = {name: _arrays(part, name, used) for name in sorted(set(denominators))}
+            diagnostics = {aggregate.measure for aggregate in aggregates} & part.measures.keys()
+            sums_of = {name: _sums(part, name, used) for name in sorted(diagnostics)}
             step = max(1, _CHUNK // max(1, len(used) * 4))
             for start in range(0, resamples, step):
                 span = slice(start, start + step)
@@ -174,7 +185,10 @@ def bootstrap(
                     if name not in measured:
                         # Counts of images are whole numbers, exact in float32 up to 2²⁴, whatever the order.
                         trials, fooled, own = (draws[span] @ array for array in arrays[name])
-                        measured[name] = _Measured(trials, fooled, own, weights)
+                        of_diagnostics = {
+                            measure: [draws[span] @ array for array in pair] for measure, pair in sums_of.items()
+                        }
+                        measured[name] = _Measured(trials, fooled, own, of_diagnostics, weights)
                     design, units = piece
                     here = replace(design, rows=np.searchsorted(used, design.rows))
                     numbers = aggregate.scalar(measured[name].matrix(aggregate.measure, here), units)
@@ -206,6 +220,13 @@ def _arrays(part: TaskOutcomes, denominator: str, used: NDArray[np.intp]) -> lis
     return [array.astype(np.float32) for array in (kept, fooled, own)]
 
 
+def _sums(part: TaskOutcomes, measure: str, used: NDArray[np.intp]) -> list[NDArray[np.float64]]:
+    """Images × settings that are used: the measure where an image counts and has a value, and whether it does."""
+    values = part.measures[measure][:, used]
+    known = part.counted[:, used] & ~np.isnan(values)
+    return [np.where(known, values, 0.0), known.astype(np.float64)]
+
+
 class _Measured:
     """Measures of every setting of one task under some resamples, each worked out once: resamples × settings."""
 
@@ -214,6 +235,7 @@ class _Measured:
         trials: NDArray[np.float32],
         fooled: NDArray[np.float32],
         own: NDArray[np.float32],
+        diagnostics: Mapping[str, Sequence[NDArray[np.float64]]],
         weights: NDArray[np.float64] | None,
     ) -> None:
         self._weights = weights
@@ -224,6 +246,7 @@ class _Measured:
                 "asr": hits / n,
                 "surrogate_asr": own_hits / n,
                 "delta_asr": 100 * (hits - own_hits) / n,
+                **{name: sums / counted for name, (sums, counted) in diagnostics.items()},
             }
 
     def matrix(self, measure: str, design: Design) -> NDArray[np.float64]:
@@ -306,6 +329,7 @@ class Resampler:
 
     def __init__(self, tables: Tables, seed: int, confidence: float, resamples: int, tasks: TasksAs) -> None:
         self.outcomes = task_outcomes(tables)
+        self._per_pair = {name for name, per in tables.measured.items() if per == "pair"}
         self._seeds = seeds_of(tables.rates)
         self._seed, self._confidence, self._resamples, self._tasks = seed, confidence, resamples, tasks
 
@@ -322,6 +346,10 @@ class Resampler:
             seed=self._seed,
             tasks=self._tasks,
         )
+
+    def draws(self, aggregate: Aggregate | None) -> bool:
+        """Whether another draw of images would change an aggregate: of what has one value per pair none does."""
+        return bool(self.outcomes) and aggregate is not None and aggregate.measure not in self._per_pair
 
     def around(self, value: float, resampled: NDArray[np.float64], tasks: int = 2) -> Interval:
         """The interval of a bootstrapped value of some tasks."""

@@ -11,6 +11,7 @@ from pandas.api.types import is_numeric_dtype
 from mergerisk.errors import UserError, first_line
 from mergerisk.merging.catalogue import INTERVENTIONS
 from mergerisk.statistics.claim_tables import tables_from_outcomes, tables_from_rates
+from mergerisk.statistics.diagnostics import Diagnostics
 from mergerisk.statistics.poster import poster_tables, with_known_images
 from mergerisk.yaml_files import read_mapping
 
@@ -56,12 +57,31 @@ def _run(folder: Path) -> Tables:
         whole = _read(clean) if clean.is_file() else None
         if whole is not None:
             _check(whole, CLEAN_COLUMNS, clean)
-        return tables_from_outcomes(table, whole, merges=merges, source=str(folder))
+        return tables_from_outcomes(table, whole, merges=merges, source=str(folder), diagnostics=_causes(folder))
     if results.is_file():
         return tables_from_rates(_read(results), merges=merges, source=str(results))
     raise UserError(
         f"{folder}: holds neither outcomes.parquet nor results.parquet; make a run with: mergerisk run"
     )
+
+
+def _causes(folder: Path) -> Diagnostics | None:
+    """What a run measured of surrogates and targets, if its study asked for it."""
+    causes, pairs = folder / "causes.parquet", folder / "pair_causes.parquet"
+    if not causes.is_file():
+        return None
+    tables = []
+    for path, columns in ((causes, (*_OF, "image")), (pairs, (*_OF, "measure", "part", "value"))):
+        tables.append(_read(path))
+        lacking = [name for name in columns if name not in tables[-1]]
+        if lacking:
+            raise UserError(
+                f"{path}: lacks the column {lacking[0]}; run the study again, finished stages are kept"
+            )
+    return Diagnostics(*tables)
+
+
+_OF = ("task", "surrogate", "target", "seed")
 
 
 def _check(table: pd.DataFrame, columns: tuple[str, ...], place: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mergerisk.errors import did_you_mean
-from mergerisk.statistics.cell_means import MEASURES
+from mergerisk.statistics.cell_means import MEASURES, is_diagnostic
 from mergerisk.validation import check_epsilon, parse_fraction
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mergerisk.statistics.cell_means import Design
+    from mergerisk.statistics.claim_tables import Tables
     from mergerisk.statistics.claims.testing import ClaimTest
 
 Unit = Literal["settings", "pairs"]
@@ -67,16 +69,43 @@ Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 Filters = Annotated[dict[str, tuple[str | float, ...]], BeforeValidator(_filters)]
 
 
+RATES = (*MEASURES, *(f"{name}_all" for name in MEASURES if name != "clean_accuracy"))
+"""What is measured of every setting."""
+
+_NEAR = 0.85
+"""What is as like the name of a rate as this is meant to be it."""
+
+
+def _rate(value: object) -> object:
+    return known_name(str(value), RATES, "measure")
+
+
 def _measure(value: object) -> object:
-    endings = [*MEASURES, *(f"{name}_all" for name in MEASURES if name != "clean_accuracy")]
-    return known_name(str(value), endings, "measure")
+    name = str(value)
+    if difflib.get_close_matches(name, RATES, n=1, cutoff=_NEAR) or not name.isidentifier():
+        return _rate(name)
+    return name
 
 
-Measure = Annotated[str, BeforeValidator(_measure)]
+Rate = Annotated[str, BeforeValidator(_rate)]
 """``asr``, ``relative_asr``, ``delta_asr`` (percentage points) or ``surrogate_asr``, among the images that
 surrogate and target get right when clean, where that is known; the same with ``_all``, of all images;
 ``clean_accuracy``. Of several settings together ``relative_asr`` is a ratio of means: mean ASR of targets over
 mean ASR of surrogates."""
+
+Measure = Annotated[str, BeforeValidator(_measure)]
+"""A :data:`Rate`, or a measure of a diagnostic, as a run's ``causes.parquet`` and ``pair_causes.parquet`` call it:
+its mean over the images that surrogate and target get right when clean. Which there are, the data say."""
+
+
+def _diagnostic(value: object) -> object:
+    if not is_diagnostic(str(value)):
+        raise ValueError(f"{value} is no measure of a diagnostic; explains compares two of those")
+    return _measure(value)
+
+
+Diagnostic = Annotated[str, BeforeValidator(_diagnostic)]
+"""A measure of a diagnostic."""
 
 
 class Strict(BaseModel):
@@ -119,19 +148,24 @@ class Claim(Strict):
         """The measures it speaks of."""
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The measures that its test looks at: those that it speaks of, and what they are held against."""
+        return self.measured
+
+    @property
     def compares_surrogates(self) -> bool:
         """Whether it holds one surrogate's attacks against another's, so that it is about no single attacker."""
         return False
 
     @abstractmethod
-    def tested(self, table: pd.DataFrame, denominator: str, level: float) -> ClaimTest:
-        """Test the claim on a table of rates, with tasks as what is independent.
+    def tested(self, tables: Tables, denominator: str, level: float) -> ClaimTest:
+        """Test the claim with tasks as what is independent.
 
         Settings of one task share its images and depend on each other, so they are averaged, or clustered, within
         the task. Of a single task the test is laid out, and left to a bootstrap of its images to make.
 
         Args:
-            table: :class:`mergerisk.statistics.Tables`' rates.
+            tables: rates, and outcomes where they are known.
             denominator: ``both_correct`` or ``all``.
             level: of the critical difference, and of what could have been detected.
         """

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from scipy import stats
 
-from mergerisk.statistics.claims.claim import Measure  # noqa: TC001 (pydantic reads it)
+from mergerisk.statistics.claims.claim import Rate  # noqa: TC001 (pydantic reads it)
 from mergerisk.statistics.claims.on_epsilon50 import as_ranks, curve_blocks
 from mergerisk.statistics.claims.ranks import RankedClaim, task_blocks
 from mergerisk.statistics.claims.testing import (
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from mergerisk.statistics.claim_tables import Tables
+
 
 class ExtremeClaim(RankedClaim):
     """One method against all others.
@@ -47,7 +49,7 @@ class ExtremeClaim(RankedClaim):
 
     kind: Literal["best", "worst"]
     method: str
-    measures: Annotated[tuple[Measure, ...], Field(min_length=1)] = ("relative_asr",)
+    measures: Annotated[tuple[Rate, ...], Field(min_length=1)] = ("relative_asr",)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -59,9 +61,9 @@ class ExtremeClaim(RankedClaim):
         """The measures it speaks of."""
         return self.measures
 
-    def tested(self, table: pd.DataFrame, denominator: str, level: float) -> ClaimTest:
+    def tested(self, tables: Tables, denominator: str, level: float) -> ClaimTest:
         """See :meth:`Claim.tested`."""
-        parts = [_by(self, measure, table, denominator, level) for measure in self.measures]
+        parts = [_by(self, measure, tables.rates, denominator, level) for measure in self.measures]
         first = parts[0]
         if len(parts) == 1:
             return first

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import field_validator, model_validator
 from scipy import stats
 
-from mergerisk.statistics.cell_means import Design, make_design
+from mergerisk.statistics.cell_means import Design, is_diagnostic, make_design
 from mergerisk.statistics.claims.claim import (
     FILTER_COLUMNS,
     SURROGATE_COLUMNS,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from numpy.typing import NDArray
+
+    from mergerisk.statistics.claim_tables import Tables
 
 
 class PairedClaim(NumberClaim):
@@ -97,11 +99,14 @@ class PairedClaim(NumberClaim):
         return bool({*self.first, *self.second} & set(SURROGATE_COLUMNS))
 
     def image_pairs(self, table: pd.DataFrame) -> Design | None:
-        """Its pairs, seed by seed."""
+        """Its pairs, seed by seed; of a diagnostic, which fools nobody, none."""
+        if is_diagnostic(self.measure):
+            return None
         return pair_design(self, table, seeds=True)
 
-    def tested(self, table: pd.DataFrame, denominator: str, level: float) -> ClaimTest:
+    def tested(self, tables: Tables, denominator: str, level: float) -> ClaimTest:
         """See :meth:`Claim.tested`."""
+        table = tables.rates
         column = column_of(self.measure, denominator)
         design = pair_design(self, table)
         compared = fact(

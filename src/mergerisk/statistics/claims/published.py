@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mergerisk.statistics.cell_means import is_diagnostic
 from mergerisk.statistics.claims.extreme import ExtremeClaim
 from mergerisk.statistics.claims.paired import PairedClaim
 from mergerisk.statistics.claims.rate import RateClaim
 from mergerisk.statistics.claims.trend import TrendClaim
 
 if TYPE_CHECKING:
+    from mergerisk.statistics.claim_tables import Tables
     from mergerisk.statistics.claims.claim import Claim
 
 PUBLISHED: dict[str, tuple[str | float, ...]] = {"surrogate_role": ("expert", "pretrained")}
@@ -76,3 +78,56 @@ BUILT_IN: tuple[Claim, ...] = (
 )
 """Claims of the published study on 336 settings, and the three of its poster; of attacks made on `PUBLISHED`
 alone, whatever other surrogates a study has."""
+
+ON_CAUSES: tuple[Claim, ...] = (
+    TrendClaim(
+        name="hint_representation_bias",
+        sentence="The farther a merge’s features are from the attacker’s model’s, the less often it is fooled.",
+        where=PUBLISHED,
+        measure="asr",
+        expect="falling",
+        by="representation_bias",
+    ),
+    TrendClaim(
+        name="hint_gradient_alignment",
+        sentence="The more a merge’s gradients align with the attacker’s model’s, the more often it is fooled.",
+        where=PUBLISHED,
+        measure="asr",
+        expect="rising",
+        by="gradient_alignment",
+    ),
+    TrendClaim(
+        name="poster_boundaries",
+        sentence="Similar decision boundaries transfer more: the larger the gap between the boundaries of a merge "
+        "and of the attacker’s model along the attack, the less often the merge is fooled.",
+        where=PUBLISHED,
+        measure="asr",
+        expect="falling",
+        by="boundary_gap",
+    ),
+    PairedClaim(
+        name="poster_architecture",
+        sentence="The same architecture transfers more: attacks made on the pretrained model fool merges more "
+        "often than those made on a model of another architecture.",
+        measure="asr",
+        first={"surrogate_role": "pretrained"},
+        second={"surrogate": "other_architecture"},
+        expect="higher",
+    ),
+)
+"""The two hints of the paper's own analysis (representation bias, gradient alignment) and the two expectations of
+its poster (similar decision boundaries, same architecture), for runs that keep diagnostics."""
+
+
+def built_in(tables: Tables) -> tuple[Claim, ...]:
+    """The built-in claims that some data are judged on unless others are named: of those on causes the ones whose
+    measures, or surrogates, a run with diagnostics has."""
+    if tables.diagnostics is None:
+        return BUILT_IN
+    measures, surrogates = tables.diagnostics.measures, set(tables.rates["surrogate"])
+
+    def can_be_told(claim: Claim) -> bool:
+        named = {str(name) for part in claim.filters for name in part.get("surrogate", ())}
+        return named <= surrogates and all(name in measures for name in claim.reads if is_diagnostic(name))
+
+    return (*BUILT_IN, *filter(can_be_told, ON_CAUSES))

@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from mergerisk.statistics.cell_means import Design, make_design
 from mergerisk.statistics.claims.claim import Claim
+from mergerisk.statistics.claims.testing import depends_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,8 @@ def task_blocks(chosen: pd.DataFrame, targets: tuple[str, ...], column: str) -> 
     known = chosen[chosen[column].notna() & chosen["target"].isin(targets)]
     if not len(known):
         known = chosen[chosen["target"].isin(targets)]
-    cell = ["task"] if column == "clean_accuracy" else ["task", "attack", "surrogate", "epsilon", "seed"]
+    cell = depends_on(column, ["task", "attack", "surrogate", "epsilon"])
+    cell += [] if column == "clean_accuracy" else ["seed"]
     here = known.groupby(cell, dropna=False, observed=True)["target"].transform("nunique")
     of_task = known.groupby("task", observed=True)["target"].transform("nunique")
     kept = known[here == of_task]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.statistics.cell_means import Design
+    from mergerisk.statistics.claim_tables import Tables
 
 
 class RateClaim(NumberClaim):
@@ -33,8 +34,9 @@ class RateClaim(NumberClaim):
 
     kind: Literal["rate"] = "rate"
 
-    def tested(self, table: pd.DataFrame, denominator: str, level: float) -> ClaimTest:
+    def tested(self, tables: Tables, denominator: str, level: float) -> ClaimTest:
         """See :meth:`Claim.tested`."""
+        table = tables.rates
         column = column_of(self.measure, denominator)
         chosen = table[settings_of(self, table)]
         compared = fact(

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from mergerisk.errors import Faults, UserError, did_you_mean
 from mergerisk.plain_data import check_plain
-from mergerisk.statistics.claims.claim import Claim, Strict
+from mergerisk.statistics.cell_means import is_diagnostic
+from mergerisk.statistics.claims.claim import RATES, Claim, Strict
+from mergerisk.statistics.claims.explains import ExplainsClaim
 from mergerisk.statistics.claims.extreme import ExtremeClaim
 from mergerisk.statistics.claims.paired import PairedClaim
-from mergerisk.statistics.claims.published import BUILT_IN
+from mergerisk.statistics.claims.published import BUILT_IN, ON_CAUSES
 from mergerisk.statistics.claims.rate import RateClaim
 from mergerisk.statistics.claims.trend import TrendClaim
 from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -29,6 +32,7 @@ KINDS: dict[str, type[Claim]] = {
     "trend": TrendClaim,
     "best": ExtremeClaim,
     "worst": ExtremeClaim,
+    "explains": ExplainsClaim,
 }
 """What a claim's ``kind`` may be."""
 
@@ -38,7 +42,8 @@ class ClaimFile(Strict):
 
     Attributes:
         schema_version: of this format.
-        include: built-in claims to judge too, by name; ``all`` for all of them.
+        include: built-in claims to judge too, by name; ``all`` for those of the published study, ``causes`` for
+            those on causes.
         claims: one's own.
     """
 
@@ -71,14 +76,16 @@ def parse_claims(content: Mapping[str, Any]) -> tuple[Claim, ...]:
         file = ClaimFile(**content)
     except ValidationError as error:
         raise UserError(*findings(error, ClaimFile.model_fields)) from error
-    built_in = {claim.name: claim for claim in BUILT_IN}
-    wanted = list(built_in) if "all" in file.include else list(file.include)
+    built_in = {claim.name: claim for claim in (*BUILT_IN, *ON_CAUSES)}
+    groups = {"all": BUILT_IN, "causes": ON_CAUSES}
+    grouped = [claim.name for word, group in groups.items() if word in file.include for claim in group]
+    wanted = [*grouped, *(name for name in file.include if name not in groups and name not in grouped)]
     faults = Faults()
     claims = []
     for name in wanted:
         with faults.collecting():
             if name not in built_in:
-                raise UserError(f"include: unknown claim {name!r}{did_you_mean(name, ['all', *built_in])}")
+                raise UserError(f"include: unknown claim {name!r}{did_you_mean(name, [*groups, *built_in])}")
             claims.append(built_in[name])
     for position, given in enumerate(file.claims):
         with faults.collecting():
@@ -111,16 +118,24 @@ def _parse_claim(given: object, where: str) -> Claim:
         raise UserError(f"{where}: a field's name must be text") from error
 
 
-def check_claims(claims: Iterable[Claim], rates: pd.DataFrame) -> None:
+def check_claims(claims: Iterable[Claim], rates: pd.DataFrame, diagnostics: Collection[str] = ()) -> None:
     """Whether what claims name is in the data.
 
+    Args:
+        claims: what is to be judged.
+        rates: of every setting.
+        diagnostics: the measures of diagnostics that the data hold.
+
     Raises:
-        UserError: a value of a filter, or a target, is not; the message names it.
+        UserError: a value of a filter, a target, or a measure is not; the message names it.
     """
-    built_in = set(map(id, BUILT_IN))
+    built_in = set(map(id, (*BUILT_IN, *ON_CAUSES)))
     for claim in claims:
         if id(claim) in built_in:
             continue  # of these, what the data lacks is said in the verdict
+        for measure in claim.reads:
+            if is_diagnostic(measure) and measure not in diagnostics:
+                raise UserError(f"claim {claim.name!r}: {_unknown_measure(measure, diagnostics)}")
         for column, values in ((column, values) for part in claim.filters for column, values in part.items()):
             if column.endswith("_role"):
                 continue
@@ -138,6 +153,18 @@ def check_claims(claims: Iterable[Claim], rates: pd.DataFrame) -> None:
                 raise UserError(
                     f"claim {claim.name!r}: target {target!r} is not in the data{did_you_mean(target, targets)}"
                 )
+
+
+def _unknown_measure(measure: str, diagnostics: Collection[str]) -> str:
+    """Which there are: all of them, since nobody knows them by heart."""
+    if not diagnostics:
+        return (
+            f"unknown measure {measure!r} (known: {', '.join(RATES)}); measures of diagnostics are in runs of a "
+            "study with causes: [gradient_alignment, …]"
+        )
+    near = difflib.get_close_matches(measure, [*RATES, *diagnostics], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"the data hold no measure {measure!r} ({hint}they have: {', '.join([*RATES, *sorted(diagnostics)])})"
 
 
 def _check_budgets(claim: str, values: tuple[str | float, ...], rates: pd.DataFrame) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mergerisk.statistics.cell_means import is_diagnostic
 from mergerisk.statistics.claims.claim import SURROGATE_COLUMNS
 from mergerisk.statistics.verdicts import Effect
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from mergerisk.statistics.cell_means import Design
     from mergerisk.statistics.claims.claim import Claim
+    from mergerisk.statistics.clusters import Interval
     from mergerisk.statistics.facts import Fact
     from mergerisk.statistics.rank_tests import RankPicture
     from mergerisk.statistics.resampling import Aggregate
@@ -52,6 +54,7 @@ class ClaimTest:
             part of it may lie for it to be contradicted; None if it has no say.
         rows: the settings used.
         also: cautions of the test's own, facts as of a verdict.
+        intervals: of the first effect, where a test has its own way to them.
 
     The others are those of :class:`mergerisk.statistics.ClaimVerdict`.
     """
@@ -81,6 +84,7 @@ class ClaimTest:
     detectable: Effect | None = None
     ranks: RankPicture | None = None
     also: tuple[Fact, ...] = ()
+    intervals: tuple[Interval, ...] = ()
 
 
 BOOTSTRAP = "bootstrap"
@@ -88,13 +92,14 @@ BOOTSTRAP = "bootstrap"
 
 
 def bare(measure: str) -> str:
-    """Without ``_all``."""
-    return measure.removesuffix("_all")
+    """A rate without ``_all``; a diagnostic's measure as it is."""
+    return measure if is_diagnostic(measure) else measure.removesuffix("_all")
 
 
 def column_of(measure: str, denominator: str) -> str:
     """The column of rates that holds a measure."""
-    ending = "_all" if denominator == "all" and measure != "clean_accuracy" else ""
+    rate = not is_diagnostic(measure) and measure != "clean_accuracy"
+    ending = "_all" if denominator == "all" and rate else ""
     return f"{bare(measure)}{ending}"
 
 
@@ -162,11 +167,11 @@ def made_on(chosen: pd.DataFrame, column: str, claim: Claim | None = None) -> tu
 
 
 def depends_on(measure: str, columns: Sequence[str]) -> list[str]:
-    """The columns that a measure can differ by: a clean accuracy knows no attack, surrogate or budget, and the
-    same number again and again would be no further evidence."""
-    if measure != "clean_accuracy":
-        return list(columns)
-    return [name for name in columns if name not in {"attack", "epsilon", *SURROGATE_COLUMNS}]
+    """The columns that a measure can differ by: a clean accuracy knows no attack, surrogate or budget, a
+    diagnostic no attack or budget, and the same number again and again would be no further evidence."""
+    same = {"attack", "epsilon"} if is_diagnostic(measure) or measure == "clean_accuracy" else set()
+    same |= set(SURROGATE_COLUMNS) if measure == "clean_accuracy" else set()
+    return [name for name in columns if name not in same]
 
 
 def task_means(numbers: NDArray[np.float64], tasks: NDArray[np.object_]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import model_validator
 from scipy import stats
 
+from mergerisk.statistics.cell_means import is_diagnostic
 from mergerisk.statistics.claims.claim import Measure  # noqa: TC001 (pydantic reads it)
 from mergerisk.statistics.claims.on_epsilon50 import as_ranks, curve_blocks
 from mergerisk.statistics.claims.ranks import RankedClaim, task_blocks
@@ -31,6 +32,8 @@ from mergerisk.statistics.verdicts import Effect
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+
+    from mergerisk.statistics.claim_tables import Tables
 
 
 class TrendClaim(RankedClaim):
@@ -67,8 +70,14 @@ class TrendClaim(RankedClaim):
         """The measures it speaks of."""
         return (self.measure,)
 
-    def tested(self, table: pd.DataFrame, denominator: str, level: float) -> ClaimTest:
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """And the one that orders."""
+        return (self.measure, *([self.by] if self.by else []))
+
+    def tested(self, tables: Tables, denominator: str, level: float) -> ClaimTest:
         """See :meth:`Claim.tested`."""
+        table = tables.rates
         column = column_of(self.measure, denominator)
         along = column_of(self.by, denominator) if self.by else ""
         chosen = table[settings_of(self, table)]
@@ -147,7 +156,8 @@ class TrendClaim(RankedClaim):
     def tested_on_epsilon50(self, curves: pd.DataFrame) -> ClaimTest | None:
         """Page's test of how easily targets are fooled by ε50."""
         laid_out = curve_blocks(self, curves, self.order)
-        if laid_out is None or bare(self.measure) == "clean_accuracy" or self.by not in {None, "clean_accuracy"}:
+        told = bare(self.measure) != "clean_accuracy" and not is_diagnostic(self.measure)
+        if laid_out is None or not told or self.by not in {None, "clean_accuracy"}:
             return None
         design, targets = laid_out
         matrix = design.medians(curves["weakness"].to_numpy(dtype=np.float64))

@@ -25,7 +25,9 @@ _COUNTS = frozenset({"undefined_cosines"})
 CLEAN = "clean_accuracy"
 """The covariate: the target's accuracy on the task's whole test split."""
 
-_PAIR = ["task", "surrogate", "target", "seed"]
+PAIR = ["task", "surrogate", "target", "seed"]
+"""What names a pair of models."""
+
 _WHOLE = ("features", "all")
 """Parts of a pair of models that stand for the whole of it, the one that is taken first."""
 
@@ -113,12 +115,14 @@ def beside(
     rows = rows.astype(dict.fromkeys(("surrogate", "task", "attack", "target"), str))
     rows["fooled"] = happened.fooled[keep]
     rows[CLEAN] = _accuracy(outcomes, happened.target_right, clean, rows)
-    measures = [Measure(name, "image") for name in _columns(causes)]
-    rows = rows.merge(_plain(causes)[[*_PAIR, "image", *(m.name for m in measures)]], "left", [*_PAIR, "image"])
+    measures = [Measure(name, "image") for name in columns_of(causes)]
+    rows = rows.merge(
+        with_text_names(causes)[[*PAIR, "image", *(m.name for m in measures)]], "left", [*PAIR, "image"]
+    )
     missing = _missing(causes, measures, set(rows["target"]))
     if pair_causes is not None and len(pair_causes):
-        wide, own = _per_pair(pair_causes)
-        rows = rows.merge(wide, "left", _PAIR)
+        wide, own = per_pair(pair_causes)
+        rows = rows.merge(wide, "left", PAIR)
         measures += own
         missing |= _missing_pairs(pair_causes, own, set(rows["target"]))
     if not measures:
@@ -130,18 +134,20 @@ def beside(
     return Beside(rows.drop(columns="seed"), order, tuple(measures), missing)
 
 
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
+def with_text_names(table: pd.DataFrame) -> pd.DataFrame:
+    """Names as text, whatever categories a table keeps them in."""
     return table.astype(dict.fromkeys(("task", "surrogate", "target"), str))
 
 
-def _columns(causes: pd.DataFrame) -> list[str]:
+def columns_of(causes: pd.DataFrame) -> list[str]:
+    """The measures of ``causes.parquet`` that can be held against outcomes."""
     names = [str(name) for name in causes.columns if f"{name}_missing" in causes.columns]
     return [name for name in names if name not in THE_OUTCOME_ITSELF | _COUNTS]
 
 
-def _per_pair(pair_causes: pd.DataFrame) -> tuple[pd.DataFrame, list[Measure]]:
+def per_pair(pair_causes: pd.DataFrame) -> tuple[pd.DataFrame, list[Measure]]:
     """One column per measure, and which part it is of."""
-    plain = _plain(pair_causes).astype({"measure": str, "part": str})
+    plain = with_text_names(pair_causes).astype({"measure": str, "part": str})
     measures, found = [], []
     for name, own in plain.groupby("measure", sort=False):
         if name in THE_OUTCOME_ITSELF | _COUNTS:
@@ -149,8 +155,8 @@ def _per_pair(pair_causes: pd.DataFrame) -> tuple[pd.DataFrame, list[Measure]]:
         part = next((part for part in _WHOLE if (own["part"] == part).any()), "mean")
         chosen = own if part == "mean" else own[own["part"] == part]
         measures.append(Measure(str(name), "pair", part))
-        found.append(chosen.groupby(_PAIR)["value"].mean().rename(name))
-    return pd.concat(found, axis=1).reset_index() if found else pd.DataFrame(columns=_PAIR), measures
+        found.append(chosen.groupby(PAIR)["value"].mean().rename(name))
+    return pd.concat(found, axis=1).reset_index() if found else pd.DataFrame(columns=PAIR), measures
 
 
 def _accuracy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -81,6 +82,71 @@ def rank_correlations(
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class TwoCorrelations:
+    """Rank correlations of two diagnostics with being fooled, on the same rows; task by task.
+
+    Attributes:
+        tasks: those that have a block in which both vary.
+        first: of the one diagnostic, each task's mean over its blocks.
+        second: of the other.
+        error: standard error of the mean of the differences, over images in these tasks.
+        freedom: its degrees of freedom.
+    """
+
+    tasks: tuple[str, ...]
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    error: float
+    freedom: int
+
+    @property
+    def differences(self) -> NDArray[np.float64]:
+        """Per task by how much the first is larger, each in the direction that it has over all tasks."""
+        return _difference(self.first, self.second, _signs(self.first, self.second))
+
+
+def two_correlations(
+    table: pd.DataFrame, first: str, second: str, *, between: Between = "images", seed: int = 0
+) -> TwoCorrelations:
+    """Of two diagnostics the correlations of :func:`rank_correlations` with being fooled, of rows that have both.
+
+    Args:
+        table: as there.
+        first: a column of it.
+        second: another.
+        between: as there.
+        seed: of the groups of images that the error is found with.
+    """
+    rows = complete(table, [first, second, "fooled"])
+    left = left_out(rows, seed)
+    found = [_Correlation(rows, name, "fooled", between) for name in (first, second)]
+    sizes = np.where((found[0].sizes > 0) & (found[1].sizes > 0), found[0].sizes, 0.0)
+    blocks = np.array([left.tasks[block[0]] for block in found[0].blocks], dtype=np.intp)
+    total = np.bincount(blocks, sizes, minlength=len(left.counts))
+    kept = np.flatnonzero(total > 0)
+    wholes, without = [], []
+    for one in found:
+        whole = np.bincount(blocks, sizes * one.whole, minlength=len(total))[kept] / total[kept]
+        wholes.append(whole)
+        without.append(whole[:, None] + one.changes(left, sizes)[kept] / total[kept, None])
+    signs = _signs(wholes[0], wholes[1])
+    inside = replace(left, counts=left.counts[kept])
+    error = inside.error(_difference(without[0], without[1], signs) / max(1, len(kept)))
+    names = pd.unique(rows["task"])
+    return TwoCorrelations(tuple(str(names[place]) for place in kept), wholes[0], wholes[1], error, inside.freedom)
+
+
+def _signs(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, float]:
+    return (-1.0 if first.sum() < 0 else 1.0), (-1.0 if second.sum() < 0 else 1.0)
+
+
+def _difference(
+    first: NDArray[np.float64], second: NDArray[np.float64], signs: tuple[float, float]
+) -> NDArray[np.float64]:
+    return np.asarray(signs[0] * first - signs[1] * second)
+
+
 class _Correlation:
     """One diagnostic and the outcome, block by block."""
 
@@ -151,19 +217,24 @@ class _Correlation:
     def without(self, left: Left) -> NDArray[np.float64]:
         """The correlation without each group of images: tasks × groups."""
         found = np.full((len(left.counts), int(left.counts.max())), np.nan)
-        change = np.zeros_like(found)
+        change = self.changes(left, self.sizes)
+        for task, count in enumerate(left.counts):
+            found[task, :count] = self.mean(self.whole) + change[task, :count] / self.sizes.sum()
+        return found
+
+    def changes(self, left: Left, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What leaving out each group changes in the sum of its task's blocks, weighted: tasks × groups."""
+        change = np.zeros((len(left.counts), int(left.counts.max(initial=0))))
         for place, block in enumerate(self.blocks):
-            if not self.sizes[place]:
+            if not sizes[place]:
                 continue
             task = left.tasks[block[0]]
             groups = np.arange(left.counts[task])
             weights = (left.groups[block] != groups[:, None]).astype(np.float64)
             values = self.of_block(block, weights)
             values = np.where(np.isnan(values), self.whole[place], values)
-            change[task, groups] += self.sizes[place] * (values - self.whole[place])
-        for task, count in enumerate(left.counts):
-            found[task, :count] = self.mean(self.whole) + change[task, :count] / self.sizes.sum()
-        return found
+            change[task, groups] += sizes[place] * (values - self.whole[place])
+        return change
 
     def permuted(self, size: float, permutations: int, seed: int) -> float:
         """How often targets that are given others' values correlate as strongly."""
