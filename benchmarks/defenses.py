@@ -1,13 +1,16 @@
-"""Time of the defenses at the input against Pillow's, and of attackers who know them against their own gradients.
+"""Time of the defenses at the input against Pillow's, of attackers who know them against their own gradients, and
+of training defenses against the same in plain PyTorch.
 
     python benchmarks/defenses.py                   # 64 pictures of 224 × 224, and of 32 × 32
     python benchmarks/defenses.py --side 224 --rounds 9
+    python benchmarks/defenses.py --only training
 
 *Ratio* is the time of a transform, images as float32 tensors in and out, over that of the same job as a plain
 loop over Pillow's pictures, both in the same rounds, processor time of one thread; the median over rounds. *Over*
 is the time of an attack on the classifier that an attacker crafts on, ViT-Ti/16 with random weights, above that of
 the classifier's own gradients in it, timed inside the same run; so the transform's work counts as overhead, and
-the line *none* is that of the attack itself.
+the line *none* is that of the attack itself. *Plain* is a batch of a training defense as a script writes it: the
+attack's steps and the step of the weights, no more; its ratio too is of the same rounds.
 """
 
 from __future__ import annotations
@@ -21,11 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from transformers import ViTConfig, ViTModel
 
 import mergerisk as mr
-from mergerisk.defenses import InputDefense
+from mergerisk.defenses import InputDefense, TrainingData
+from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.models import Classifier, Encoder, Head
 from mergerisk.models.sources.vit import class_token
 
@@ -162,20 +167,83 @@ def attackers(rounds: int) -> None:
         print(f"{name:12} {2 * draws:9} {seconds:7.2f} {least:7.1%}", flush=True)
 
 
+STEPS, EPSILON = 5, 4 / 255
+
+
+def climbed(images: torch.Tensor, gain: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """PGD as a script writes it."""
+    found = (images + EPSILON * (2 * torch.rand_like(images) - 1)).clamp(0, 1)
+    for _ in range(STEPS):
+        leaf = found.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(gain(leaf), leaf)
+        moved = found + EPSILON / 2 * slope.sign()
+        found = torch.min(torch.max(moved, images - EPSILON), images + EPSILON).clamp(0, 1)
+    return found.detach()
+
+
+def plain_loss(name: str, model: Classifier, public: Classifier, data: TrainingData) -> torch.Tensor:
+    """A batch of a training defense as a script writes it."""
+    images, labels = data.images[:], data.labels
+    assert labels is not None
+    if name == "tecoa":
+        return F.cross_entropy(model(climbed(images, lambda x: F.cross_entropy(model(x), labels))), labels)
+    if name == "fare":
+        with torch.no_grad():
+            kept = public.encoder(images)
+        found = climbed(images, lambda x: (model.encoder(x) - kept).square().sum())
+        lost: torch.Tensor = (model.encoder(found) - kept).square().sum(dim=1).mean()
+        return lost
+    if name == "pubdef":
+        found = climbed(images, lambda x: F.cross_entropy(public(x), labels))
+        return (F.cross_entropy(model(images), labels) + F.cross_entropy(model(found), labels)) / 2
+    clean = model(images)
+    before = clean.detach().softmax(dim=1)
+    found = climbed(images, lambda x: F.kl_div(model(x).log_softmax(dim=1), before, reduction="sum"))
+    apart = F.kl_div(model(found).log_softmax(dim=1), clean.softmax(dim=1), reduction="batchmean")
+    return F.cross_entropy(clean, labels) + 6 * apart
+
+
+def training(rounds: int) -> None:
+    """Ratios to plain PyTorch, of a batch of each defense."""
+    public, head = vit(), Head(torch.randn(10, 192), torch.zeros(10))
+    data = TrainingData(torch.rand(8, 3, 224, 224), head, torch.arange(8), [public.encoder])
+    print(f"{'trained by':12} {'s/batch':>8} {'plain':>7} {'ratio':>6}")
+    for name in ("tecoa", "trades", "fare", "pubdef"):
+        defense = DEFENSES.create(name, {"epsilon": EPSILON, "steps": STEPS, "batch_size": 8})
+        model = Classifier(vit().encoder.requires_grad_(True), head)
+        optimizer = torch.optim.AdamW(model.encoder.parameters(), lr=1e-4, foreach=True)
+
+        def plain(name: str = name, model: Classifier = model, steps: torch.optim.Optimizer = optimizer) -> None:
+            steps.zero_grad()
+            plain_loss(name, model, public, data).backward()
+            steps.step()
+
+        work: list[Callable[[], object]] = [partial(defense.train, public.encoder, {"one": data}), plain]
+        for one in work:
+            one()
+        pairs = [[processor_time(one) for one in work] for _ in range(rounds)]
+        ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(own / other for own, other in pairs)
+        print(f"{name:12} {ours:8.2f} {theirs:7.2f} {ratio:6.3f}", flush=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, action="append", help="of the pictures; 224 and 32 by default")
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-attackers", action="store_true", help="transforms alone")
+    parser.add_argument("--only", choices=("transforms", "attackers", "training"), help="one part; all by default")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     for side in options.side or (224, 32):
-        transforms(side, options.pictures, options.rounds)
-    if not options.no_attackers:
+        if options.only in {None, "transforms"}:
+            transforms(side, options.pictures, options.rounds)
+    if options.only in {None, "attackers"}:
         attackers(options.rounds)
+    if options.only in {None, "training"}:
+        training(options.rounds)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from mergerisk.errors import Fault, Place, UserError, did_you_mean, located
@@ -110,6 +110,17 @@ def check_epsilon(value: float) -> float:
     if not SMALLEST_EPSILON <= value <= LARGEST_EPSILON:
         raise ValueError(f"must be from {SMALLEST_EPSILON:g} to {LARGEST_EPSILON:g}, got {value:g}")
     return value
+
+
+def _fraction(value: object) -> object:
+    """``"2/255"`` as a number; anything else as it is."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number or a fraction such as 8/255, got {value}")  # noqa: TRY004
+    return parse_fraction(value) if isinstance(value, str) else value
+
+
+Epsilon = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False), AfterValidator(check_epsilon)]
+"""A budget in pixel units, above 0; at most 1 if it is an L∞ one."""
 
 
 def _shown(value: object) -> str:

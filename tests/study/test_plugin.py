@@ -84,7 +84,7 @@ def test_what_is_installed_runs_in_a_study(installed: dict[str, str], tiny_vit: 
     assert (signs["l2"] > 0.8 * signs["epsilon"] * (3 * 16 * 16) ** 0.5).all()
 
 
-def test_a_table_with_its_own_stages_and_a_defense_need_no_line_of_ours(
+def test_a_table_with_its_own_stages_and_defenses_need_no_line_of_ours(
     installed: dict[str, str], tiny_vit: Path, tmp_path: Path
 ) -> None:
     """Planned, run by workers, resumed, collected, exported and shown, with a hyper-parameter each."""
@@ -94,7 +94,10 @@ def test_a_table_with_its_own_stages_and_a_defense_need_no_line_of_ours(
         merging=["weight_averaging"],
         surrogates=["expert", "merged/weight_averaging+both_sides"],
         attacks=["fgsm"],
-        defenses=[{"defense": "both_sides", "of": "weight_averaging", "share": 0.25}],
+        defenses=[
+            {"defense": "both_sides", "of": "weight_averaging", "share": 0.25},
+            {"defense": "stay_close", "of": "weight_averaging", "weight": 2.0, "label": "close"},
+        ],
         tables=[{"table": "confidence", "images": 4}],
     )
     run = tmp_path / "run"
@@ -107,7 +110,8 @@ def test_a_table_with_its_own_stages_and_a_defense_need_no_line_of_ours(
     assert table["confidence"].between(1 / 3, 1).all()
     outcomes = pd.read_parquet(run / "outcomes.parquet")
     defended = "weight_averaging+both_sides"
-    assert {"weight_averaging", defended} < set(outcomes["target"])
+    assert {"weight_averaging", defended, "close"} < set(outcomes["target"])
+    assert re.search(r"^train +1 +0 ", plan, re.MULTILINE), plan
     own = outcomes[(outcomes["surrogate"] == defended) & (outcomes["target"] == defended)]
     assert (own["surrogate_adversarial"] == own["target_adversarial"]).all()
     # Resumed: nothing is done again, and what is written is the same.

@@ -1,5 +1,6 @@
 from .adaptive_steps import APGD as APGD
 from .adaptive_steps import APGDRatio as APGDRatio
+from .ascent import ascend as ascend
 from .attack import Attack as Attack
 from .attack import Crafted as Crafted
 from .attack import Pool as Pool

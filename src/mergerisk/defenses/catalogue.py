@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mergerisk.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from mergerisk.defenses.defense import Defense
+    from mergerisk.defenses.training import TrainingDefense
 
-DEFENSES: Registry[type[Defense]] = Registry(
+    Training = Literal[
+        "pubdef",
+        "fare",
+        "adversarial_distillation",
+        "decorrelate",
+        "tecoa",
+        "trades",
+        "sam",
+        "gradient_penalty",
+    ]
+    """Those that are built in."""
+
+DEFENSES: Registry[type[Defense | TrainingDefense]] = Registry(
     "defense",
     "mergerisk.defenses",
     [
@@ -33,16 +46,69 @@ DEFENSES: Registry[type[Defense]] = Registry(
             "the majority under noise, with a certified radius",
             "arXiv 1902.02918",
         ),
+        Entry(
+            "pubdef",
+            "mergerisk.defenses.pubdef:PubDef",
+            "trained on images that were crafted on public models",
+            "arXiv 2310.17645",
+        ),
+        Entry(
+            "fare",
+            "mergerisk.defenses.fare:Fare",
+            "trained to keep its own features under attack, without labels",
+            "arXiv 2402.12336",
+        ),
+        Entry(
+            "adversarial_distillation",
+            "mergerisk.defenses.adversarial_distillation:AdversarialDistillation",
+            "trained to keep its own answers under attack, without labels",
+            "arXiv 2108.07969",
+        ),
+        Entry(
+            "decorrelate",
+            "mergerisk.defenses.decorrelate:Decorrelate",
+            "trained to have other gradients than public models",
+            "arXiv 1901.09981, 2104.00671",
+        ),
+        Entry(
+            "tecoa",
+            "mergerisk.defenses.tecoa:TeCoA",
+            "trained on the worst images alone",
+            "arXiv 2212.07016",
+        ),
+        Entry(
+            "trades",
+            "mergerisk.defenses.trades:Trades",
+            "trained to say the same of the worst images; awp for weights too",
+            "arXiv 1901.08573, 2004.05884",
+        ),
+        Entry("sam", "mergerisk.defenses.sam:SAM", "trained to a flat minimum", "arXiv 2010.01412"),
+        Entry(
+            "gradient_penalty",
+            "mergerisk.defenses.gradient_penalty:GradientPenalty",
+            "trained to small input gradients",
+            "arXiv 1711.09404",
+        ),
     ],
 )
 """Everything that ``mergerisk list defenses`` shows; plugins add to it."""
 
 
-def create(name: str, /, **parameters: Any) -> Defense:
-    """The defense called ``name`` with these hyper-parameters, checked.
+@overload
+def create(name: Training, /, **parameters: Any) -> TrainingDefense: ...
+
+
+@overload
+def create(name: str, /, **parameters: Any) -> Defense: ...
+
+
+def create(name: str, /, **parameters: Any) -> Defense | TrainingDefense:
+    """The defense called ``name`` with these hyper-parameters, checked: one that stands around a classifier, a
+    :class:`~mergerisk.defenses.Defense`, or one that trains an encoder, a
+    :class:`~mergerisk.defenses.TrainingDefense`.
 
     Raises:
         UserError: unknown name or hyper-parameter, or a value out of range.
     """
-    defense: Defense = DEFENSES.create(name, parameters)
+    defense: Defense | TrainingDefense = DEFENSES.create(name, parameters)
     return defense

@@ -76,6 +76,21 @@ def pubdef(
     return (F.cross_entropy(clean, labels) + (share * lost).sum()) / 2
 
 
+def distillation(
+    teacher: torch.Tensor, clean: torch.Tensor, adversarial: torch.Tensor, share: float = 5 / 6
+) -> torch.Tensor:
+    """(1 − w) KL(t(x) ‖ f(x)) + w KL(t(x) ‖ f(x')) (Zi et al. 2021, arXiv 2108.07969, equation 6).
+
+    Args:
+        teacher: N × K, logits of the model that is imitated, on clean images; no gradient goes to it.
+        clean: N × K, of the model that is trained.
+        adversarial: N × K, of the same on adversarial images.
+        share: w.
+    """
+    said = teacher.detach()
+    return (1 - share) * divergence(said, clean).mean() + share * divergence(said, adversarial).mean()
+
+
 def gradient_penalty(
     classifier: nn.Module, images: torch.Tensor, labels: torch.Tensor, coefficient: float = 0.1
 ) -> torch.Tensor:
@@ -92,3 +107,46 @@ def gradient_penalty(
     lost = F.cross_entropy(classifier(leaf), labels, reduction="none")
     (gradient,) = torch.autograd.grad(lost.sum(), leaf, create_graph=True)
     return lost.mean() + coefficient * gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def input_gradients(
+    classifier: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, differentiable: bool = False
+) -> torch.Tensor:
+    """N × C × H × W: the gradient of each image's own cross-entropy.
+
+    Args:
+        classifier: pixels → logits.
+        images: N × C × H × W.
+        labels: int64, N.
+        differentiable: by the weights.
+    """
+    leaf = images.detach().requires_grad_()
+    lost = F.cross_entropy(classifier(leaf), labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(lost, leaf, create_graph=differentiable)
+    return gradient
+
+
+def decorrelation(
+    own: torch.Tensor, others: Sequence[torch.Tensor], coefficient: float = 2.0, smoothness: float = 2.0
+) -> torch.Tensor:
+    """c · mean |cos(g, g_k)| + λ ‖g‖²: the mean over images, and over public models k (Kariyappa and Qureshi 2019,
+    arXiv 1901.09981; Yang et al. 2021, arXiv 2104.00671, equations 3 and 4). The cosine with a zero gradient is 0.
+
+    Args:
+        own: N × C × H × W, input gradients of the model that is trained.
+        others: the same of every public model.
+        coefficient: c.
+        smoothness: λ.
+
+    Raises:
+        UserError: no public model.
+    """
+    if not others:
+        raise UserError("decorrelate: needs one public model at least")
+    mine = own.flatten(1)
+    alike = [F.cosine_similarity(mine, other.flatten(1), dim=1, eps=_TINY).abs().mean() for other in others]
+    return coefficient * torch.stack(alike).mean() + smoothness * mine.square().sum(dim=1).mean()
+
+
+_TINY = 1e-30
+"""Gradients shorter than this are none."""

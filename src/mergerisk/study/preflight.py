@@ -233,6 +233,8 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
         why = "a linear probe"
     elif fine_tuned or not mine:
         why = "fine-tuning"
+    elif mine:
+        why = next((spec.name for spec in study.defenses if spec.stage is not None), None)
     if why is not None and not outline.train:
         raise UserError(f"task {task!r} has no training images, and {why} needs some; {MORE_TRAINING}")
     merged = task in study.with_expert if mine else OUTSIDER in study.merged_names
@@ -246,9 +248,8 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
 def _attackers_learn_from_all(study: Study) -> bool:
     """Whether an attacker fine-tunes on every attacked task: one whom no defense has seen, or an outsider without
     data or weights of their own."""
-    kinds = {reference.kind for spec in study.surrogates for reference in spec.references}
     own = study.outsider is not None and (study.outsider.task is not None or study.outsider.file is not None)
-    return UNSEEN in kinds or (OUTSIDER in kinds and not own)
+    return UNSEEN in study.held or (OUTSIDER in study.held and not own)
 
 
 def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Encoder | None) -> None:

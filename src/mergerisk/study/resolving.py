@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from mergerisk.causes.catalogue import CAUSES
-from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.errors import Fault, Faults, Place, UserError, located, place
 from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, OWN_MERGE, OWN_METHOD
 from mergerisk.study.further import TABLES
+from mergerisk.study.hardening import resolve_defense
 from mergerisk.study.hub_experts import hub_experts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mergerisk.merging import MergingMethod
-    from mergerisk.registry import Registry
     from mergerisk.study.fields.interventions import Intervention
-    from mergerisk.study.fields.named import AttackSpec, CauseSpec, DefenseSpec, MethodSpec, TableSpec
+    from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
     from mergerisk.study.schema import Study
-
-    T = TypeVar("T", CauseSpec, DefenseSpec)
 
 
 def resolve(study: Study) -> Study:
@@ -30,7 +27,7 @@ def resolve(study: Study) -> Study:
     Raises:
         UserError: an unknown hyper-parameter, or a value out of range.
     """
-    from mergerisk.finetuning.fine_tune import FineTuning
+    from mergerisk.finetuning.descent import FineTuning
     from mergerisk.validation import construct
 
     faults, experts = Faults(), study.experts
@@ -59,14 +56,14 @@ def resolve(study: Study) -> Study:
     if len(merging) == len(study.merging):
         with faults.collecting():
             _check_compared(merging)
-    defenses = []
+    resolved, defenses = study.model_copy(update={"merging": tuple(merging), "experts": experts}), []
     for i, defense in enumerate(study.defenses):
         with faults.collecting():
-            defenses.append(_filled_in(defense, DEFENSES, place("defenses", i)))
+            defenses.append(resolve_defense(defense, resolved, place("defenses", i)))
     causes = []
     for i, cause in enumerate(study.causes):
         with faults.collecting():
-            causes.append(_filled_in(cause, CAUSES, place("causes", i)))
+            causes.append(_filled_in(cause, place("causes", i)))
     for i, table in enumerate(study.tables):
         with faults.collecting():
             _check_table(table, place("tables", i))
@@ -215,14 +212,14 @@ def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> Non
         raise UserError(f"budgets.after: {after[-1]} steps: no attack of the study takes more than {most}")
 
 
-def _filled_in(spec: T, registry: Registry[Any], where: Place) -> T:
-    """What is chosen by name, with every hyper-parameter.
+def _filled_in(spec: CauseSpec, where: Place) -> CauseSpec:
+    """A diagnostic, with every hyper-parameter.
 
     Raises:
         UserError: one is unknown, or out of range.
     """
     with located(where):
-        made = registry.create(spec.name, spec.parameters)
+        made = CAUSES.create(spec.name, spec.parameters)
     return spec.model_copy(update={"parameters": dataclasses.asdict(made)})
 
 

@@ -22,9 +22,10 @@ from mergerisk.study.fields.basics import (
 )
 from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.checks import Checks
+from mergerisk.study.fields.defenses import DefenseSpec, check_defended
 from mergerisk.study.fields.interventions import each_of
 from mergerisk.study.fields.models import Experts, Heads, OtherArchitecture, Outsider, TaskSpec
-from mergerisk.study.fields.named import AttackSpec, CauseSpec, DefenseSpec, MethodSpec, TableSpec
+from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
 from mergerisk.study.fields.surrogates import (
     KNOWING,
     OTHER_ARCHITECTURE,
@@ -69,7 +70,7 @@ class Study(Model):
         surrogates: models the attacker holds; see :data:`mergerisk.study.fields.surrogates.SURROGATES`.
             ``merged`` alone stands for every merge: white box, the upper bound.
         targets: models made elsewhere and black boxes to try the adversarial images on, besides the merges.
-        defenses: what is put around merges or models made elsewhere, each a target of its own.
+        defenses: what is put around merges or models made elsewhere, or trains them, each a target of its own.
         checks: how hard defended models are attacked before one is said to defend.
         causes: diagnostics that may explain transfer, of every pair of surrogate and target at the middle budget;
             ``all`` for every one.
@@ -245,10 +246,9 @@ class Study(Model):
             if kind == OTHER_ARCHITECTURE and self.other_architecture is None:
                 which = "say which: other_architecture: {backbone: …}"
                 raise UserError(Fault(which, place("surrogates", item=kind)))
-        kinds = {kind for kind, _ in references}
-        if self.other_architecture is not None and OTHER_ARCHITECTURE not in kinds:
+        if self.other_architecture is not None and OTHER_ARCHITECTURE not in self.held:
             raise UserError(Fault("no surrogate is; add it to surrogates", place("other_architecture")))
-        if self.outsider is not None and not self.outsider.offered and OUTSIDER not in kinds:
+        if self.outsider is not None and not self.outsider.offered and OUTSIDER not in self.held:
             unused = "neither among the surrogates nor offered to be merged"
             raise UserError(Fault(unused, place("outsider")))
         return self
@@ -256,11 +256,15 @@ class Study(Model):
     @model_validator(mode="after")
     def _defended_exist(self) -> Study:
         known = [spec.label for spec in self.merging] + [spec.label for spec in self.targets if spec.encoder]
-        for label, of in self.defended.items():
-            if of not in known:
-                near = did_you_mean(of, known)
-                raise UserError(Fault(f"no merge or model {of!r}{near}", place("defenses", item=label)))
+        check_defended(self.defended, known, [spec.label for spec in self.targets if not spec.encoder])
         return self
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Kinds of the models that attackers hold, and that defenses are trained on."""
+        looked_at = [reference for spec in self.defenses for reference in spec.references]
+        attacking = [reference for spec in self.surrogates for reference in spec.references]
+        return frozenset(reference.kind for reference in (*attacking, *looked_at))
 
     @property
     def defended(self) -> dict[str, str]:

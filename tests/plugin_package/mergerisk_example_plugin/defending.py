@@ -1,16 +1,19 @@
-"""A defense that mergerisk does not know of."""
+"""Defenses that mergerisk does not know of: one stands before a model, one trains it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch.nn.functional as F
 from torch import nn
 
-from mergerisk.defenses import Defense
+from mergerisk.defenses import Defense, TrainingDefense
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     import torch
+
+    from mergerisk.defenses import Batch
 
 
 class Mirrored(nn.Module):
@@ -39,3 +42,18 @@ class BothSides(Defense):
 
     def defend(self, classifier: nn.Module) -> nn.Module:
         return Mirrored(classifier, self.share)
+
+
+@hyperparameters
+class StayClose(TrainingDefense):
+    """Cross-entropy, and features that stay close to what they were.
+
+    Attributes:
+        weight: of the features' mean squared change.
+    """
+
+    weight: float = 1.0
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        now, before = (model.encoder(batch.images) for model in (batch.classifier, batch.original))
+        return F.cross_entropy(batch.classifier.head(now), batch.labels) + self.weight * F.mse_loss(now, before)

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
 from mergerisk.plain_data import unfit_text
-from mergerisk.validation import check_epsilon, parse_fraction
 
 RESERVED_TARGETS = ("expert", "pretrained")
 """What results call the targets that are no merge."""
-
-
-def _fraction(value: object) -> object:
-    """``"2/255"`` as a number; anything else as it is."""
-    if isinstance(value, bool):
-        raise ValueError(f"must be a number or a fraction such as 8/255, got {value}")  # noqa: TRY004
-    return parse_fraction(value) if isinstance(value, str) else value
-
-
-Epsilon = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False), AfterValidator(check_epsilon)]
-"""A budget in pixel units, above 0; at most 1 if it is an L∞ one."""
 
 
 Source = Annotated[str, Field(min_length=1)]

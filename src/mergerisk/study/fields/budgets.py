@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mergerisk.study.fields.basics import Epsilon, Model
-from mergerisk.validation import Count
+from mergerisk.study.fields.basics import Model
+from mergerisk.validation import Count, Epsilon
 
 
 class Budgets(Model):

@@ -1,23 +1,19 @@
-"""What is chosen by name, with hyper-parameters: methods, attacks, defenses, tables."""
+"""What is chosen by name, with hyper-parameters: methods, attacks, diagnostics, tables."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import ValidationInfo, model_validator
 
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.causes.catalogue import CAUSES
-from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.merging.catalogue import split_name
-from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, looks, no_twins
+from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, looks
 from mergerisk.study.fields.interventions import Intervention
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
-
-class _Named(Model):
+class Named(Model):
     """A registered name with its hyper-parameters and the label that results use.
 
     In a study file either the bare name, or a mapping of :attr:`key` to it, the hyper-parameters and, optionally,
@@ -56,7 +52,7 @@ class _Named(Model):
         return {self.key: self.name, **self.parameters, "label": self.label}
 
 
-class _Unlabelled(_Named):
+class _Unlabelled(Named):
     """What results call by its own name."""
 
     what: ClassVar[str]
@@ -73,7 +69,7 @@ class _Unlabelled(_Named):
         return {self.key: self.name, **self.parameters} if self.parameters else self.name
 
 
-class MethodSpec(_Named):
+class MethodSpec(Named):
     """A merging method: ``ties`` or ``{method: ties, density: 0.1, label: ties-10}``; or a merge that something is
     changed about: ``{method: ties, placebo: true}``, called ``ties@placebo`` unless it has a label of its own.
 
@@ -111,7 +107,7 @@ class MethodSpec(_Named):
         return self
 
 
-class AttackSpec(_Named):
+class AttackSpec(Named):
     """An attack: ``mi_fgsm`` or ``{attack: mi_fgsm, decay: 0.9, label: mi-0.9}``."""
 
     key: ClassVar[str] = "attack"
@@ -121,46 +117,6 @@ class AttackSpec(_Named):
         if looks(info):
             ATTACKS.check(self.name)
         return self
-
-
-class DefenseSpec(_Named):
-    """A defense of merges or of models made elsewhere: ``{defense: bit_depth, of: [ties], bits: 3}``.
-
-    Attributes:
-        of: what is defended, by its label; each gives one target.
-    """
-
-    key: ClassVar[str] = "defense"
-
-    of: Annotated[tuple[str, ...], Field(min_length=1)]
-
-    @classmethod
-    def taken_apart(cls, value: object) -> dict[str, Any]:
-        """The fields, from what a study file says; see the base class."""
-        given = value.get("of") if isinstance(value, dict) else None
-        if not given:
-            raise ValueError("say what is defended: of: [LABEL, …]")
-        parsed = super().taken_apart(value)
-        parsed["parameters"].pop("of")
-        return parsed | {"of": [given] if isinstance(given, str) else given}
-
-    @model_validator(mode="after")
-    def _known(self, info: ValidationInfo) -> DefenseSpec:
-        if looks(info):
-            DEFENSES.check(self.name)
-        no_twins([*self.of], "defended model")
-        return self
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """What results call each defended model (``ties+bit_depth``, or the label of one) → what is defended."""
-        if len(self.of) == 1 and self.label != self.name:
-            return {self.label: self.of[0]}
-        return {f"{of}+{self.label}": of for of in self.of}
-
-    def as_written(self) -> object:
-        """As a study file says it."""
-        return {self.key: self.name, "of": list(self.of), **self.parameters, "label": self.label}
 
 
 class CauseSpec(_Unlabelled):

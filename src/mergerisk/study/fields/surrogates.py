@@ -19,7 +19,8 @@ OWN_MERGE = "own_merge"
 OWN_METHOD = "weight_averaging"
 """How an attacker merges unless a method is named: it asks for no hyper-parameter and no image."""
 
-KNOWING = ("aware", "adaptive")
+AWARE, ADAPTIVE = "aware", "adaptive"
+KNOWING = (AWARE, ADAPTIVE)
 """Attackers who know how one target is defended, but do not hold it."""
 
 WHITE_BOX = "white_box"
@@ -82,10 +83,10 @@ SURROGATES: Mapping[str, Scenario] = {
         "may be",
         "the ingredients, merged by the attacker: by weight averaging, or as a method or a label of merging says",
     ),
-    "aware": Scenario(
+    AWARE: Scenario(
         "always", "the attacked task's expert, defended by the attacker as that model is; aware alone is all"
     ),
-    "adaptive": Scenario(
+    ADAPTIVE: Scenario(
         "always",
         "the attacked task's expert as it is, seen through what stands before that model; adaptive alone is all",
     ),

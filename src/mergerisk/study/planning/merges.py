@@ -52,16 +52,8 @@ class MergeGroup:
         return self.only in {None, task}
 
 
-def plan_merges(
-    study: Study,
-    stages: Stages,
-    backbone: Backbone,
-    ingredients: Mapping[str, Input[State]],
-    calibration: CalibrationData,
-    seed: int,
-) -> Iterator[MergeGroup]:
+def plan_merges(study: Study, planner: MergePlanner) -> Iterator[MergeGroup]:
     """Have every merge and correction made."""
-    planner = _merge_planner(study, stages, backbone, ingredients, calibration, seed)
     groups: dict[tuple[Any, ...], dict[str, Input[Tensors] | None]] = {}
     for spec in study.merging:
         for only, encoder, inside, behind in planner.planned(spec, study.task_names):
@@ -70,21 +62,11 @@ def plan_merges(
         yield MergeGroup(encoder, inside, labels, only)
 
 
-def plan_own_merges(
-    study: Study,
-    stages: Stages,
-    backbone: Backbone,
-    ingredients: Mapping[str, Input[State]],
-    calibration: CalibrationData,
-    seed: int,
-) -> dict[str, Input[State]]:
+def plan_own_merges(study: Study, planner: MergePlanner) -> dict[str, Input[State]]:
     """Have the merges made that attackers make themselves; by what the study calls the method, or the merge whose
     method and hyper-parameters they are. One that the study makes too is the same merge."""
     references = {reference for spec in study.surrogates for reference in spec.references}
     wanted = [*dict.fromkeys(name or OWN_METHOD for kind, name in references if kind == OWN_MERGE)]
-    if not wanted:
-        return {}
-    planner = _merge_planner(study, stages, backbone, ingredients, calibration, seed)
     return {name: planner.merge(*own_method(study, name)) for name in sorted(wanted)}
 
 
@@ -105,15 +87,16 @@ def own_method(study: Study, name: str) -> tuple[str, dict[str, Any]]:
     return entry.name, asdict(METHODS.create(entry.name, {}))
 
 
-def _merge_planner(
+def merge_planner(
     study: Study,
     stages: Stages,
     backbone: Backbone,
     ingredients: Mapping[str, Input[State]],
     calibration: CalibrationData,
     seed: int,
-) -> _MergePlanner:
-    return _MergePlanner(
+) -> MergePlanner:
+    """What has merges of a seed's ingredients made."""
+    return MergePlanner(
         stages,
         backbone,
         {name: ingredients[name] for name in study.merged_names},
@@ -124,7 +107,7 @@ def _merge_planner(
 
 
 @dataclass(frozen=True)
-class _MergePlanner:
+class MergePlanner:
     """Has merges of the same ingredients made."""
 
     stages: Stages
@@ -133,6 +116,10 @@ class _MergePlanner:
     calibration: CalibrationData
     seed: int
     batch_norm: bool
+
+    def of(self, ingredients: Mapping[str, Input[State]]) -> MergePlanner:
+        """The same, with other models in some ingredients' places."""
+        return replace(self, ingredients={**self.ingredients, **ingredients})
 
     def planned(
         self, spec: MethodSpec, tasks: tuple[str, ...]
@@ -172,7 +159,7 @@ class _MergePlanner:
     def _change(self, what: Literal["placebo", "shuffled_blocks"], block: int | None) -> Changed:
         return Changed(change=what, block=block, seed=self.seed)
 
-    def without(self, task: str) -> _MergePlanner:
+    def without(self, task: str) -> MergePlanner:
         """The same, of all ingredients but one."""
 
         def left(named: Mapping[str, T]) -> dict[str, T]:

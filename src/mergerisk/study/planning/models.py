@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.study.calibrating import CalibrationData
+from mergerisk.study.fields import surrogates
 from mergerisk.study.fields.models import Outsider
 from mergerisk.study.fields.surrogates import OUTSIDER, UNSEEN
 from mergerisk.study.kinds.expert import Expert
 from mergerisk.study.kinds.given_model import GivenModel
 from mergerisk.study.planning.material import Carried, plan_head, plan_probe
-from mergerisk.study.planning.merges import plan_merges, plan_own_merges
+from mergerisk.study.planning.merges import merge_planner, plan_merges, plan_own_merges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mergerisk.models import Head, State
+    from mergerisk.study.fields.surrogates import Reference
     from mergerisk.study.keyed import Input
     from mergerisk.study.planning.material import Material
-    from mergerisk.study.planning.merges import MergeGroup
+    from mergerisk.study.planning.merges import MergeGroup, MergePlanner
     from mergerisk.study.schema import Study
     from mergerisk.study.stages import Stages
     from mergerisk.tasks import Task
@@ -37,6 +39,8 @@ class Models:
         merges: merges that share an encoder, together.
         unseen: task → a model that no defense is trained on, if one attacks.
         own_merges: method, or a label of merging → what an attacker merges so.
+        planner: what had the merges made.
+        aware: target that a defense trained, task → the task's expert, trained so by an attacker.
     """
 
     ingredients: Mapping[str, Input[State]]
@@ -46,6 +50,29 @@ class Models:
     merges: tuple[MergeGroup, ...]
     unseen: Mapping[str, Input[State]]
     own_merges: Mapping[str, Input[State]]
+    planner: MergePlanner
+    aware: Mapping[tuple[str, str], Input[State]] = field(default_factory=dict)
+
+    def held(self, reference: Reference, task: str) -> Input[State] | None:
+        """A model that an attacker of a task holds, one encoder of the study's architecture; None for the
+        pretrained one."""
+        kind, name = reference
+        match kind:
+            case "pretrained":
+                return None
+            case "expert" | "ingredient":
+                return self.ingredients[name or task]
+            case "other_expert":
+                names = [*self.ingredients]
+                following = names.index(task) + 1 if task in names else 0
+                return self.ingredients[names[following % len(names)]]
+            case surrogates.OWN_MERGE:
+                return self.own_merges[name or surrogates.OWN_METHOD]
+            case surrogates.UNSEEN:
+                return self.unseen[task]
+            case _:
+                assert kind == OUTSIDER, kind
+                return self.outsiders[task]
 
 
 _UNSEEN_SEED = 1_000_003
@@ -68,14 +95,16 @@ def plan_models(study: Study, stages: Stages, material: Material, seed: int) -> 
         ingredients[OUTSIDER] = next(iter(outsiders.values()))
         tasks, heads = tasks | own_task, heads | own_head
     calibration = CalibrationData(split=study.calibration, tasks=tasks, heads=heads)
+    merging = merge_planner(study, stages, material.backbone, ingredients, calibration, seed)
     return Models(
         ingredients,
         outsiders,
         {task: planner.other(task) for task in material.others},
         {spec.label: planner.given(spec.label, spec.encoder) for spec in study.targets if spec.encoder},
-        tuple(plan_merges(study, stages, material.backbone, ingredients, calibration, seed)),
+        tuple(plan_merges(study, merging)),
         planner.unseen(),
-        plan_own_merges(study, stages, material.backbone, ingredients, calibration, seed),
+        plan_own_merges(study, merging),
+        merging,
     )
 
 
@@ -107,8 +136,7 @@ class _ModelPlanner:
         """Task → the outsider that attacks it, and what a merge that reads images may read of the outsider's own
         task, if it has one."""
         study, material = self.study, self.material
-        kinds = {reference.kind for spec in study.surrogates for reference in spec.references}
-        if OUTSIDER not in kinds and study.outsider is None:
+        if OUTSIDER not in study.held and study.outsider is None:
             return {}, {}, {}
         outsider = study.outsider or Outsider()
         if outsider.file is not None:
@@ -139,7 +167,7 @@ class _ModelPlanner:
 
     def unseen(self) -> dict[str, Input[State]]:
         """Task → a fine-tune of the backbone that nobody but one attacker has, if one attacks."""
-        if not any(reference.kind == UNSEEN for spec in self.study.surrogates for reference in spec.references):
+        if UNSEEN not in self.study.held:
             return {}
         material = self.material
         return {

@@ -13,6 +13,7 @@ from mergerisk.study.planning.attacks import plan_attack
 from mergerisk.study.planning.material import plan_material
 from mergerisk.study.planning.models import plan_models
 from mergerisk.study.planning.targets import OneTask
+from mergerisk.study.planning.training import with_trained
 from mergerisk.study.stages import Stages
 from mergerisk.study.tables.catalogue import further_tables
 from mergerisk.study.tables.table import Scene
@@ -56,7 +57,7 @@ def make_plan(
     task_runs: list[TaskRun] = []
     sweeps: list[Sweep] = []
     for seed in study.seeds:
-        models = plan_models(study, stages, material, seed)
+        models = with_trained(study, stages, material, plan_models(study, stages, material, seed), seed)
         for task in material.tasks:
             models_of_task = OneTask(study, material, models, task, seed)
             targets = [*models_of_task.targets()]

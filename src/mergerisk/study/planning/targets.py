@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.registry import plugins
-from mergerisk.study.fields import surrogates
-from mergerisk.study.fields.surrogates import KNOWING, OTHER_ARCHITECTURE, OUTSIDER, OWN_METHOD
+from mergerisk.study.fields.surrogates import AWARE, KNOWING, OTHER_ARCHITECTURE
+from mergerisk.study.hardening import behind, spec_of, trained_by
 from mergerisk.study.variants.black_box import BlackBoxVariant
 from mergerisk.study.variants.defended import DefendedVariant
 from mergerisk.study.variants.encoders import EncoderVariant
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.material import Tensors
     from mergerisk.models import State
-    from mergerisk.study.fields.surrogates import Reference, SurrogateSpec
+    from mergerisk.study.fields.surrogates import SurrogateSpec
     from mergerisk.study.keyed import Input
     from mergerisk.study.planning.material import Material
     from mergerisk.study.planning.models import Models
@@ -61,7 +61,8 @@ class OneTask:
                     spec=spec,
                 )
         for label in study.defended:
-            yield self._defended(label)
+            if not trained_by(study, label):  # else it is one of the merges
+                yield self._defended(label)
 
     def surrogate(self, spec: SurrogateSpec) -> SurrogateVariant:
         """The models behind a surrogate that attacks the task."""
@@ -73,7 +74,7 @@ class OneTask:
                 head=self.material.heads[self.task],
                 backbone=self.material.backbone,
                 members={
-                    member: self._state(reference)
+                    member: self.models.held(reference, self.task)
                     for member, reference in zip(spec.members, references, strict=True)
                 },
                 combine=spec.combine,
@@ -84,27 +85,40 @@ class OneTask:
             state = self.models.others[self.task]
             return EncoderVariant(columns={label: 0}, task=self.task, head=head, backbone=backbone, encoder=state)
         if reference.kind == "merged":
-            defended = label in self.study.defended
-            return self._defended(label).known(self.seed) if defended else self._named(label)
+            return self._known(label)
         if reference.kind in KNOWING:
             assert reference.name is not None, "always named"
-            # What stands before a model is the same before any other, so that here the two are one.
-            expert = self._encoder(label, self.models.ingredients[self.task])
-            known = self._defended(reference.name).known(self.seed, expert)
-            return replace(known, columns={label: 0})
-        return self._encoder(label, self._state(reference))
+            held = self.models.ingredients[self.task]
+            if reference.kind == AWARE:
+                trained = behind(self.study, reference.name)
+                held = held if trained is None else self.models.aware[trained, self.task]
+            return replace(self._known(reference.name, self._encoder(label, held)), columns={label: 0})
+        return self._encoder(label, self.models.held(reference, self.task))
+
+    def _known(self, label: str, of: EncoderVariant | None = None) -> SurrogateVariant:
+        """What an attacker crafts on who knows what stands before a target.
+
+        Args:
+            label: of the target.
+            of: the model that they hold; the target's own by default.
+        """
+        if label in self.study.defended and not trained_by(self.study, label):
+            return self._defended(label).known(self.seed, of)
+        return self._named(label) if of is None else of
 
     def _defended(self, label: str) -> DefendedVariant:
-        """A merge, or a model made elsewhere, behind a defense."""
-        spec = next(spec for spec in self.study.defenses if label in spec.labels)
+        """A merge, a model made elsewhere, or a defended one, behind a defense that stands before it."""
+        spec = spec_of(self.study, label)
+        assert spec is not None, "only what is defended"
         of = spec.labels[label]
+        again = of in self.study.defended and not trained_by(self.study, of)
         return DefendedVariant(
             columns={label: 0},
             task=self.task,
             head=self.material.heads[self.task],
             defense=spec.name,
             parameters=spec.parameters,
-            of=self._named(of),
+            of=self._defended(of) if again else self._named(of),
             plugins=plugins(DEFENSES.check(spec.name)),
         )
 
@@ -134,24 +148,3 @@ class OneTask:
             inside=inside,
             adapters=tuple(adapters),
         )
-
-    def _state(self, reference: Reference) -> Input[State] | None:
-        """One encoder of the study's architecture; None for the pretrained one."""
-        kind, name = reference
-        ingredients = self.models.ingredients
-        match kind:
-            case "pretrained":
-                return None
-            case "expert" | "ingredient":
-                return ingredients[name or self.task]
-            case "other_expert":
-                names = [*ingredients]
-                following = names.index(self.task) + 1 if self.task in names else 0
-                return ingredients[names[following % len(names)]]
-            case surrogates.OWN_MERGE:
-                return self.models.own_merges[name or OWN_METHOD]
-            case surrogates.UNSEEN:
-                return self.models.unseen[self.task]
-            case _:
-                assert kind == OUTSIDER, kind
-                return self.models.outsiders[self.task]

@@ -62,12 +62,15 @@ class DefendedVariant(SurrogateVariant):
         return defenses.create(self.defense, **self.parameters)
 
     def known(self, seed: int, of: SurrogateVariant | None = None) -> AdaptiveVariant:
-        """What an attacker crafts on who knows the defense, and averages :data:`DRAWS` of its random draws.
+        """What an attacker crafts on who knows the defense, and those behind it, and averages :data:`DRAWS` of
+        its random draws.
 
         Args:
             seed: of the draws.
             of: the model that they hold; the defended one itself by default: a white box.
         """
+        if isinstance(self.of, DefendedVariant):
+            of = self.of.known(seed, of)
         return AdaptiveVariant(
             columns=self.columns,
             task=self.task,

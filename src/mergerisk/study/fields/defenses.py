@@ -1,0 +1,107 @@
+"""What defends models, as a study file says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from mergerisk.defenses.catalogue import DEFENSES
+from mergerisk.errors import Fault, UserError, did_you_mean, place
+from mergerisk.study.fields.basics import looks, no_twins
+from mergerisk.study.fields.named import Named
+from mergerisk.study.fields.surrogates import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+_OWN_KEYS = ("of", "stage", "ingredients", "public")
+"""What an entry says besides the defense's hyper-parameters."""
+
+
+class DefenseSpec(Named):
+    """A defense of merges, of models made elsewhere, or of models that are defended already:
+    ``{defense: bit_depth, of: [ties], bits: 3}``, ``{defense: pubdef, of: ties, label: trained}``.
+
+    Attributes:
+        of: what is defended, by its label; each gives one target.
+        stage: of a defense that trains: whether the merge is trained, or its ingredients are before they are
+            merged.
+        ingredients: which of them are trained before merging: ``all``, or ``all_but_attacked``, a merge for each
+            task, since the attacked task's own expert is public as it is.
+        public: the public models that a training defense looks at, as in ``surrogates``.
+    """
+
+    key: ClassVar[str] = "defense"
+
+    of: Annotated[tuple[str, ...], Field(min_length=1)]
+    stage: Literal["after_merging", "before_merging"] | None = None
+    ingredients: Literal["all", "all_but_attacked"] | None = None
+    public: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+
+    @classmethod
+    def taken_apart(cls, value: object) -> dict[str, Any]:
+        """The fields, from what a study file says; see the base class."""
+        given = value.get("of") if isinstance(value, dict) else None
+        if not given or not isinstance(value, dict):
+            raise ValueError("say what is defended: of: [LABEL, …]")
+        parsed = super().taken_apart(value)
+        own = {key: parsed["parameters"].pop(key) for key in _OWN_KEYS if key in value}
+        listed = {key: [own[key]] for key in ("of", "public") if isinstance(own.get(key), str)}
+        return parsed | own | listed
+
+    @model_validator(mode="after")
+    def _known(self, info: ValidationInfo) -> DefenseSpec:
+        if looks(info):
+            DEFENSES.check(self.name)
+        no_twins([*self.of], "defended model")
+        no_twins([*(self.public or ())], "public model")
+        for name in self.public or ():
+            Reference.parse(name)
+        return self
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What results call each defended model (``ties+bit_depth``, or the label of one) → what is defended."""
+        if len(self.of) == 1 and self.label != self.name:
+            return {self.label: self.of[0]}
+        return {f"{of}+{self.label}": of for of in self.of}
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The public models, taken apart."""
+        return tuple(Reference.parse(name) for name in self.public or ())
+
+    def as_written(self) -> object:
+        """As a study file says it."""
+        own: dict[str, object] = {"of": list(self.of)}
+        own |= {key: getattr(self, key) for key in ("stage", "ingredients") if getattr(self, key) is not None}
+        own |= {"public": list(self.public)} if self.public is not None else {}
+        return {self.key: self.name, **own, **self.parameters, "label": self.label}
+
+
+def check_defended(defended: Mapping[str, str], known: Collection[str], black_boxes: Collection[str]) -> None:
+    """See that what is defended exists, can be seen into, and is not its own defense.
+
+    Args:
+        defended: label → what is defended.
+        known: labels of merges, and of models made elsewhere.
+        black_boxes: labels of what can only be asked.
+
+    Raises:
+        UserError: it does not.
+    """
+    for label, of in defended.items():
+        where = place("defenses", item=label)
+        if of in black_boxes:
+            asked = f"{of} is a black box, which can only be asked; its owner alone can defend it"
+            raise UserError(Fault(asked, where))
+        if of not in known and of not in defended:
+            near = did_you_mean(of, [*known, *defended])
+            raise UserError(Fault(f"no merge or model {of!r}{near}", where))
+        below, behind = of, {label}
+        while below in defended:
+            if below in behind:
+                raise UserError(Fault("defends itself, in the end; name a merge or a model", where))
+            behind.add(below)
+            below = defended[below]

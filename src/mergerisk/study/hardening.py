@@ -1,0 +1,162 @@
+"""What a study's defenses that train need: checked, and their defaults filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from mergerisk.defenses.catalogue import DEFENSES
+from mergerisk.errors import Place, UserError, did_you_mean, located
+from mergerisk.study.fields.surrogates import OUTSIDER
+
+if TYPE_CHECKING:
+    from mergerisk.defenses import TrainingDefense
+    from mergerisk.study.fields.defenses import DefenseSpec
+    from mergerisk.study.fields.surrogates import Reference
+    from mergerisk.study.schema import Study
+
+PUBLIC = ("pretrained", "expert")
+"""The public models that a defense looks at by default: the base, and the attacked task's own expert."""
+
+_SEEN = ("pretrained", "expert", "other_expert", "ingredient", OUTSIDER)
+"""Kinds of public models."""
+
+
+def training_of(spec: DefenseSpec) -> type[TrainingDefense] | None:
+    """The defense of an entry, if it is one that trains."""
+    from mergerisk.defenses import TrainingDefense
+
+    kind = DEFENSES.load(spec.name)
+    return kind if issubclass(kind, TrainingDefense) else None
+
+
+def spec_of(study: Study, label: str) -> DefenseSpec | None:
+    """The entry that a defended model comes from; None of what is not defended."""
+    return next((spec for spec in study.defenses if label in spec.labels), None)
+
+
+def trained_by(study: Study, label: str) -> DefenseSpec | None:
+    """The entry of a target that a defense trained; None of others."""
+    spec = spec_of(study, label)
+    return None if spec is None or training_of(spec) is None else spec
+
+
+def behind(study: Study, label: str) -> str | None:
+    """The trained target behind whatever stands before one; itself if it is trained, None if nothing there is."""
+    while label in study.defended and not trained_by(study, label):
+        label = study.defended[label]
+    return label if label in study.defended else None
+
+
+def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpec:
+    """An entry of ``defenses`` with every default filled in.
+
+    Args:
+        spec: the entry.
+        study: with its experts and merges resolved.
+        where: it stands.
+
+    Raises:
+        UserError: a hyper-parameter is unknown or out of range, or the defense cannot be where it is put.
+    """
+    with located(where):
+        kind = training_of(spec)
+        if kind is None:
+            for key in ("stage", "ingredients", "public"):
+                if getattr(spec, key) is not None:
+                    raise UserError(f"{key}: {spec.name} stands before a model and trains nothing; leave it out")
+            made = DEFENSES.create(spec.name, spec.parameters)
+            return spec.model_copy(update={"parameters": dataclasses.asdict(made)})
+        before = spec.stage == "before_merging"
+        # From the base under labels, an ingredient is trained as every expert is.
+        recipe = study.experts.fine_tune if before and kind.needs_labels else {}
+        made = DEFENSES.create(spec.name, {**recipe, **spec.parameters})
+        public = (spec.public or PUBLIC) if kind.needs_public else None
+        if spec.public is not None and public is None:
+            raise UserError(f"public: {spec.name} looks at no public models; leave it out")
+        changes: dict[str, object] = {
+            "parameters": dataclasses.asdict(made),
+            "stage": spec.stage or "after_merging",
+            "public": public,
+        }
+        if before:
+            changes["ingredients"] = spec.ingredients or "all"
+        elif spec.ingredients is not None:
+            raise UserError("ingredients: of stage: before_merging alone, where they are trained")
+        full = spec.model_copy(update=changes)
+        for of in spec.of:
+            _check_ingredients(full, study, of) if before else _check_one_encoder(study, of)
+        for reference in full.references:
+            _check_public(reference, study)
+    return full
+
+
+def _check_one_encoder(study: Study, label: str) -> None:
+    """Whether a model can be trained after merging: one encoder for all tasks, and nothing around it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    from mergerisk.merging import Stacked, create
+
+    spec = spec_of(study, label)
+    if spec is not None:
+        if training_of(spec) is None:
+            raise UserError(f"{label} stands behind {spec.name}; train what is behind it, and put it around that")
+        if spec.stage == "before_merging":
+            if spec.ingredients == "all_but_attacked":
+                raise UserError(f"{label} is another merge for every task; train one of all tasks")
+            _check_one_encoder(study, spec.labels[label])
+        return
+    merge = next((merge for merge in study.merging if merge.label == label), None)
+    if merge is None:
+        return  # a model made elsewhere
+    if merge.intervention is not None:
+        raise UserError(f"{label} is a merge that something is changed about; train one as it is")
+    method = create(merge.name, **merge.parameters)
+    if isinstance(method, Stacked):
+        raise UserError(f"{label} has a correction on top, which belongs to its weights; train the merge alone")
+    if method.encoder_per_task:
+        raise UserError(f"{label} has an encoder for each task; what is trained serves all of them")
+    if method.changes_architecture:
+        raise UserError(f"{label} is of another architecture than the base; train its ingredients")
+
+
+def _check_ingredients(spec: DefenseSpec, study: Study, label: str) -> None:
+    """Whether ingredients can be trained before they are merged.
+
+    Raises:
+        UserError: they cannot.
+    """
+    merge = next((merge for merge in study.merging if merge.label == label), None)
+    if merge is None or merge.intervention is not None:
+        raise UserError(f"stage: before_merging takes a merge as it is, by its label in merging, not {label!r}")
+    for name in study.merged_names:
+        if name not in study.with_expert:
+            raise UserError(
+                f"stage: before_merging trains every ingredient on its task, and {name!r} has none here"
+            )
+    if spec.ingredients == "all_but_attacked":
+        for task in study.task_names:
+            if task not in study.with_expert:
+                raise UserError(f"all_but_attacked: no ingredient belongs to {task!r}")
+
+
+def _check_public(reference: Reference, study: Study) -> None:
+    """Whether there is such a public model.
+
+    Raises:
+        UserError: there is none.
+    """
+    kind, name = reference
+    if kind not in _SEEN:
+        raise UserError(f"public: {kind} is no public model; possible: {', '.join(_SEEN)}")
+    known = {"expert": study.with_expert, "ingredient": tuple(study.ingredients)}.get(kind, ())
+    if name is not None and name not in known:
+        raise UserError(f"public: no {kind} {name!r}{did_you_mean(name, known)}")
+    if kind == "expert" and name is None:
+        for task in study.task_names:
+            if task not in study.with_expert:
+                raise UserError(f"public: task {task!r} has no expert; name other public models")
+    if kind == "other_expert" and len(study.merged_names) < 2:
+        raise UserError("public: there is no second ingredient")
