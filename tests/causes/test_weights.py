@@ -206,6 +206,28 @@ def test_a_path_with_a_known_barrier() -> None:
     np.testing.assert_allclose(found["adversarial_loss_barrier"].values, expected, rtol=1e-12)
 
 
+def test_a_barriers_work_is_planned_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another image adds to the images that encoders are shown, with a graph and without."""
+    shown, forward, diagnostic = {True: 0, False: 0}, Encoder.forward, causes.create("loss_barrier", points=5)
+
+    def counted(self: Encoder, images: Tensor) -> Tensor:
+        shown[torch.is_grad_enabled()] += len(images)
+        return forward(self, images)
+
+    monkeypatch.setattr(Encoder, "forward", counted)
+    totals = []
+    for count in (3, 4):
+        before = dict(shown)
+        diagnostic(
+            squared(-2.0), squared(2.0), pictures(count), torch.zeros(count, dtype=torch.int64), base=squared(0.0)
+        )
+        totals.append({graph: shown[graph] - before[graph] for graph in shown})
+    planned = diagnostic.passes_per_image(0)
+    assert totals[1][True] - totals[0][True] == planned["gradient"] == 10
+    answers = 2  # what the ingredient calls the attacked image, and its features
+    assert totals[1][False] - totals[0][False] - answers == planned["forward"] == 4 * 5
+
+
 def test_a_convex_path_has_no_barrier() -> None:
     images, labels = pictures(3), torch.ones(3, dtype=torch.int64)
     found = causes.create("loss_barrier")(squared(-2.0), squared(2.0), images, labels, base=squared(2.0))

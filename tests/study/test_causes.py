@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 import mergerisk as mr
+from mergerisk.causes import Column, Gradient, ImageCause, Probe
 from mergerisk.errors import UserError
+from mergerisk.registry import Entry
 from mergerisk.report import kept_explanations
 from mergerisk.report.assembling import summarize
 from mergerisk.report.explaining import explained
@@ -28,6 +30,7 @@ from mergerisk.study.finished import load_run as read_run
 from mergerisk.study.kinds.ask import Ask
 from mergerisk.study.kinds.compare import Compare
 from mergerisk.study.workbench import Compute, Workbench
+from mergerisk.validation import hyperparameters
 from tests.cli.test_cli import call
 from tests.tiny import MINIMAL, write_tiny_study
 
@@ -169,6 +172,45 @@ def test_a_further_diagnostic_and_a_further_merge_ask_only_what_is_new(finished:
     more = make_plan(parse_study(study | {"merging": [*study["merging"], "task_arithmetic"]}))
     new = [stage for key, stage in more.stages.items() if key not in before]
     assert {stage.model.labels for stage in new if isinstance(stage, Ask)} == {"task_arithmetic"}
+
+
+@hyperparameters
+class _Own(Probe):
+    reads = frozenset({"labels"})
+
+    def measure(self, model: Any, batch: Any) -> Any:
+        raise NotImplementedError
+
+
+@hyperparameters
+class Installed(ImageCause):
+    """One that a package adds, with a question of its own beside one of ours."""
+
+    name = "installed"
+    needs = frozenset({"surrogate", "images", "labels"})
+    columns = (Column("installed", "", 0.0, 1.0, ""),)
+
+    def of_surrogate(self) -> tuple[Probe, ...]:
+        return (Gradient(), _Own())
+
+    def of_target(self) -> tuple[Probe, ...]:
+        return (Gradient(),)
+
+    def compare(self, seen: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_an_installed_diagnostics_version_is_in_the_keys_of_what_its_code_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = Entry("installed", f"{__name__}:Installed", "", distribution="other 1.0")
+    monkeypatch.setitem(vars(mr.causes.CAUSES), "_installed", {"installed": entry})
+    ours = make_plan(parse_study(MINIMAL | {"causes": ["gradient_alignment"]})).stages
+    both = make_plan(parse_study(MINIMAL | {"causes": ["gradient_alignment", "installed"]})).stages
+    assert ours.keys() <= both.keys()
+    new = [stage for key, stage in both.items() if key not in ours]
+    assert {(stage.kind, stage.plugins) for stage in new} == {("ask", ("other 1.0",)), ("compare", ("other 1.0",))}
+    assert {stage.question for stage in new if isinstance(stage, Ask)} == {"_Own()"}
 
 
 def test_what_explains_who_is_fooled_says_what_it_cannot(

@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 def test_decoded_tasks_and_crafted_images_need_space(tmp_path: Path, tiny_vit: Path) -> None:
     write_folder(tmp_path / "pictures", {"train": 8, "test": 4})
     tasks = [{"task": "pictures", "size": 16}, "stripes.npz"]
-    path = write_tiny_study(tmp_path, tiny_vit, tasks=tasks, merging=["weight_averaging"], attacks=["fgsm"])
-    study = load_study(path)
+    options = {"tasks": tasks, "merging": ["weight_averaging"], "attacks": ["fgsm"]}
+    study = load_study(write_tiny_study(tmp_path, tiny_vit, **options))
     outlines = check_material(study)
     plan, store = make_plan(study), Store(tmp_path / "store")
     pixels = 16 * 16 * 3
     crafted = 2 * 2 * 3 * 12 * pixels * 4 // 2  # tasks × surrogates × budgets × images, as float32, compressed
     assert needed_bytes(plan.missing(store), outlines, 12) == (3 * 12 + 90) * pixels + crafted
+    asking = {"causes": ["gradient_alignment", "smoothness"]}
+    more = make_plan(load_study(write_tiny_study(tmp_path, tiny_vit, **options, **asking)))
+    gradients = 2 * 3 * 12 * pixels * 4  # tasks × models × images, as float32; curvatures are a number each
+    assert needed_bytes(more.missing(store), outlines, 12) == (3 * 12 + 90) * pixels + crafted + gradients
     (decoded,) = (stage for stage in plan.stages.values() if stage.kind == "task" and stage.label == "pictures")
     make_artefact(decoded, Workbench(store, Compute()))
     assert needed_bytes(plan.missing(store), outlines, 12) == 90 * pixels + crafted

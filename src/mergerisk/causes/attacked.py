@@ -10,6 +10,7 @@ from pydantic import AfterValidator, PositiveInt
 from mergerisk.attacks.catalogue import ATTACKS, create
 from mergerisk.causes.probe import Probe, Reads, features_of
 from mergerisk.models.core.classifier import Classifier
+from mergerisk.registry import plugins
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ class Attacked(Probe):
 
     attack: AttackName = "i_fgsm"
     steps: PositiveInt | None = None
+
+    @property
+    def pictures_per_image(self) -> int:
+        return 1
+
+    @property
+    def made_by(self) -> tuple[str, ...]:
+        return plugins(ATTACKS.check(self.attack))
 
     @property
     def gradients_per_image(self) -> int:

@@ -79,6 +79,10 @@ class Line(Probe):
     halvings: NonNegativeInt = 6
 
     @property
+    def pictures_per_image(self) -> int:
+        return 1
+
+    @property
     def gradients_per_image(self) -> int:
         return 1
 

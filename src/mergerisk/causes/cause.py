@@ -57,6 +57,20 @@ class Cause(ABC):
         """What is read of the target."""
         return frozenset()
 
+    @property
+    def made_by(self) -> tuple[str, ...]:
+        """Name and version of the installed packages whose code it calls besides its own: an attack's, say."""
+        return ()
+
+    def passes_per_image(self, experts: int) -> Mapping[str, int]:  # noqa: ARG002  # most read weights alone
+        """Passes through models that :meth:`answer` makes by itself per image, beside what models are asked:
+        ``forward`` ones, and ``gradient`` ones to the pixels.
+
+        Args:
+            experts: how many were merged.
+        """
+        return {}
+
     def check_pair(self, surrogate: Any, target: Any) -> None:  # noqa: B027  # most compare any two
         """Whether two models that can answer can be compared; called before anything expensive.
 

@@ -33,6 +33,10 @@ class Gradient(Probe):
     float64_logits: bool = True
 
     @property
+    def pictures_per_image(self) -> int:
+        return 1
+
+    @property
     def gradients_per_image(self) -> int:
         return 1
 

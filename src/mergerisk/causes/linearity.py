@@ -57,6 +57,9 @@ class Linearity(Cause):
     def target_reads(self) -> frozenset[Reads]:
         return self.features.reads
 
+    def passes_per_image(self, experts: int) -> Mapping[str, int]:
+        return {"forward": experts + 2}
+
     def answer(self, given: Given) -> Measured:
         models = {"the target": given.target, "the base": given.base}
         models |= {f"expert {name!r}": expert for name, expert in given.experts.items()}

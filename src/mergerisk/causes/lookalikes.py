@@ -76,6 +76,10 @@ class Lookalikes(Probe):
     decay: float = 1.0
 
     @property
+    def pictures_per_image(self) -> int:
+        return max(1, self.layers)
+
+    @property
     def gradients_per_image(self) -> int:
         return self.steps * max(1, self.layers)
 

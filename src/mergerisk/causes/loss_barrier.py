@@ -24,6 +24,8 @@ from mergerisk.randomness import drawing
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mergerisk.causes.given import Given
     from mergerisk.merging.material import Tensors
     from mergerisk.models.core.encoder import State
@@ -65,6 +67,19 @@ class LossBarrier(Cause):
     def target_reads(self) -> frozenset[Reads]:
         return frozenset({"logits", "features"})
 
+    @property
+    def made_by(self) -> tuple[str, ...]:
+        return self.attacked.made_by
+
+    @property
+    def attacked(self) -> Attacked:
+        """What is asked of the ingredient."""
+        return Attacked(attack=self.attack, steps=self.steps)
+
+    def passes_per_image(self, experts: int) -> Mapping[str, int]:  # noqa: ARG002
+        lines, kinds = 2, 2  # from ingredient and base, of clean and attacked images
+        return {"forward": lines * kinds * self.points, "gradient": self.attacked.gradients_per_image}
+
     def check_pair(self, surrogate: Any, target: Any) -> None:
         if target.adapter is not None:
             raise UserError(
@@ -89,7 +104,7 @@ class LossBarrier(Cause):
         check_same_architecture(merged, starts["base"], f"{self.name}: the base")
 
         def crafted(start: int, stop: int) -> torch.Tensor:
-            probe = Attacked(attack=self.attack, steps=self.steps)
+            probe = self.attacked
             found = asked(surrogate, (probe,), given.batch(start, stop))[probe]["adversarial"]
             return found.to(given.images)
 

@@ -68,6 +68,16 @@ class Probe(ABC):
     """Memory it takes, in units of one forward pass whose graph is kept."""
 
     @property
+    def pictures_per_image(self) -> int:
+        """Of the answers how many are as large as the image; what else there is, is small beside one."""
+        return 0
+
+    @property
+    def made_by(self) -> tuple[str, ...]:
+        """Name and version of the installed packages whose code it calls besides its own: an attack's, say."""
+        return ()
+
+    @property
     def gradients_per_image(self) -> int:
         """Backward passes to the pixels; a Hessian-vector product counts as two."""
         return 0

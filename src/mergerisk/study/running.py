@@ -11,6 +11,7 @@ from mergerisk.store import Store
 from mergerisk.study.examples import pick_pictures
 from mergerisk.study.files import write_bytes
 from mergerisk.study.finished import STUDY, FinishedRun, write_run
+from mergerisk.study.kinds.ask import Ask
 from mergerisk.study.kinds.craft import Craft
 from mergerisk.study.kinds.load_task import LoadTask
 from mergerisk.study.locating import locate
@@ -128,8 +129,14 @@ def run_study(
 
 
 def needed_bytes(missing: list[Stage], outlines: Mapping[TaskSource, Outline], images: int) -> int:
-    """What the missing tasks will take, and the missing adversarial images, at about half their size in memory."""
+    """What the missing tasks will take, the missing adversarial images, at about half their size in memory, and
+    the pictures (gradients, say) that models are asked for, which do not get smaller."""
     sources = [stage.source for stage in missing if isinstance(stage, LoadTask)]
     sets = sum(1 + len(stage.after) for stage in missing if isinstance(stage, Craft))
+    asked = sum(
+        (stage.last - stage.first) * stage.probe.pictures_per_image for stage in missing if isinstance(stage, Ask)
+    )
     largest = max(outline.image_bytes for outline in outlines.values())
-    return sum(outlines[source].stored_bytes for source in sources) + sets * images * largest // 2
+    return (
+        sum(outlines[source].stored_bytes for source in sources) + sets * images * largest // 2 + asked * largest
+    )

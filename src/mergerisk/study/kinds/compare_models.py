@@ -40,6 +40,7 @@ class CompareModels(ArrayStage):
         cause: the diagnostic, in words that tell it from any other.
         asking: of which images, within which budget.
         diagnostic: the diagnostic itself.
+        shown: images that are looked at; 0 of what reads weights alone.
     """
 
     kind: ClassVar[str] = "compare"
@@ -57,6 +58,12 @@ class CompareModels(ArrayStage):
     cause: str
     asking: Asking
     diagnostic: Cause = unkeyed()
+    shown: int = unkeyed()
+
+    def cost(self) -> Mapping[str, int]:
+        """What the diagnostic passes through models for the pair."""
+        passes = self.diagnostic.passes_per_image(len(self.ingredients))
+        return {how: self.shown * each for how, each in passes.items() if self.shown * each}
 
     def run(self, bench: Workbench) -> Result:
         """The diagnostic's columns, a value per part of the models, and why values are missing."""

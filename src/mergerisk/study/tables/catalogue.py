@@ -63,12 +63,11 @@ def _asked_for(study: Study) -> Iterator[Further]:
         from mergerisk.study.tables.causes import CausesTable, PairCausesTable
 
         causes = [CAUSES.create(spec.name, spec.parameters) for spec in study.causes]
-        added = plugins(*(CAUSES.check(spec.name) for spec in study.causes))
         per_image, per_pair = (tuple(c for c in causes if c.per == per) for per in ("image", "pair"))
         if per_image:
-            yield Further(CausesTable(per_image), added)
+            yield Further(CausesTable(per_image), ())  # who adds a diagnostic is part of its stages
         if per_pair:
-            yield Further(PairCausesTable(per_pair), added)
+            yield Further(PairCausesTable(per_pair), ())
     if study.defenses:
         from mergerisk.study.tables.defenses import ChecksTable, CostsTable
 

@@ -179,17 +179,23 @@ def _compared(
             target=target,
             cause=repr(cause),
             asking=_asking(scene),
-            of_surrogate={repr(probe): _asked(scene, surrogate, probe) for probe in cause.of_surrogate()},
-            of_target={} if asked is None else {repr(p): _asked(scene, asked, p) for p in cause.of_target()},
+            of_surrogate={repr(probe): _asked(scene, surrogate, cause, probe) for probe in cause.of_surrogate()},
+            of_target={}
+            if asked is None
+            else {repr(p): _asked(scene, asked, cause, p) for p in cause.of_target()},
             diagnostic=cause,
             shown=scene.attacked,
+            plugins=_made_by(cause),
         )
     )
 
 
-def _asked(scene: Scene, model: SurrogateVariant, probe: Probe) -> tuple[Input[torch.Tensor], ...]:
+def _asked(scene: Scene, model: SurrogateVariant, cause: Cause, probe: Probe) -> tuple[Input[torch.Tensor], ...]:
     """One model's answers to one probe, in portions of the images."""
     whole = _asking(scene)
+    # Of an installed diagnostic, questions of its own are answered by its code, and ours by ours.
+    own = not type(probe).__module__.startswith(f"{_OURS}.")
+    plugins_found = tuple(sorted({*probe.made_by, *(_made_by(cause) if own else ())}))
     asking = Asking(
         images=whole.images,
         epsilon=whole.epsilon if "epsilon" in probe.depends else None,
@@ -207,10 +213,22 @@ def _asked(scene: Scene, model: SurrogateVariant, probe: Probe) -> tuple[Input[t
                 first=first,
                 last=min(first + _PORTION, scene.attacked),
                 probe=probe,
+                plugins=plugins_found,
             )
         )
         for first in range(0, scene.attacked, _PORTION)
     )
+
+
+def _made_by(cause: Cause) -> tuple[str, ...]:
+    """Name and version of the installed packages whose code compares."""
+    from mergerisk.causes import CAUSES
+    from mergerisk.registry import plugins
+
+    return tuple(sorted({*plugins(CAUSES.check(CAUSES.name_of(type(cause)))), *cause.made_by}))
+
+
+_OURS = __name__.partition(".")[0]
 
 
 def _models_compared(
@@ -241,6 +259,8 @@ def _models_compared(
             cause=repr(cause),
             asking=_asking(scene),
             diagnostic=cause,
+            shown=scene.attacked if "images" in needs else 0,
+            plugins=_made_by(cause),
         )
     )
 
