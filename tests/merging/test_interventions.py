@@ -117,14 +117,14 @@ def test_the_path_is_straight_and_ends_where_it_should(base: Encoder, experts: d
     start, end = base.state(), merged.state()
     assert all(torch.equal(on_path(start, end, 0)[name], start[name]) for name in start)
     assert all(torch.equal(on_path(start, end, 1)[name], end[name]) for name in start)
-    for at in (0.1, 0.5, 0.9):
+    for at in (0.1, 0.5, 0.9, 1.3):
         # Task arithmetic's path is task arithmetic with a smaller λ.
         other = merging.create("task_arithmetic", scaling=0.4 * at).merge(base, experts).encoder.state()
         for name, tensor in on_path(start, end, at).items():
             size = float(start[name].abs().max() + end[name].abs().max())
             torch.testing.assert_close(tensor, other[name], rtol=0, atol=8 * UNIT * size)
-    for at in (-0.1, 1.1, float("nan")):
-        with pytest.raises(UserError, match="between 0, the base, and 1, the merge"):
+    for at in (-0.1, 2.1, float("nan")):
+        with pytest.raises(UserError, match="from 0, the base, over 1, the merge, to 2"):
             on_path(start, end, at)
     with pytest.raises(UserError, match="the merge"):
         on_path(start, dict([*end.items()][:-1]), 0.5)

@@ -18,6 +18,7 @@ from mergerisk.errors import UserError
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, parse_study
 from mergerisk.study.kinds.merge import Merge
+from mergerisk.study.kinds.on_path import OnPath
 from mergerisk.study.kinds.train import Train, TrainIngredient
 from mergerisk.study.workbench import Compute, Workbench
 from tests.tiny import MINIMAL, arrays, write_tiny_study
@@ -160,6 +161,40 @@ def test_attackers_who_know_train_their_expert_alike(plan: Plan) -> None:
     assert own.seed != trained_for(plan, "others", "stripes", "blobs").seed
 
 
+def test_hidden_merges_are_points_beyond_and_before_the_merge(tiny_vit: Path, tmp_path: Path) -> None:
+    """Each with a λ of its own; DARE's with draws of their own; an attacker guesses both anew."""
+    study = write_tiny_study(
+        tmp_path,
+        tiny_vit,
+        merging=["weight_averaging", "dare"],
+        surrogates=["white_box/dare+ensemble_of_merges", "aware/dare+ensemble_of_merges", "aware/fort+jpeg"],
+        attacks=["fgsm"],
+        defenses=[
+            {"defense": "secrecy", "of": "weight_averaging", "label": "fort", "seed": 5},
+            {"defense": "ensemble_of_merges", "of": "dare", "members": 3, "low": 0.9, "high": 1.2},
+            {"defense": "jpeg", "of": "fort"},
+        ],
+    )
+    plan = make_plan(load_study(study))
+    plain = of(plan, "weight_averaging", "blobs").encoder
+    path = plan.stages[of(plan, "fort", "blobs").encoder.key]  # type: ignore[union-attr]
+    assert isinstance(path, OnPath)
+    assert (path.merge, 0.7 <= path.at <= 1.3, path.at != 1) == (plain, True, True)
+    guess: Any = of(plan, "aware/fort+jpeg", "blobs", held=True)
+    guessed = plan.stages[guess.of.encoder.key]
+    assert isinstance(guessed, OnPath)
+    assert (guess.defense, guessed.merge, guessed.at != path.at) == ("jpeg", plain, True)
+    several: Any = of(plan, "dare+ensemble_of_merges", "stripes")
+    assert (several.kind, several.combine, several.passes) == ("ensemble", "probabilities", 3)
+    attackers: Any = of(plan, "aware/dare+ensemble_of_merges", "stripes", held=True)
+    made: list[Any] = [plan.stages[one.key] for each in (several, attackers) for one in each.members.values()]
+    assert len({stage.at for stage in made}) == 6
+    assert all(0.9 <= stage.at <= 1.2 for stage in made)
+    merges: list[Any] = [plan.stages[stage.merge.key] for stage in made]
+    assert len({merge.seed for merge in merges}) == 6
+    assert of(plan, "dare+ensemble_of_merges", "stripes", held=True).members == several.members  # type: ignore[attr-defined]
+
+
 def test_attacked_images_are_never_read(finished: Path, plan: Plan, tiny_vit: Path, tmp_path: Path) -> None:
     """Other test images, and the trained models are the same to the bit."""
     study = load_study(finished / "study.yaml")
@@ -192,12 +227,15 @@ def test_attacked_images_are_never_read(finished: Path, plan: Plan, tiny_vit: Pa
         ({"of": "service"}, {}, "service is a black box, which can only be asked"),
         ({"of": "itself", "label": "itself"}, {}, "defends itself, in the end"),
         ({"of": "surgery"}, {}, "surgery has a correction on top"),
-        ({"of": "emr"}, {}, "emr has an encoder for each task; what is trained serves all of them"),
+        ({"of": "emr"}, {}, "emr has an encoder for each task; name a merge that serves all of them"),
         ({"of": "ties@placebo"}, {}, "ties@placebo is a merge that something is changed about"),
         ({"of": "ties+jpeg"}, {}, "ties+jpeg stands behind jpeg; train what is behind it, and put it around that"),
         ({"of": "ties", "ingredients": "all"}, {}, "ingredients: of stage: before_merging alone"),
         ({"of": "ties+jpeg", "stage": "before_merging"}, {}, "takes a merge as it is, by its label in merging"),
         ({"of": "ties", "stage": "between"}, {}, "stage"),
+        ({"defense": "secrecy", "of": "emr"}, {}, "emr has an encoder for each task"),
+        ({"defense": "secrecy", "of": "ties+jpeg"}, {}, "secrecy takes a merge as it is, by its label in merging"),
+        ({"defense": "secrecy", "of": "ties", "low": 1.5}, {}, "low: must be at most high, 1.3, got 1.5"),
         ({"of": "ties", "public": "aware/x"}, {}, "public: aware is no public model"),
         ({"of": "ties", "public": "expert/digit"}, {}, "public: no expert 'digit' (did you mean 'digits'?)"),
         ({"of": "ties", "epsilon": 0}, {}, "epsilon: must be above 0"),
@@ -205,7 +243,7 @@ def test_attacked_images_are_never_read(finished: Path, plan: Plan, tiny_vit: Pa
         (
             {"defense": "median", "of": "ties", "stage": "before_merging"},
             {},
-            "stage: median stands before a model",
+            "stage: median trains nothing; leave it out",
         ),
         (
             {"of": "ties", "stage": "before_merging"},

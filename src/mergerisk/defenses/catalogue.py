@@ -8,6 +8,7 @@ from mergerisk.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from mergerisk.defenses.defense import Defense
+    from mergerisk.defenses.hidden import HidingDefense
     from mergerisk.defenses.training import TrainingDefense
 
     Training = Literal[
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
         "sam",
         "gradient_penalty",
     ]
-    """Those that are built in."""
+    Hiding = Literal["secrecy", "ensemble_of_merges"]
+    """Those that are built in, by what they are."""
 
-DEFENSES: Registry[type[Defense | TrainingDefense]] = Registry(
+    Known = Defense | TrainingDefense | HidingDefense
+
+DEFENSES: Registry[type[Known]] = Registry(
     "defense",
     "mergerisk.defenses",
     [
@@ -89,6 +93,12 @@ DEFENSES: Registry[type[Defense | TrainingDefense]] = Registry(
             "trained to small input gradients",
             "arXiv 1711.09404",
         ),
+        Entry("secrecy", "mergerisk.defenses.secrecy:Secrecy", "a merge with a hidden λ"),
+        Entry(
+            "ensemble_of_merges",
+            "mergerisk.defenses.ensemble_of_merges:EnsembleOfMerges",
+            "merges with hidden λ and draws that answer together",
+        ),
     ],
 )
 """Everything that ``mergerisk list defenses`` shows; plugins add to it."""
@@ -99,16 +109,21 @@ def create(name: Training, /, **parameters: Any) -> TrainingDefense: ...
 
 
 @overload
+def create(name: Hiding, /, **parameters: Any) -> HidingDefense: ...
+
+
+@overload
 def create(name: str, /, **parameters: Any) -> Defense: ...
 
 
-def create(name: str, /, **parameters: Any) -> Defense | TrainingDefense:
+def create(name: str, /, **parameters: Any) -> Known:
     """The defense called ``name`` with these hyper-parameters, checked: one that stands around a classifier, a
-    :class:`~mergerisk.defenses.Defense`, or one that trains an encoder, a
-    :class:`~mergerisk.defenses.TrainingDefense`.
+    :class:`~mergerisk.defenses.Defense`; one that trains an encoder, a
+    :class:`~mergerisk.defenses.TrainingDefense`; or one that hides how a merge is made, a
+    :class:`~mergerisk.defenses.HidingDefense`.
 
     Raises:
         UserError: unknown name or hyper-parameter, or a value out of range.
     """
-    defense: Defense | TrainingDefense = DEFENSES.create(name, parameters)
+    defense: Known = DEFENSES.create(name, parameters)
     return defense

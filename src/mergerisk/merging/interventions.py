@@ -162,7 +162,7 @@ def on_path(base: Tensors, merged: Tensors, at: float) -> State:
     Args:
         base: θ0.
         merged: θm: the same names, shapes and dtypes.
-        at: a in [0, 1]: 0 gives the base's floating tensors and 1 the merge's, to the bit.
+        at: a in [0, 2]: 0 gives the base's floating tensors and 1 the merge's, to the bit; above, it is farther.
 
     Returns:
         New tensors; integers are the merge's. Half precision is mixed in float32 and rounded once. BatchNorm's
@@ -171,8 +171,8 @@ def on_path(base: Tensors, merged: Tensors, at: float) -> State:
     Raises:
         UserError: the merge is of another architecture, or ``at`` out of range.
     """
-    if not 0 <= at <= 1:
-        raise UserError(f"path: {at:g} must be between 0, the base, and 1, the merge")
+    if not 0 <= at <= 2:
+        raise UserError(f"path: {at:g} must be from 0, the base, over 1, the merge, to 2")
     check_same_architecture(base, merged, "the merge")
     state: State = {}
     with torch.inference_mode(False), torch.no_grad():

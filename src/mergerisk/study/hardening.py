@@ -1,4 +1,4 @@
-"""What a study's defenses that train need: checked, and their defaults filled in."""
+"""What a study's defenses need: checked, and their defaults filled in; and which of them do what."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mergerisk.errors import Place, UserError, did_you_mean, located
 from mergerisk.study.fields.surrogates import OUTSIDER
 
 if TYPE_CHECKING:
-    from mergerisk.defenses import TrainingDefense
+    from mergerisk.defenses import HidingDefense, TrainingDefense
     from mergerisk.study.fields.defenses import DefenseSpec
     from mergerisk.study.fields.surrogates import Reference
     from mergerisk.study.schema import Study
@@ -30,6 +30,14 @@ def training_of(spec: DefenseSpec) -> type[TrainingDefense] | None:
     return kind if issubclass(kind, TrainingDefense) else None
 
 
+def hiding_of(spec: DefenseSpec) -> type[HidingDefense] | None:
+    """The defense of an entry, if it is one that hides how a merge is made."""
+    from mergerisk.defenses import HidingDefense
+
+    kind = DEFENSES.load(spec.name)
+    return kind if issubclass(kind, HidingDefense) else None
+
+
 def spec_of(study: Study, label: str) -> DefenseSpec | None:
     """The entry that a defended model comes from; None of what is not defended."""
     return next((spec for spec in study.defenses if label in spec.labels), None)
@@ -41,9 +49,20 @@ def trained_by(study: Study, label: str) -> DefenseSpec | None:
     return None if spec is None or training_of(spec) is None else spec
 
 
+def hidden_by(study: Study, label: str) -> DefenseSpec | None:
+    """The entry of a target whose merge is hidden; None of others."""
+    spec = spec_of(study, label)
+    return None if spec is None or hiding_of(spec) is None else spec
+
+
+def stands_before(study: Study, label: str) -> bool:
+    """Whether a target is another one behind a defense, rather than a model of its own."""
+    return label in study.defended and not trained_by(study, label) and not hidden_by(study, label)
+
+
 def behind(study: Study, label: str) -> str | None:
-    """The trained target behind whatever stands before one; itself if it is trained, None if nothing there is."""
-    while label in study.defended and not trained_by(study, label):
+    """The trained or hidden target behind whatever stands before one, which may be itself; None if neither is."""
+    while stands_before(study, label):
         label = study.defended[label]
     return label if label in study.defended else None
 
@@ -64,8 +83,11 @@ def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpe
         if kind is None:
             for key in ("stage", "ingredients", "public"):
                 if getattr(spec, key) is not None:
-                    raise UserError(f"{key}: {spec.name} stands before a model and trains nothing; leave it out")
+                    raise UserError(f"{key}: {spec.name} trains nothing; leave it out")
             made = DEFENSES.create(spec.name, spec.parameters)
+            for of in spec.of if hiding_of(spec) else ():
+                _check_merge(spec.name, study, of)
+                _check_one_encoder(study, of)
             return spec.model_copy(update={"parameters": dataclasses.asdict(made)})
         before = spec.stage == "before_merging"
         # From the base under labels, an ingredient is trained as every expert is.
@@ -100,6 +122,10 @@ def _check_one_encoder(study: Study, label: str) -> None:
     from mergerisk.merging import Stacked, create
 
     spec = spec_of(study, label)
+    if spec is not None and hiding_of(spec) is not None:
+        if DEFENSES.create(spec.name, spec.parameters).count > 1:
+            raise UserError(f"{label} is several merges that answer together; train one")
+        return
     if spec is not None:
         if training_of(spec) is None:
             raise UserError(f"{label} stands behind {spec.name}; train what is behind it, and put it around that")
@@ -112,14 +138,25 @@ def _check_one_encoder(study: Study, label: str) -> None:
     if merge is None:
         return  # a model made elsewhere
     if merge.intervention is not None:
-        raise UserError(f"{label} is a merge that something is changed about; train one as it is")
+        raise UserError(f"{label} is a merge that something is changed about; name one as it is")
     method = create(merge.name, **merge.parameters)
     if isinstance(method, Stacked):
-        raise UserError(f"{label} has a correction on top, which belongs to its weights; train the merge alone")
+        raise UserError(f"{label} has a correction on top, which belongs to its weights; name the merge alone")
     if method.encoder_per_task:
-        raise UserError(f"{label} has an encoder for each task; what is trained serves all of them")
+        raise UserError(f"{label} has an encoder for each task; name a merge that serves all of them")
     if method.changes_architecture:
-        raise UserError(f"{label} is of another architecture than the base; train its ingredients")
+        raise UserError(f"{label} is of another architecture than the base; name a merge that is not")
+
+
+def _check_merge(who: str, study: Study, label: str) -> None:
+    """Whether a label is a merge's, as it is.
+
+    Raises:
+        UserError: it is not.
+    """
+    merge = next((merge for merge in study.merging if merge.label == label), None)
+    if merge is None or merge.intervention is not None:
+        raise UserError(f"{who} takes a merge as it is, by its label in merging, not {label!r}")
 
 
 def _check_ingredients(spec: DefenseSpec, study: Study, label: str) -> None:
@@ -128,9 +165,7 @@ def _check_ingredients(spec: DefenseSpec, study: Study, label: str) -> None:
     Raises:
         UserError: they cannot.
     """
-    merge = next((merge for merge in study.merging if merge.label == label), None)
-    if merge is None or merge.intervention is not None:
-        raise UserError(f"stage: before_merging takes a merge as it is, by its label in merging, not {label!r}")
+    _check_merge("stage: before_merging", study, label)
     for name in study.merged_names:
         if name not in study.with_expert:
             raise UserError(

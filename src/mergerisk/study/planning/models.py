@@ -40,7 +40,9 @@ class Models:
         unseen: task → a model that no defense is trained on, if one attacks.
         own_merges: method, or a label of merging → what an attacker merges so.
         planner: what had the merges made.
-        aware: target that a defense trained, task → the task's expert, trained so by an attacker.
+        hidden: target whose merge is hidden → the merges that answer together.
+        aware: target that a defense trained or hides, task → what an attacker has who does likewise: the task's
+            expert, trained; or merges of the public ingredients.
     """
 
     ingredients: Mapping[str, Input[State]]
@@ -51,7 +53,8 @@ class Models:
     unseen: Mapping[str, Input[State]]
     own_merges: Mapping[str, Input[State]]
     planner: MergePlanner
-    aware: Mapping[tuple[str, str], Input[State]] = field(default_factory=dict)
+    hidden: Mapping[str, tuple[Input[State] | None, ...]] = field(default_factory=dict)
+    aware: Mapping[tuple[str, str], tuple[Input[State] | None, ...]] = field(default_factory=dict)
 
     def held(self, reference: Reference, task: str) -> Input[State] | None:
         """A model that an attacker of a task holds, one encoder of the study's architecture; None for the

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.registry import plugins
 from mergerisk.study.fields.surrogates import AWARE, KNOWING, OTHER_ARCHITECTURE
-from mergerisk.study.hardening import behind, spec_of, trained_by
+from mergerisk.study.hardening import behind, spec_of, stands_before
 from mergerisk.study.variants.black_box import BlackBoxVariant
 from mergerisk.study.variants.defended import DefendedVariant
 from mergerisk.study.variants.encoders import EncoderVariant
@@ -61,8 +61,10 @@ class OneTask:
                     spec=spec,
                 )
         for label in study.defended:
-            if not trained_by(study, label):  # else it is one of the merges
+            if stands_before(study, label):
                 yield self._defended(label)
+            elif label in self.models.hidden:
+                yield self._named(label)
 
     def surrogate(self, spec: SurrogateSpec) -> SurrogateVariant:
         """The models behind a surrogate that attacks the task."""
@@ -88,21 +90,21 @@ class OneTask:
             return self._known(label)
         if reference.kind in KNOWING:
             assert reference.name is not None, "always named"
-            held = self.models.ingredients[self.task]
+            held: tuple[Input[State] | None, ...] = (self.models.ingredients[self.task],)
             if reference.kind == AWARE:
-                trained = behind(self.study, reference.name)
-                held = held if trained is None else self.models.aware[trained, self.task]
-            return replace(self._known(reference.name, self._encoder(label, held)), columns={label: 0})
+                made = behind(self.study, reference.name)
+                held = held if made is None else self.models.aware[made, self.task]
+            return replace(self._known(reference.name, self._together(label, held)), columns={label: 0})
         return self._encoder(label, self.models.held(reference, self.task))
 
-    def _known(self, label: str, of: EncoderVariant | None = None) -> SurrogateVariant:
+    def _known(self, label: str, of: SurrogateVariant | None = None) -> SurrogateVariant:
         """What an attacker crafts on who knows what stands before a target.
 
         Args:
             label: of the target.
             of: the model that they hold; the target's own by default.
         """
-        if label in self.study.defended and not trained_by(self.study, label):
+        if stands_before(self.study, label):
             return self._defended(label).known(self.seed, of)
         return self._named(label) if of is None else of
 
@@ -111,23 +113,37 @@ class OneTask:
         spec = spec_of(self.study, label)
         assert spec is not None, "only what is defended"
         of = spec.labels[label]
-        again = of in self.study.defended and not trained_by(self.study, of)
         return DefendedVariant(
             columns={label: 0},
             task=self.task,
             head=self.material.heads[self.task],
             defense=spec.name,
             parameters=spec.parameters,
-            of=self._defended(of) if again else self._named(of),
+            of=self._defended(of) if stands_before(self.study, of) else self._named(of),
             plugins=plugins(DEFENSES.check(spec.name)),
         )
 
-    def _named(self, label: str) -> EncoderVariant:
+    def _named(self, label: str) -> SurrogateVariant:
         """A merge, or a model made elsewhere, by itself."""
+        if label in self.models.hidden:
+            return self._together(label, self.models.hidden[label])
         for group in self.models.merges:
             if label in group.labels and group.serves(self.task):
                 return self._merge(group.encoder, group.inside, {label: group.labels[label]})
         return self._encoder(label, self.models.released[label])
+
+    def _together(self, label: str, states: tuple[Input[State] | None, ...]) -> SurrogateVariant:
+        """One model, or several that answer by their mean probabilities."""
+        if len(states) == 1:
+            return self._encoder(label, states[0])
+        return EnsembleVariant(
+            columns={label: 0},
+            task=self.task,
+            head=self.material.heads[self.task],
+            backbone=self.material.backbone,
+            members={f"{number:03d}": state for number, state in enumerate(states)},
+            combine="probabilities",
+        )
 
     def _encoder(self, label: str, state: Input[State] | None) -> EncoderVariant:
         return self._merge(state, None, {label: None})

@@ -1,4 +1,5 @@
-"""Models that defenses train, merges and ingredients, and what attackers train so themselves."""
+"""Models that defenses make: merges and ingredients that they train, merges that they hide; and what attackers who
+know make so themselves."""
 
 from __future__ import annotations
 
@@ -6,17 +7,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.defenses.catalogue import DEFENSES
+from mergerisk.merging.catalogue import METHODS
 from mergerisk.registry import plugins
 from mergerisk.seeds import derive_seed
 from mergerisk.study.fields.surrogates import AWARE
-from mergerisk.study.hardening import behind, trained_by
+from mergerisk.study.hardening import behind, hidden_by, trained_by
 from mergerisk.study.kinds.train import Train, TrainIngredient
 from mergerisk.study.planning.merges import MergeGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mergerisk.defenses import TrainingDefense
+    from mergerisk.defenses import HidingDefense, TrainingDefense
     from mergerisk.models import State
     from mergerisk.study.fields.defenses import DefenseSpec
     from mergerisk.study.keyed import Input
@@ -27,19 +29,39 @@ if TYPE_CHECKING:
 
 
 def with_trained(study: Study, stages: Stages, material: Material, models: Models, seed: int) -> Models:
-    """The models of a seed, and those that defenses train."""
-    planner = _TrainingPlanner(study, stages, material, models, seed)
+    """The models of a seed, and those that defenses train or hide."""
+    hidden = {label: _hidden(study, models, label, seed) for label in study.defended if hidden_by(study, label)}
+    planner = _TrainingPlanner(study, stages, material, replace(models, hidden=hidden), seed)
     trained = [label for label in study.defended if trained_by(study, label)]
     merges = [group for label in trained for group in planner.groups(label)]
     aware = {
-        (label, task): planner.aware(label, task)
+        (label, task): _hidden(study, models, label, seed, AWARE)
+        if hidden_by(study, label)
+        else (planner.aware(label, task),)
         for spec in study.surrogates
         for kind, name in spec.references
         if kind == AWARE and name is not None
         for label in filter(None, [behind(study, name)])
         for task in study.task_names
     }
-    return replace(models, merges=(*models.merges, *merges), aware=aware)
+    return replace(planner.models, merges=(*models.merges, *merges), aware=aware)
+
+
+def _hidden(
+    study: Study, models: Models, label: str, seed: int, *attacker: str
+) -> tuple[Input[State] | None, ...]:
+    """Merges of the ingredients whose λ and draws are a secret; of an attacker, who knows all but the secret, by
+    another."""
+    spec = hidden_by(study, label)
+    assert spec is not None, "only what is hidden"
+    merge = next(merge for merge in study.merging if merge.label == spec.labels[label])
+    draws = METHODS.load(merge.name).uses_seed
+    defense: HidingDefense = DEFENSES.create(spec.name, spec.parameters)
+    found = []
+    for drawn in defense.guessed(seed, *attacker).drawn():
+        planner = replace(models.planner, seed=drawn.seed) if draws else models.planner
+        found.append(planner.on_path(planner.merge(merge.name, merge.parameters), drawn.at))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -73,7 +95,7 @@ class _TrainingPlanner:
                 found.append(MergeGroup(encoder, inside, {label: correction}, only))
         return found
 
-    def aware(self, label: str, task: str) -> Input[State]:
+    def aware(self, label: str, task: str) -> Input[State] | None:
         """The task's expert, trained by an attacker as that target was, under draws of their own."""
         spec = trained_by(self.study, label)
         if spec is None:
@@ -89,6 +111,8 @@ class _TrainingPlanner:
             return self.models.released[label]
         if trained_by(self.study, label):
             return self.groups(label)[0].encoder
+        if label in self.models.hidden:
+            return self.models.hidden[label][0]
         return next(group.encoder for group in self.models.merges if label in group.labels)
 
     def _ingredient(self, spec: DefenseSpec, task: str, seed: int) -> Input[State]:
