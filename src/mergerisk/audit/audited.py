@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from mergerisk.study.kinds.given_model import GivenModel
 from mergerisk.study.kinds.load_task import LoadTask
+from mergerisk.study.named_sources import named_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mergerisk.audit.schema import Audit
     from mergerisk.study import Plan, Study
+    from mergerisk.study.named_sources import NamedSource
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -87,30 +89,41 @@ class Audited:
 
 def sources_of(study: Study) -> Iterator[Source]:
     """Every model and image set of an audit's study."""
+    known = named_sources(study)
+    for path, role in _ROLES.items():
+        for one in known:
+            if one.where.path[: len(path)] == path:
+                yield _source(role, one)
+
+
+_ROLES = {
+    ("backbone",): "base",
+    ("targets",): "merged",
+    ("experts", "files"): "ingredient",
+    ("ingredients",): "ingredient",
+    ("heads", "files"): "head",
+    ("outsider", "file"): "outsider",
+    ("other_architecture", "backbone"): "other_architecture",
+    ("tasks",): "images",
+    ("outsider", "task"): "outsider",
+}
+"""What the models and data of a study's fields are in an audit, in the order in which they are listed."""
+
+
+def _source(role: str, one: NamedSource) -> Source:
     from mergerisk.models.sources.experts import expert_identity
     from mergerisk.models.sources.loading import backbone_identity
 
-    def model(role: str, name: str, spec: str) -> Source:
-        return Source(role, name, spec, partial(expert_identity, spec))
+    if one.kind == "data":
+        task = one.data.source
+        return Source(role, task.name, task.spec, task.identity)
+    identity = backbone_identity if one.kind == "backbone" else expert_identity
+    inside = one.where.item or one.where.path[-1]
+    return Source(role, "" if role in _ALONE else str(inside), one.model, partial(identity, one.model))
 
-    yield Source("base", "", study.backbone, partial(backbone_identity, study.backbone))
-    for spec in study.targets:
-        if spec.encoder:
-            yield model("merged", spec.label, spec.encoder)
-    for name, file in {**study.experts.files, **study.ingredients}.items():
-        yield model("ingredient", name, file)
-    for name, file in study.heads.files.items():
-        yield model("head", name, file)
-    if study.outsider is not None and study.outsider.file is not None:
-        yield model("outsider", "", study.outsider.file)
-    if study.other_architecture is not None:
-        backbone = study.other_architecture.backbone
-        yield Source("other_architecture", "", backbone, partial(backbone_identity, backbone))
-    for task in study.tasks:
-        yield Source("images", task.source.name, task.source.spec, task.source.identity)
-    if study.outsider is not None and study.outsider.task is not None:
-        source = study.outsider.task.source
-        yield Source("outsider", source.name, source.spec, source.identity)
+
+_ALONE = {"base", "outsider", "other_architecture"}
+"""There is one model of it."""
 
 
 def read_items(audit: Audit, study: Study, plan: Plan) -> tuple[AuditedItem, ...]:

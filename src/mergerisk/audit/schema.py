@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mergerisk.audit.gates import Gate, parse_gate
 from mergerisk.errors import Fault, Place, UserError, located, place
@@ -14,10 +14,11 @@ from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.report.pareto import TOLERANCE
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, check_folder_name
 from mergerisk.study.fields.budgets import Budgets
-from mergerisk.study.fields.models import Heads, OtherArchitecture, Outsider, TaskSpec
+from mergerisk.study.fields.models import Data, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, MethodSpec
+from mergerisk.study.fields.sources import BackboneName, ModelName, Placing
 from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
-from mergerisk.study.paths import placed, with_paths, without_places
+from mergerisk.study.paths import without_places
 from mergerisk.study.resolving import resolve
 from mergerisk.study.schema import Study
 from mergerisk.tasks.sources.class_folders import FolderSource
@@ -71,13 +72,13 @@ class Audit(Model):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = "audit"
-    base: str
+    base: BackboneName
     image_size: ImageSize | None = None
     preprocessing: StatedOrBase = None
-    ingredients: Annotated[dict[str, str], Field(min_length=1)]
-    merged: dict[str, str] = Field(default_factory=dict)
+    ingredients: Annotated[dict[str, ModelName], Field(min_length=1)]
+    merged: dict[str, ModelName] = Field(default_factory=dict)
     candidates: tuple[MethodSpec, ...] = ()
-    images: Annotated[dict[str, TaskSpec], Field(min_length=1)]
+    images: Annotated[dict[str, Data], Field(min_length=1)]
     heads: Heads = Heads(source="checkpoint")
     scenarios: Annotated[tuple[Scenario, ...], Field(min_length=1)] = ("ingredients", "pretrained")
     outsider: Outsider | None = None
@@ -108,9 +109,9 @@ class Audit(Model):
 
     @field_validator("images", mode="before")
     @classmethod
-    def _one_task(cls, value: object) -> object:
+    def _one_task(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("task"), str)):
-            spec = TaskSpec.model_validate(value)
+            spec = TaskSpec.model_validate(value, context=info.context)
             return {spec.source.name: spec}
         return value
 
@@ -277,53 +278,14 @@ def load_audit(path: str | Path, *, fail_if: Iterable[str] = ()) -> Audit:
         UserError: no such file, not YAML, or a field that is wrong; the message names it.
     """
     path = Path(path)
-    written = read_mapping(path, "an audit")
-    content = _with_paths(written, path.parent)
-    given = dict(_replaced(content, written))
+    content, placing = read_mapping(path, "an audit"), Placing(path.parent)
     content.setdefault("name", path.stem)
     gates = content.get("fail_if", [])
     content["fail_if"] = [*(gates if isinstance(gates, list) else [gates]), *fail_if]
     with located(str(path)):
         try:
-            audit = Audit(**content)
+            audit = Audit.model_validate(content, context={Placing: placing})
         except ValidationError as error:
             raise UserError(*findings(error, Audit.model_fields)) from error
-    audit._given = given
+    audit._given = placing.given
     return audit
-
-
-def _replaced(placed: Any, written: Any) -> Iterator[tuple[str, str]]:
-    """Texts that are paths now → what was written for them."""
-    if isinstance(placed, str) and isinstance(written, str) and placed != written:
-        yield placed, written
-    elif isinstance(placed, dict) and isinstance(written, dict):
-        for key in placed.keys() & written.keys():
-            yield from _replaced(placed[key], written[key])
-    elif isinstance(placed, list) and isinstance(written, list):
-        for one, other in zip(placed, written, strict=True):
-            yield from _replaced(one, other)
-
-
-def _with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Relative paths made relative to the audit file, by the rules of a study's."""
-    images: Any = content.get("images")
-    several = isinstance(images, dict) and not isinstance(images.get("task"), str)
-    shared = {
-        key: content[key] for key in ("ingredients", "heads", OUTSIDER, OTHER_ARCHITECTURE) if key in content
-    }
-    study = with_paths(
-        {**shared, "backbone": content.get("base"), "tasks": list(images.values()) if several else [images]},
-        folder,
-    )
-    base, tasks = study.pop("backbone"), study.pop("tasks")
-    found = content | study
-    if "base" in content:
-        found["base"] = base
-    if "images" in content:
-        found["images"] = dict(zip(images, tasks, strict=True)) if several else tasks[0]
-    merged = content.get("merged")
-    if isinstance(merged, dict):
-        found["merged"] = {name: placed(folder, spec) for name, spec in merged.items()}
-    elif merged is not None:
-        found["merged"] = placed(folder, merged)
-    return found

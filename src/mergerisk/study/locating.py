@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import Fault, Place, UserError, place
+from mergerisk.errors import Fault, Place, UserError
 from mergerisk.hub_downloads import UnavailableError
 from mergerisk.models.on_disk.copies import split_copy, with_copy
 from mergerisk.models.sources.hub import ask, commit_of, fetch, is_hub_id, remark, revision_of
+from mergerisk.study.named_sources import named_sources, renamed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from mergerisk.study.fields.models import TaskSpec
+    from mergerisk.study.named_sources import NamedSource
     from mergerisk.study.schema import Study
     from mergerisk.tasks.source import TaskSource
 
@@ -51,9 +53,11 @@ def locate(study: Study, *, offline: bool = False) -> Located:
         UserError: a model or dataset cannot be had. The message says of the first in which field it is named and
             what is wrong, and lists the others.
     """
-    sources = ((field, split_copy(spec)[0]) for field, spec in _models(study))
+    known = named_sources(study)
+    sources = ((one.where, split_copy(one.model)[0]) for one in known if one.kind != "data")
     models = [_Wanted(field, source) for field, source in sources if is_hub_id(source)]
-    wanted = [*models, *(_Wanted(place("tasks"), task.source) for task in _data(study) if task.source.repository)]
+    data = ((one.where, one.data.source) for one in known if one.kind == "data")
+    wanted = [*models, *(_Wanted(field, source) for field, source in data if source.repository)]
     folders: dict[str, Path] = {}
 
     def find(what: _Wanted, *, cached: bool) -> None:
@@ -100,61 +104,18 @@ class _Wanted:
         return self.source.partition("@")[0] if isinstance(self.source, str) else self.source.repository
 
 
-def _models(study: Study) -> Iterator[tuple[Place, str]]:
-    """Field → what it says, of every model that the study names."""
-    yield place("backbone"), study.backbone
-    yield from ((place("ingredients", name), spec) for name, spec in study.ingredients.items())
-    yield from ((place("experts", "files", task), spec) for task, spec in study.experts.files.items())
-    yield from ((place("heads", "files", task), spec) for task, spec in study.heads.files.items())
-    yield from (
-        (place("targets", item=target.label), target.encoder) for target in study.targets if target.encoder
-    )
-    if study.outsider is not None and study.outsider.file is not None:
-        yield place("outsider", "file"), study.outsider.file
-    if study.other_architecture is not None:
-        yield place("other_architecture", "backbone"), study.other_architecture.backbone
-
-
-def _data(study: Study) -> Iterator[TaskSpec]:
-    yield from study.tasks
-    if study.outsider is not None and study.outsider.task is not None:
-        yield study.outsider.task
-
-
 def _placed(study: Study, folders: Mapping[str, str], *, offline: bool) -> Study:
-    """The study with folders for models of the hub."""
+    """The study with folders for models of the hub, and datasets that are not downloaded if it is offline."""
 
-    def located(spec: str) -> str:
-        source, prefix = split_copy(spec)
-        return with_copy(folders[source], prefix) if source in folders else spec
+    def located(one: NamedSource) -> str | TaskSpec:
+        if one.kind == "data":
+            spec = one.data
+            away = offline and spec.source.repository
+            return spec.model_copy(update={"options": {**spec.options, "offline": True}}) if away else spec
+        source, prefix = split_copy(one.model)
+        return with_copy(folders[source], prefix) if source in folders else one.model
 
-    def places(specs: Mapping[str, str]) -> dict[str, str]:
-        return {name: located(spec) for name, spec in specs.items()}
-
-    def task(spec: TaskSpec) -> TaskSpec:
-        if not offline or not spec.source.repository:
-            return spec
-        return spec.model_copy(update={"options": {**spec.options, "offline": True}})
-
-    changes: dict[str, object] = {
-        "tasks": tuple(map(task, study.tasks)),
-        "backbone": located(study.backbone),
-        "ingredients": places(study.ingredients),
-        "experts": study.experts.model_copy(update={"files": places(study.experts.files)}),
-        "heads": study.heads.model_copy(update={"files": places(study.heads.files)}),
-        "targets": tuple(
-            target.model_copy(update={"encoder": located(target.encoder)}) if target.encoder else target
-            for target in study.targets
-        ),
-    }
-    if study.outsider is not None:
-        file, data = study.outsider.file, study.outsider.task
-        outsider = {"file": file and located(file), "task": data and task(data)}
-        changes["outsider"] = study.outsider.model_copy(update=outsider)
-    if study.other_architecture is not None:
-        other = {"backbone": located(study.other_architecture.backbone)}
-        changes["other_architecture"] = study.other_architecture.model_copy(update=other)
-    return study.model_copy(update=changes)
+    return renamed(study, located)
 
 
 def _faults(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mergerisk.study.named_sources import named_sources
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -14,8 +16,7 @@ if TYPE_CHECKING:
 
 def task_sources(study: Study) -> tuple[TaskSource, ...]:
     """The study's tasks, and the outsider's own."""
-    outsider = study.outsider.task if study.outsider is not None else None
-    return tuple(spec.source for spec in (*study.tasks, *([outsider] if outsider is not None else [])))
+    return tuple(one.data.source for one in named_sources(study) if one.kind == "data")
 
 
 def notes_of(study: Study, outlines: Mapping[TaskSource, Outline] | None = None) -> tuple[str, ...]:

@@ -1,61 +1,28 @@
-"""Relative paths in a study file, made relative to the file's folder."""
+"""Relative paths in a study file, which start from the file's folder; absolute ones, which are not published."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mergerisk.models.on_disk.copies import split_copy, with_copy
 from mergerisk.models.sources.hub import is_path
 from mergerisk.plain_data import unfit_name
+from mergerisk.tasks.catalogue import kind_of
 from mergerisk.tasks.hub_datasets import HUB_TASKS
 from mergerisk.tasks.loading import SUITES
 from mergerisk.tasks.starter import STARTER_TASKS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+_BEFORE = re.compile(r"[\w.+-]+:([\w.]*@)?(?!//)")
+"""What may stand before a path: ``package.module:factory@``, or the word by which a kind of task knows its own."""
 
 _SUFFIXES = {".npz", ".parquet", ".safetensors"}
 
 
-def with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The fields of a study with every path in them placed; what is malformed stays as it is."""
-
-    def path(spec: Any) -> Any:
-        return placed(folder, spec)
-
-    def task(spec: Any) -> Any:
-        if isinstance(spec, dict):
-            return _at(spec, ["task"], task)
-        named = isinstance(spec, str) and any(spec in names for names in (SUITES, STARTER_TASKS, HUB_TASKS))
-        return spec if named else path(spec)
-
-    def paths(mapping: Any) -> Any:
-        return {name: path(spec) for name, spec in mapping.items()} if isinstance(mapping, dict) else mapping
-
-    def each(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda values: [change(value) for value in values] if isinstance(values, list) else values
-
-    changes: list[tuple[Callable[[Any], Any], list[str]]] = [
-        (path, ["backbone"]),
-        (paths, ["ingredients"]),
-        (paths, ["experts", "files"]),
-        (paths, ["heads", "files"]),
-        (path, ["other_architecture", "backbone"]),
-        (path, ["outsider", "file"]),
-        (task, ["outsider", "task"]),
-        (each(task), ["tasks"]),
-        (each(lambda attack: _at(attack, ["file"], path)), ["attacks"]),
-        (each(lambda target: _at(target, ["encoder"], path)), ["targets"]),
-    ]
-    for change, keys in changes:
-        content = _at(content, keys, change)
-    return content
-
-
-def placed(folder: Path, spec: Any) -> Any:
+def placed(folder: Path, spec: str) -> str:
     """A path below ``folder``, absolute; a name, of the hub say, as it is unless there is such a file."""
-    if not isinstance(spec, str) or not spec or unfit_name(spec):
+    if not spec or unfit_name(spec):
         return spec
     if (folder / Path(spec).expanduser()).exists():
         source, prefix = spec, ""
@@ -70,13 +37,13 @@ def placed(folder: Path, spec: Any) -> Any:
     return spec
 
 
-def _at(value: Any, keys: list[str], change: Callable[[Any], Any]) -> Any:
-    """A mapping whose value under a path of keys is changed; anything else as it is."""
-    if not keys:
-        return change(value)
-    if not isinstance(value, dict) or keys[0] not in value:
-        return value
-    return value | {keys[0]: _at(value[keys[0]], keys[1:], change)}
+def placed_task(folder: Path, spec: str) -> str:
+    """The same of a task: names come before paths, and a kind of task knows of paths inside what it takes."""
+    if any(spec in names for names in (SUITES, STARTER_TASKS, HUB_TASKS)):
+        return spec
+    found = placed(folder, spec)
+    kind = kind_of(spec) if found == spec else None
+    return found if kind is None else kind.placed(spec, folder)
 
 
 def without_places(value: Any) -> Any:
@@ -86,6 +53,8 @@ def without_places(value: Any) -> Any:
         return {key: without_places(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [without_places(part) for part in value]
-    if isinstance(value, str) and "\n" not in value and (value.startswith("~") or Path(value).is_absolute()):
-        return Path(value).name
-    return value
+    if not isinstance(value, str) or "\n" in value:
+        return value
+    inside = _BEFORE.match(value)
+    before, path = (inside.group(), value[inside.end() :]) if inside else ("", value)
+    return before + Path(path).name if path.startswith("~") or Path(path).is_absolute() else value

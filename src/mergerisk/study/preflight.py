@@ -15,6 +15,7 @@ from mergerisk.models.sources.loading import BACKBONES, has_batch_norm
 from mergerisk.study.fields.surrogates import OUTSIDER, UNSEEN
 from mergerisk.study.kinds.clean import Clean
 from mergerisk.study.kinds.evaluate import Evaluate
+from mergerisk.study.named_sources import named_sources
 from mergerisk.study.notes import task_sources
 from mergerisk.study.query_budget import shared_queries
 from mergerisk.study.variants.black_box import BlackBoxVariant
@@ -306,11 +307,7 @@ def _check_models(study: Study) -> Encoder | None:
     Raises:
         UserError: one cannot be loaded, or is of another architecture; the message says which field names it.
     """
-    given = {place("experts", "files", task): file for task, file in study.experts.files.items()}
-    given |= {place("ingredients", name): file for name, file in study.ingredients.items()}
-    given |= {place("targets", item=spec.label): spec.encoder for spec in study.targets if spec.encoder}
-    if study.outsider is not None and study.outsider.file is not None:
-        given[place("outsider", "file")] = study.outsider.file
+    given = {one.where: one.model for one in named_sources(study) if one.kind == "model"}
     other, faults = study.other_architecture, Faults()
     if other is not None and other.backbone not in BACKBONES:
         from mergerisk.models import load_encoder

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.plain_data import check_plain
 from mergerisk.study.fields.basics import FILES
-from mergerisk.study.paths import with_paths
+from mergerisk.study.fields.sources import Placing
 from mergerisk.study.resolving import resolve as resolve_study
 from mergerisk.study.schema import Study
 from mergerisk.study.shipped import shipped_studies
@@ -62,8 +62,9 @@ def parse_study(
     """
     check_plain(content)
     try:
-        placed = with_paths(content, folder or Path()) if files else content
-        study = Study.model_validate(placed, context={FILES: files})
+        study = Study.model_validate(
+            content, context={FILES: files, Placing: Placing(folder or Path()) if files else None}
+        )
     except ValidationError as error:
         raise UserError(*findings(error, Study.model_fields)) from error
     return resolve_study(study) if resolve else study

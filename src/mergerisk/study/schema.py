@@ -15,7 +15,6 @@ from mergerisk.study.fields.basics import (
     RESERVED_TARGETS,
     Model,
     Seed,
-    Source,
     check_folder_name,
     looks,
     no_twins,
@@ -24,8 +23,9 @@ from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.checks import Checks
 from mergerisk.study.fields.defenses import DefenseSpec, check_defended
 from mergerisk.study.fields.interventions import each_of
-from mergerisk.study.fields.models import Experts, Heads, OtherArchitecture, Outsider, TaskSpec
+from mergerisk.study.fields.models import Data, Experts, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
+from mergerisk.study.fields.sources import BackboneName, ModelName
 from mergerisk.study.fields.surrogates import (
     KNOWING,
     OTHER_ARCHITECTURE,
@@ -85,13 +85,13 @@ class Study(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str = "study"
     description: str = ""
-    backbone: Source
+    backbone: BackboneName
     image_size: ImageSize | None = None
     preprocessing: StatedOrBase = None
-    tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
+    tasks: Annotated[tuple[Data, ...], Field(min_length=1)]
     heads: Heads = Heads()
     experts: Experts = Experts()
-    ingredients: dict[str, Source] = Field(default_factory=dict)
+    ingredients: dict[str, ModelName] = Field(default_factory=dict)
     outsider: Outsider | None = None
     other_architecture: OtherArchitecture | None = None
     merging: tuple[MethodSpec, ...] = ()

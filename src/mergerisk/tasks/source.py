@@ -49,6 +49,18 @@ class TaskSource(ABC):
         """Whether a spec is one of this kind: by what it says, or by what lies where it points. Kinds are asked in
         the registry's order, those of installed packages after the package's own."""
 
+    @classmethod
+    def placed(cls, spec: str, folder: Path) -> str:
+        """A spec with the path inside it made absolute, of a kind whose specs are more than a path
+        (``lists:photos/all.txt``). A spec that is a path is made so before any kind is asked.
+
+        Args:
+            spec: of this kind.
+            folder: where relative paths start: a study file's, say.
+        """
+        del folder
+        return spec
+
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
         """What the task's content depends on, as JSON: digests of files, a commit or a version, and the options

@@ -12,9 +12,6 @@ RESERVED_TARGETS = ("expert", "pretrained")
 """What results call the targets that are no merge."""
 
 
-Source = Annotated[str, Field(min_length=1)]
-"""Where something is: a name, a path or a hub id."""
-
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from mergerisk.models.core.stated import StatedOrBase
-from mergerisk.study.fields.basics import Model, Seed, Source, looks
+from mergerisk.study.fields.basics import Model, Seed, looks
+from mergerisk.study.fields.sources import BackboneName, HeadName, ModelName, Names, TaskName
 from mergerisk.tasks.loading import task_name, task_source
 from mergerisk.validation import ImageSize
 
@@ -23,7 +24,7 @@ class TaskSpec(Model):
         options: see :func:`mergerisk.load_task`.
     """
 
-    task: Source
+    task: TaskName
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -60,6 +61,9 @@ class TaskSpec(Model):
         return {"task": self.task, **self.options} if self.options else self.task
 
 
+Data = Annotated[TaskSpec, Names("data")]
+
+
 class Heads(Model):
     """How every task gets the head that all encoders carry.
 
@@ -82,7 +86,7 @@ class Heads(Model):
     regularization: Annotated[float, Field(gt=0, le=1e9)] = 1.0
     templates: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     class_names: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
-    files: dict[str, Source] = Field(default_factory=dict)
+    files: dict[str, HeadName] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Heads:
@@ -113,7 +117,7 @@ class Experts(Model):
 
     source: Literal["fine_tune", "hub", "files"] = Field(default="fine_tune", alias="from")
     fine_tune: dict[str, Any] = Field(default_factory=dict)
-    files: dict[str, Source] = Field(default_factory=dict)
+    files: dict[str, ModelName] = Field(default_factory=dict)
 
 
 class Outsider(Model):
@@ -127,8 +131,8 @@ class Outsider(Model):
         offered: whether the result is among the ingredients that are merged; ``task`` or ``file`` is then needed.
     """
 
-    task: TaskSpec | None = None
-    file: Source | None = None
+    task: Data | None = None
+    file: ModelName | None = None
     fine_tune: dict[str, Any] = Field(default_factory=dict)
     seed: Annotated[Seed, Field(gt=0)] = 1000
     offered: bool = False
@@ -153,7 +157,7 @@ class OtherArchitecture(Model):
         fine_tune: changes of the experts' hyper-parameters.
     """
 
-    backbone: Source
+    backbone: BackboneName
     image_size: ImageSize | None = None
     preprocessing: StatedOrBase = None
     fine_tuned: bool = True

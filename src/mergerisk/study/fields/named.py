@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from pydantic import ValidationInfo, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.causes.catalogue import CAUSES
 from mergerisk.merging.catalogue import split_name
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, looks
 from mergerisk.study.fields.interventions import Intervention
+from mergerisk.study.fields.sources import Placing
 
 
 class Named(Model):
@@ -111,6 +112,13 @@ class AttackSpec(Named):
     """An attack: ``mi_fgsm`` or ``{attack: mi_fgsm, decay: 0.9, label: mi-0.9}``."""
 
     key: ClassVar[str] = "attack"
+
+    @field_validator("parameters")
+    @classmethod
+    def _place_file(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        placing, file = Placing.of(info), parameters.get("file")
+        placed = {} if placing is None or not isinstance(file, str) else {"file": placing.place(file)}
+        return parameters | placed
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> AttackSpec:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Source
+from mergerisk.study.fields.basics import RESERVED_TARGETS, Model
+from mergerisk.study.fields.sources import ModelName
 from mergerisk.transfer.queries import LONGEST_TIMEOUT
 from mergerisk.validation import Count
 
@@ -34,7 +35,7 @@ class TargetSpec(Model):
     """
 
     label: str
-    encoder: Source | None = None
+    encoder: ModelName | None = None
     http: dict[str, str] = Field(default_factory=dict)
     callable: dict[str, str] = Field(default_factory=dict)
     answer: Literal["labels", "scores"] = "labels"
