@@ -11,6 +11,7 @@ import pytest
 from mergerisk.errors import UserError
 from mergerisk.report import render_html
 from mergerisk.report.claims import claim_views
+from mergerisk.report.curves import Curve, Frame, Point, budget_places
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.standing import bars, in_words, places, standing_svg, ticks
 from mergerisk.report.view import view_of
@@ -134,3 +135,16 @@ def test_page_shows_claims_and_ranks_only_where_there_are_any() -> None:
     page = render_html(replace(plain, standings=(RANKS,)))
     assert "How the methods stand" in page
     assert "Claims, tested" not in page
+
+
+def test_budgets_stand_by_their_logarithm_in_every_picture_of_curves() -> None:
+    assert budget_places([1 / 255, 2 / 255, 4 / 255, 16 / 255]) == pytest.approx([0, 1 / 4, 1 / 2, 1])
+    assert budget_places([0.1]) == (0.5,)
+    assert budget_places([]) == ()
+    frame = Frame(left=50, right=150, top=10, bottom=110, margin=10)
+    measured = [(0, 0.25, 0, 0.5), (0.5, math.nan, math.nan, math.nan), (1, 1, math.nan, math.nan)]
+    curve = Curve.of(Point(*one) for one in measured)
+    assert frame.line(curve) == "M60 85L140 10"
+    assert frame.band(curve) == "", "one interval spans nothing"
+    known = Curve.of([Point(0, 0.25, 0, 0.5), Point(1, 1, 0.75, 1)])
+    assert frame.band(known) == "M60 60L140 10L140 35L60 110Z"

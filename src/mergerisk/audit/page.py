@@ -24,6 +24,7 @@ from mergerisk.audit.sentences import safer_than_ingredients as safer
 from mergerisk.audit.writing import audited_table, bounded, circumstances, surrogate_row, surrogate_rows
 from mergerisk.provenance import versions
 from mergerisk.report.answers import how_compared
+from mergerisk.report.curves import Curve, Frame, Point, budget_places
 from mergerisk.report.formatting import budget, interval, listing, percent, plural, with_interval
 from mergerisk.report.naming import change, holder
 from mergerisk.report.risk import Mean
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from mergerisk.audit.verdict import Verdict
 
 _WIDTH, _HEIGHT = 520, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 12, 44
+_FRAME = Frame(left=52, right=_WIDTH - 16, top=12, bottom=_HEIGHT - 44, margin=12)
 _COLOURS = 8
 """Line colours of the style sheet; more surrogates repeat them with other marks."""
 _MARKS = ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", "M-4 -4H4V4H-4Z", "M0 -5L5 4H-5Z", "M-5 0L0 -5L5 0L0 5Z")
@@ -106,12 +107,14 @@ def to_html(verdict: Verdict) -> str:
         axes={
             "width": _WIDTH,
             "height": _HEIGHT,
-            "left": _LEFT,
-            "right": _WIDTH - _RIGHT,
-            "top": _TOP,
-            "bottom": _HEIGHT - _BOTTOM,
-            "x": [(_x(epsilon, verdict), budget(epsilon)) for epsilon in verdict.epsilons],
-            "y": [(_y(share), percent(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)],
+            "left": _FRAME.left,
+            "right": _FRAME.right,
+            "bottom": _FRAME.bottom,
+            "x": [
+                (_FRAME.x(place), budget(epsilon))
+                for place, epsilon in zip(budget_places(verdict.epsilons), verdict.epsilons, strict=True)
+            ],
+            "y": [(_FRAME.y(share), percent(share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)],
         },
         white_box=WHITE_BOX if any(reading.white_box for reading in subject.readings) else "",
         audited=None
@@ -201,40 +204,32 @@ def _limits(verdict: Verdict) -> list[float]:
     return sorted({round(100 * gate.limit, 2) for gate in here if gate.surrogate is None and 0 <= gate.limit <= 1})
 
 
-def _x(epsilon: float, verdict: Verdict) -> float:
-    """Log-scaled, as budgets usually double."""
-    low, high = math.log(verdict.epsilons[0]), math.log(verdict.epsilons[-1])
-    share = (math.log(epsilon) - low) / (high - low) if high > low else 0.5
-    return round(_LEFT + 12 + share * (_WIDTH - _RIGHT - _LEFT - 24), 1)
-
-
-def _y(share: float) -> float:
-    return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP), 1)
-
-
 def _lines(verdict: Verdict, model: ModelVerdict) -> list[Line]:
     """From the highest at the reference budget to the lowest."""
+    at = dict(zip(verdict.epsilons, budget_places(verdict.epsilons), strict=True))
     found = []
-    for position, curve in enumerate(model.curves):
-        readings = [model.at(curve.surrogate, epsilon) for epsilon in verdict.epsilons]
+    for position, measured in enumerate(model.curves):
+        readings = [model.at(measured.surrogate, epsilon) for epsilon in verdict.epsilons]
         known = [reading for reading in readings if reading is not None and not math.isnan(reading.asr)]
         if not known:
             continue
-        points = [(_x(reading.epsilon, verdict), _y(reading.asr)) for reading in known]
-        above = [(_x(reading.epsilon, verdict), _y(reading.asr_high)) for reading in known]
-        below = [(_x(reading.epsilon, verdict), _y(reading.asr_low)) for reading in known]
+        curve = Curve.of(Point(at[r.epsilon], r.asr, r.asr_low, r.asr_high) for r in known)
         marks = tuple(
-            (x, y, f"{holder(curve.surrogate)}, {budget(r.epsilon)}: ASR {percent(r.asr, 1)} by {r.attack}")
-            for (x, y), r in zip(points, known, strict=True)
+            (
+                _FRAME.x(point.place),
+                _FRAME.y(point.asr),
+                f"{holder(measured.surrogate)}, {budget(r.epsilon)}: ASR {percent(r.asr, 1)} by {r.attack}",
+            )
+            for point, r in zip(curve.points, known, strict=True)
         )
         found.append(
             Line(
-                holder(curve.surrogate),
+                holder(measured.surrogate),
                 position % _COLOURS,
-                curve.surrogate == model.name,
-                model.worst is not None and curve.surrogate == model.worst.surrogate,
-                _path(points),
-                f"{_path([*above, *reversed(below)])}Z",
+                measured.surrogate == model.name,
+                model.worst is not None and measured.surrogate == model.worst.surrogate,
+                _FRAME.line(curve),
+                _FRAME.band(curve),
                 marks,
                 # Where colours repeat, marks do not.
                 _MARKS[(position + position // _COLOURS) % len(_MARKS)],
@@ -242,7 +237,3 @@ def _lines(verdict: Verdict, model: ModelVerdict) -> list[Line]:
             )
         )
     return sorted(found, key=lambda line: -line.height)
-
-
-def _path(points: list[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)

@@ -16,6 +16,7 @@ from mergerisk.report.by_step import step_table
 from mergerisk.report.causes_view import COLUMNS, causes_view
 from mergerisk.report.cells import cell_columns, rounded
 from mergerisk.report.claims import claim_views
+from mergerisk.report.curves import budget_places
 from mergerisk.report.epsilon50 import (
     ALL,
     epsilon50_bin,
@@ -165,6 +166,7 @@ def page_data(view: View, defaults: Defaults) -> dict[str, Any]:
         "names": [model_name(name) for name in axes.targets],
         "methods": len(axes.methods),
         "epsilons": [255 * value for value in axes.epsilons],
+        "places": rounded(budget_places(axes.epsilons)),
         "seeds": len(set(summary.results["seed"].tolist())),
         "bins": BINS,
         "defaults": {

@@ -16,6 +16,7 @@ from mergerisk.report.accuracy import mean_accuracy
 from mergerisk.report.cause_pictures import Scale, halves, marks_of
 from mergerisk.report.cause_words import different
 from mergerisk.report.causes_view import SHOWN
+from mergerisk.report.curves import Curve, Point, budget_places
 from mergerisk.report.formatting import budget
 from mergerisk.report.measure_words import words_of
 from mergerisk.report.naming import holder
@@ -242,18 +243,27 @@ def _curves(figure: Figure, view: View, surrogate: str) -> None:
 
 
 def _panel(plot: Plot, view: View, here: Any, task: str) -> None:
+    at = dict(zip(view.axes.epsilons, budget_places(view.axes.epsilons), strict=True))
     for target in view.axes.targets:
-        curve = here[here["target"] == target].sort_values("epsilon")
-        steps = [view.axes.epsilons.index(value) for value in curve["epsilon"]]
+        rows = here[here["target"] == target].sort_values("epsilon")
+        columns = (rows[name].tolist() for name in ("epsilon", "asr", "asr_low", "asr_high"))
+        curve = Curve.of(Point(at[epsilon], *rates) for epsilon, *rates in zip(*columns, strict=True))
+        x, y = [point.place for point in curve.points], [100 * point.asr for point in curve.points]
         style = _style_of(view, target)
-        plot.plot(steps, 100 * curve["asr"], markersize=2.8, markeredgewidth=0.6, label=target, **style)
+        plot.plot(x, y, markersize=2.8, markeredgewidth=0.6, label=target, **style)
+        band = curve.band
         plot.fill_between(
-            steps, 100 * curve["asr_low"], 100 * curve["asr_high"], color=style["color"], alpha=0.12, linewidth=0
+            [point.place for point in band],
+            [100 * point.low for point in band],
+            [100 * point.high for point in band],
+            color=style["color"],
+            alpha=0.12,
+            linewidth=0,
         )
     plot.axhline(50, color=REFERENCE, linewidth=0.5, linestyle=":")
     plot.set_title(_shortened(task, 28), fontsize=8)
     plot.set_ylim(-2, 102)
-    plot.set_xticks(range(len(view.axes.epsilons)), [f"{255 * value:.3g}" for value in view.axes.epsilons])
+    plot.set_xticks([*at.values()], [f"{255 * value:.3g}" for value in at])
 
 
 def _heat(figure: Figure, view: View, surrogate: str) -> None:

@@ -46,9 +46,7 @@ function panel(task) {
   const svg = sv("svg", { viewBox: `0 0 ${width} ${height}`, role: "application", "aria-roledescription": "chart", tabindex: 0, class: "hover",
     "aria-label": `${D.tasks[task]}: ASR against budget for each target, attack ${D.attacks[state.attack] || ""}` });
   svg.append(sv("desc", {}, "Left and right arrow keys read the values at each budget."));
-  const logs = D.epsilons.map((value) => Math.log(value));
-  const [l0, l1] = [logs[0], logs[logs.length - 1]];
-  const X = (e) => (l1 > l0 ? box.left + 6 + ((logs[e] - l0) / (l1 - l0)) * (box.right - box.left - 12) : (box.left + box.right) / 2);
+  const X = (e) => box.left + 6 + D.places[e] * (box.right - box.left - 12);
   const Y = (v) => box.bottom - v * (box.bottom - box.top);
   for (const v of [0, 0.25, 0.5, 0.75, 1]) {
     svg.append(sv("path", { class: v === 0.5 ? "half" : "rule", d: `M${box.left},${Y(v)}H${box.right}` }));
