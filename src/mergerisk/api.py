@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mergerisk.errors import Faults, UserError
-from mergerisk.progress.stages import StudyProgress
+from mergerisk.progress.study_progress import StudyProgress
 from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports import FORMATS, write_exports
 from mergerisk.report.page import render_html

@@ -17,7 +17,7 @@ import mergerisk as mr
 from mergerisk import api
 from mergerisk.audit import audit, load_audit
 from mergerisk.errors import UserError
-from mergerisk.progress.stages import CHECKING
+from mergerisk.progress.study_progress import CHECKING
 from mergerisk.study.kinds.classifier_head import ClassifierHead
 from mergerisk.study.kinds.probe import Probe
 from mergerisk.study.planning import make_plan

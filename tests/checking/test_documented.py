@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from mergerisk.checking.settings import NAMES
+from mergerisk.checking.compared_settings import NAMES
 from tests.cli.test_cli import call
 from tests.crafting.material import picture
 from tests.models.material import CLASSES, save_classifier

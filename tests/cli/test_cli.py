@@ -13,7 +13,7 @@ import yaml
 
 from mergerisk.cli.list_commands import LISTS
 from mergerisk.cli.main import main
-from mergerisk.progress.stages import CHECKING
+from mergerisk.progress.study_progress import CHECKING
 from mergerisk.study.shipped import shipped_studies
 from tests.tiny import arrays, write_tiny_study
 

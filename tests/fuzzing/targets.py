@@ -103,7 +103,7 @@ def _make_rates(folder: Path) -> None:
 
 
 def _read_rates(folder: Path) -> object:
-    from mergerisk.statistics.sources import read_tables
+    from mergerisk.statistics.claim_sources import read_tables
 
     return read_tables(str(folder / "rates.csv"))
 

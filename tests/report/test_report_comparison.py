@@ -14,7 +14,7 @@ from scipy import stats
 
 from mergerisk.report.comparison import compare_runs, comparison_html, comparison_text, write_comparison
 from mergerisk.report.comparison.page import forest
-from mergerisk.report.comparison.studies import ABSENT, differing_fields
+from mergerisk.report.comparison.study_differences import ABSENT, differing_fields
 from mergerisk.report.comparison.text import difference
 from mergerisk.statistics import holm, mcnemar, paired_difference, unpaired_difference
 from mergerisk.study import Study

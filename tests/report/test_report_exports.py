@@ -23,7 +23,7 @@ from mergerisk.report.exports.latex import escaped as latex_escaped
 from mergerisk.report.exports.latex import table_to_latex
 from mergerisk.report.exports.markdown import escaped as markdown_escaped
 from mergerisk.report.exports.markdown import table_to_markdown
-from mergerisk.report.exports.tables import Table, tables
+from mergerisk.report.exports.paper_tables import Table, tables
 from mergerisk.report.view import view_of
 from tests.naive.intervals import ratio_of_means
 

@@ -11,7 +11,7 @@ import pytest
 from mergerisk.errors import UserError
 from mergerisk.report import render_html
 from mergerisk.report.claims import claim_views
-from mergerisk.report.curves import Curve, Frame, Point, budget_places
+from mergerisk.report.curve_pictures import Curve, Frame, Point, budget_places
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.standing import bars, in_words, places, standing_svg, ticks
 from mergerisk.report.view import view_of

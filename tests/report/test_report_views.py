@@ -19,6 +19,7 @@ from mergerisk.report.epsilon50 import (
     epsilon50_table,
     epsilon50_text,
 )
+from mergerisk.report.findings import leader
 from mergerisk.report.formatting import BINS, budget, colour_bin, duration, interval, listing, percent
 from mergerisk.report.naming import change, holder
 from mergerisk.report.risk import (
@@ -30,7 +31,6 @@ from mergerisk.report.risk import (
     risk_table,
 )
 from mergerisk.report.threat import threat_picture
-from mergerisk.report.verdict import leader
 from mergerisk.report.view import view_of
 from mergerisk.report.worst import rated, under_the_worst
 from tests.naive.intervals import bonett_price

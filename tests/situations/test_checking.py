@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import mergerisk as mr
-from mergerisk.checking import readings, running
+from mergerisk.checking import as_loaded, running
 from tests.checking.material import Changed, normalised, save_half, save_model, shades
 from tests.crafting.material import save_pictures
 from tests.situations.situation import Situation, refusal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @contextmanager
 def planted(module: Callable[[Any], torch.nn.Module]) -> Iterator[None]:
     """Has mergerisk's own loading make something else of the library's model."""
-    original = readings.open_readings
+    original = as_loaded.open_readings
 
     def open_readings(name: str, own: Any, *rest: Any, **named: Any) -> Any:
         found, remarks = original(name, own, *rest, **named)

@@ -72,7 +72,7 @@ def test_a_large_npz_is_read_by_rows_too(tmp_path: Path, monkeypatch: pytest.Mon
     np.savez(tmp_path / "a.npz", **arrays("stripes"))
     source = task_source(str(tmp_path / "a.npz"))
     expected = source.load()
-    monkeypatch.setattr("mergerisk.tasks.converting._TENSOR_BYTES", 1000)
+    monkeypatch.setattr("mergerisk.tasks.from_arrays._TENSOR_BYTES", 1000)
     stage = LoadTask(label=source.name, identity=source.identity(), source=source)
     store = Store(tmp_path / "store")
     make_artefact(stage, Workbench(store, Compute()))

@@ -14,7 +14,7 @@ from mergerisk.merging import Calibration, create
 from mergerisk.models import Classifier, Head, load_encoder
 from mergerisk.models.inside.features import extract_features
 from mergerisk.tasks import LazyImages, Split, Task, TaskArrays, to_task
-from mergerisk.tasks import converting as module
+from mergerisk.tasks import from_arrays as module
 from mergerisk.transfer import predict, predict_variants
 from tests.tiny import arrays
 

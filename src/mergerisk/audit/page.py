@@ -24,7 +24,7 @@ from mergerisk.audit.sentences import safer_than_ingredients as safer
 from mergerisk.audit.writing import audited_table, bounded, circumstances, surrogate_row, surrogate_rows
 from mergerisk.provenance import versions
 from mergerisk.report.answers import how_compared
-from mergerisk.report.curves import Curve, Frame, Point, budget_places
+from mergerisk.report.curve_pictures import Curve, Frame, Point, budget_places
 from mergerisk.report.formatting import budget, interval, listing, percent, plural, with_interval
 from mergerisk.report.naming import change, holder
 from mergerisk.report.risk import Mean

@@ -16,7 +16,7 @@ from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, check_f
 from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.models import Data, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, MethodSpec
-from mergerisk.study.fields.sources import BackboneName, ModelName, Placing
+from mergerisk.study.fields.names import BackboneName, ModelName, Placing
 from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
 from mergerisk.study.paths import without_places
 from mergerisk.study.resolving import resolve

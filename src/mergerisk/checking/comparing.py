@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mergerisk.checking.as_loaded import Reading
     from mergerisk.checking.own import OwnWay
-    from mergerisk.checking.readings import Reading
 
 FILE, PIXELS, MODEL = "reading the file", "resizing and normalising", "the model itself"
 """The steps from a file to what a model says, in their order."""

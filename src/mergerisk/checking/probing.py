@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from mergerisk.checking.readings import Reading
+    from mergerisk.checking.as_loaded import Reading
 
 _PHASES = np.array([1, 3, 5]) / 6
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mergerisk.checking.as_loaded import WORDS, of_library, open_readings
+from mergerisk.checking.compared_settings import NAMES, our_settings, own_settings
 from mergerisk.checking.comparing import difference, our_outputs, own_outputs, take_steps
 from mergerisk.checking.own import factory_way, transformers_way
-from mergerisk.checking.readings import WORDS, of_library, open_readings
 from mergerisk.checking.reasons import order_of_classes, reasons_of
 from mergerisk.checking.result import TOLERANCE, Check, Compared
-from mergerisk.checking.settings import NAMES, our_settings, own_settings
 from mergerisk.crafting.images import balanced, examples, image_names, probe_images
 from mergerisk.crafting.labels import has_class_folders, read_labels
 from mergerisk.errors import UserError
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from mergerisk.checking.as_loaded import Reading
     from mergerisk.checking.own import OwnWay
     from mergerisk.checking.probing import Preparation
-    from mergerisk.checking.readings import Reading
     from mergerisk.crafting.images import ImageFile
     from mergerisk.tasks.arrays import Skipped
 

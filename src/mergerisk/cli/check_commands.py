@@ -58,7 +58,7 @@ def check(
     from mergerisk.audit.checking import check_file
     from mergerisk.checking import check as run_check
     from mergerisk.cli.check_words import check_to_json, describe_check, describe_study_check
-    from mergerisk.progress.stages import StudyProgress
+    from mergerisk.progress.study_progress import StudyProgress
     from mergerisk.study.files import write_bytes
 
     if images is None:

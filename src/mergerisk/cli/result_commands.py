@@ -87,9 +87,9 @@ def claims(source: str, file: Path | None, correction: Literal["holm", "bh"], se
     or the like), or the word "poster" for the published table that ships with the package.
     """
     from mergerisk.cli.claims_words import claims_to_json, describe_claims
+    from mergerisk.statistics.claim_sources import read_tables
     from mergerisk.statistics.claims import load_claims
     from mergerisk.statistics.judging import judge_claims
-    from mergerisk.statistics.sources import read_tables
 
     stated = None if file is None else load_claims(file)
     tables = read_tables(source)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from mergerisk.report.findings import Finding
 from mergerisk.report.formatting import count, listing, percent, plural, with_interval
 from mergerisk.report.naming import holder
 from mergerisk.report.pareto import TOLERANCE, pareto_front
-from mergerisk.report.verdict import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

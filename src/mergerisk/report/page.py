@@ -16,7 +16,7 @@ from mergerisk.report.by_step import step_table
 from mergerisk.report.causes_view import COLUMNS, causes_view
 from mergerisk.report.cells import cell_columns, rounded
 from mergerisk.report.claims import claim_views
-from mergerisk.report.curves import budget_places
+from mergerisk.report.curve_pictures import budget_places
 from mergerisk.report.epsilon50 import (
     ALL,
     epsilon50_bin,

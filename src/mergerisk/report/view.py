@@ -9,10 +9,10 @@ from mergerisk.report.accuracy import mean_accuracy
 from mergerisk.report.answers import answers
 from mergerisk.report.cells import average_over_seeds, axes_of, default_epsilon
 from mergerisk.report.epsilon50 import epsilon50_table
+from mergerisk.report.findings import strongest, verdict
 from mergerisk.report.formatting import listing, percent
 from mergerisk.report.naming import change, holder
 from mergerisk.report.risk import at_budget, budget_overview, carried_by_few, risk_table
-from mergerisk.report.verdict import strongest, verdict
 from mergerisk.report.worst import rated, worst_attackers
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from mergerisk.report.cells import Axes
     from mergerisk.report.epsilon50 import MedianEpsilon50
+    from mergerisk.report.findings import Finding
     from mergerisk.report.risk import BudgetOverview, Mean, RiskTable
     from mergerisk.report.summary import Summary
-    from mergerisk.report.verdict import Finding
     from mergerisk.report.worst import WorstAttacker
     from mergerisk.statistics import Standings
 

@@ -1,4 +1,5 @@
 from . import explaining as explaining
+from .claim_sources import read_tables as read_tables
 from .claim_tables import Saturation as Saturation
 from .claim_tables import Tables as Tables
 from .claim_tables import saturation as saturation
@@ -62,29 +63,28 @@ from .rank_tests import page as page
 from .rank_tests import rank_picture as rank_picture
 from .rank_tests import sign_test as sign_test
 from .rank_tests import signed_rank as signed_rank
+from .rate_tables import (
+    accuracy_table as accuracy_table,
+)
+from .rate_tables import (
+    curve_tables as curve_tables,
+)
+from .rate_tables import (
+    epsilon50_table as epsilon50_table,
+)
+from .rate_tables import (
+    fall_table as fall_table,
+)
+from .rate_tables import (
+    rate_table as rate_table,
+)
+from .rate_tables import (
+    with_intervals as with_intervals,
+)
 from .safest import PairOf as PairOf
 from .safest import Standing as Standing
 from .safest import Standings as Standings
 from .safest import standings as standings
-from .sources import read_tables as read_tables
-from .tables import (
-    accuracy_table as accuracy_table,
-)
-from .tables import (
-    curve_tables as curve_tables,
-)
-from .tables import (
-    epsilon50_table as epsilon50_table,
-)
-from .tables import (
-    fall_table as fall_table,
-)
-from .tables import (
-    rate_table as rate_table,
-)
-from .tables import (
-    with_intervals as with_intervals,
-)
 from .two_targets import TargetPair as TargetPair
 from .two_targets import compare_targets as compare_targets
 from .verdicts import AttackerAnswer as AttackerAnswer

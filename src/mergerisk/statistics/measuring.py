@@ -17,7 +17,7 @@ from mergerisk.models.inside.hooks import evaluating
 from mergerisk.models.sources.classifiers import LoadedClassifier
 from mergerisk.statistics.curves import epsilon50_of
 from mergerisk.statistics.intervals import wilson_interval
-from mergerisk.statistics.tables import with_intervals
+from mergerisk.statistics.rate_tables import with_intervals
 from mergerisk.tasks.class_names import Classes
 from mergerisk.tasks.images import check_pixels
 from mergerisk.tasks.matching import matching_rows

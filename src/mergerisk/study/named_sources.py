@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_
 from mergerisk.errors import Place
 from mergerisk.study.fields.basics import Model
 from mergerisk.study.fields.models import TaskSpec
-from mergerisk.study.fields.sources import Kind, Names
+from mergerisk.study.fields.names import Kind, Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mergerisk.errors import UserError, did_you_mean
 from mergerisk.plain_data import check_plain
 from mergerisk.study.fields.basics import FILES
-from mergerisk.study.fields.sources import Placing
+from mergerisk.study.fields.names import Placing
 from mergerisk.study.resolving import resolve as resolve_study
 from mergerisk.study.schema import Study
 from mergerisk.study.shipped import shipped_studies

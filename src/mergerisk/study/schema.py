@@ -25,7 +25,7 @@ from mergerisk.study.fields.defenses import DefenseSpec, check_defended
 from mergerisk.study.fields.interventions import each_of
 from mergerisk.study.fields.models import Data, Experts, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
-from mergerisk.study.fields.sources import BackboneName, ModelName
+from mergerisk.study.fields.names import BackboneName, ModelName
 from mergerisk.study.fields.surrogates import (
     KNOWING,
     OTHER_ARCHITECTURE,

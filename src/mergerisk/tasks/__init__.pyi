@@ -1,7 +1,7 @@
 from .arrays import Skipped as Skipped
 from .arrays import TaskArrays as TaskArrays
 from .catalogue import TASK_KINDS as TASK_KINDS
-from .converting import to_task as to_task
+from .from_arrays import to_task as to_task
 from .images import Images as Images
 from .images import LazyImages as LazyImages
 from .listed import ListedSource as ListedSource

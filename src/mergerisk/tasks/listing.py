@@ -152,7 +152,7 @@ def _hold_out(labels: NDArray[np.int64], split: NDArray[np.int64], options: File
         return
     import torch
 
-    from mergerisk.tasks.converting import HELD_OUT, hold_out
+    from mergerisk.tasks.from_arrays import HELD_OUT, hold_out
 
     training = np.flatnonzero(split == TRAIN)
     held_out, _ = hold_out(

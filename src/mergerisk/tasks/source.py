@@ -98,7 +98,7 @@ class TaskSource(ABC):
         """
         import numpy as np
 
-        from mergerisk.tasks.converting import to_task
+        from mergerisk.tasks.from_arrays import to_task
 
         arrays = self.arrays()
         task = to_task(self.name, arrays)
@@ -121,7 +121,7 @@ class TaskSource(ABC):
         Raises:
             UserError: the source is not a valid task.
         """
-        from mergerisk.tasks.converting import to_task
+        from mergerisk.tasks.from_arrays import to_task
 
         return to_task(self.name, self.arrays())
 

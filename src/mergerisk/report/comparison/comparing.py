@@ -10,7 +10,7 @@ import pandas as pd
 
 from mergerisk.report.comparison.matrices import SETTING, matrices
 from mergerisk.report.comparison.resampling import draws, ends, resampled
-from mergerisk.report.comparison.studies import differing_fields
+from mergerisk.report.comparison.study_differences import differing_fields
 from mergerisk.statistics import holm, mcnemar, paired_difference, unpaired_difference
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mergerisk.report.comparison.matrices import Matrices
-    from mergerisk.report.comparison.studies import FieldDifference
+    from mergerisk.report.comparison.study_differences import FieldDifference
     from mergerisk.study import FinishedRun
 
 AT_ONCE = 400

@@ -16,7 +16,7 @@ from mergerisk.report.accuracy import mean_accuracy
 from mergerisk.report.cause_pictures import Scale, halves, marks_of
 from mergerisk.report.cause_words import different
 from mergerisk.report.causes_view import SHOWN
-from mergerisk.report.curves import Curve, Point, budget_places
+from mergerisk.report.curve_pictures import Curve, Point, budget_places
 from mergerisk.report.formatting import budget
 from mergerisk.report.measure_words import words_of
 from mergerisk.report.naming import holder

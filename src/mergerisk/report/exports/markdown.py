@@ -10,7 +10,7 @@ from mergerisk.report.fact_words import said
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mergerisk.report.exports.tables import Table
+    from mergerisk.report.exports.paper_tables import Table
     from mergerisk.report.view import View
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$])")

@@ -12,7 +12,7 @@ from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports.figures import drawn, pictures
 from mergerisk.report.exports.latex import table_to_latex
 from mergerisk.report.exports.markdown import to_markdown
-from mergerisk.report.exports.tables import tables
+from mergerisk.report.exports.paper_tables import tables
 from mergerisk.report.summary import COLUMNS
 from mergerisk.report.view import view_of
 from mergerisk.study.files import write_bytes, write_csv, write_parquet

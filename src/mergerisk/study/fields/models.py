@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from mergerisk.models.core.stated import StatedOrBase
 from mergerisk.study.fields.basics import Model, Seed, looks
-from mergerisk.study.fields.sources import BackboneName, HeadName, ModelName, Names, TaskName
+from mergerisk.study.fields.names import BackboneName, HeadName, ModelName, Names, TaskName
 from mergerisk.tasks.loading import task_name, task_source
 from mergerisk.validation import ImageSize
 

@@ -11,7 +11,7 @@ from mergerisk.causes.catalogue import CAUSES
 from mergerisk.merging.catalogue import split_name
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, looks
 from mergerisk.study.fields.interventions import Intervention
-from mergerisk.study.fields.sources import Placing
+from mergerisk.study.fields.names import Placing
 
 
 class Named(Model):

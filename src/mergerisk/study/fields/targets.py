@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model
-from mergerisk.study.fields.sources import ModelName
+from mergerisk.study.fields.names import ModelName
 from mergerisk.transfer.queries import LONGEST_TIMEOUT
 from mergerisk.validation import Count
 

@@ -42,7 +42,7 @@ class LoadTask(TaskStage):
         """The task's images, labels and split codes."""
         import numpy as np
 
-        from mergerisk.tasks.converting import stays_bytes
+        from mergerisk.tasks.from_arrays import stays_bytes
 
         source = self.source.pinned(self.identity)
         info: dict[str, Json] = {"name": source.name}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 import mergerisk as mr
-from mergerisk.progress import stages
-from mergerisk.progress.stages import StudyProgress
+from mergerisk.progress import study_progress
+from mergerisk.progress.study_progress import StudyProgress
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
 
@@ -59,8 +59,8 @@ def test_a_kind_that_no_plan_foresaw_gets_a_bar(tiny_study: Path, tmp_path: Path
 def test_lines_come_by_themselves_where_there_is_no_terminal(
     tiny_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "FIRST_LINE", 0.01)
-    monkeypatch.setattr(stages, "LINE_EVERY", 0.01)
+    monkeypatch.setattr(study_progress, "FIRST_LINE", 0.01)
+    monkeypatch.setattr(study_progress, "LINE_EVERY", 0.01)
     plan = make_plan(load_study(tiny_study))
     file, console = screen(terminal=False)
     stage = next(iter(plan.stages.values()))
@@ -91,7 +91,7 @@ def test_python_shows_progress_unless_told_not_to(
 
 def test_the_command_gives_a_sign_of_life_before_it_has_loaded_pytorch(tmp_path: Path) -> None:
     program = (
-        "import sys; from mergerisk import api; from mergerisk.progress.stages import StudyProgress\n"
+        "import sys; from mergerisk import api; from mergerisk.progress.study_progress import StudyProgress\n"
         "with StudyProgress(): assert not {'torch', 'scipy.stats'} & {*sys.modules}\n"
     )
     done = subprocess.run(

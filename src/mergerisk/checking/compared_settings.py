@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
 
+    from mergerisk.checking.as_loaded import Reading
     from mergerisk.checking.own import OwnWay
     from mergerisk.checking.probing import Preparation
-    from mergerisk.checking.readings import Reading
 
 NAMES = (
     "picture it gets",
