@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from mergerisk.errors import UserError
 from mergerisk.store import Store
@@ -84,3 +85,14 @@ def test_an_outsider_without_data_needs_the_tasks_training_images(tmp_path: Path
     outsider = type(study.surrogates[0])(members=("outsider",), label="outsider")
     with pytest.raises(UserError, match="'pictures' has no training images, and fine-tuning needs some"):
         check_material(study.model_copy(update={"surrogates": (outsider,)}))
+    # A defense that trains needs them too, or calibration images, where it reads no labels.
+    resolved = load_study(_with(path, {"defense": "fare", "of": "weight_averaging"}))
+    with pytest.raises(UserError, match="'pictures' has no training images, and fare needs some"):
+        check_material(resolved)
+    check_material(load_study(_with(path, {"defense": "fare", "of": "weight_averaging", "images": "calibration"})))
+
+
+def _with(path: Path, defense: dict[str, str]) -> Path:
+    """The study, with a defense."""
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"defenses": [defense]}))
+    return path

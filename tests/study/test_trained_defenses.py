@@ -41,7 +41,14 @@ ENTRIES: list[dict[str, Any]] = [
         "label": "others",
         "epsilon": 0.02,
     },
-    {"defense": "fare", "of": "weight_averaging", "stage": "before_merging", "label": "kept", **SMALL},
+    {
+        "defense": "fare",
+        "of": "weight_averaging",
+        "stage": "before_merging",
+        "images": "calibration",
+        "label": "kept",
+        **SMALL,
+    },
 ]
 SURROGATES = ["expert", "white_box/hardened", "aware/hardened+jpeg", "adaptive/hardened+jpeg", "aware/others"]
 
@@ -132,6 +139,7 @@ def test_ingredients_are_trained_before_they_are_merged(plan: Plan) -> None:
         assert (trained.start, [*trained.tasks], trained.defense) == (None, [other], "tecoa")
     for task in ("stripes", "blobs"):  # it reads no label: what is trained is the expert
         assert trained_for(plan, "kept", "blobs", task).start == plain.ingredients[task]
+        assert trained_for(plan, "kept", "blobs", task).split == "calibration"
 
 
 def trained_for(plan: Plan, label: str, task: str, ingredient: str) -> TrainIngredient:
@@ -233,6 +241,7 @@ def test_attacked_images_are_never_read(finished: Path, plan: Plan, tiny_vit: Pa
         ({"of": "ties", "ingredients": "all"}, {}, "ingredients: of stage: before_merging alone"),
         ({"of": "ties+jpeg", "stage": "before_merging"}, {}, "takes a merge as it is, by its label in merging"),
         ({"of": "ties", "stage": "between"}, {}, "stage"),
+        ({"of": "ties", "images": "calibration"}, {}, "images: calibration images have no labels"),
         ({"defense": "secrecy", "of": "emr"}, {}, "emr has an encoder for each task"),
         ({"defense": "secrecy", "of": "ties+jpeg"}, {}, "secrecy takes a merge as it is, by its label in merging"),
         ({"defense": "secrecy", "of": "ties", "low": 1.5}, {}, "low: must be at most high, 1.3, got 1.5"),

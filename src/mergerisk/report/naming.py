@@ -14,7 +14,10 @@ _ATTACKERS = {
     "merged": "the merged model",  # what an audit calls the one to be released, unless it is given a name
 }
 
-_KNOWING = {"aware": "defended as", "adaptive": "through what defends"}
+_KNOWING = {
+    "aware": "what is public, defended as",
+    "adaptive": "the task’s own expert, through what defends",
+}
 
 
 def holder(name: str) -> str:
@@ -23,7 +26,7 @@ def holder(name: str) -> str:
     if kind == "expert" and slash and task:
         return f"the expert of {task}"
     if slash and kind in _KNOWING:
-        return f"the task’s own expert, {_KNOWING[kind]} {task}"
+        return f"{_KNOWING[kind]} {task}"
     if slash and kind == "own_merge":
         return f"the attacker’s own {task}"
     return _ATTACKERS.get(name, name)

@@ -81,7 +81,7 @@ def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpe
     with located(where):
         kind = training_of(spec)
         if kind is None:
-            for key in ("stage", "ingredients", "public"):
+            for key in ("stage", "ingredients", "public", "images"):
                 if getattr(spec, key) is not None:
                     raise UserError(f"{key}: {spec.name} trains nothing; leave it out")
             made = DEFENSES.create(spec.name, spec.parameters)
@@ -96,10 +96,13 @@ def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpe
         public = (spec.public or PUBLIC) if kind.needs_public else None
         if spec.public is not None and public is None:
             raise UserError(f"public: {spec.name} looks at no public models; leave it out")
+        if spec.images == "calibration" and kind.needs_labels:
+            raise UserError(f"images: calibration images have no labels, and {spec.name} learns from them")
         changes: dict[str, object] = {
             "parameters": dataclasses.asdict(made),
             "stage": spec.stage or "after_merging",
             "public": public,
+            "images": spec.images or "training",
         }
         if before:
             changes["ingredients"] = spec.ingredients or "all"

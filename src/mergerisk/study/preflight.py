@@ -235,9 +235,15 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
     elif fine_tuned or not mine:
         why = "fine-tuning"
     elif mine:
-        why = next((spec.name for spec in study.defenses if spec.stage is not None), None)
+        why = next((spec.name for spec in study.defenses if spec.images == "training"), None)
     if why is not None and not outline.train:
         raise UserError(f"task {task!r} has no training images, and {why} needs some; {MORE_TRAINING}")
+    unlabelled = next((spec.name for spec in study.defenses if spec.images == "calibration"), None)
+    if mine and unlabelled and not outline.calibration:
+        raise UserError(
+            f"task {task!r} has no calibration images, and {unlabelled} learns from some; lower test_share, or "
+            "raise limit.calibration"
+        )
     merged = task in study.with_expert if mine else OUTSIDER in study.merged_names
     if reading and merged and study.calibration == "held_out" and not outline.calibration:
         raise UserError(

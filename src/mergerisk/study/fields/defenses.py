@@ -15,7 +15,7 @@ from mergerisk.study.fields.surrogates import Reference
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_OWN_KEYS = ("of", "stage", "ingredients", "public")
+_OWN_KEYS = ("of", "stage", "ingredients", "public", "images")
 """What an entry says besides the defense's hyper-parameters."""
 
 
@@ -30,6 +30,7 @@ class DefenseSpec(Named):
         ingredients: which of them are trained before merging: ``all``, or ``all_but_attacked``, a merge for each
             task, since the attacked task's own expert is public as it is.
         public: the public models that a training defense looks at, as in ``surrogates``.
+        images: of a defense that trains and reads no labels: which it learns from; training images by default.
     """
 
     key: ClassVar[str] = "defense"
@@ -38,6 +39,7 @@ class DefenseSpec(Named):
     stage: Literal["after_merging", "before_merging"] | None = None
     ingredients: Literal["all", "all_but_attacked"] | None = None
     public: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    images: Literal["training", "calibration"] | None = None
 
     @classmethod
     def taken_apart(cls, value: object) -> dict[str, Any]:
@@ -74,10 +76,10 @@ class DefenseSpec(Named):
 
     def as_written(self) -> object:
         """As a study file says it."""
-        own: dict[str, object] = {"of": list(self.of)}
-        own |= {key: getattr(self, key) for key in ("stage", "ingredients") if getattr(self, key) is not None}
-        own |= {"public": list(self.public)} if self.public is not None else {}
-        return {self.key: self.name, **own, **self.parameters, "label": self.label}
+        own: dict[str, object] = {"of": list(self.of), "stage": self.stage, "ingredients": self.ingredients}
+        own |= {"public": None if self.public is None else list(self.public), "images": self.images}
+        given = {key: value for key, value in own.items() if value is not None}
+        return {self.key: self.name, **given, **self.parameters, "label": self.label}
 
 
 def check_defended(defended: Mapping[str, str], known: Collection[str], black_boxes: Collection[str]) -> None:

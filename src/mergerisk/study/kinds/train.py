@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mergerisk.study.keyed import Input, unkeyed
 from mergerisk.study.kinds.arrays import to_arrays
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(ModelStage):
-    """An encoder, trained on the training images of tasks; see :class:`mergerisk.defenses.TrainingDefense`.
+    """An encoder, trained on images that are never attacked; see :class:`mergerisk.defenses.TrainingDefense`.
 
     Attributes:
         backbone: what it is an encoder of.
         defense: its name.
         parameters: its hyper-parameters, defaults filled in.
         start: the encoder that is trained, a merge's or any; None for the pretrained one.
-        tasks: task → what is learnt from, by its training split.
+        tasks: task → what is learnt from.
         heads: task → its head.
         public: task → public models that the defense looks at; None among them is the pretrained one.
+        split: which images are learnt from; calibration images have no labels.
         seed: of what is drawn.
         images: what it passes through models, by what :data:`mergerisk.study.stage.COSTS` lists.
     """
@@ -47,6 +48,7 @@ class Train(ModelStage):
     tasks: Mapping[str, Input[Task]]
     heads: Mapping[str, Input[Head]]
     public: Mapping[str, tuple[Input[State] | None, ...]]
+    split: Literal["training", "calibration"]
     seed: int
     images: Mapping[str, int] = unkeyed()
 
@@ -61,9 +63,13 @@ class Train(ModelStage):
 
         data = {}
         for name, made in self.tasks.items():
-            split = bench.task(made).training_split("a training defense")
+            task, head = bench.task(made), bench.head(self.heads[name])
             public = [bench.model(self.backbone, state).encoder for state in self.public.get(name, ())]
-            data[name] = TrainingData(split.images, bench.head(self.heads[name]), split.labels, public)
+            if self.split == "calibration":
+                data[name] = TrainingData(task.calibration.images, head, None, public)
+            else:
+                split = task.training_split("a training defense")
+                data[name] = TrainingData(split.images, head, split.labels, public)
         start = bench.model(self.backbone, self.start).encoder
         defense = DEFENSES.create(self.defense, self.parameters)
         trained = defense.train(start, data, seed=self.seed)

@@ -145,15 +145,18 @@ class _TrainingPlanner:
                 tasks={task: self.material.tasks[task] for task in named},
                 heads={task: self.material.heads[task] for task in named},
                 public=public if spec.references else {},
+                split=spec.images or "training",
                 seed=drawn,
                 images=self._images(spec, named),
             )
         )
 
     def _images(self, spec: DefenseSpec, tasks: tuple[str, ...]) -> Mapping[str, int]:
-        """Passes of training images."""
-        made = self._made(spec)
-        shown = made.epochs * sum(self.stages.sizes(self.material.tasks[task]).train for task in tasks)
+        """Passes of images."""
+        made, sizes = self._made(spec), [self.stages.sizes(self.material.tasks[task]) for task in tasks]
+        shown = made.epochs * sum(
+            size.calibration if spec.images == "calibration" else size.train for size in sizes
+        )
         return {how: times * shown for how, times in made.passes(len(spec.references)).items() if times}
 
     def _made(self, spec: DefenseSpec) -> TrainingDefense:
