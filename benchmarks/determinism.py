@@ -69,7 +69,7 @@ def settings(rows: pd.DataFrame) -> pd.Series[float]:
     """ASR per setting, of the images that both classify correctly when clean."""
     counted = rows[(rows["surrogate_clean"] == rows["label"]) & (rows["target_clean"] == rows["label"])]
     fooled = counted["target_adversarial"] != counted["label"]
-    return fooled.groupby([counted[name] for name in KEYS[:5]]).mean()
+    return fooled.astype(float).groupby([counted[name] for name in KEYS[:5]]).mean()
 
 
 def main(place: Path) -> None:

@@ -119,6 +119,8 @@ def accuracy_table(accuracy: pd.DataFrame, axes: Axes) -> AccuracyTable:
 
 @dataclass(frozen=True)
 class _Measured:
+    """Clean accuracy of one model on one task and seed, with Wilson's interval, in [0, 1]."""
+
     images: int
     accuracy: float
     low: float

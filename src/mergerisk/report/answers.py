@@ -49,6 +49,7 @@ def answers(
 
 
 def _how_often(worst: Mapping[str, WorstAttacker], axes: Axes, change: str) -> Finding | None:
+    """How often the worst attacker fools a merge: the least fooled and the most; None where no rate is known."""
     known = {name: worst[name] for name in axes.methods if name in worst}
     if not known:
         return None
@@ -76,6 +77,7 @@ def rate(found: WorstAttacker) -> str:
 def _safer_than_ingredients(
     worst: Mapping[str, WorstAttacker], axes: Axes, beside: Standings | None
 ) -> Finding | None:
+    """How merges stand beside the base and the experts they were made of; None where nothing can be compared."""
     question = "Is a merge safer than what it was made of?"
     references = [name for name in ("expert", "pretrained") if name in worst]
     if beside is None or not references:
@@ -105,6 +107,7 @@ def _sides(beside: Standings, reference: str, methods: list[str]) -> tuple[list[
 
 
 def _in_a_word(sides: Mapping[str, tuple[list[str], list[str], list[str]]], count: int) -> str:
+    """The headline: safer than all references, riskier than all, or neither."""
     words = {"expert": "its experts", "pretrained": "its base"}
     below = [words[name] for name, (safer, _, _) in sides.items() if len(safer) == count]
     above = [words[name] for name, (_, riskier, _) in sides.items() if len(riskier) == count]
@@ -155,6 +158,7 @@ def _which(
     *,
     judged: bool,
 ) -> Finding | None:
+    """The safest merge for its accuracy, and who cannot be told from it; None where methods are not ranked."""
     if standing is None:
         return None
     question, name = "Which is the safest for the accuracy I need?", standing.leader.name
@@ -181,6 +185,7 @@ def _which(
 
 
 def _figures(name: str, worst: Mapping[str, WorstAttacker], accuracies: Mapping[str, Mean]) -> str:
+    """A method's rate and clean accuracy; what is not known is left out."""
     mean = accuracies.get(name)
     said = [rate(worst[name])] if name in worst else []
     if mean is not None and not math.isnan(mean.value):

@@ -103,6 +103,7 @@ class Scale:
         return (HEIGHT - BOTTOM) - self._share(value) * (HEIGHT - BOTTOM - TOP)
 
     def _share(self, value: float) -> float:
+        """Where an ε50 stands, from 0 at the bottom to 1; what was not measured stands outside what was."""
         if value <= 0:
             return 0.05
         if value == math.inf:
@@ -256,6 +257,7 @@ def key_svg(series: int | None) -> Markup:
 
 
 def _frame(scale: Scale, title: str, about: str) -> list[str]:
+    """The beginning of an SVG: axes, rules and their texts."""
     foot, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(about)}">',

@@ -98,6 +98,7 @@ def different(measures: Sequence[Explained]) -> list[Explained]:
 
 
 def _images(found: Explanation) -> str:
+    """What goes with which of one method's images are fooled."""
     ranked = _first(found, "images", lambda m: abs(getattr(m.images, "value", 0.0)))
     if not ranked:
         return _none(found, "images", "Which of one method’s images are fooled")
@@ -110,6 +111,7 @@ def _images(found: Explanation) -> str:
 
 
 def _same_image(found: Explanation) -> str:
+    """What goes with which method an image fools."""
     ranked = _first(found, "same_image", lambda m: abs(math.log(max(getattr(m.matched, "ratio", 1.0), 1e-9))))
     if not ranked:
         return _none(found, "same_image", "Which method an image fools")
@@ -123,6 +125,7 @@ def _same_image(found: Explanation) -> str:
 
 
 def _tied(odds: Odds) -> str:
+    """What else the measure can hardly be told from; empty where there is nothing."""
     if not odds.closest or odds.closeness < _CLOSE:
         return ""
     return f"; hardly to be told from {words_of(odds.closest).title}"
@@ -133,6 +136,7 @@ _CLOSE = 0.8
 
 
 def _methods(found: Explanation) -> str:
+    """What goes with how safe a method is."""
     ranked = _first(found, "methods", lambda m: abs(getattr(m.epsilon50, "value", 0.0)))
     if not ranked:
         return _none(found, "methods", "Which method is safer")
@@ -146,6 +150,7 @@ def _methods(found: Explanation) -> str:
 
 
 def _none(found: Explanation, level: Level, what: str) -> str:
+    """Why nothing goes with an outcome: nothing was shown to, too few methods, or nothing to compare."""
     answers = {m.answers[level] for m in found.measures}
     if "no" in answers:
         return f"{what} could not be shown to go with anything measured."

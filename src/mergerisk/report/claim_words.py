@@ -101,6 +101,7 @@ def verdict_to_dict(verdict: ClaimVerdict) -> dict[str, Any]:
 
 
 def _attacker(part: AttackerAnswer) -> dict[str, Any]:
+    """What one attacker's attacks say of a claim, as JSON has it."""
     return {
         "attacker": part.attacker,
         "answer": part.answer,
@@ -131,6 +132,7 @@ def _figures(found: Sequence[Fact]) -> list[dict[str, str]]:
 
 
 def _retest(again: Retest) -> dict[str, Any]:
+    """A claim tested on another measure, as JSON has it."""
     return {
         "measure": again.measure,
         "test": again.test,

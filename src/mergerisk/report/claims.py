@@ -71,6 +71,7 @@ def claim_views(claims: Iterable[Mapping[str, Any]]) -> tuple[ClaimView, ...]:
 
 
 def _view(position: int, claim: Mapping[str, Any]) -> ClaimView:
+    """A claim's dict, told apart into what has its own place on the page and figures under their names."""
     lacking = [name for name in ("sentence", "verdict") if not str(claim.get(name) or "").strip()]
     if lacking:
         raise UserError(f"claim {position}: has no {' and no '.join(lacking)}; give it one")
@@ -123,6 +124,7 @@ def _attacker(part: Mapping[str, Any]) -> AttackerView:
 
 
 def _mark(verdict: str) -> str:
+    """✓, ✗ or ○ for a verdict in whoever's words."""
     word = verdict.strip().lower()
     return "✓" if word in HOLDS else "✗" if word in FAILS else "○"
 

@@ -94,6 +94,7 @@ def _margin(values: Mapping[str, Any]) -> str:
 
 
 def _made_on(values: Mapping[str, Any]) -> str:
+    """Whose attacks are spoken of; some of them where they are many."""
     names = values["surrogates"]
     if not names:
         return ""
@@ -102,6 +103,7 @@ def _made_on(values: Mapping[str, Any]) -> str:
 
 
 def _group(filters: Mapping[str, tuple[str | float, ...]]) -> str:
+    """Filters as words: ``surrogate expert and task mnist or svhn``."""
     return " and ".join(
         f"{column.replace('_role', '')} {' or '.join(str(value) for value in values)}"
         for column, values in filters.items()

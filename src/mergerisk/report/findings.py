@@ -100,6 +100,7 @@ def strongest(cells: pd.DataFrame, axes: Axes, epsilon: float, column: str) -> L
 def _highest_epsilon50(
     table: Mapping[tuple[str, str, str, str], MedianEpsilon50], axes: Axes, surrogate: str
 ) -> Finding | None:
+    """The method with the largest median ε50, and whether others can be told from it."""
     medians = {
         name: table[key]
         for name in axes.methods
@@ -125,6 +126,7 @@ def _highest_epsilon50(
 
 
 def _told_apart(overview: tuple[BudgetOverview, ...]) -> Finding | None:
+    """The budget at which most pairs of methods are told apart; None where there are no pairs."""
     usable = [row for row in overview if row.pairs]
     if not usable:
         return None
@@ -147,6 +149,7 @@ def _told_apart(overview: tuple[BudgetOverview, ...]) -> Finding | None:
 
 
 def _strongest_attack(cells: pd.DataFrame, axes: Axes, epsilon: float) -> Finding | None:
+    """The attack that fools merges most often, and whose attacks do."""
     attack = strongest(cells, axes, epsilon, "attack")
     if attack is None:
         return None
@@ -168,12 +171,14 @@ def _strongest_attack(cells: pd.DataFrame, axes: Axes, epsilon: float) -> Findin
 
 
 def _headline(found: Leader) -> str:
+    """The leader's name, unless nobody can be told from it."""
     if found.ranked > 2 and len(found.rivals) == found.ranked - 1:
         return f"None stands out ({found.name} leads)"
     return found.name
 
 
 def _rivals(found: Leader) -> str:
+    """Who cannot be told from the leader, in a sentence."""
     if found.ranked == 1:
         return "It is the only one measured, so there is nothing to compare it with."
     if not found.rivals:

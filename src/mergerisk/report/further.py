@@ -71,6 +71,7 @@ def in_short(kept: Kept) -> FurtherTable:
 
 
 def _middle(values: pd.Series[float]) -> str:
+    """Median and quartiles; a dash where nothing is known."""
     known = values.dropna()
     if known.empty:
         return MISSING

@@ -184,6 +184,7 @@ def page_data(view: View, defaults: Defaults) -> dict[str, Any]:
 
 
 def _risk_columns(risks: RiskTable, axes: Axes) -> dict[str, list[Any]]:
+    """Every mean rate as columns: places on the axes, the rate, how many cells, and value with interval."""
     columns: dict[str, list[Any]] = {name: [] for name in ("surrogate", "epsilon", "target", "rate", "cells")}
     numbers: dict[str, list[float]] = {"value": [], "low": [], "high": []}
     for (surrogate, epsilon, rate), means in risks.items():
@@ -237,6 +238,8 @@ def _accuracy_columns(means: Mapping[str, Mean], axes: Axes) -> dict[str, list[f
 def _epsilon50_columns(
     medians: Mapping[tuple[str, str, str, str], MedianEpsilon50], axes: Axes
 ) -> dict[str, list[Any]]:
+    """Every median ε50 as columns: places on the axes (−1 for all), its texts and colour, and where it is
+    drawn."""
     names = ("surrogate", "attack", "task", "target", "text", "range", "curves", "colour")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     numbers: dict[str, list[float]] = {"place": [], "low": [], "high": []}
@@ -262,6 +265,7 @@ def _epsilon50_columns(
 
 
 def _flag_columns(flags: pd.DataFrame, axes: Axes) -> dict[str, list[int]]:
+    """Where curves fall, as places on the axes."""
     places: dict[str, Any] = {
         "task": axes.tasks, "attack": axes.attacks, "surrogate": axes.surrogates, "target": axes.targets,
         "epsilon_to": axes.epsilons,

@@ -166,6 +166,7 @@ def compared_cells(cells: pd.DataFrame, axes: Axes, surrogate: str, epsilon: flo
 
 
 def _mean(rows: pd.DataFrame | None, rate: str) -> Mean:
+    """Of one target's cells, a mean over tasks or a ratio of such means; NaN where there are none."""
     if rows is None:
         return Mean(math.nan, math.nan, math.nan, 0)
     return ratio_over_tasks(rows) if rate == "relative" else mean_over_tasks(rows, "asr", "asr_low", "asr_high")

@@ -164,6 +164,7 @@ def _row(
     reference: bool,
     best: bool,
 ) -> Threat:
+    """A target's bar, with dashes where nothing is known of it."""
     _, half, relative, attacker = threat_cells(found, epsilons)
     unknown = Mean(math.nan, math.nan, math.nan, 0)
     return Threat.of(

@@ -137,6 +137,11 @@ def _further(out: Path, record: Mapping[str, Any]) -> list[Declared]:
 
 
 def _table(out: Path, declared: Declared) -> pd.DataFrame:
+    """A table of the run's folder.
+
+    Raises:
+        UserError: it cannot be read, or is not what it is declared to be.
+    """
     path = out / declared.file
     table: pd.DataFrame = _read(path, pd.read_parquet)
     fault = declared.fault_of(table)

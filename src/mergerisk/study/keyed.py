@@ -70,10 +70,13 @@ def describe(item: Keyed) -> Described:
 
 @lru_cache(maxsize=256)
 def _keyed_fields(kind: type[Any]) -> tuple[str, ...]:
+    """The names of a kind's fields that its results depend on."""
     return tuple(item.name for item in fields(kind) if _UNKEYED not in item.metadata)
 
 
 def _plain(value: Any, role: str, inputs: dict[str, str]) -> Json:
+    """A field's value as JSON, with a role in place of every edge; the edges' keys are added to ``inputs`` by
+    role."""
     if isinstance(value, Input):
         inputs[role] = value.key
         return role

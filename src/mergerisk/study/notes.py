@@ -38,6 +38,7 @@ def notes_of(study: Study, outlines: Mapping[TaskSource, Outline] | None = None)
 
 
 def _of_task(study: Study, source: TaskSource, said: Remarks) -> Iterator[str]:
+    """What must be said of one task: its own remarks, and whether models may have seen its test images."""
     yield from (f"task {source.name!r}: {sentence}" for sentence in said.sentences)
     tested = source.name in study.task_names
     elsewhere = next(_made_elsewhere(study, source.name), None)

@@ -71,6 +71,11 @@ def parse_study(
 
 
 def _find(name: str | Path) -> Path:
+    """The file of a study that ships with the package, or the path itself.
+
+    Raises:
+        UserError: it is neither.
+    """
     shipped = shipped_studies()
     if str(name) in shipped:
         return shipped[str(name)]

@@ -80,6 +80,11 @@ def resolve(study: Study) -> Study:
 
 
 def _resolve_method(spec: MethodSpec, study: Study, where: Place) -> MethodSpec:
+    """A merging method with every hyper-parameter, seen to fit the study's ingredients and tasks.
+
+    Raises:
+        UserError: it does not, or a hyper-parameter is unknown or out of range.
+    """
     import torch
 
     from mergerisk.merging import Stacked, create
@@ -195,6 +200,7 @@ def _check_own_merges(study: Study, faults: Faults) -> None:
 
 
 def _resolve_attack(spec: AttackSpec, steps: int, where: Place) -> AttackSpec:
+    """An attack with every hyper-parameter; ``steps`` are the study's where it takes some and says none."""
     from mergerisk.attacks import create, describe
 
     with located(where):
@@ -205,6 +211,7 @@ def _resolve_attack(spec: AttackSpec, steps: int, where: Place) -> AttackSpec:
 
 
 def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> None:
+    """See that some attack of the study takes more steps than the last at which iterates are asked for."""
     from mergerisk.attacks import create
 
     most = max(create(spec.name, **spec.parameters).iterations for spec in attacks)

@@ -145,6 +145,7 @@ class Study(Model):
     @field_validator("tasks", mode="before")
     @classmethod
     def _suites(cls, value: object) -> object:
+        """A suite's name stands for its tasks; a single task needs no list."""
         given = [value] if isinstance(value, str) else value
         if not isinstance(given, list | tuple):
             return value
@@ -155,6 +156,7 @@ class Study(Model):
     @field_validator("merging", mode="before")
     @classmethod
     def _each_merge(cls, value: object) -> object:
+        """An entry that lists changes stands for a merge each."""
         return [spec for entry in value for spec in each_of(entry)] if isinstance(value, list | tuple) else value
 
     @field_validator("causes", mode="before")
@@ -170,6 +172,7 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Study:
+        """See that no two things that results name are called alike, and that there is something to rank."""
         merges = [spec.label for spec in self.merging]
         targets = [*self.target_labels]
         no_twins(merges, "merging label")
@@ -193,6 +196,8 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _tasks_known(self) -> Study:
+        """See that what is said per task is said of the study's tasks, and that ingredients take no name of
+        theirs."""
         mentioned: list[tuple[Place, Iterable[str]]] = [
             (place("heads", "templates"), self.heads.templates),
             (place("heads", "class_names"), self.heads.class_names),
@@ -218,6 +223,7 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _surrogates_exist(self) -> Study:
+        """See that every model an attacker holds is one of the study's, and that none is described for nothing."""
         references = {reference for spec in self.surrogates for reference in spec.references}
         known: dict[str, tuple[str, ...]] = {
             "expert": self.with_expert,
@@ -255,6 +261,7 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _defended_exist(self) -> Study:
+        """See that what is defended is a merge, or a model made elsewhere, of the study."""
         known = [spec.label for spec in self.merging] + [spec.label for spec in self.targets if spec.encoder]
         check_defended(self.defended, known, [spec.label for spec in self.targets if not spec.encoder])
         return self

@@ -142,6 +142,7 @@ class Workbench:
         return encoder.to(self.compute.device)
 
     def _load_merged(self, base: Encoder, state: Input[State], inside: Input[Tensors] | None) -> Merged:
+        """A merge, restored by the method that made it; or an expert or given model, as a merge of one."""
         parts = {name: tensor.to(self.compute.device) for name, tensor in self._parts(state.key).items()}
         info = self.store.manifest(state.key)["info"]
         if "method" in info:
@@ -164,6 +165,7 @@ class Workbench:
         return Checkpoint(self.store.tensors(key))
 
     def _load_task(self, key: str) -> Task:
+        """A task from the store; images that are kept in rows stay on disk until they are asked for."""
         artefact = self.artefact(key)
         arrays, info = artefact.arrays, artefact.info
         return to_task(

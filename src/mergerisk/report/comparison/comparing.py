@@ -131,6 +131,7 @@ def compare_runs(
 
 
 def _matched_seeds(a: Iterable[int], b: Iterable[int]) -> dict[int, int]:
+    """The first run's seeds → the second's: by number, or the only ones with each other."""
     mine, theirs = list(a), list(b)
     if len(mine) == len(theirs) == 1:
         return {mine[0]: theirs[0]}
@@ -138,6 +139,7 @@ def _matched_seeds(a: Iterable[int], b: Iterable[int]) -> dict[int, int]:
 
 
 def _same_tasks(a: FinishedRun, b: FinishedRun) -> set[str]:
+    """The tasks whose content is the same in both: their stages have one key."""
     keys = [
         {stage["label"]: stage["key"] for stage in run.record["stages"] if stage["kind"] == "task"}
         for run in (a, b)
@@ -146,6 +148,7 @@ def _same_tasks(a: FinishedRun, b: FinishedRun) -> set[str]:
 
 
 def _only(a: FinishedRun, b: FinishedRun) -> Iterable[Only]:
+    """Per axis, the names that one of the runs has and the other lacks."""
     for axis in ("task", "attack", "surrogate", "target", "epsilon"):
         mine, theirs = (_names(run.outcomes, axis) for run in (a, b))
         yield Only(
@@ -216,6 +219,7 @@ def _compared(
 
 
 def _restricted(side: Matrices, counts: NDArray[np.bool_]) -> Matrices:
+    """One side with fewer images that count."""
     fooled = (part & counts for part in (side.target_fooled, side.surrogate_fooled))
     return type(side)(side.settings, side.images, side.labels, counts, *fooled)
 
@@ -263,6 +267,7 @@ def _targets(settings: pd.DataFrame, means: dict[str, list[Any]]) -> pd.DataFram
 
 
 def _accuracy(a: FinishedRun, b: FinishedRun, seeds: dict[int, int], same: set[str]) -> pd.DataFrame:
+    """Clean accuracy of every task, seed and model that both runs have; of the same images a paired difference."""
     rows = []
     keys = ["task", "seed", "model"]
     theirs: dict[Any, pd.DataFrame] = dict(iter(b.clean.groupby(keys, sort=False, observed=True)))

@@ -95,6 +95,7 @@ def write_comparison(found: Comparison, folder: Path) -> None:
 
 
 def _setting(row: dict[Any, Any]) -> dict[str, str]:
+    """A row of the table of rates, as texts."""
     names = {name: str(row[name]) for name in ("task", "attack", "surrogate", "target")}
     images = str(row["images_a"]) if row["paired"] else f"{row['images_a']} / {row['images_b']}"
     return names | {
@@ -110,6 +111,7 @@ def _setting(row: dict[Any, Any]) -> dict[str, str]:
 
 
 def _accuracy(row: dict[Any, Any]) -> dict[str, str]:
+    """A row of the table of clean accuracy, as texts."""
     images = str(row["images_a"]) if row["paired"] else f"{row['images_a']} / {row['images_b']}"
     return {
         "task": str(row["task"]),

@@ -45,6 +45,7 @@ def _member(field: str) -> str:
 
 
 def _fields(run: FinishedRun) -> Iterator[tuple[str, str]]:
+    """Every leaf of a run's study and circumstances: its path, and its value as text."""
     yield from _flat("", run.study.model_dump(mode="json"))
     for name in ("versions", "device", "git_revision"):
         yield from _flat(f"run.{name}", run.record.get(name))

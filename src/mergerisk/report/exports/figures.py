@@ -104,6 +104,7 @@ def _causes(view: View) -> Iterator[Picture]:
 
 
 def _cause(figure: Figure, view: View, marks: Sequence[Mark], measure: str) -> None:
+    """A measure against ε50: one mark per task and method, null lines as crosses."""
     plot = figure.subplots()
     found = view.summary.explanations
     assert found is not None
@@ -189,6 +190,7 @@ def _style_of(view: View, target: str) -> dict[str, Any]:
 
 
 def _tradeoff(figure: Figure, view: View, surrogate: str) -> None:
+    """Clean accuracy against relative ASR, with intervals and the Pareto front."""
     plot = figure.subplots()
     accuracies = mean_accuracy(view.summary.accuracy, view.axes)
     relative = compared(view.risks[surrogate, view.epsilon, "relative"], view.axes, surrogate)
@@ -221,6 +223,7 @@ def _tradeoff(figure: Figure, view: View, surrogate: str) -> None:
 
 
 def _curves(figure: Figure, view: View, surrogate: str) -> None:
+    """ASR against the budget, a panel per task."""
     tasks = view.axes.tasks
     columns = min(4, max(1, len(tasks)))
     rows = -(-len(tasks) // columns) or 1
@@ -243,6 +246,7 @@ def _curves(figure: Figure, view: View, surrogate: str) -> None:
 
 
 def _panel(plot: Plot, view: View, here: Any, task: str) -> None:
+    """One task's curves, with 95 % bands."""
     at = dict(zip(view.axes.epsilons, budget_places(view.axes.epsilons), strict=True))
     for target in view.axes.targets:
         rows = here[here["target"] == target].sort_values("epsilon")
@@ -267,6 +271,7 @@ def _panel(plot: Plot, view: View, here: Any, task: str) -> None:
 
 
 def _heat(figure: Figure, view: View, surrogate: str) -> None:
+    """Relative ASR of every target, by task and attack; the surrogate's own 100 is white."""
     axes = view.axes
     columns = [(task, attack) for task in axes.tasks for attack in axes.attacks]
     here = view.cells[(view.cells["surrogate"] == surrogate) & (view.cells["epsilon"] == view.epsilon)]
@@ -302,6 +307,7 @@ def _heat(figure: Figure, view: View, surrogate: str) -> None:
 
 
 def _standing(figure: Figure, found: Standings) -> None:
+    """How the methods stand under the worst attacker; bars join those that cannot be told apart."""
     placed, drawn_bars, marks = places(found), bars(found), ticks(found)
     rows = max(place.row for place in placed) + 1
     depth = 0.5 + 0.3 * max((bar.row + 1 for bar in drawn_bars), default=0)

@@ -117,6 +117,7 @@ def by_task(view: View) -> Table:
 
 
 def _by(view: View, column: str, names: tuple[str, ...]) -> Table:
+    """Relative ASR of every target by task or by attack, at the budget that the report speaks of first."""
     here = view.cells[
         (view.cells["surrogate"] == view.surrogate) & (view.cells["epsilon"] == view.epsilon)
     ].dropna(subset=["asr"])

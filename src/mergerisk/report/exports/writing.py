@@ -89,6 +89,7 @@ def write_exports(summary: Summary, folder: Path, formats: Sequence[Format] = FO
 
 
 def _data(summary: Summary, folder: Path, formats: Sequence[Format]) -> list[Path]:
+    """Write every table, in each of the formats; the files written."""
     written = []
     claims = pd.DataFrame([_flat(claim) for claim in summary.claims])
     frames = {name: getattr(summary, name) for name in COLUMNS} | ({"claims": claims} if len(claims) else {})

@@ -105,6 +105,7 @@ class _Shift:
                 return
 
     def _settle(self, stage: Stage, outcome: Outcome) -> None:
+        """What a worker reports of a stage, told to the scheduler; a failure ends the run."""
         if outcome.status == "done":
             self._scheduler.finish(stage)
         elif outcome.status == "busy":
@@ -121,6 +122,7 @@ class _Shift:
             self._listener(stage, event, seconds)
 
     def _fail(self, error: Exception) -> None:
+        """Keep the first failure, which is raised once every thread has stopped."""
         self._failure = self._failure or error
         self._scheduler.stop()
 

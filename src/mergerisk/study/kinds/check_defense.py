@@ -151,6 +151,7 @@ def _bytes(model: nn.Module) -> int:
 
 
 def _as_arrays(found: Evidence) -> dict[str, NDArray[Any]]:
+    """What the checks found, as the store keeps it: an array per field, mappings as keys and stacked values."""
     import numpy as np
 
     arrays: dict[str, NDArray[Any]] = {

@@ -113,12 +113,14 @@ class Compare(ArrayStage):
 
 
 def _portions(*sides: Answers) -> int:
+    """In how many portions of images the models were asked."""
     return max(len(answers) for side in sides for answers in side.values())
 
 
 def _known(
     bench: Workbench, probes: tuple[Probe, ...], answers: Answers, portion: int
 ) -> dict[Probe, dict[str, torch.Tensor]]:
+    """Probe → name → tensor of one portion's answers, a row per image."""
     found = {}
     for probe in probes:
         key = answers[repr(probe)][portion].key
@@ -128,10 +130,12 @@ def _known(
 
 
 def _rows(*sides: Mapping[Any, Mapping[str, torch.Tensor]]) -> int:
+    """How many images a portion has."""
     return next(len(rows) for side in sides for parts in side.values() for rows in parts.values())
 
 
 def _part(
     known: Mapping[Probe, Mapping[str, torch.Tensor]], first: int, last: int
 ) -> dict[Probe, dict[str, torch.Tensor]]:
+    """The answers to some of a portion's images."""
     return {probe: {name: rows[first:last] for name, rows in parts.items()} for probe, parts in known.items()}

@@ -157,6 +157,7 @@ class MergePlanner:
                 yield None, self.merge(method, parameters, f" {change.called}", disordered)
 
     def _change(self, what: Literal["placebo", "shuffled_blocks"], block: int | None) -> Changed:
+        """One change of a merge that depends on the seed."""
         return Changed(change=what, block=block, seed=self.seed)
 
     def without(self, task: str) -> MergePlanner:
@@ -226,4 +227,5 @@ class MergePlanner:
         )
 
     def _pools(self) -> list[int]:
+        """How many images each task has that a method may read."""
         return self.stages.pools(self.calibration.tasks.values(), self.calibration.split)

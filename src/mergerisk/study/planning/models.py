@@ -200,6 +200,8 @@ class _ModelPlanner:
         who: str = "",
         seed: int = 0,
     ) -> Input[State]:
+        """A model fine-tuned on a task from what carries its head, with the experts' hyper-parameters but for
+        ``changes``."""
         seed += self.seed
         return self.stages.add(
             Expert(

@@ -121,6 +121,7 @@ class _Planner:
     def _craft(
         self, name: str, seed: int, attack: PlannedAttack, surrogate: SurrogateVariant, epsilon: float
     ) -> Input[torch.Tensor]:
+        """The stage that crafts a task's images with one attack, on one surrogate, at one budget."""
         return self._stages.add(
             Craft(
                 label=f"{name}, ε = {epsilon * 255:g}/255, seed {seed}",
@@ -143,6 +144,7 @@ class _Planner:
     def _evaluate(
         self, name: str, crafted: tuple[Input[torch.Tensor], ...], target: TargetVariant, iterates: int
     ) -> str:
+        """The key of the stage that shows a sweep's crafted images to one target."""
         shown = self._attacked(target.task) * len(crafted) * iterates
         stage = Evaluate(label=f"{name} against {target.labels}", target=target, crafted=crafted, shown=shown)
         return self._stages.add(stage).key

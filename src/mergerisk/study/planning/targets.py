@@ -146,6 +146,7 @@ class OneTask:
         )
 
     def _encoder(self, label: str, state: Input[State] | None) -> EncoderVariant:
+        """A target that is one encoder without corrections; None stands for the backbone."""
         return self._merge(state, None, {label: None})
 
     def _merge(
@@ -154,6 +155,7 @@ class OneTask:
         inside: Input[Tensors] | None,
         labels: Mapping[str, Input[Tensors] | None],
     ) -> EncoderVariant:
+        """A target's encoder under several labels, which share its features: as it is, or with adapters on top."""
         adapters = sorted(set(labels.values()), key=lambda made: "" if made is None else made.key)
         return EncoderVariant(
             columns={label: adapters.index(made) for label, made in labels.items()},

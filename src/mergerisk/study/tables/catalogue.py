@@ -59,6 +59,7 @@ def further_tables(study: Study) -> Iterator[Further]:
 
 
 def _asked_for(study: Study) -> Iterator[Further]:
+    """Those that a study's causes, defenses and tables stand for, whatever they are called."""
     if study.causes:
         from mergerisk.study.tables.causes import CausesTable, PairCausesTable
 

@@ -145,6 +145,7 @@ class PairCausesTable(RunTable):
 
 
 def _reasons(kept: Artefact, name: str) -> Any:
+    """Why values are missing, a text per value; empty where one is there."""
     import numpy as np
 
     reasons = np.array(["", *kept.info["reasons"]], dtype=object)
@@ -152,6 +153,7 @@ def _reasons(kept: Artefact, name: str) -> Any:
 
 
 def _pieces(scene: Scene, causes: tuple[Cause, ...]) -> Iterator[Piece]:
+    """One piece per pair of surrogate and target of a task, and per diagnostic that can say something of it."""
     from mergerisk.causes import ProbingCause
 
     for surrogate, holder, target, attacked in scene.pairs():
@@ -170,6 +172,7 @@ def _pieces(scene: Scene, causes: tuple[Cause, ...]) -> Iterator[Piece]:
 def _compared(
     scene: Scene, surrogate: SurrogateVariant, target: TargetVariant, cause: ProbingCause
 ) -> Input[torch.Tensor]:
+    """The stage that compares what the two models of a pair answered."""
     asked = target if isinstance(target, SurrogateVariant) else None  # what only answers is not looked into
     return scene.add(
         Compare(

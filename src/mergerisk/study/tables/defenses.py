@@ -141,6 +141,7 @@ def _behind(plan: Plan, keys: Iterable[str]) -> set[str]:
 
 
 def _pieces(scene: Scene) -> Iterator[Piece]:
+    """One piece per defended model of a task."""
     models = {label: target.alone(label) for target in scene.targets for label in target.columns}
     for label, of in scene.study.defended.items():
         target, undefended = models[label], models[of]
@@ -153,6 +154,8 @@ def _pieces(scene: Scene) -> Iterator[Piece]:
 def _checked(
     scene: Scene, label: str, target: SurrogateVariant, undefended: SurrogateVariant
 ) -> Input[torch.Tensor]:
+    """The stage that tries the checks on a defended model, with what the study crafted elsewhere as transferred
+    images."""
     checks, budgets = scene.study.checks, scene.study.budgets
     place = budgets.epsilon.index(scene.epsilon)
     crafted = {

@@ -62,6 +62,7 @@ class EncoderVariant(SurrogateVariant):
         return merged.encoder_for(self.task) if merged.per_task else merged.encoder
 
     def _adapters(self, bench: Workbench) -> list[nn.Module | None]:
+        """Per label's correction its adapter for the task, in order; None for none."""
         merged = bench.model(self.backbone, self.encoder, self.inside)
         return [
             None if made is None else bench.corrected(merged, made).adapters[self.task].to(bench.compute.device)
