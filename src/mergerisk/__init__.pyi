@@ -15,6 +15,7 @@ from .api import explain as explain
 from .api import export_report as export_report
 from .api import load_run as load_run
 from .api import plan as plan
+from .api import prices as prices
 from .api import run as run
 from .api import validate as validate
 from .api import write_report as write_report

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from mergerisk.report.comparison import Comparison
     from mergerisk.report.exports.writing import Format
+    from mergerisk.report.prices import PriceList
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import Claim, ClaimVerdict
     from mergerisk.statistics.explaining import Explanations
@@ -269,6 +270,28 @@ def explain(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Exp
         summary = summarize(finished)
         found = explained_once(finished, summary, Path(folder), "causes", seed=seed, listen=listen).explanations
     assert found is not None
+    return found
+
+
+def prices(folder: str | Path, *, seed: int = 0) -> PriceList:
+    """What defenses gain and what they cost in a finished run: every defended model beside the same without the
+    defense, on the same images, attacker by attacker; and whether it may be said to defend.
+
+    Args:
+        folder: of the run.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: the folder holds no finished run, or nothing in it is defended.
+    """
+    from mergerisk.report.prices import price_list
+
+    found = price_list(read_run(Path(folder)), seed=seed)
+    if found is None:
+        raise UserError(
+            f"{folder}: nothing in the study is defended; add defenses: [{{defense: jpeg, of: MERGE}}] and the "
+            "surrogate aware to it and run it again, finished stages are kept"
+        )
     return found
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 import mergerisk as mr
 from mergerisk import api
 from mergerisk.audit import audit, load_audit
+from mergerisk.audit.writing import to_text
 from mergerisk.errors import UserError
 from mergerisk.progress.study_progress import CHECKING
 from mergerisk.study.kinds.classifier_head import ClassifierHead
@@ -82,6 +83,36 @@ def test_an_audit_leaves_a_page_a_card_and_json(finished: Path) -> None:
     assert (finished / "report.html").is_file()
 
 
+def test_an_audit_says_what_would_lower_the_risk(material: Path, tiny_vit: Path, tmp_path: Path) -> None:
+    content = AUDIT | {
+        "base": str(tiny_vit),
+        "defenses": [{"defense": "median", "of": "merged"}],
+        "candidates": [],
+    }
+    (material / "defended.yaml").write_text(yaml.safe_dump(content | {"scenarios": ["ingredients", "pretrained"]}))
+    found = audit(material / "defended.yaml", tmp_path / "out").verdict
+    assert found.prices is not None
+    (offer,) = found.prices.offers
+    assert [(one.surrogate, one.kind) for one in offer.priced.attackers] == [
+        ("expert/blobs", "unaware"), ("foreign", "unaware"), ("pretrained", "unaware"),
+        ("aware/merged+median", "aware"),
+    ]  # fmt: skip
+    assert [model.name for model in found.models] == ["merged"]
+    for text in (to_text(found), *((tmp_path / "out" / name).read_text() for name in ("audit.md", "audit.html"))):
+        assert "What would lower it" in text
+        assert "not shown to defend" in text  # a task of nine attacked images
+    written = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert [offer["priced"]["target"] for offer in written["prices"]["offers"]] == ["merged+median"]
+
+
+def test_an_attacker_who_knows_a_defense_holds_the_tasks_own_ingredient(material: Path, tiny_vit: Path) -> None:
+    content = AUDIT | {"base": str(tiny_vit), "defenses": [{"defense": "median", "of": "merged"}]}
+    content |= {"ingredients": {"foreign": "released.safetensors"}}
+    (material / "unnamed.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match="no ingredient is called 'blobs', as the images are"):
+        load_audit(material / "unnamed.yaml")
+
+
 def test_the_same_figures_as_the_study_behind_it(finished: Path) -> None:
     found = json.loads((finished / "audit.json").read_text())
     results = mr.write_report(finished).rates
@@ -101,9 +132,9 @@ def test_an_audit_needs_no_store_once_its_run_is_collected(
     """Damage that nobody can make again any more must not matter: here everything is gone."""
     write = api._write
 
-    def lose_the_store_first(run: FinishedRun, folder: Path) -> api.StudyResult:
+    def lose_the_store_first(run: FinishedRun, folder: Path, **options: Any) -> api.StudyResult:
         shutil.rmtree(folder / "store")
-        return write(run, folder)
+        return write(run, folder, **options)
 
     monkeypatch.setattr(api, "_write", lose_the_store_first)
     shutil.copytree(finished / "store", tmp_path / "out" / "store")

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import html
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+import yaml
+from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 
 import mergerisk as mr
+from mergerisk.cli.main import cli
+from mergerisk.cli.study_words import describe_result
 from mergerisk.defenses import CHECKS, Defense, InputDefense
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.errors import UserError
+from mergerisk.report import summary_schema
+from mergerisk.report.price_words import verdict
 from mergerisk.study import load_study, parse_study
 from mergerisk.study.shipped import shipped_studies
 from mergerisk.validation import hyperparameters
@@ -86,6 +97,53 @@ def test_a_planted_quantiser_is_refused_and_an_honest_defense_passes(finished: P
     failed = checks[checks["passed"] != 1].groupby("target")["check"].agg(list)
     assert [*failed.index] == [PLANTED]
     assert {"gradients_are_there", "loss_has_settled", "all_fall_in_the_end"} <= {*failed[PLANTED]}
+
+
+def test_the_word_is_said_of_the_honest_one_alone(finished: Path) -> None:
+    found = mr.prices(finished)
+    planted, honest = found.offers
+    assert (planted.priced.target, planted.defends, honest.not_shown) == (PLANTED, False, ())
+    said = CliRunner().invoke(cli, ["prices", str(finished), "--json", str(finished / "prices.json")])
+    page = html.unescape((finished / "report.html").read_text()).replace("<wbr>", "")
+    summary = json.loads((finished / "summary.json").read_text())
+    for text in (said.output, page, describe_result(mr.load_run(finished))):
+        assert re.search(f"{re.escape(HONEST)}.*{verdict(honest)}", text)
+        assert not re.search(f"{re.escape(PLANTED)}[^\n]*defends", text)
+        assert "not shown to defend: all_fall_in_the_end" in text
+    assert f"{HONEST}: {verdict(honest)}" in page
+    assert f"{PLANTED}: not shown to defend" in page
+    Draft202012Validator(summary_schema()).validate(summary)
+    written = json.loads((finished / "prices.json").read_text())
+    assert written["offers"] == summary["prices"]["offers"]
+    (tex,) = export(finished, finished.parent / "export", "tex", "prices.tex")
+    assert "not shown to defend" in tex.read_text()
+
+
+def export(run: Path, out: Path, formats: Any, name: str) -> list[Path]:
+    return [file for file in mr.export_report(run, out, (formats,)) if file.name == name]
+
+
+def test_attackers_are_told_by_what_they_know(finished: Path) -> None:
+    """The white box of the planted defense gets nowhere, and whoever knows it not further than who does not."""
+    planted, honest = mr.prices(finished).offers
+    assert [(one.surrogate, one.kind) for one in planted.priced.attackers] == [
+        ("expert", "unaware"), (f"aware/{PLANTED}", "aware"), (PLANTED, "white_box"),
+    ]  # fmt: skip
+    results = pd.read_parquet(finished / "results.parquet")
+    chosen = results[(results["target"] == HONEST) & (results["surrogate"] == f"aware/{HONEST}")]
+    aware = honest.priced.attackers[1]
+    at = chosen[chosen["epsilon"] == mr.prices(finished).epsilon]
+    assert aware.images <= at["images_both_correct"].sum()
+    assert 0 <= aware.asr.value <= 1
+
+
+def test_a_run_without_defenses_has_no_prices(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("store"))
+    content = yaml.safe_load((tmp_path / "run" / "study.yaml").read_text())
+    plain = content | {"defenses": [], "surrogates": ["expert"]}
+    (tmp_path / "run" / "study.yaml").write_text(yaml.safe_dump(plain))
+    with pytest.raises(UserError, match="nothing in the study is defended; add defenses"):
+        mr.prices(tmp_path / "run")
 
 
 def test_costs_are_of_answers_and_of_what_a_defense_is_made_with(finished: Path) -> None:

@@ -27,6 +27,8 @@ from mergerisk.report.answers import how_compared
 from mergerisk.report.curve_pictures import Curve, Frame, Point, budget_places
 from mergerisk.report.formatting import budget, interval, listing, percent, plural, with_interval
 from mergerisk.report.naming import change, holder
+from mergerisk.report.price_words import COLUMNS
+from mergerisk.report.prices_view import prices_view
 from mergerisk.report.risk import Mean
 from mergerisk.report.templating import environment, template
 from mergerisk.report.threat import Threat
@@ -103,6 +105,8 @@ def to_html(verdict: Verdict) -> str:
         limits=_limits(verdict),
         change=change(verdict.reference_epsilon, verdict.norm),
         surrogates=surrogate_rows(verdict, subject),
+        prices=prices_view(verdict.prices),
+        price_columns=COLUMNS,
         lines=_lines(verdict, subject),
         axes={
             "width": _WIDTH,

@@ -107,7 +107,9 @@ def audit(
     resolved, items = begun[-1]
     audited = describe_work(resolved, read_record(folder)["computed"], items)
     summary = result.summary
-    verdict = judge(asked, result.outcomes, summary.accuracy, summary.run.notes, audited, summary.doubts)
+    verdict = judge(
+        asked, result.outcomes, summary.accuracy, summary.run.notes, audited, summary.doubts, summary.prices
+    )
     write_bytes(folder / JSON, to_json(verdict).encode())
     write_bytes(folder / MARKDOWN, to_markdown(verdict).encode())
     write_bytes(folder / PAGE, to_html(verdict).encode())

@@ -14,6 +14,7 @@ from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.report.pareto import TOLERANCE
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, check_folder_name
 from mergerisk.study.fields.budgets import Budgets
+from mergerisk.study.fields.defenses import DefenseSpec
 from mergerisk.study.fields.models import Data, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, MethodSpec
 from mergerisk.study.fields.names import BackboneName, ModelName, Placing
@@ -58,6 +59,8 @@ class Audit(Model):
             folder does not tell test from training images, all are for the test, unless something learns from
             the others: then half, or ``test_share``.
         heads: see :class:`mergerisk.study.fields.models.Heads`; by default those that come with the checkpoints.
+        defenses: what may be put around models, to see what it gains; whoever knows a defense attacks it too, with
+            each task's own ingredient.
         scenarios: the attackers.
         outsider: the attacker of that scenario.
         other_architecture: the surrogate of that scenario.
@@ -80,6 +83,7 @@ class Audit(Model):
     candidates: tuple[MethodSpec, ...] = ()
     images: Annotated[dict[str, Data], Field(min_length=1)]
     heads: Heads = Heads(source="checkpoint")
+    defenses: tuple[DefenseSpec, ...] = ()
     scenarios: Annotated[tuple[Scenario, ...], Field(min_length=1)] = ("ingredients", "pretrained")
     outsider: Outsider | None = None
     other_architecture: OtherArchitecture | None = None
@@ -140,6 +144,12 @@ class Audit(Model):
             raise ValueError(
                 "scenarios: other_merges: give candidates, the methods by which an attacker may merge"
             )
+        without = next((name for name in self.images if self.defenses and name not in self.ingredients), None)
+        if without is not None:
+            raise ValueError(
+                f"defenses: no ingredient is called {without!r}, as the images are, and an attacker who knows a "
+                "defense holds their own; name the ingredients after the images"
+            )
         for text in self.fail_if:
             parse_gate(text)
         return self
@@ -181,10 +191,14 @@ class Audit(Model):
             "other_architecture": self.other_architecture,
             "merging": self.candidates,
             "targets": [{"label": label, "encoder": spec} for label, spec in self.merged.items()],
+            "defenses": self.defenses,
             "attacks": self.attacks,
-            "surrogates": list(
-                dict.fromkeys(spec for scenario in self.scenarios for spec in self._surrogates(scenario, experts))
-            ),
+            "surrogates": [
+                *dict.fromkeys(
+                    spec for scenario in self.scenarios for spec in self._surrogates(scenario, experts)
+                ),
+                *(["aware"] if self.defenses else []),
+            ],
             "budgets": self.budgets,
             "images_per_task": self.images_per_task,
             "seeds": (self.seed,),

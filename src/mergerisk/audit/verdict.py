@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mergerisk.audit.audited import Audited
     from mergerisk.audit.gates import Gate
     from mergerisk.audit.schema import Audit
+    from mergerisk.report.prices import PriceList
     from mergerisk.statistics import Fact, Standings
 
 SCHEMA_VERSION = 2
@@ -62,6 +63,7 @@ class Verdict:
         doubts: why there is little to judge; said first.
         made_of: the base and the tasks' own experts, attacked as the models are: what those are measured by.
         beside_ingredients: how they and the models stand, paired on the same images; None if nothing was measured.
+        prices: what defenses would gain and cost; None if none was asked for.
     """
 
     schema_version: int
@@ -85,6 +87,7 @@ class Verdict:
     doubts: tuple[str, ...] = ()
     made_of: tuple[ModelVerdict, ...] = ()
     beside_ingredients: Standings | None = None
+    prices: PriceList | None = None
 
     @property
     def failed(self) -> bool:
@@ -125,6 +128,7 @@ def judge(
     notes: Sequence[str] = (),
     audited: Audited | None = None,
     doubts: Iterable[Fact] = (),
+    prices: PriceList | None = None,
 ) -> Verdict:
     """The verdict on an audit whose study has run.
 
@@ -135,6 +139,7 @@ def judge(
         notes: what one must know of the models and images, in sentences.
         audited: what the figures rest on, where that is known.
         doubts: see :attr:`mergerisk.report.Summary.doubts`.
+        prices: see :attr:`mergerisk.report.Summary.prices`.
 
     Raises:
         UserError: a gate names a surrogate, a budget or a model that was not measured.
@@ -170,6 +175,7 @@ def judge(
         audited=audited,
         doubts=tuple(said(doubt) for doubt in doubts),
         made_of=made_of,
+        prices=prices,
         beside_ingredients=_standing(_attacked(audit, outcomes), together, reference) if made_of else None,
     )
     default = [*audit.merged] or [verdict.subject.name]

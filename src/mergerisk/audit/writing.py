@@ -13,6 +13,8 @@ from mergerisk.provenance import versions
 from mergerisk.report.export import plain
 from mergerisk.report.exports.markdown import escaped, table_lines
 from mergerisk.report.formatting import budget, plural, with_interval
+from mergerisk.report.price_words import COLUMNS, basis, illusion, in_a_line, row_of
+from mergerisk.report.price_words import headline as headline_of_prices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +31,8 @@ def to_json(verdict: Verdict) -> str:
     Rates are in [0, 1], budgets in pixel units; NaN is null, infinity the string ``"inf"``.
     """
     content: dict[str, Any] = plain(asdict(verdict))
+    if verdict.prices is None:
+        del content["prices"]
     content["banner"], content["headline"] = banner(verdict), headline(verdict)
     content["beside"], content["findings"] = beside(verdict), findings(verdict)
     content["failed"], content["versions"] = verdict.failed, _versions(verdict)
@@ -185,6 +189,13 @@ def to_markdown(verdict: Verdict) -> str:
     ]
     if len(verdict.models) > 1:
         parts.append(_markdown(*model_table(verdict)))
+    if verdict.prices is not None:
+        parts += [
+            "### What would lower it",
+            *map(escaped, (headline_of_prices(verdict.prices), illusion(verdict.prices))),
+        ]
+        parts.append(_markdown(COLUMNS, [row_of(offer, verdict.epsilons) for offer in verdict.prices.offers]))
+        parts.append(escaped(basis(verdict.prices)))
     parts.append(
         f"Measured with mergerisk {_versions(verdict)['mergerisk']} on {verdict.images} labelled images; the "
         f"strongest of {escaped(', '.join(verdict.attacks))} counts; budgets bound the {bounded(verdict)}, pixels "
@@ -207,6 +218,9 @@ def to_text(verdict: Verdict) -> str:
     lines += [f"- {sentence}" for sentence in findings(verdict)]
     if any(reading.white_box for model in verdict.models for reading in model.readings):
         lines.append(f"- White box: {WHITE_BOX}.")
+    if verdict.prices is not None:
+        lines.append(f"What would lower it: {headline_of_prices(verdict.prices)}")
+        lines += [f"- {in_a_line(offer, verdict.prices)}" for offer in verdict.prices.offers]
     lines += [f"note: {remark}" for remark in verdict.remarks]
     return "\n".join(lines)
 

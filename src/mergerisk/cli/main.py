@@ -19,7 +19,7 @@ from mergerisk.cli.checkpoint_commands import convert, merge
 from mergerisk.cli.common_options import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_MISTAKE
 from mergerisk.cli.environment import mute, prepare, refusal
 from mergerisk.cli.list_commands import list_
-from mergerisk.cli.result_commands import causes, claims, compare, report
+from mergerisk.cli.result_commands import causes, claims, compare, prices, report
 from mergerisk.cli.store_commands import store_
 from mergerisk.cli.study_commands import plan, run, validate
 from mergerisk.errors import UserError
@@ -51,6 +51,7 @@ for _command in (
     compare,
     claims,
     causes,
+    prices,
     store_,
     list_,
 ):

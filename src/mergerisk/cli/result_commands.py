@@ -1,4 +1,4 @@
-"""``report``, ``compare``, ``claims``, ``causes``: what finished runs say."""
+"""``report``, ``compare``, ``claims``, ``causes``, ``prices``: what finished runs say."""
 
 from __future__ import annotations
 
@@ -120,3 +120,25 @@ def causes(folder: Path, seed: int, out: Path | None) -> None:
 
         write_bytes(out, explanations_to_json(found).encode())
     click.echo(describe_causes(found))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON.")
+def prices(folder: Path, seed: int, out: Path | None) -> None:
+    """Say what defenses gain and cost in the finished run in FOLDER, whose study has some.
+
+    Every defended model beside the same without the defense, on the same images, against attackers who know of it
+    and who do not; and whether it may be said to defend.
+    """
+    from mergerisk import api
+    from mergerisk.cli.prices_words import describe_prices
+
+    found = api.prices(folder, seed=seed)
+    if out is not None:
+        from mergerisk.report.export import prices_to_json
+        from mergerisk.study.files import write_bytes
+
+        write_bytes(out, prices_to_json(found).encode())
+    click.echo(describe_prices(found))

@@ -145,6 +145,10 @@ def describe_result(result: StudyResult) -> str:
         text += f"\nThe safest: {safest_headline(view.standing)}. {told_apart(view.standing)}"
     if carried := view.carried():
         text += f"\n{carried}"
+    if summary.prices is not None:
+        from mergerisk.report.price_words import in_a_line
+
+        text += "".join(f"\n{in_a_line(offer, summary.prices)}" for offer in summary.prices.offers)
     remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
     first = "".join(f"doubt: {said(doubt)}\n" for doubt in summary.doubts)
     table = text_table([title, *rows], ruled=True)

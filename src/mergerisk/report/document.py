@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import SkipJsonSchema
     from pydantic_core import CoreSchema
 
+    from mergerisk.report.prices import PriceList
     from mergerisk.report.summary import RunRecord
     from mergerisk.statistics import Standings
     from mergerisk.statistics.explaining import Explanations, Moves
@@ -203,6 +204,8 @@ class Document:
         explanations: what explains who is fooled (causes.md); a figure that cannot be said is an object with
             ``why`` and ``detail``; absent where the study asks for no causes.
         moves: what moves when one thing about a merge is changed; absent where nothing was.
+        prices: what defenses gain against every attacker, what they cost, and whether they may be said to defend
+            (defenses.md); absent where nothing is defended.
     """
 
     schema_version: int
@@ -220,3 +223,4 @@ class Document:
     further: Mapping[str, WrittenDeclaration] | SkipJsonSchema[None] = None
     explanations: Explanations | SkipJsonSchema[None] = None
     moves: Moves | SkipJsonSchema[None] = None
+    prices: PriceList | SkipJsonSchema[None] = None

@@ -18,6 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, SkipJsonSchema
 
 from mergerisk import validation
 from mergerisk.report.document import Document
+from mergerisk.report.prices import PriceList
 from mergerisk.report.summary import SCHEMA_VERSION, RunRecord
 from mergerisk.statistics.explaining import Explanations, Moves
 from mergerisk.statistics.safest import Standings
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("summary.schema.json")
 
 _NAMES = {
-    **{kind.__name__: kind for kind in (Mapping, Sequence, RunRecord, Standings, Explanations, Moves, Column)},
+    **{
+        kind.__name__: kind
+        for kind in (Mapping, Sequence, RunRecord, Standings, Explanations, Moves, PriceList, Column)
+    },
     **{name: getattr(validation, name) for name in ("Share", "Positive", "NotNegative")},
     **{name: getattr(pydantic, name) for name in ("FiniteFloat", "NonNegativeInt", "PositiveInt")},
     "SkipJsonSchema": SkipJsonSchema,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from mergerisk.report.prices import PriceList
     from mergerisk.report.summary import Summary
     from mergerisk.statistics.explaining import Explanations
     from mergerisk.study.tables.catalogue import Kept
@@ -67,6 +68,7 @@ def document_of(summary: Summary) -> Document:
         further={kept.declared.name: _declared(kept) for kept in summary.further} or None,
         explanations=summary.explanations,
         moves=summary.moves,
+        prices=summary.prices,
     )
 
 
@@ -81,6 +83,13 @@ def explanations_to_dict(found: Explanations) -> dict[str, Any]:
     """What explains who is fooled as plain data: NaN as null, what cannot be said as its reason."""
     result: dict[str, Any] = plain(found)
     return result
+
+
+def prices_to_json(found: PriceList) -> str:
+    """What defenses gain and cost as strict JSON: ``schema_version``, ``mergerisk`` and the fields of
+    :class:`mergerisk.report.prices.PriceList`."""
+    document = {"schema_version": 1, "mergerisk": __version__, **plain(found)}
+    return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1)
 
 
 def summary_schema() -> dict[str, Any]:

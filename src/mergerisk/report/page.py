@@ -28,6 +28,9 @@ from mergerisk.report.formatting import BINS, budget, interval, percent
 from mergerisk.report.further import in_short
 from mergerisk.report.naming import holder, model_name
 from mergerisk.report.pictures import strips
+from mergerisk.report.price_words import ATTACKERS
+from mergerisk.report.price_words import COLUMNS as PRICE_COLUMNS
+from mergerisk.report.prices_view import prices_view
 from mergerisk.report.standing import basis, in_words, standing_svg
 from mergerisk.report.templating import environment, page_style, template
 from mergerisk.report.threat import threat_picture
@@ -99,6 +102,9 @@ def render_html(summary: Summary) -> str:
         "claims": claim_views(summary.claims),
         "causes": causes_view(summary),
         "cause_columns": COLUMNS,
+        "prices": prices_view(summary.prices),
+        "price_columns": PRICE_COLUMNS,
+        "price_attackers": ATTACKERS,
         "ranks": standing_svg(standing) if standing else None,
         "ranks_basis": basis(standing) if standing else "",
         "carried": view.carried(),

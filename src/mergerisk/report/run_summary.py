@@ -11,6 +11,7 @@ from mergerisk.report.claim_words import ends, reason, verdict_to_dict
 from mergerisk.report.explaining import diagnostics_of
 from mergerisk.report.fact_words import effect_size, in_the_report, said
 from mergerisk.report.kept_explanations import explained_now
+from mergerisk.report.prices import price_list
 from mergerisk.report.summary import REFERENCE_TARGETS
 from mergerisk.report.worst import attackers, under_the_worst
 from mergerisk.statistics import judge_claims, standings, tables_from_outcomes
@@ -57,6 +58,7 @@ def judged_summary(
         beside_ingredients=stand([*models, *REFERENCE_TARGETS]),
         explanations=found.explanations,
         moves=found.moves,
+        prices=price_list(run),
     )
 
 

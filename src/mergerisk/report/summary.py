@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import NonNegativeInt
 
+    from mergerisk.report.prices import PriceList
     from mergerisk.statistics import Fact, Standings
     from mergerisk.statistics.explaining import Explanations, Moves
     from mergerisk.study.tables.catalogue import Kept
@@ -197,6 +198,7 @@ class Summary:
         standings: how the merging methods stand under the worst attacker, by rising budget; may be empty.
         explanations: what explains who is fooled; None where no diagnostics were asked for.
         moves: what moves when one thing about a merge is changed; None likewise, or where nothing was.
+        prices: what defenses gain and cost; None where nothing is defended.
         beside_ingredients: the same with the base and the tasks' experts among them; may be empty.
 
     Raises:
@@ -218,6 +220,7 @@ class Summary:
     further: tuple[Kept, ...] = ()
     explanations: Explanations | None = None
     moves: Moves | None = None
+    prices: PriceList | None = None
 
     def __post_init__(self) -> None:
         for name, columns in COLUMNS.items():

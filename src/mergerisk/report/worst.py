@@ -16,6 +16,7 @@ import numpy as np
 from mergerisk.report.cells import average_over_seeds, axes_of, default_epsilon
 from mergerisk.report.epsilon50 import ALL
 from mergerisk.report.risk import Mean, asr_table, compared_cells
+from mergerisk.study.fields.surrogates import OWN_MERGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,8 +52,13 @@ class WorstAttacker:
 
 
 def attackers(axes: Axes) -> tuple[str, ...]:
-    """The surrogates the worst of which counts: holders of merged models only where there are no others."""
-    return tuple(name for name in axes.surrogates if name not in axes.methods) or axes.surrogates
+    """The surrogates the worst of which counts: holders of merged models, their own too, only where there are no
+    others."""
+    return tuple(name for name in axes.surrogates if not _holds_a_merge(name, axes)) or axes.surrogates
+
+
+def _holds_a_merge(surrogate: str, axes: Axes) -> bool:
+    return surrogate in axes.methods or surrogate.partition("/")[0] == OWN_MERGE
 
 
 def worst_surrogates(risks: RiskTable, axes: Axes, epsilon: float) -> dict[str, str]:

@@ -14,6 +14,10 @@ from mergerisk.report.epsilon50 import ALL, epsilon50_text
 from mergerisk.report.formatting import MISSING, budget, percent, plural, with_interval
 from mergerisk.report.naming import holder
 from mergerisk.report.pareto import pareto_front
+from mergerisk.report.price_words import ATTACKERS, attacker_row
+from mergerisk.report.price_words import COLUMNS as PRICE_COLUMNS
+from mergerisk.report.price_words import basis as basis_of_prices
+from mergerisk.report.price_words import row_of as row_of_prices
 from mergerisk.report.risk import compared, mean_text
 from mergerisk.report.standing import basis
 
@@ -51,6 +55,8 @@ def tables(view: View) -> tuple[Table, ...]:
         budgets(view),
         ranks(view),
         causes(view),
+        prices(view),
+        attackers(view),
         claims(view),
     )
     return tuple(table for table in found if table.rows)
@@ -195,6 +201,31 @@ def causes(view: View) -> Table:
     )
     rows = tuple(tuple(cell.text for cell in row_of(measure)) for measure in found.worst.measures)
     return Table("causes", caption, COLUMNS, rows)
+
+
+def prices(view: View) -> Table:
+    """One row per defended target; none without."""
+    found = view.summary.prices
+    if found is None:
+        return Table("prices", "", PRICE_COLUMNS, ())
+    caption = f"What defenses gain and cost. {basis_of_prices(found)}"
+    return Table(
+        "prices", caption, PRICE_COLUMNS, tuple(row_of_prices(one, found.epsilons) for one in found.offers)
+    )
+
+
+def attackers(view: View) -> Table:
+    """One row per defended target and attacker; none without."""
+    found = view.summary.prices
+    columns = ("defended", *ATTACKERS)
+    rows = [] if found is None else [(offer, price) for offer in found.offers for price in offer.priced.attackers]
+    caption = "Every attacker of every defended model, beside the same before the undefended one."
+    return Table(
+        "prices_by_attacker",
+        caption,
+        columns,
+        tuple((offer.priced.target, *attacker_row(price, found.epsilons)) for offer, price in rows if found),
+    )
 
 
 def claims(view: View) -> Table:
