@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
+import numpy as np
 import pytest
+from PIL import Image
 
 from mergerisk.report.cause_pictures import Mark, Scale, scatter_svg
 from mergerisk.report.causes_view import causes_view
 from mergerisk.report.export import summary_schema, summary_to_json
 from mergerisk.report.exports import write_exports
+from mergerisk.report.gradient_drawings import drawings, pooled
 from mergerisk.report.page import render_html
+from mergerisk.report.summary import GradientExample
 from mergerisk.statistics.explaining import Contrast, NullLine, explain, moves
 from tests.report.browser import needs_chromium, opened, started_browser
 from tests.report.synthetic import summary as make_summary
@@ -69,6 +75,35 @@ def test_exports_hold_table_and_pictures(summary: Summary, tmp_path: Path) -> No
     assert "cause_cause.svg" in files
     text = next(tmp_path.rglob("*.md")).read_text()
     assert re.search(r"\| cause \| methods, same image, images \|", text)
+
+
+def test_gradients_are_drawn_by_their_signs_and_sizes() -> None:
+    gradient = np.zeros((130, 100, 3), np.float32)
+    gradient[:3, :3, 0], gradient[3:6, 3:6, 1] = 1.0, -0.5
+    small = pooled(gradient)
+    assert small.shape == (44, 34)
+    assert (small[0, 0], small[1, 1], np.abs(small).sum()) == (1.0, -0.5, 1.5)
+    example = GradientExample(
+        "t", "expert", "<b>", 3, "cat", -0.5, None, np.zeros((130, 100, 3), np.uint8), gradient, -gradient
+    )
+    most, least = drawings([replace(example, alignment=0.5, fooled_at=2 / 255), example])
+    assert most.title == "The most aligned image: cosine +0.50"
+    assert least.title == "The least aligned image: cosine −0.50"
+    assert "from 2/255 on" in most.caption
+    assert "no attack at any budget" in least.caption
+
+    def pixels(panel: tuple[str, str, str]) -> np.ndarray[Any, Any]:
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(panel[0].partition(",")[2]))))
+
+    image, one, other, both = (pixels(panel) for panel in least.panels)
+    assert image.shape == (130, 100, 3)
+    red, blue = one[0, 0, :3], one[1, 1, :3]
+    assert (other[0, 0, :3] == blue).all()
+    assert (other[1, 1, :3] == red).all()
+    assert one[0, 0, 3] == other[0, 0, 3] == 255
+    assert one[5:, :, 3].max() == 0, "what matters to neither is left blank"
+    assert (both[0, 0, :3] == both[1, 1, :3]).all(), "they oppose everywhere"
+    assert both[0, 0, 3] > both[1, 1, 3] > 0
 
 
 def test_what_was_not_measured_lies_outside_what_was() -> None:

@@ -314,6 +314,29 @@ def test_reports_judge_the_claims_on_causes_that_the_study_can_tell(finished: Pa
     assert judged["hint_gradient_alignment"].p_value == claims["hint_gradient_alignment"]["detail"]["p_value"]
 
 
+def test_the_most_and_the_least_aligned_image_are_drawn(finished: Path) -> None:
+    run = read_run(finished)
+    images = run.outcomes[(run.outcomes["surrogate"] == "expert") & (run.outcomes["target"] == "weight_averaging")]
+    right = (images["surrogate_clean"] == images["label"]) & (images["target_clean"] == images["label"])
+    rows = pd.read_parquet(finished / "causes.parquet")
+    rows = rows[(rows["surrogate"] == "expert") & (rows["target"] == "weight_averaging")]
+    keys = ["task", "image"]
+    known = rows.astype({"task": str}).merge(images[right][keys].astype({"task": str}).drop_duplicates(), on=keys)
+    known = known["gradient_alignment"].dropna()
+    assert [one.facts["alignment"] for one in run.gradients] == [known.max(), known.min()]
+    for one in run.gradients:
+        s, t = one.surrogate.ravel(), one.target.ravel()
+        # Entries have 11 bits, whose rounding is as often up as down over 768 of them.
+        assert s @ t / np.linalg.norm(s) / np.linalg.norm(t) == pytest.approx(one.facts["alignment"], abs=2e-4)
+        own = images[(images["task"] == one.facts["task"]) & (images["image"] == one.facts["image"])]
+        hit = own.loc[own["target_adversarial"] != own["label"], "epsilon"]
+        assert one.facts["fooled_at"] == (hit.min() if len(hit) else None)
+        assert one.clean.shape == one.surrogate.shape == (16, 16, 3)
+    page = (finished / "report.html").read_text()
+    assert page.count('class="gradient-panels"') == 2
+    assert "The most aligned image: cosine" in page
+
+
 def test_reports_show_the_tables(finished: Path) -> None:
     page = (finished / "report.html").read_text()
     assert "One row per attacked image, surrogate and target" in page

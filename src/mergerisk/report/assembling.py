@@ -8,7 +8,14 @@ import numpy as np
 
 from mergerisk.report.fact_words import said
 from mergerisk.report.formatting import listing, percent, plural
-from mergerisk.report.summary import SCHEMA_VERSION, Example, RunRecord, StageTime, Summary
+from mergerisk.report.summary import (
+    SCHEMA_VERSION,
+    Example,
+    GradientExample,
+    RunRecord,
+    StageTime,
+    Summary,
+)
 from mergerisk.statistics import accuracy_table, curve_tables, doubts, rate_table, with_intervals
 from mergerisk.study.paths import without_places
 
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
 
     from mergerisk.study import FinishedRun
     from mergerisk.study.examples import Picture
+    from mergerisk.study.gradient_pictures import GradientPicture
     from mergerisk.transfer import Counted
 
 _CAVEATS = {
@@ -64,6 +72,7 @@ def summarize(
         claims=tuple(claims),
         doubts=doubts(run.clean, results, run.study.ranked, run.record.get("steps_per_epoch")),
         further=run.further,
+        gradients=tuple(_gradients(picture) for picture in run.gradients),
     )
 
 
@@ -151,6 +160,15 @@ def _zero_gradient_caveat(outcomes: pd.DataFrame) -> tuple[str, ...]:
         "saturated softmax, loss: margin avoids that."
     )
     return (sentence,)
+
+
+def _gradients(picture: GradientPicture) -> GradientExample:
+    return GradientExample(
+        **picture.facts,
+        clean=np.rint(picture.clean * 255).astype(np.uint8),
+        surrogate_gradient=picture.surrogate,
+        target_gradient=picture.target,
+    )
 
 
 def _example(picture: Picture) -> Example:

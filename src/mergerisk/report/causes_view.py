@@ -22,6 +22,7 @@ from mergerisk.report.cause_words import (
     sentences,
     unsaid_lines,
 )
+from mergerisk.report.gradient_drawings import drawings
 from mergerisk.report.measure_words import words_of
 from mergerisk.report.naming import holder
 from mergerisk.statistics.explaining import Correlation, Mediated, Odds, Predicted
@@ -29,11 +30,15 @@ from mergerisk.statistics.explaining import Correlation, Mediated, Odds, Predict
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from mergerisk.report.gradient_drawings import Drawing
     from mergerisk.report.summary import Summary
-    from mergerisk.statistics.explaining import Explained, Explanation, Explanations, Moves
+    from mergerisk.statistics.explaining import Explained, Explanation, Explanations
 
 SHOWN = 3
 """Measures whose pictures are not folded away."""
+
+DRAWN = "gradient_alignment"
+"""The measure of which example images are drawn."""
 
 COLUMNS = ("measure", "goes with", "ρ, ε50", "ρ, ASR", "ρ, images", "odds", "AUC", "R²", "mediated")
 """Of the table; see `row_of`."""
@@ -66,6 +71,7 @@ class Card:
         scatter: the picture; None where no point is known.
         lines: of what was changed; None where nothing was.
         changes: what each line is, numbered, with its verdict.
+        drawings: what it is, on example images; may be empty.
     """
 
     measure: str
@@ -77,6 +83,7 @@ class Card:
     scatter: Markup | None
     lines: Markup | None
     changes: tuple[str, ...]
+    drawings: tuple[Drawing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ def causes_view(summary: Summary) -> CausesView | None:
     meanings = {column.name: column.meaning for kept in summary.further for column in kept.declared.columns}
     shown = {one.measure for one in different(worst.measures)[:SHOWN]}
     cards = tuple(
-        _card(found, one, meanings.get(one.measure, ""), summary.run.epsilons, summary.moves)
+        _card(found, one, meanings.get(one.measure, ""), summary)
         for one in worst.measures
         if marks_of(found, worst, one.measure)
     )
@@ -168,10 +175,9 @@ def row_of(one: Explained) -> tuple[Cell, ...]:
     )
 
 
-def _card(
-    found: Explanations, one: Explained, meaning: str, epsilons: tuple[float, ...], moves: Moves | None
-) -> Card:
+def _card(found: Explanations, one: Explained, meaning: str, summary: Summary) -> Card:
     worst, words = found.worst, words_of(one.measure, meaning)
+    epsilons, moves = summary.run.epsilons, summary.moves
     marks = marks_of(found, worst, one.measure)
     held = _most_held(worst)
     moved = (
@@ -196,6 +202,7 @@ def _card(
         if lines
         else None,
         tuple(f"{place}. {line.name}: {verdict_of[line.name]}" for place, line in enumerate(lines, 1)),
+        drawings(summary.gradients) if one.measure == DRAWN else (),
     )
 
 

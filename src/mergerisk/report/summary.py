@@ -96,6 +96,35 @@ class Example:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class GradientExample:
+    """An image and the gradients of two models' losses on it.
+
+    Attributes:
+        task: name of the task.
+        surrogate: whom attacks are made on.
+        target: whom they are shown to.
+        image: index of the image among those attacked.
+        label: name of its class.
+        alignment: the cosine of the two gradients.
+        fooled_at: the smallest budget at which an attack made on the surrogate fools the target; None where none.
+        clean: H × W × 3, uint8.
+        surrogate_gradient: H × W × 3, over its largest entry.
+        target_gradient: likewise.
+    """
+
+    task: str
+    surrogate: str
+    target: str
+    image: int
+    label: str
+    alignment: float
+    fooled_at: float | None
+    clean: NDArray[np.uint8]
+    surrogate_gradient: NDArray[np.float32]
+    target_gradient: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class StageTime:
     """How long one kind of stage took.
@@ -199,6 +228,7 @@ class Summary:
         explanations: what explains who is fooled; None where no diagnostics were asked for.
         moves: what moves when one thing about a merge is changed; None likewise, or where nothing was.
         prices: what defenses gain and cost; None where nothing is defended.
+        gradients: of two models, on the most and the least aligned image; may be empty.
         beside_ingredients: the same with the base and the tasks' experts among them; may be empty.
 
     Raises:
@@ -221,6 +251,7 @@ class Summary:
     explanations: Explanations | None = None
     moves: Moves | None = None
     prices: PriceList | None = None
+    gradients: tuple[GradientExample, ...] = ()
 
     def __post_init__(self) -> None:
         for name, columns in COLUMNS.items():

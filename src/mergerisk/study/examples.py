@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from mergerisk.store import Store
+    from mergerisk.store import Artefact, Store
     from mergerisk.study.planning import Plan, Sweep
 
 
@@ -73,8 +73,6 @@ def _telling_row(outcomes: pd.DataFrame) -> pd.Series | None:
 
 def _picture(row: pd.Series, sweep: Sweep, task_key: str, store: Store) -> Picture:
     task = store.get(task_key)
-    images = task.rows["images"] if "images" in task.rows else task.arrays["images"]
-    tests = np.flatnonzero(task.arrays["split"] == TEST)
     crafted = store.get(sweep.crafted[sweep.epsilons.index(row["epsilon"])]).arrays
     place = int(np.flatnonzero(crafted["indices"] == row["image"])[0])
     names = task.info["class_names"]
@@ -89,9 +87,15 @@ def _picture(row: pd.Series, sweep: Sweep, task_key: str, store: Store) -> Pictu
         "surrogate_says": names[row["surrogate_adversarial"]],
         "target_says": names[row["target_adversarial"]],
     }
-    return Picture(
-        facts, _as_pixels(images[int(tests[row["image"]])]), crafted["adversarial"][-1, place].transpose(1, 2, 0)
-    )
+    clean = clean_pixels(task, int(row["image"]))
+    return Picture(facts, clean, crafted["adversarial"][-1, place].transpose(1, 2, 0))
+
+
+def clean_pixels(task: Artefact, image: int) -> NDArray[np.float32]:
+    """One image of a task's test split as it is stored: H × W × 3, in [0, 1]."""
+    images = task.rows["images"] if "images" in task.rows else task.arrays["images"]
+    tests = np.flatnonzero(task.arrays["split"] == TEST)
+    return _as_pixels(images[int(tests[image])])
 
 
 def _as_pixels(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from mergerisk.errors import UserError, first_line
 from mergerisk.study.examples import pictures_to_bytes, read_pictures
 from mergerisk.study.files import write_bytes, write_parquet
+from mergerisk.study.gradient_pictures import gradients_to_bytes, read_gradients
 from mergerisk.study.tables.catalogue import Kept
 from mergerisk.study.tables.clean import CLEAN
 from mergerisk.study.tables.declared import Declared
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergerisk.study.examples import Picture
+    from mergerisk.study.gradient_pictures import GradientPicture
     from mergerisk.study.schema import Study
 
 RECORD = "run.json"
 PICTURES = "examples.safetensors"
+GRADIENTS = "gradients.safetensors"
 STUDY = "study.yaml"
 
 _ALWAYS = (OUTCOMES, BY_STEP, CLEAN)
@@ -62,6 +65,7 @@ class FinishedRun:
         pictures: a few attacked images.
         record: what ``run.json`` holds: when, where, how long.
         further: the tables that the study asks for besides.
+        gradients: of two models on a few images, where the study asks for their alignment.
     """
 
     study: Study
@@ -71,6 +75,7 @@ class FinishedRun:
     pictures: list[Picture]
     record: dict[str, Any]
     further: tuple[Kept, ...] = ()
+    gradients: list[GradientPicture] = field(default_factory=list)
 
     @property
     def tables(self) -> tuple[Kept, ...]:
@@ -88,6 +93,10 @@ def write_run(run: FinishedRun, out: Path) -> None:
     for declared, rows in run.tables:
         write_parquet(rows, out / declared.file)
     write_bytes(out / PICTURES, pictures_to_bytes(run.pictures))
+    if run.gradients:
+        write_bytes(out / GRADIENTS, gradients_to_bytes(run.gradients))
+    else:
+        (out / GRADIENTS).unlink(missing_ok=True)  # of another study that was replaced
     said = {_FURTHER: {declared.name: declared.to_plain() for declared, _ in run.further}} if run.further else {}
     write_bytes(out / RECORD, json.dumps(run.record | said, indent=1).encode())
 
@@ -108,7 +117,8 @@ def load_run(out: Path) -> FinishedRun:
     outcomes, by_step, clean = (_table(out, declared) for declared in _ALWAYS)
     pictures, record = _read(out / PICTURES, read_pictures), read_record(out)
     further = tuple(Kept(declared, _table(out, declared)) for declared in _further(out, record))
-    return FinishedRun(study, outcomes, by_step, clean, pictures, record, further)
+    gradients = _read(out / GRADIENTS, read_gradients) if (out / GRADIENTS).is_file() else []
+    return FinishedRun(study, outcomes, by_step, clean, pictures, record, further, gradients)
 
 
 def read_record(out: Path) -> dict[str, Any]:

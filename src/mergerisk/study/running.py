@@ -11,6 +11,7 @@ from mergerisk.store import Store
 from mergerisk.study.examples import pick_pictures
 from mergerisk.study.files import write_bytes
 from mergerisk.study.finished import STUDY, FinishedRun, write_run
+from mergerisk.study.gradient_pictures import pick_gradients
 from mergerisk.study.kinds.ask import Ask
 from mergerisk.study.kinds.craft import Craft
 from mergerisk.study.kinds.load_task import LoadTask
@@ -112,7 +113,9 @@ def run_study(
         pictures = list(pick_pictures(plan, store, outcomes))
         record, spans = record_of(plan, store, outlines, out=out, cached=cached, device=device, workers=workers)
         further = tuple(collect_further(gathered))
-        return FinishedRun(study, outcomes, by_step, clean, pictures, record, further), spans
+        causes = next((kept.rows for kept in further if kept.declared.name == "causes"), None)
+        gradients = pick_gradients(plan, store, outcomes, causes)
+        return FinishedRun(study, outcomes, by_step, clean, pictures, record, further, gradients), spans
 
     compute = Compute(device, options.batch_size)
     (found, earlier), remade = run_and_collect(plan, store, compute, collect, workers=workers, listener=listener)
