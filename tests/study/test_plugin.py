@@ -84,6 +84,7 @@ def test_what_is_installed_runs_in_a_study(installed: dict[str, str], tiny_vit: 
     assert (signs["l2"] > 0.8 * signs["epsilon"] * (3 * 16 * 16) ** 0.5).all()
 
 
+@pytest.mark.slow
 def test_a_table_with_its_own_stages_and_defenses_need_no_line_of_ours(
     installed: dict[str, str], tiny_vit: Path, tmp_path: Path
 ) -> None:
