@@ -142,6 +142,12 @@ def test_what_no_defense_has_seen_is_neither_expert_nor_outsider() -> None:
 
 def test_a_name_alone_stands_for_every_defended_model() -> None:
     defenses = [{"defense": "jpeg", "of": "ties"}, {"defense": "median", "of": "ties"}]
+    trained = parse_study(
+        MINIMAL | {"defenses": [*defenses, {"defense": "fare", "of": "ties"}], "surrogates": ["adaptive", "aware"]}
+    )
+    assert [spec.knows for spec in trained.surrogates] == [
+        "ties+jpeg", "ties+median", "ties+jpeg", "ties+median", "ties+fare",
+    ]  # fmt: skip
     names = ["expert", "aware", "adaptive", "white_box"]
     study = parse_study(MINIMAL | {"defenses": defenses, "surrogates": names})
     both = ["ties+jpeg", "ties+median"]
@@ -173,6 +179,10 @@ def test_work_counts_how_often_a_defended_answer_asks() -> None:
         ({"surrogates": ["aware/ties+jpg"]}, "no defended model 'ties+jpg' (did you mean 'ties+jpeg'?)"),
         ({"surrogates": ["adaptive/ties"]}, "surrogates: adaptive/ties: no defended model 'ties'"),
         ({"surrogates": ["aware"], "defenses": []}, "aware: say which"),
+        (
+            {"surrogates": ["adaptive/ties+fare"], "defenses": [{"defense": "fare", "of": "ties"}]},
+            "surrogates: adaptive/ties+fare: nothing stands before ties+fare, whose weights are changed; name aware/",
+        ),
         ({"surrogates": ["unseen/digits"]}, "'unseen/digits': must be 'unseen'"),
         ({"surrogates": ["own_merge/tiies"]}, "unknown merging method 'tiies' (did you mean 'ties'?)"),
         ({"surrogates": ["own_merge/fisher"]}, "fisher reads images of every ingredient's task"),

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.errors import Place, UserError, did_you_mean, located
-from mergerisk.study.fields.surrogates import OUTSIDER
+from mergerisk.study.fields.surrogates import ADAPTIVE, OUTSIDER
 
 if TYPE_CHECKING:
     from mergerisk.defenses import HidingDefense, TrainingDefense
     from mergerisk.study.fields.defenses import DefenseSpec
-    from mergerisk.study.fields.surrogates import Reference
+    from mergerisk.study.fields.surrogates import Reference, SurrogateSpec
     from mergerisk.study.schema import Study
 
 PUBLIC = ("pretrained", "expert")
@@ -57,7 +57,19 @@ def hidden_by(study: Study, label: str) -> DefenseSpec | None:
 
 def stands_before(study: Study, label: str) -> bool:
     """Whether a target is another one behind a defense, rather than a model of its own."""
-    return label in study.defended and not trained_by(study, label) and not hidden_by(study, label)
+    spec = spec_of(study, label)
+    return spec is not None and spec.stands_before
+
+
+def check_attacker(study: Study, spec: SurrogateSpec) -> None:
+    """See that an attacker who goes through what stands before a target has something to go through.
+
+    Raises:
+        UserError: nothing stands there.
+    """
+    kind, label = spec.references[0]
+    if kind == ADAPTIVE and label is not None and not stands_before(study, label):
+        raise UserError(f"nothing stands before {label}, whose weights are changed; name aware/{label}")
 
 
 def behind(study: Study, label: str) -> str | None:

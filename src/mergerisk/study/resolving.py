@@ -9,7 +9,7 @@ from mergerisk.causes.catalogue import CAUSES
 from mergerisk.errors import Fault, Faults, Place, UserError, located, place
 from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, OWN_MERGE, OWN_METHOD
 from mergerisk.study.further import TABLES
-from mergerisk.study.hardening import resolve_defense
+from mergerisk.study.hardening import check_attacker, resolve_defense
 from mergerisk.study.hub_experts import hub_experts
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ def resolve(study: Study) -> Study:
     for i, defense in enumerate(study.defenses):
         with faults.collecting():
             defenses.append(resolve_defense(defense, resolved, place("defenses", i)))
+    for surrogate in study.surrogates:
+        with faults.collecting(), located(place("surrogates", item=surrogate.label)):
+            check_attacker(study, surrogate)
     causes = []
     for i, cause in enumerate(study.causes):
         with faults.collecting():

@@ -27,6 +27,7 @@ from mergerisk.study.fields.models import Data, Experts, Heads, OtherArchitectur
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
 from mergerisk.study.fields.names import BackboneName, ModelName
 from mergerisk.study.fields.surrogates import (
+    ADAPTIVE,
     KNOWING,
     OTHER_ARCHITECTURE,
     OUTSIDER,
@@ -131,6 +132,8 @@ class Study(Model):
             return content  # said where it belongs
         defended = [label for spec in defenses for label in spec.labels]
         every = {kind: [f"{kind}/{label}" for label in defended] for kind in (*KNOWING, WHITE_BOX)}
+        if ADAPTIVE in content["surrogates"]:
+            every[ADAPTIVE] = [f"{ADAPTIVE}/{of}" for spec in defenses if spec.stands_before for of in spec.labels]
         every["merged"] = [f"merged/{spec.label}" for spec in specs if spec.intervention is None]
         given = [
             every[spec] if isinstance(spec, str) and every.get(spec) else [spec] for spec in content["surrogates"]

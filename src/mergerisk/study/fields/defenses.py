@@ -70,6 +70,13 @@ class DefenseSpec(Named):
         return {f"{of}+{self.label}": of for of in self.of}
 
     @property
+    def stands_before(self) -> bool:
+        """Whether it stands before models, and changes none."""
+        from mergerisk.defenses import Defense
+
+        return issubclass(DEFENSES.load(self.name), Defense)
+
+    @property
     def references(self) -> tuple[Reference, ...]:
         """The public models, taken apart."""
         return tuple(Reference.parse(name) for name in self.public or ())
