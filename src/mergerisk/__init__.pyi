@@ -14,6 +14,7 @@ from .api import compare as compare
 from .api import explain as explain
 from .api import export_report as export_report
 from .api import load_run as load_run
+from .api import moves as moves
 from .api import plan as plan
 from .api import prices as prices
 from .api import run as run

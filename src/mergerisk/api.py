@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 
     from mergerisk.report.comparison import Comparison
     from mergerisk.report.exports.writing import Format
+    from mergerisk.report.kept_explanations import Found
     from mergerisk.report.prices import PriceList
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import Claim, ClaimVerdict
-    from mergerisk.statistics.explaining import Explanations
+    from mergerisk.statistics.explaining import Explanations, Moves
     from mergerisk.study.finished import FinishedRun
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
@@ -256,6 +257,20 @@ def explain(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Exp
     Raises:
         UserError: the folder holds no finished run, or the run no diagnostics.
     """
+    found = explained(folder, seed=seed, progress=progress).explanations
+    assert found is not None
+    return found
+
+
+def moves(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Moves | None:
+    """What moves with who is fooled when one thing about a merge is changed on purpose, in a finished run whose
+    study asked for ``causes``; None where it changes nothing. Arguments and errors are those of
+    :func:`explain`."""
+    return explained(folder, seed=seed, progress=progress).moves
+
+
+def explained(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Found:
+    """Both of them, found once and kept in the run's folder."""
     from mergerisk.report.assembling import summarize
     from mergerisk.report.explaining import has_causes
     from mergerisk.report.kept_explanations import explained_once
@@ -267,10 +282,7 @@ def explain(folder: str | Path, *, seed: int = 0, progress: bool = False) -> Exp
             "(or causes: all) to it and run it again, finished stages are kept"
         )
     with _explaining(progress) as listen:
-        summary = summarize(finished)
-        found = explained_once(finished, summary, Path(folder), "causes", seed=seed, listen=listen).explanations
-    assert found is not None
-    return found
+        return explained_once(finished, summarize(finished), Path(folder), "causes", seed=seed, listen=listen)
 
 
 def prices(folder: str | Path, *, seed: int = 0) -> PriceList:

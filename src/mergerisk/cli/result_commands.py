@@ -109,17 +109,19 @@ def causes(folder: Path, seed: int, out: Path | None) -> None:
     """Say what explains who is fooled in the finished run in FOLDER, whose study asked for causes.
 
     Every diagnostic is held against the outcomes: strongest first, with intervals, and with what cannot be said.
+    Where merges were changed on purpose, what moved with the outcomes.
     """
     from mergerisk import api
     from mergerisk.cli.causes_words import describe_causes
 
-    found = api.explain(folder, seed=seed, progress=True)
+    found = api.explained(folder, seed=seed, progress=True)
+    assert found.explanations is not None
     if out is not None:
         from mergerisk.report.export import explanations_to_json
         from mergerisk.study.files import write_bytes
 
-        write_bytes(out, explanations_to_json(found).encode())
-    click.echo(describe_causes(found))
+        write_bytes(out, explanations_to_json(found.explanations, found.moves).encode())
+    click.echo(describe_causes(found.explanations, found.moves))
 
 
 @click.command()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mergerisk.report.prices import PriceList
     from mergerisk.report.summary import Summary
-    from mergerisk.statistics.explaining import Explanations
+    from mergerisk.statistics.explaining import Explanations, Moves
     from mergerisk.study.tables.catalogue import Kept
 
 
@@ -72,10 +72,12 @@ def document_of(summary: Summary) -> Document:
     )
 
 
-def explanations_to_json(found: Explanations) -> str:
-    """What explains who is fooled as strict JSON: ``schema_version``, ``mergerisk`` and the fields of
-    :class:`mergerisk.statistics.explaining.Explanations`."""
-    document = {"schema_version": 1, "mergerisk": __version__, **explanations_to_dict(found)}
+def explanations_to_json(found: Explanations, moves: Moves | None = None) -> str:
+    """What explains who is fooled as strict JSON: ``schema_version``, ``mergerisk``, the fields of
+    :class:`mergerisk.statistics.explaining.Explanations`, and ``moves``, those of
+    :class:`mergerisk.statistics.explaining.Moves`, where something was changed."""
+    changed = {} if moves is None else {"moves": plain(moves)}
+    document = {"schema_version": 1, "mergerisk": __version__, **explanations_to_dict(found), **changed}
     return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1)
 
 

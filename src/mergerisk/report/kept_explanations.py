@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FILE = "explanations.json"
 """In the run's folder; holds an entry for what reports show and one for what ``mergerisk causes`` says."""
 
-_VERSION = 1
+_VERSION = 2
 """Raised when what is computed of the same tables changes."""
 
 Purpose = Literal["report", "causes"]
@@ -48,7 +48,7 @@ class Found:
 
     Attributes:
         explanations: what explains who is fooled; None where nothing can be compared.
-        moves: what moves when one thing is changed; None where nothing was, or nobody asks.
+        moves: what moves when one thing is changed; None where nothing was.
     """
 
     explanations: Explanations | None
@@ -71,7 +71,7 @@ def explained_once(
         run: what was run.
         summary: of it.
         folder: of it; its tables are those of ``run``.
-        purpose: what it is for: ``causes`` has the test of predictions and nothing of what was changed.
+        purpose: what it is for: ``causes`` has the test of predictions too.
         seed: of whatever is drawn.
         write: whether to keep what is made.
         listen: told how much is done, and of how much; never, where nothing has to be made.
@@ -107,7 +107,7 @@ def explained_now(
         except UserError:
             if purpose == "causes":
                 raise
-    return Found(explanations, changed(run, seed=seed) if purpose == "report" else None)
+    return Found(explanations, changed(run, seed=seed))
 
 
 def _key(run: FinishedRun, summary: Summary, folder: Path, purpose: Purpose, seed: int) -> str:
