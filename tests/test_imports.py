@@ -23,6 +23,7 @@ def test_rooms_import_only_rooms_above_them() -> None:
         ["--help"],
         ["run", "--help"],
         ["attack", "--help"],
+        ["doctor", "--help"],
         ["list", "attacks"],
         ["list", "inputs"],
         ["list", "causes"],

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _SPARE_BYTES = 2**20
 """For a new folder's small files."""
 
+KEPT_FREE = 64 * 2**20
+"""Bytes that a study leaves free besides what it needs."""
+
 _ROOM = "free space or choose another --out"
 
 

@@ -8,6 +8,12 @@ from pathlib import Path
 
 def free_memory() -> int:
     """Bytes; where the system does not say, 2 GiB."""
+    stated = stated_memory()
+    return 2**31 if stated is None else stated
+
+
+def stated_memory() -> int | None:
+    """Bytes; None where the system does not say."""
     limits = []
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -16,4 +22,4 @@ def free_memory() -> int:
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text(encoding="ascii"))
         limits.append(limit - int((group / "memory.current").read_text(encoding="ascii")))
-    return max(0, min(limits, default=2**31))
+    return max(0, min(limits)) if limits else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from mergerisk._version import __version__
 
-_RECORDED = (
+RECORDED = (
     "torch",
     "transformers",
     "safetensors",
@@ -21,12 +21,13 @@ _RECORDED = (
     "pandas",
     "pillow",
 )
+"""Libraries that compute, as an index has them."""
 
 
 def versions() -> dict[str, str]:
     """Versions of the package, of Python, and of the libraries that compute."""
     found = {"mergerisk": __version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in _RECORDED}
+    return found | {name: metadata.version(name) for name in RECORDED}
 
 
 def provenance(device: str) -> dict[str, Any]:

@@ -4,27 +4,37 @@ for one another cost more time than they save, most of all on a machine that has
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
-
-from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from threadpoolctl import ThreadpoolController
+
 T = TypeVar("T")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def one_thread() -> AbstractContextManager[None]:
     """A context in which PyTorch and numerical libraries use one thread; the caller's setting holds again
     afterwards."""
+    from threadpoolctl import ThreadpoolController
+
     return _limited(ThreadpoolController())
 
 
 def step_by_step(steps: Iterator[T], within: Callable[[], AbstractContextManager[object]]) -> Iterator[T]:
     """The same steps, each with one thread and ``within`` a context; between them the caller's settings hold."""
+    from threadpoolctl import ThreadpoolController
+
     libraries = ThreadpoolController()
     end = object()
     while True:

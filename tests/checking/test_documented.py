@@ -76,7 +76,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_every_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) == 11
+    assert len(COMMANDS) == 12
     runpy.run_path("letters.py", run_name="__main__")  # saves the pictures
     for command, remark in COMMANDS:
         code, out, err = call(capsys, *shlex.split(command))

@@ -17,6 +17,7 @@ from mergerisk.cli.audit_commands import audit
 from mergerisk.cli.check_commands import check
 from mergerisk.cli.checkpoint_commands import convert, merge
 from mergerisk.cli.common_options import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_MISTAKE
+from mergerisk.cli.doctor_commands import doctor
 from mergerisk.cli.environment import mute, prepare, refusal
 from mergerisk.cli.list_commands import list_
 from mergerisk.cli.result_commands import causes, claims, compare, prices, report
@@ -54,6 +55,7 @@ for _command in (
     prices,
     store_,
     list_,
+    doctor,
 ):
     cli.add_command(_command)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergerisk.disk import make_folder
+from mergerisk.disk import KEPT_FREE, make_folder
 from mergerisk.errors import Faults, Place, UserError, located, place
 from mergerisk.models.core.stated import of_base
 from mergerisk.models.sources.loading import BACKBONES, has_batch_norm
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from mergerisk.study.stage import Stage
     from mergerisk.tasks.outline import Outline
     from mergerisk.tasks.source import TaskSource
-
-_SPARE_BYTES = 64 * 2**20
-"""Kept free besides what the adversarial images need."""
 
 
 def check_output(out: Path) -> None:
@@ -93,9 +90,9 @@ def check_space(folder: Path, needed: int) -> None:
         UserError: less than that, and some to spare, is free.
     """
     free = shutil.disk_usage(folder).free
-    if free < needed + _SPARE_BYTES:
+    if free < needed + KEPT_FREE:
         raise UserError(
-            f"{folder}: {free / 2**20:.0f} MiB free, about {(needed + _SPARE_BYTES) / 2**20:.0f} MiB needed; free "
+            f"{folder}: {free / 2**20:.0f} MiB free, about {(needed + KEPT_FREE) / 2**20:.0f} MiB needed; free "
             "space, choose another --out or --store, or lower --limit"
         )
 

@@ -16,12 +16,12 @@ from mergerisk.tasks.decoding import (
     PORTION,
     TASK_FORMATS,
     UnreadableError,
-    cores,
     decode,
     in_threads,
     quiet,
     upright_size,
 )
+from mergerisk.threads import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
