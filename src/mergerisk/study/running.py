@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from mergerisk.study.preflight import (
 from mergerisk.study.record import covered, record_of
 from mergerisk.study.rounds import run_and_collect
 from mergerisk.study.tables.catalogue import ALWAYS, collect_further
+from mergerisk.threads import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,7 +94,7 @@ def run_study(
     if not options.force:
         check_same_study(study, out, out / STUDY)
     device = resolve_device(options.device)
-    workers = options.workers or (1 if device != "cpu" else min(os.cpu_count() or 1, 4))
+    workers = options.workers or (1 if device != "cpu" else min(cores(), 4))
     located = locate(study, offline=options.offline)
     outlines = check_material(located.study)
     plan = make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)), outlines)
