@@ -47,7 +47,7 @@ def describe_causes(found: Explanations, moves: Moves | None = None) -> str:
     parts += [_section(one) for one in found.attackers]
     parts.append(_wrap(_KEY))
     if moves is not None:
-        parts += _moved(moves)
+        parts += describe_moves(moves)
     cannot = [*unsaid_lines(found.worst), *missing_lines(found.worst)]
     if cannot:
         parts.append("\n".join(["What cannot be said", *(_item(line) for line in cannot)]))
@@ -74,7 +74,7 @@ def _section(found: Explanation) -> str:
     return f"{title[0].upper()}{title[1:]}\n{text_table([head, *rows], ruled=True)}"
 
 
-def _moved(moves: Moves) -> Iterator[str]:
+def describe_moves(moves: Moves) -> Iterator[str]:
     """What was changed and what the outcomes did, then which measures moved with them; by attacker."""
     yield "What moves when one thing about a merge is changed"
     for held in dict.fromkeys(part.surrogate for part in moves.moved):
@@ -90,7 +90,8 @@ def _moved(moves: Moves) -> Iterator[str]:
             yield text_table([head, *sorted(told, key=lambda row: row[2], reverse=True)], ruled=True)
         if len(told) < len(measures):
             left = len(measures) - len(told)
-            yield _wrap(f"Of {f'the {left} others' if told else 'all measures'} it cannot be told.")
+            others = "the other one" if left == 1 else f"the {left} others"
+            yield _wrap(f"Of {others if told else 'all measures'} it cannot be told.")
 
 
 def _responses(own: Sequence[Moved]) -> Iterator[tuple[str, ...]]:
