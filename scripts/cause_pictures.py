@@ -25,6 +25,7 @@ from mergerisk.report.measure_words import words_of
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,9 +83,9 @@ def causes(run: Path, out: Path) -> None:
     for plot, measure in zip(plots.flat, MEASURES, strict=True):
         panel(plot, moved, measure)
     figure.supylabel("ASR of the merge, %", fontsize=9)
-    lines = [plt.Line2D([], [], color=colour, label=f"made on {who}") for colour, who in ATTACKERS.values()]
-    lines.append(plt.Line2D([], [], color="#444", marker="o", label="from the base (line) to the merge (dot)"))
-    lines.append(plt.Line2D([], [], color="#444", marker="x", linestyle="", label="another change of the merge"))
+    lines = [Line2D([], [], color=colour, label=f"made on {who}") for colour, who in ATTACKERS.values()]
+    lines.append(Line2D([], [], color="#444", marker="o", label="from the base (line) to the merge (dot)"))
+    lines.append(Line2D([], [], color="#444", marker="x", linestyle="", label="another change of the merge"))
     figure.legend(handles=lines, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     figure.savefig(out, dpi=110)
 
