@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mergerisk.store import Store
-    from mergerisk.store.housekeeping import Share
+    from mergerisk.store.housekeeping import Usage
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 
@@ -111,7 +111,7 @@ def _opened(folder: Path) -> Store:
     raise UserError(f"{folder}: no store; give the folder of one, or of a run")
 
 
-def _table(shares: Sequence[Share]) -> str:
+def _table(shares: Sequence[Usage]) -> str:
     from mergerisk.text_tables import text_table
 
     total = (sum(share.artefacts for share in shares), sum(share.bytes for share in shares))

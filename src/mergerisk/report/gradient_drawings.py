@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from mergerisk.report.formatting import budget
 from mergerisk.report.naming import holder
@@ -98,6 +95,4 @@ def tinted(values: NDArray[np.float64], above: tuple[int, int, int], below: tupl
     picture = np.empty((*values.shape, 4), dtype=np.uint8)
     picture[..., :3] = np.where((values > 0)[..., None], above, below)
     picture[..., 3] = np.rint(255 * np.clip(np.abs(values) / most, 0, 1))
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return png_address(picture)

@@ -6,7 +6,6 @@ explained of other figures, or by another version, is not shown but made anew; s
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -20,6 +19,7 @@ from mergerisk.statistics.explaining import Explanations, Moves  # noqa: TC001 (
 from mergerisk.store.keys import content_key
 from mergerisk.study.contrasts import contrasts_of
 from mergerisk.study.files import write_bytes
+from mergerisk.tasks.digests import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -117,7 +117,7 @@ def _key(run: FinishedRun, summary: Summary, folder: Path, purpose: Purpose, see
         {
             "version": _VERSION,
             "mergerisk": __version__,
-            "files": {declared.name: _digest(folder / declared.file) for declared in tables},
+            "files": {declared.name: file_digest(folder / declared.file) for declared in tables},
             "methods": list(run.study.ranked),
             "worst": worst_by_target(summary),
             "nulls": [[null.kind, null.surrogate] for null in null_lines(run)],
@@ -129,11 +129,6 @@ def _key(run: FinishedRun, summary: Summary, folder: Path, purpose: Purpose, see
 
 
 _TABLES = ("outcomes", "clean")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _entries(folder: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def amplified(perturbation: NDArray[np.float32], factor: int) -> NDArray[np.uint
 
 
 def png_address(picture: NDArray[np.uint8]) -> str:
-    """H×W×3 uint8 as a ``data:image/png;base64,…`` address, lossless."""
+    """H×W×3 uint8, or ×4 with an opacity, as a ``data:image/png;base64,…`` address, lossless."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(file, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

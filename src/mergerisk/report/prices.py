@@ -115,11 +115,10 @@ def price_list(run: FinishedRun, *, seed: int = 0) -> PriceList | None:
     tables = {kept.declared.name: kept.rows for kept in run.further}
     if not study.defended or not {CHECKS.name, COSTS.name} <= {*tables}:
         return None
-    budgets = study.budgets.epsilon
-    epsilon = budgets[(len(budgets) - 1) // 2]
+    epsilon = study.budgets.middle
     priced = price(run.outcomes, run.clean, study.defended, tuple(holders(study)), epsilon, seed=seed)
     offers = tuple(_offer(one, tables[CHECKS.name], tables[COSTS.name]) for one in priced)
-    return PriceList(epsilon, budgets, offers)
+    return PriceList(epsilon, study.budgets.epsilon, offers)
 
 
 def holders(study: Study) -> Iterator[Holder]:

@@ -27,7 +27,7 @@ _UNTOUCHED = 3600.0
 
 
 @dataclass(frozen=True)
-class Share:
+class Usage:
     """What one kind of artefact takes of a store.
 
     Attributes:
@@ -65,7 +65,7 @@ def keys(root: Path) -> list[str]:
     return sorted(place.name for place in (root / "objects").glob("??/*") if place.name[:2] == place.parent.name)
 
 
-def usage(store: Store) -> list[Share]:
+def usage(store: Store) -> list[Usage]:
     """What each kind of artefact takes, the largest first; then what was moved aside and what is unfinished.
 
     Raises:
@@ -77,12 +77,12 @@ def usage(store: Store) -> list[Share]:
         kind = _described(store, key)[0]
         counts[kind] += 1
         sizes[kind] += _bytes(store.folder(key))
-    shares = [Share(kind, counts[kind], sizes[kind]) for kind in counts]
+    shares = [Usage(kind, counts[kind], sizes[kind]) for kind in counts]
     shares.sort(key=lambda share: (-share.bytes, share.kind))
     for name, folder in (("damaged", "damaged"), ("unfinished", "temporary")):
         left = list((store.root / folder).iterdir())
         if left:
-            shares.append(Share(name, len(left), sum(map(_bytes, left))))
+            shares.append(Usage(name, len(left), sum(map(_bytes, left))))
     return shares
 
 
@@ -110,7 +110,7 @@ def verify(store: Store, listener: Callable[[int, int], None] | None = None) -> 
     return damaged
 
 
-def collect(store: Store, keep: Collection[str] | None = None, *, dry: bool = False) -> list[Share]:
+def collect(store: Store, keep: Collection[str] | None = None, *, dry: bool = False) -> list[Usage]:
     """Remove what was moved aside, what dead processes left, and artefacts that are not to be kept.
 
     Args:
@@ -133,7 +133,7 @@ def collect(store: Store, keep: Collection[str] | None = None, *, dry: bool = Fa
     _remove((("damaged", place) for place in (store.root / "damaged").iterdir()), counts, sizes, dry=dry)
     dead = (place for place in (store.root / "temporary").iterdir() if time.time() - _touched(place) > _UNTOUCHED)
     _remove((("unfinished", place) for place in dead), counts, sizes, dry=dry)
-    return [Share(kind, counts[kind], sizes[kind]) for kind in counts]
+    return [Usage(kind, counts[kind], sizes[kind]) for kind in counts]
 
 
 def _remove(

@@ -25,6 +25,11 @@ class Budgets(Model):
     steps: Count = 10
     after: tuple[Count, ...] = ()
 
+    @property
+    def middle(self) -> float:
+        """The budget of which one is spoken where one is: the middle one, of two the smaller."""
+        return self.epsilon[(len(self.epsilon) - 1) // 2]
+
     @field_validator("epsilon", "after")
     @classmethod
     def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:

@@ -70,9 +70,8 @@ class Scene:
 
     @property
     def epsilon(self) -> float:
-        """The middle budget, of which one is spoken where one is."""
-        budgets = self.study.budgets.epsilon
-        return budgets[(len(budgets) - 1) // 2]
+        """The study's middle budget."""
+        return self.study.budgets.middle
 
     @property
     def attacked(self) -> int:
