@@ -308,7 +308,8 @@ def commands(block: Block) -> list[str]:
     lines = block.text.splitlines()
     if block.kind == "console":
         lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-    return [part.strip() for line in lines for part in line.partition(" #")[0].split("&&") if part.strip()]
+    parts = [part for line in lines for part in line.partition(" #")[0].split("&&")]
+    return [part.partition(" > ")[0].strip() for part in parts if part.strip()]
 
 
 @of_kind("", "console")

@@ -9,7 +9,15 @@ from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, TypeVar, dataclass_transform
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from mergerisk.errors import Fault, Place, UserError, did_you_mean, located
@@ -119,7 +127,20 @@ def _fraction(value: object) -> object:
     return parse_fraction(value) if isinstance(value, str) else value
 
 
-Epsilon = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False), AfterValidator(check_epsilon)]
+_WRITTEN_EPSILON = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "pattern": r"^\s*[0-9.eE+-]+\s*(/\s*[0-9.eE+-]+\s*)?$"},
+    ]
+}
+
+Epsilon = Annotated[
+    float,
+    BeforeValidator(_fraction),
+    Field(allow_inf_nan=False),
+    AfterValidator(check_epsilon),
+    WithJsonSchema(_WRITTEN_EPSILON),
+]
 """A budget in pixel units, above 0; at most 1 if it is an L∞ one."""
 
 

@@ -19,6 +19,7 @@ from mergerisk.study.fields.models import Data, Heads, OtherArchitecture, Outsid
 from mergerisk.study.fields.named import AttackSpec, MethodSpec
 from mergerisk.study.fields.names import BackboneName, ModelName, Placing
 from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER
+from mergerisk.study.fields.written import TEXT, AlsoWritten
 from mergerisk.study.paths import without_places
 from mergerisk.study.resolving import resolve
 from mergerisk.study.schema import Study
@@ -39,6 +40,11 @@ the upper bound."""
 _ATTACKS = ("i_fgsm", "mi_fgsm", "di_fgsm")
 
 _RELEASED = "merged"
+
+_ONE_TASK: dict[str, Any] = {
+    "anyOf": [TEXT, {"type": "object", "properties": {"task": TEXT}, "required": ["task"]}]
+}
+"""As a file writes the only task."""
 
 
 class Audit(Model):
@@ -79,19 +85,24 @@ class Audit(Model):
     image_size: ImageSize | None = None
     preprocessing: StatedOrBase = None
     ingredients: Annotated[dict[str, ModelName], Field(min_length=1)]
-    merged: dict[str, ModelName] = Field(default_factory=dict)
-    candidates: tuple[MethodSpec, ...] = ()
-    images: Annotated[dict[str, Data], Field(min_length=1)]
+    merged: Annotated[dict[str, ModelName], AlsoWritten(TEXT)] = Field(default_factory=dict)
+    candidates: Annotated[tuple[MethodSpec, ...], AlsoWritten(TEXT)] = ()
+    images: Annotated[dict[str, Data], Field(min_length=1), AlsoWritten(_ONE_TASK)]
     heads: Heads = Heads(source="checkpoint")
     defenses: tuple[DefenseSpec, ...] = ()
-    scenarios: Annotated[tuple[Scenario, ...], Field(min_length=1)] = ("ingredients", "pretrained")
+    scenarios: Annotated[tuple[Scenario, ...], Field(min_length=1), AlsoWritten(TEXT)] = (
+        "ingredients",
+        "pretrained",
+    )
     outsider: Outsider | None = None
     other_architecture: OtherArchitecture | None = None
-    attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1, validate_default=True)] = _ATTACKS  # type: ignore[assignment]
+    attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1, validate_default=True), AlsoWritten(TEXT)] = (
+        _ATTACKS  # type: ignore[assignment]
+    )
     budgets: Budgets = Budgets.model_validate({"epsilon": ["1/255", "2/255", "4/255", "8/255"]})
     images_per_task: Count = 500
     accuracy_tolerance: Annotated[float, Field(ge=0, lt=1)] = TOLERANCE
-    fail_if: tuple[str, ...] = ()
+    fail_if: Annotated[tuple[str, ...], AlsoWritten(TEXT)] = ()
     seed: Seed = 0
     calibration: Literal["held_out", "test"] = "held_out"
     _given: dict[str, str] = PrivateAttr(default_factory=dict)

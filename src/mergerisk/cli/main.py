@@ -21,6 +21,7 @@ from mergerisk.cli.doctor_commands import doctor
 from mergerisk.cli.environment import mute, prepare, refusal
 from mergerisk.cli.list_commands import list_
 from mergerisk.cli.result_commands import causes, claims, compare, prices, report
+from mergerisk.cli.schema_commands import schema
 from mergerisk.cli.store_commands import store_
 from mergerisk.cli.study_commands import plan, run, validate
 from mergerisk.errors import UserError
@@ -56,6 +57,7 @@ for _command in (
     store_,
     list_,
     doctor,
+    schema,
 ):
     cli.add_command(_command)
 

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, SkipJsonSchema
 
 from mergerisk import validation
+from mergerisk.docstrings import described
 from mergerisk.report.document import Document
 from mergerisk.report.prices import PriceList
 from mergerisk.report.summary import SCHEMA_VERSION, RunRecord
@@ -56,7 +55,7 @@ class _Written(GenerateJsonSchema):
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> dict[str, Any]:
         found = super().dataclass_schema(schema)
-        found["description"], fields = _described(schema["cls"])
+        found["description"], fields = described(schema["cls"])
         for name, content in found["properties"].items():
             content.update({"description": fields[name]} if name in fields else {})
         del found["title"]
@@ -75,19 +74,6 @@ class _Written(GenerateJsonSchema):
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> dict[str, Any]:
         return self.generate_inner(schema["schema"])  # absent is absent, not the default
-
-
-def _described(kind: type) -> tuple[str, dict[str, str]]:
-    """A dataclass's docstring: what it is, and what its fields are."""
-    text = inspect.getdoc(kind) or ""
-    head, _, attributes = text.partition("Attributes:\n")
-    entries = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", attributes, re.MULTILINE)
-    return _unmarked(head), {name: _unmarked(meaning).rstrip(".,;") for name, meaning in entries}
-
-
-def _unmarked(text: str) -> str:
-    """On one line, without the marks of reStructuredText."""
-    return " ".join(re.sub(r":\w+:`~?([^`]*)`|``([^`]*)``|`([^`]*)`", r"\1\2\3", text).split())
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from mergerisk.study.fields.surrogates import (
     SurrogateSpec,
 )
 from mergerisk.study.fields.targets import TargetSpec
+from mergerisk.study.fields.written import TEXT, AlsoWritten
 from mergerisk.study.paths import without_places
 from mergerisk.tasks.loading import SUITES
 from mergerisk.validation import Count, ImageSize
@@ -89,7 +90,7 @@ class Study(Model):
     backbone: BackboneName
     image_size: ImageSize | None = None
     preprocessing: StatedOrBase = None
-    tasks: Annotated[tuple[Data, ...], Field(min_length=1)]
+    tasks: Annotated[tuple[Data, ...], Field(min_length=1), AlsoWritten(TEXT)]
     heads: Heads = Heads()
     experts: Experts = Experts()
     ingredients: dict[str, ModelName] = Field(default_factory=dict)
@@ -106,7 +107,7 @@ class Study(Model):
     targets: tuple[TargetSpec, ...] = ()
     defenses: tuple[DefenseSpec, ...] = ()
     checks: Checks = Checks()
-    causes: tuple[CauseSpec, ...] = ()
+    causes: Annotated[tuple[CauseSpec, ...], AlsoWritten({"const": "all"})] = ()
     tables: tuple[TableSpec, ...] = ()
     budgets: Budgets
     images_per_task: Count = 1000

@@ -11,6 +11,7 @@ from mergerisk.errors import Fault, UserError, did_you_mean, place
 from mergerisk.study.fields.basics import looks, no_twins
 from mergerisk.study.fields.named import Named
 from mergerisk.study.fields.surrogates import Reference
+from mergerisk.study.fields.written import TEXT, AlsoWritten
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -35,10 +36,10 @@ class DefenseSpec(Named):
 
     key: ClassVar[str] = "defense"
 
-    of: Annotated[tuple[str, ...], Field(min_length=1)]
+    of: Annotated[tuple[str, ...], Field(min_length=1), AlsoWritten(TEXT)]
     stage: Literal["after_merging", "before_merging"] | None = None
     ingredients: Literal["all", "all_but_attacked"] | None = None
-    public: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    public: Annotated[Annotated[tuple[str, ...], Field(min_length=1)] | None, AlsoWritten(TEXT)] = None
     images: Literal["training", "calibration"] | None = None
 
     @classmethod

@@ -64,6 +64,18 @@ class Intervention:
             )
         return cls(given[0], entry[given[0]]) if given else None  # type: ignore[arg-type]
 
+    @staticmethod
+    def written() -> dict[str, dict[str, Any]]:
+        """What an entry of ``merging`` may say of them, as JSON Schema."""
+        share, block = {"type": "number", "minimum": 0, "maximum": 1}, {"type": "integer", "minimum": 0}
+        forms: dict[str, dict[str, Any]] = {
+            "path": {"anyOf": [share, {"type": "array", "items": share, "minItems": 1}]},
+            "placebo": {"const": True},
+            "ingredients": {"const": ALL_BUT_ATTACKED},
+            "shuffled_blocks": {"anyOf": [block, {"type": "array", "items": block, "minItems": 1}]},
+        }
+        return {kind: form | {"description": INTERVENTIONS[kind]} for kind, form in forms.items()}
+
     @property
     def called(self) -> str:
         """What follows the merge's label and ``@``."""

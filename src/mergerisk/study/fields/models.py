@@ -9,10 +9,15 @@ from pydantic import Field, ValidationInfo, model_validator
 from mergerisk.models.core.stated import StatedOrBase
 from mergerisk.study.fields.basics import Model, Seed, looks
 from mergerisk.study.fields.names import BackboneName, HeadName, ModelName, Names, TaskName
+from mergerisk.study.fields.written import TEXT, name_or_mapping
 from mergerisk.tasks.loading import task_name, task_source
 from mergerisk.validation import ImageSize
 
 if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
     from mergerisk.tasks.source import TaskSource
 
 
@@ -40,6 +45,11 @@ class TaskSpec(Model):
         if not isinstance(value, cls | dict):
             raise ValueError("must be a name or path, or a mapping with 'task' and options")  # noqa: TRY004
         return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        own = handler.resolve_ref_schema(handler(core))
+        return name_or_mapping(core, handler, {"task": own["properties"]["task"]}, "task", name=TEXT)
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> TaskSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
@@ -12,6 +12,12 @@ from mergerisk.merging.catalogue import split_name
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, looks
 from mergerisk.study.fields.interventions import Intervention
 from mergerisk.study.fields.names import Placing
+from mergerisk.study.fields.written import TEXT, name_or_mapping
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 
 class Named(Model):
@@ -32,6 +38,18 @@ class Named(Model):
     @classmethod
     def _parse(cls, value: object) -> object:
         return value if isinstance(value, cls) else cls.taken_apart(value)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        own = handler.resolve_ref_schema(handler(core))
+        fields = {name: field for name, field in own["properties"].items() if name not in {"name", "parameters"}}
+        needed = [name for name in own["required"] if name in fields and name != "label"]
+        return name_or_mapping(core, handler, cls.written(fields), cls.key, *needed, name=TEXT)
+
+    @classmethod
+    def written(cls, fields: JsonSchemaValue) -> JsonSchemaValue:
+        """What a mapping says besides hyper-parameters, of the schemas of this class's own fields."""
+        return {cls.key: TEXT} | fields
 
     @classmethod
     def taken_apart(cls, value: object) -> dict[str, Any]:
@@ -59,6 +77,11 @@ class _Unlabelled(Named):
     what: ClassVar[str]
     """What it is, in words."""
 
+    @classmethod
+    def written(cls, fields: JsonSchemaValue) -> JsonSchemaValue:
+        """What a mapping says besides hyper-parameters; see the base class."""
+        return {name: form for name, form in super().written(fields).items() if name != "label"}
+
     @model_validator(mode="after")
     def _no_label(self) -> Self:
         if self.label != self.name:
@@ -81,6 +104,12 @@ class MethodSpec(Named):
     key: ClassVar[str] = "method"
 
     intervention: Intervention | None = None
+
+    @classmethod
+    def written(cls, fields: JsonSchemaValue) -> JsonSchemaValue:
+        """What a mapping says besides hyper-parameters; see the base class."""
+        own = {name: form for name, form in super().written(fields).items() if name != "intervention"}
+        return own | Intervention.written()
 
     @classmethod
     def taken_apart(cls, value: object) -> dict[str, Any]:

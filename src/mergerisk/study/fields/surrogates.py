@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from mergerisk.errors import did_you_mean
 from mergerisk.study.fields.basics import Model, no_twins
+from mergerisk.study.fields.written import name_or_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 OUTSIDER = "outsider"
 OTHER_ARCHITECTURE = "other_architecture"
@@ -130,6 +135,12 @@ class SurrogateSpec(Model):
             raise ValueError("must be a name, or a mapping with 'ensemble'")  # noqa: TRY004
         return value
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        own = handler.resolve_ref_schema(handler(core))["properties"]
+        fields = {"ensemble": own["members"], "combine": own["combine"], "label": own["label"]}
+        return name_or_mapping(core, handler, fields, "ensemble", name=_written())
+
     @model_validator(mode="after")
     def _consistent(self) -> SurrogateSpec:
         no_twins(list(self.members), "member")
@@ -167,3 +178,12 @@ class SurrogateSpec(Model):
 def _label(member: str) -> str:
     """What results call a surrogate: a merge has one name, whether it is attacked or held."""
     return member.removeprefix(f"{WHITE_BOX}/").removeprefix("merged/").removeprefix("ingredient/")
+
+
+def _written() -> dict[str, Any]:
+    """What may stand for one model, as JSON Schema: a kind, which is all of them where it needs a name, or a kind
+    with a name."""
+    forms = {**SURROGATES, WHITE_BOX: SURROGATES["merged"]}
+    alone = [kind for kind, scenario in forms.items() if scenario.named != "always" or kind != "ingredient"]
+    named = "|".join(kind for kind, scenario in forms.items() if scenario.named != "never")
+    return {"anyOf": [{"enum": alone}, {"type": "string", "pattern": f"^({named})/."}]}

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model
 from mergerisk.study.fields.names import ModelName
+from mergerisk.study.fields.written import AlsoWritten
 from mergerisk.transfer.queries import LONGEST_TIMEOUT
 from mergerisk.validation import Count
 
@@ -45,7 +46,7 @@ class TargetSpec(Model):
     retries: Annotated[int, Field(ge=0, le=1000)] = 3
     token_variable: str | None = None
     header_variables: dict[str, str] = Field(default_factory=dict)
-    version: str = ""
+    version: Annotated[str, AlsoWritten({"type": "number"})] = ""
 
     @field_validator("version", mode="before")
     @classmethod
