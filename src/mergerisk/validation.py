@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, TypeVar, dataclass_transform
 
@@ -41,6 +41,17 @@ def hyperparameters(cls: type[T]) -> type[T]:
     cls._holdable = model_validator(mode="after")(_check_holdable)  # type: ignore[attr-defined]
     made: type[Any] = dataclass(cls, frozen=True, kw_only=True, config=config)
     return made
+
+
+def parameters_of(made: Any) -> dict[str, Any]:
+    """Every hyper-parameter of such a dataclass by name, as resolved studies and keys have them.
+
+    Those that a class got when results of it were kept already, which it names in ``added``, are left out where
+    all of them are at their defaults: what they add is then switched off, and the results are the same.
+    """
+    added: frozenset[str] = getattr(type(made), "added", frozenset())
+    used = any(one.name in added and getattr(made, one.name) != one.default for one in fields(made))
+    return {name: value for name, value in asdict(made).items() if used or name not in added}
 
 
 _LARGEST_COUNT, _LARGEST_SEED, _LARGEST = 2**32, 2**64, 1e30

@@ -13,8 +13,10 @@ from mergerisk.errors import UserError
 from mergerisk.finetuning import linear_probe
 from mergerisk.merging import AdaMerging, Calibration, Merged, Surgery, WeightAveraging, create
 from mergerisk.merging.adamerging import draw, mean_entropy
+from mergerisk.merging.known_attacks import crafted_on_public
+from mergerisk.merging.learned import Lesson
 from mergerisk.merging.surgery import batches
-from mergerisk.models import Encoder, extract_features
+from mergerisk.models import Classifier, Encoder, extract_features
 from mergerisk.randomness import generator
 from tests.naive import merging as naive
 from tests.tiny import tiny_encoder, tiny_task
@@ -72,6 +74,64 @@ def test_layer_wise_adamerging_follows_the_naive_one() -> None:
     for name, tensor in state.items():
         torch.testing.assert_close(merged.encoder.state()[name].double(), tensor, atol=1e-4, rtol=1e-4)
     assert int(merged.encoder.state()["counter"]) == 7
+
+
+def test_robust_adamerging_follows_the_naive_one_on_what_was_crafted_on_public_models() -> None:
+    """W = 2 is the adversarial batch of every task counted twice."""
+    base, experts, calibration = material()
+    given = {"steps": 4, "learning_rate": 0.02, "batches": 1, "batch_size": 8}
+    method = AdaMerging(robust=2.0, robust_epsilon=0.1, robust_steps=3, robust_images=6, **given)
+    merged = method.merge(base, experts, calibration=calibration, seed=3)
+    lesson = Lesson(base, experts, calibration, 3, "adamerging")
+    crafted = {task: crafted_on_public(lesson, task, epsilon=0.1, steps=3, most=6) for task in TASKS}
+    clean, attacked = (
+        {task: generator(3, "adamerging", task, *more) for task in TASKS} for more in ((), ("robust",))
+    )
+    steps = []
+    for _ in range(4):
+        shown = [draw(calibration[task].images, 8, clean[task]) for task in TASKS]
+        worse = [draw(crafted[task], 8, attacked[task]) for task in TASKS]
+        steps.append([[(images.double() - 0.5) / 0.5] for images in (*shown, *worse, *worse)])
+    heads = [
+        lambda z, head=calibration[task].head: z @ head.weight.double().T + head.bias.double() for task in TASKS
+    ]
+    lambdas, _ = naive.adamerging(
+        tiny_encoder().backbone.double(),
+        double_state(base),
+        [double_state(experts[task]) for task in TASKS],
+        3 * heads,
+        steps,
+        lr=0.02,
+    )
+    torch.testing.assert_close(stacked(merged).double(), lambdas, atol=2e-4, rtol=0)
+    plain = AdaMerging(**given).merge(base, experts, calibration=calibration, seed=3)
+    assert float((stacked(plain) - stacked(merged)).abs().max()) > 1e-3
+    off = AdaMerging(robust=0.0, robust_steps=7, **given).merge(base, experts, calibration=calibration, seed=3)
+    assert torch.equal(stacked(plain), stacked(off))
+
+
+def test_images_crafted_on_public_models_leave_what_these_say_within_the_budget() -> None:
+    """Half of them on the expert, half on the base: each is farther from that model's own answer than noise."""
+    base, experts, calibration = material()
+    pool, head = calibration["two"].images[:], calibration["two"].head
+    lesson, epsilon = Lesson(base, experts, calibration, 0, "adamerging"), 0.1
+    crafted = crafted_on_public(lesson, "two", epsilon=epsilon, steps=10, most=1000)
+    apart = (crafted[:, None] - pool[None]).abs().flatten(2).amax(dim=2)  # crafted × pool
+    nearest = apart.argmin(dim=1)
+    assert sorted(nearest.tolist()) == [*range(len(pool))]  # every one, once
+    assert float(apart.amin(dim=1).max()) <= epsilon + 1e-6
+    noise = (2 * torch.rand(pool.shape, generator=torch.Generator().manual_seed(0)) - 1) * epsilon
+    for place, encoder in enumerate((experts["two"], base)):
+        rows = nearest[place::2]
+        model = Classifier(encoder, head)
+        said = model(pool[rows]).argmax(dim=1)
+        losses = [
+            float(torch.nn.functional.cross_entropy(model(images), said))
+            for images in (pool[rows], (pool[rows] + noise[rows]).clamp(0, 1), crafted[place::2])
+        ]
+        assert losses[2] - losses[0] > 2 * abs(losses[1] - losses[0])
+    with pytest.raises(UserError, match="robust_epsilon must be at most 1, got 8"):
+        crafted_on_public(lesson, "two", epsilon=8, steps=1, most=1)
 
 
 def test_adamerging_lowers_the_entropy_it_minimises() -> None:

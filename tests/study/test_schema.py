@@ -32,6 +32,15 @@ def test_defaults_are_filled_in() -> None:
     assert study.experts.fine_tune["epochs"] > 0
 
 
+def test_what_a_method_got_later_is_said_only_where_it_is_used() -> None:
+    """A merge that was made before is found again under its key."""
+    before = {"granularity", "initial", "steps", "batches", "batch_size", "learning_rate", "clamp"}
+    later = {"robust", "robust_epsilon", "robust_steps", "robust_images"}
+    for given, names in ({}, before), ({"robust": 0}, before), ({"robust": 0.5}, before | later):
+        study = parse_study(MINIMAL | {"merging": [{"method": "adamerging", **given}]})
+        assert {*study.merging[0].parameters} == names
+
+
 def test_budgets_are_numbers_or_fractions_and_sorted() -> None:
     study = parse_study(MINIMAL | {"budgets": {"epsilon": ["8/255", 0.5, " 1 / 255 "]}})
     assert study.budgets.epsilon == (1 / 255, 8 / 255, 0.5)

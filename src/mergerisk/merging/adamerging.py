@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch.func import functional_call
 
 from mergerisk.memory import free_bytes, graph_bytes
 from mergerisk.merging.batch_norm import is_statistic
+from mergerisk.merging.known_attacks import crafted_on_public
 from mergerisk.merging.learned import LearnedMerging
 from mergerisk.merging.vectors import common_dtype, magnitude_threshold, new_memory
-from mergerisk.validation import hyperparameters
+from mergerisk.validation import Epsilon, hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,9 +56,17 @@ class AdaMerging(LearnedMerging):
         steps: optimiser steps; each sees ``batches`` × ``batch_size`` images of every task.
         learning_rate: of Adam, betas (0.9, 0.999).
         clamp: keep λ within [0, 1] after each step.
+        robust: W of the mean entropy on adversarial images, W times which is minimised too; 0 for none. Own: the
+            images are crafted beforehand, half of them on each task's expert and half on the base, which attackers
+            hold, against what these say themselves, since no label is read; see
+            :func:`mergerisk.merging.known_attacks.crafted_on_public`.
+        robust_epsilon: their L∞ budget, in pixel units.
+        robust_steps: of PGD.
+        robust_images: how many are crafted of every task, at most.
     """
 
     stream: ClassVar[str] = "adamerging"
+    added: ClassVar[frozenset[str]] = frozenset({"robust", "robust_epsilon", "robust_steps", "robust_images"})
 
     granularity: Literal["layer_wise", "task_wise"] = "layer_wise"
     initial: Annotated[float, Field(ge=0, le=1)] = 0.3
@@ -66,9 +75,17 @@ class AdaMerging(LearnedMerging):
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-3
     clamp: bool = True
+    robust: NonNegativeFloat = 0.0
+    robust_epsilon: Epsilon = 8 / 255
+    robust_steps: PositiveInt = 10
+    robust_images: PositiveInt = 256
 
     def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
-        return {"training": self.steps * self.batches * self.batch_size * len(pools)}
+        shown = self.steps * self.batches * self.batch_size * len(pools)
+        if not self.robust:
+            return {"training": shown}
+        crafted = sum(min(pool, self.robust_images) for pool in pools)
+        return {"training": 2 * shown, "gradient": crafted * self.robust_steps}
 
     def learn(self, lesson: Lesson) -> Merged:
         base, pretrained, origin = lesson.base, lesson.pretrained, lesson.tied
@@ -84,16 +101,21 @@ class AdaMerging(LearnedMerging):
         shape = (len(states), len(vectors) if self.granularity == "layer_wise" else 1)
         coefficients = torch.full(shape, self.initial, device=device, dtype=common_dtype(start))
         optimizer = torch.optim.Adam([coefficients], lr=self.learning_rate, betas=(0.9, 0.999))
-        images = [lesson.calibration[task].images for task in tasks]
+        images: list[Images] = [lesson.calibration[task].images for task in tasks]
         heads = [lesson.calibration[task].head for task in tasks]
         draws = [lesson.draws(task) for task in tasks]
+        weights = [1.0] * len(tasks)
+        if self.robust:
+            images += [self._crafted(lesson, task) for task in tasks]
+            draws += [lesson.draws(task, "robust") for task in tasks]
+            heads, weights = 2 * heads, weights + [self.robust] * len(tasks)
         size = self.batches * self.batch_size
         merged = {name: new_memory(tensor) for name, tensor in start.items()}
         _combine(start, vectors, coefficients, out=merged)
         portion = _images_at_once(encoder, merged, slots, images[0])
         for _ in range(self.steps):
             batches = [draw(found, size, own).to(device) for found, own in zip(images, draws, strict=True)]
-            gradients = _entropy_gradients(encoder, merged, slots, batches, heads, portion)
+            gradients = _entropy_gradients(encoder, merged, slots, batches, heads, weights, portion)
             # dL/dλ(t,l) = <τ(t,l), dL/dθ(l)>: the graph never has to reach back through the combination.
             slopes = torch.stack(
                 [
@@ -110,6 +132,12 @@ class AdaMerging(LearnedMerging):
         labels = list(vectors) if self.granularity == "layer_wise" else ["all"]
         learnt = dict(zip(labels, coefficients.cpu().unbind(dim=1), strict=True))
         return lesson.merged(averages | merged, learnt)
+
+    def _crafted(self, lesson: Lesson, task: str) -> torch.Tensor:
+        """A task's adversarial images, on the CPU."""
+        return crafted_on_public(
+            lesson, task, epsilon=self.robust_epsilon, steps=self.robust_steps, most=self.robust_images
+        )
 
     def _task_vectors(self, base: State, experts: Sequence[Tensors]) -> TaskVectors:
         """What λ multiplies."""
@@ -239,17 +267,19 @@ def _entropy_gradients(
     slots: Mapping[str, str],
     batches: Sequence[torch.Tensor],
     heads: Sequence[Head],
+    weights: Sequence[float],
     portion: int,
 ) -> State:
-    """Gradient of the tasks' summed mean entropy with respect to ``tensors``.
+    """Gradient of the batches' weighted mean entropies, summed, with respect to ``tensors``.
 
     Args:
         encoder: in evaluation mode.
         tensors: what replaces its own.
         slots: name of each tensor of the encoder that is replaced → name of what replaces it. Tied tensors are
             several slots, a layer under several names is one: functional_call cannot put it back otherwise.
-        batches: images, per task.
-        heads: per task.
+        batches: images, of a task each.
+        heads: per batch.
+        weights: per batch.
         portion: images whose graph is held at once.
     """
     leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
@@ -261,7 +291,7 @@ def _entropy_gradients(
         else:  # tasks of different image sizes cannot share a batch
             features = tuple(run((piece,)) for piece in images)
         entropies = [
-            mean_entropy(heads[task](z)) * (len(z) / len(batches[task]))
+            mean_entropy(heads[task](z)) * (weights[task] * len(z) / len(batches[task]))
             for (task, _), z in zip(pieces, features, strict=True)
         ]
         # Accumulated in place, so that no portion has a gradient of its own.
@@ -270,7 +300,7 @@ def _entropy_gradients(
 
 
 def _portions(batches: Sequence[torch.Tensor], size: int) -> Iterator[list[tuple[int, torch.Tensor]]]:
-    """The tasks' images in order, with the task's position, ``size`` images at a time."""
+    """The batches' images in order, with the batch's position, ``size`` images at a time."""
     pieces: list[tuple[int, torch.Tensor]] = []
     room = size
     for task, batch in enumerate(batches):

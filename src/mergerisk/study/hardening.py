@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.errors import Place, UserError, did_you_mean, located
 from mergerisk.study.fields.surrogates import ADAPTIVE, OUTSIDER
+from mergerisk.validation import parameters_of
 
 if TYPE_CHECKING:
     from mergerisk.defenses import HidingDefense, TrainingDefense
@@ -100,7 +100,7 @@ def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpe
             for of in spec.of if hiding_of(spec) else ():
                 _check_merge(spec.name, study, of)
                 _check_one_encoder(study, of)
-            return spec.model_copy(update={"parameters": dataclasses.asdict(made)})
+            return spec.model_copy(update={"parameters": parameters_of(made)})
         before = spec.stage == "before_merging"
         # From the base under labels, an ingredient is trained as every expert is.
         recipe = study.experts.fine_tune if before and kind.needs_labels else {}
@@ -111,7 +111,7 @@ def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpe
         if spec.images == "calibration" and kind.needs_labels:
             raise UserError(f"images: calibration images have no labels, and {spec.name} learns from them")
         changes: dict[str, object] = {
-            "parameters": dataclasses.asdict(made),
+            "parameters": parameters_of(made),
             "stage": spec.stage or "after_merging",
             "public": public,
             "images": spec.images or "training",

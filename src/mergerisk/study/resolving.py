@@ -11,6 +11,7 @@ from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, OWN_
 from mergerisk.study.further import TABLES
 from mergerisk.study.hardening import check_attacker, resolve_defense
 from mergerisk.study.hub_experts import hub_experts
+from mergerisk.validation import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,10 +108,10 @@ def _resolve_method(spec: MethodSpec, study: Study, where: Place) -> MethodSpec:
         _check_data(spec.name, study, reads_images=method.needs_calibration, per_task=method.encoder_per_task)
     _, correction = split_name(spec.name)
     if correction is not None and isinstance(method, Stacked):
-        parameters = dataclasses.asdict(method.method)  # type: ignore[call-overload]
-        parameters[correction] = dataclasses.asdict(method.correction)  # type: ignore[call-overload]
+        parameters = parameters_of(method.method)
+        parameters[correction] = parameters_of(method.correction)
     else:
-        parameters = dataclasses.asdict(method)  # type: ignore[call-overload]
+        parameters = parameters_of(method)
     return spec.model_copy(update={"parameters": parameters})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mergerisk.merging.catalogue import CORRECTIONS, METHODS, split_name
@@ -14,6 +14,7 @@ from mergerisk.study.kinds.correct import Correct
 from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.kinds.merge_changed import MergeChanged
 from mergerisk.study.kinds.on_path import OnPath
+from mergerisk.validation import parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,7 +85,7 @@ def own_method(study: Study, name: str) -> tuple[str, dict[str, Any]]:
         if spec.label == name and spec.intervention is None and "+" not in spec.name:
             return spec.name, spec.parameters
     entry = METHODS.check(name)
-    return entry.name, asdict(METHODS.create(entry.name, {}))
+    return entry.name, parameters_of(METHODS.create(entry.name, {}))
 
 
 def merge_planner(
