@@ -102,6 +102,18 @@ def test_targets_are_attacked_like_any_other_and_the_file_is_the_same_study(fini
     }
 
 
+def test_a_recipe_of_several_defenses_is_priced_against_the_merge_without_any(finished: Path) -> None:
+    offers = {offer.priced.target: offer for offer in mr.prices(finished).offers}
+    alone, both = offers["hardened"], offers["hardened+jpeg"]
+    assert both.priced.undefended == alone.priced.undefended == "weight_averaging"
+    assert both.priced.accuracy.undefended == alone.priced.accuracy.undefended
+    assert both.cost.training == alone.cost.training > 0
+    assert both.cost.undefended_seconds == alone.cost.undefended_seconds
+    costs = pd.read_parquet(finished / "defense_costs.parquet").set_index("target")
+    assert costs.loc["hardened+jpeg", "undefended"] == "hardened"
+    assert both.cost.seconds == costs.loc["hardened+jpeg", "seconds"]
+
+
 def test_a_merge_is_trained_on_all_tasks_with_each_tasks_own_public_models(finished: Path, plan: Plan) -> None:
     """The stage's result is that of the call in Python, on the training images alone."""
     bench = Workbench(Store(finished / "store"), Compute())

@@ -116,7 +116,7 @@ def price_list(run: FinishedRun, *, seed: int = 0) -> PriceList | None:
     if not study.defended or not {CHECKS.name, COSTS.name} <= {*tables}:
         return None
     epsilon = study.budgets.middle
-    priced = price(run.outcomes, run.clean, study.defended, tuple(holders(study)), epsilon, seed=seed)
+    priced = price(run.outcomes, run.clean, study.undefended, tuple(holders(study)), epsilon, seed=seed)
     offers = tuple(_offer(one, tables[CHECKS.name], tables[COSTS.name]) for one in priced)
     return PriceList(epsilon, study.budgets.epsilon, offers)
 
@@ -128,10 +128,10 @@ def holders(study: Study) -> Iterator[Holder]:
         kind = spec.references[0].kind
         if kind == "merged":
             if spec.label in study.defended:
-                undefended = study.defended[spec.label]
+                undefended = study.undefended[spec.label]
                 yield Holder(spec.label, "white_box", spec.label, undefended if undefended in labels else None)
             else:
-                for label, of in study.defended.items():
+                for label, of in study.undefended.items():
                     if of == spec.label:
                         yield Holder(spec.label, "undefended", label, spec.label)
         else:
@@ -145,10 +145,6 @@ def holders(study: Study) -> Iterator[Holder]:
 def _offer(priced: PricedTarget, checks: pd.DataFrame, costs: pd.DataFrame) -> Offer:
     found = tuple(_checks(checks[checks["target"] == priced.target]))
     failed = tuple(one.name for one in found if one.passed is not True)
-    cost = costs[costs["target"] == priced.target].drop(columns=["target", "undefended"]).mean()
-    whole = {
-        name: round(float(cost[name])) for name in ("passes", "bytes", "undefended_bytes", "training", "gradient")
-    }
     worst = priced.worst
     gains = worst is not None and worst.gain.low > 1 and worst.bound in {"exact", "at_least"}
     return Offer(
@@ -157,8 +153,25 @@ def _offer(priced: PricedTarget, checks: pd.DataFrame, costs: pd.DataFrame) -> O
         failed,
         gains,
         gains and bool(found) and not failed,
-        Cost(**whole, seconds=float(cost["seconds"]), undefended_seconds=float(cost["undefended_seconds"])),
+        _cost(priced.target, costs),
         priced.points_per_unit,
+    )
+
+
+def _cost(target: str, costs: pd.DataFrame) -> Cost:
+    """Of a model behind several defenses, what all of them take."""
+    layers = [costs[costs["target"] == target]]
+    while len(behind := costs[costs["target"].isin(layers[-1]["undefended"])]):
+        layers.append(behind)
+    means = [layer.drop(columns=["target", "undefended"]).mean() for layer in layers]
+    outer, inner = means[0], means[-1]
+    return Cost(
+        round(outer["passes"]),
+        float(outer["seconds"]),
+        float(inner["undefended_seconds"]),
+        round(outer["bytes"]),
+        round(inner["undefended_bytes"]),
+        *(round(sum(layer[work] for layer in means)) for work in ("training", "gradient")),
     )
 
 

@@ -111,7 +111,7 @@ class PricedTarget:
 
     Attributes:
         target: its label.
-        undefended: what is defended.
+        undefended: the same without any defense.
         accuracy: clean.
         attackers: every one, in the study's order.
         unaware: the worst of those who know of no defense, beside the undefended target under its own worst one;

@@ -42,7 +42,7 @@ def price(
     Args:
         outcomes: per image; see :mod:`mergerisk.transfer.rates`.
         clean: predictions on whole test splits.
-        defended: target → what is defended.
+        defended: target → the same without any defense.
         holders: the attackers.
         epsilon: one of the budgets, of relative ASR.
         seed: of the bootstrap.

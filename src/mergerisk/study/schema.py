@@ -21,7 +21,7 @@ from mergerisk.study.fields.basics import (
 )
 from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.checks import Checks
-from mergerisk.study.fields.defenses import DefenseSpec, check_defended
+from mergerisk.study.fields.defenses import DefenseSpec, behind_all, check_defended
 from mergerisk.study.fields.interventions import each_of
 from mergerisk.study.fields.models import Data, Experts, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
@@ -279,8 +279,13 @@ class Study(Model):
 
     @property
     def defended(self) -> dict[str, str]:
-        """What results call each defended model → what is defended."""
+        """What results call each defended model → what is defended, which may be defended itself."""
         return {label: of for spec in self.defenses for label, of in spec.labels.items()}
+
+    @property
+    def undefended(self) -> dict[str, str]:
+        """What results call each defended model → the model behind all of its defenses."""
+        return {label: behind_all(label, self.defended) for label in self.defended}
 
     @property
     def target_labels(self) -> tuple[str, ...]:

@@ -115,3 +115,15 @@ def check_defended(defended: Mapping[str, str], known: Collection[str], black_bo
                 raise UserError(Fault("defends itself, in the end; name a merge or a model", where))
             behind.add(below)
             below = defended[below]
+
+
+def behind_all(label: str, defended: Mapping[str, str]) -> str:
+    """What is behind a defended model's defense, and behind those behind it.
+
+    Args:
+        label: of the defended model.
+        defended: label → what is defended, none of which is its own defense.
+    """
+    while label in defended:
+        label = defended[label]
+    return label
