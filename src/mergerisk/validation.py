@@ -43,7 +43,7 @@ def hyperparameters(cls: type[T]) -> type[T]:
     return made
 
 
-def parameters_of(made: Any) -> dict[str, Any]:
+def as_parameters(made: Any) -> dict[str, Any]:
     """Every hyper-parameter of such a dataclass by name, as resolved studies and keys have them.
 
     Those that a class got when results of it were kept already, which it names in ``added``, are left out where

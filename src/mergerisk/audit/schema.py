@@ -14,7 +14,7 @@ from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.report.pareto import TOLERANCE
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, check_folder_name
 from mergerisk.study.fields.budgets import Budgets
-from mergerisk.study.fields.defenses import DefenseSpec
+from mergerisk.study.fields.defenses import Defenses
 from mergerisk.study.fields.models import Data, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, MethodSpec
 from mergerisk.study.fields.names import BackboneName, ModelName, Placing
@@ -89,7 +89,7 @@ class Audit(Model):
     candidates: Annotated[tuple[MethodSpec, ...], AlsoWritten(TEXT)] = ()
     images: Annotated[dict[str, Data], Field(min_length=1), AlsoWritten(_ONE_TASK)]
     heads: Heads = Heads(source="checkpoint")
-    defenses: tuple[DefenseSpec, ...] = ()
+    defenses: Defenses = ()
     scenarios: Annotated[tuple[Scenario, ...], Field(min_length=1), AlsoWritten(TEXT)] = (
         "ingredients",
         "pretrained",

@@ -23,8 +23,15 @@ from .hidden import together as together
 from .inputs import InputDefense as InputDefense
 from .jpeg import JPEG as JPEG
 from .median import Median as Median
+from .mixing import Member as Member
+from .mixing import MixingDefense as MixingDefense
+from .mixing import Step as Step
+from .mixing import mix_states as mix_states
+from .private_tuning import PrivateTuning as PrivateTuning
 from .pubdef import PubDef as PubDef
 from .resize_pad import ResizePad as ResizePad
+from .robust_soup import RobustSoup as RobustSoup
+from .robust_vector import RobustVector as RobustVector
 from .sam import SAM as SAM
 from .secrecy import Secrecy as Secrecy
 from .smoothing import ABSTAINED as ABSTAINED

@@ -9,6 +9,7 @@ from mergerisk.registry import Entry, Registry
 if TYPE_CHECKING:
     from mergerisk.defenses.defense import Defense
     from mergerisk.defenses.hidden import HidingDefense
+    from mergerisk.defenses.mixing import MixingDefense
     from mergerisk.defenses.training import TrainingDefense
 
     Training = Literal[
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
         "trades",
         "sam",
         "gradient_penalty",
+        "private_tuning",
     ]
     Hiding = Literal["secrecy", "ensemble_of_merges"]
+    Mixing = Literal["robust_vector", "robust_soup"]
     """Those that are built in, by what they are."""
 
-    Known = Defense | TrainingDefense | HidingDefense
+    Known = Defense | TrainingDefense | HidingDefense | MixingDefense
 
 DEFENSES: Registry[type[Known]] = Registry(
     "defense",
@@ -93,6 +96,22 @@ DEFENSES: Registry[type[Known]] = Registry(
             "trained to small input gradients",
             "arXiv 1711.09404",
         ),
+        Entry(
+            "robust_vector",
+            "mergerisk.defenses.robust_vector:RobustVector",
+            "what robust training adds to the base, added to a merge",
+        ),
+        Entry(
+            "robust_soup",
+            "mergerisk.defenses.robust_soup:RobustSoup",
+            "a mix of models trained against L∞ and against L2",
+            "arXiv 2302.10164",
+        ),
+        Entry(
+            "private_tuning",
+            "mergerisk.defenses.private_tuning:PrivateTuning",
+            "a short fine-tune, an ingredient or a base that nobody else has",
+        ),
         Entry("secrecy", "mergerisk.defenses.secrecy:Secrecy", "a merge with a hidden λ"),
         Entry(
             "ensemble_of_merges",
@@ -113,13 +132,18 @@ def create(name: Hiding, /, **parameters: Any) -> HidingDefense: ...
 
 
 @overload
+def create(name: Mixing, /, **parameters: Any) -> MixingDefense: ...
+
+
+@overload
 def create(name: str, /, **parameters: Any) -> Defense: ...
 
 
 def create(name: str, /, **parameters: Any) -> Known:
     """The defense called ``name`` with these hyper-parameters, checked: one that stands around a classifier, a
     :class:`~mergerisk.defenses.Defense`; one that trains an encoder, a
-    :class:`~mergerisk.defenses.TrainingDefense`; or one that hides how a merge is made, a
+    :class:`~mergerisk.defenses.TrainingDefense`; one that mixes weights, a
+    :class:`~mergerisk.defenses.MixingDefense`; or one that hides how a merge is made, a
     :class:`~mergerisk.defenses.HidingDefense`.
 
     Raises:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mergerisk.attacks.ascent import ascend
+from mergerisk.attacks.budget import Norm  # pydantic reads it
 from mergerisk.errors import UserError
 from mergerisk.finetuning import FineTuning, descend
 from mergerisk.models.core.checks import precision_named
@@ -98,6 +99,8 @@ class TrainingDefense(FineTuning):
     """Whether it looks at public models."""
     second_order: ClassVar[bool] = False
     """Whether its loss has a gradient in it."""
+    secret: ClassVar[bool] = False
+    """Whether a base that it trained is kept from attackers; else that is public, as bases are."""
 
     epochs: PositiveInt = 1
     learning_rate: PositiveFloat = 1e-4
@@ -195,14 +198,27 @@ class AdversarialTraining(TrainingDefense):
     """A training defense that looks at the worst images within a budget, found by the one attack loop.
 
     Attributes:
-        epsilon: the L∞ budget, in pixel units.
-        steps: of the search, each by the sign of the gradient.
+        epsilon: the budget, in pixel units.
+        steps: of the search, each the steepest: by the sign of the gradient in L∞, along it in L2.
         step_size: α, in pixel units; None for 2.5 ε / ``steps``, at most ε.
+        norm: what ``epsilon`` bounds: ``linf`` or ``l2``.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset({"norm"})
 
     epsilon: Epsilon = 8 / 255
     steps: PositiveInt = 10
     step_size: PositiveFloat | None = None
+    norm: Norm = "linf"
+
+    @model_validator(mode="after")
+    def _in_the_box(self) -> Self:
+        if self.norm == "linf" and self.epsilon > 1:
+            raise ValueError(
+                f"epsilon: must be at most 1 in linf, got {self.epsilon:g}; pixels lie in [0, 1], so 8/255 is "
+                "written 8/255"
+            )
+        return self
 
     def passes(self, public: int) -> Mapping[str, int]:  # noqa: ARG002
         return {"training": 1, "gradient": self.steps}
@@ -234,6 +250,7 @@ class AdversarialTraining(TrainingDefense):
             steps=self.steps,
             step_size=self.step_size,
             noise=noise,
+            norm=self.norm,
             seed=derive_seed(batch.seed, "start", draw),
             indices=batch.indices,
         )

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.errors import Place, UserError, did_you_mean, located
 from mergerisk.study.fields.surrogates import ADAPTIVE, OUTSIDER
-from mergerisk.validation import parameters_of
+from mergerisk.validation import as_parameters
 
 if TYPE_CHECKING:
-    from mergerisk.defenses import HidingDefense, TrainingDefense
+    from mergerisk.defenses import HidingDefense, MixingDefense, TrainingDefense
     from mergerisk.study.fields.defenses import DefenseSpec
     from mergerisk.study.fields.surrogates import Reference, SurrogateSpec
     from mergerisk.study.schema import Study
 
 PUBLIC = ("pretrained", "expert")
 """The public models that a defense looks at by default: the base, and the attacked task's own expert."""
+
+PER_TASK = ("all_but_attacked", "attacked")
+"""Which ingredients are trained where that is another choice, and another merge, for every attacked task."""
 
 _SEEN = ("pretrained", "expert", "other_expert", "ingredient", OUTSIDER)
 """Kinds of public models."""
@@ -28,6 +31,14 @@ def training_of(spec: DefenseSpec) -> type[TrainingDefense] | None:
 
     kind = DEFENSES.load(spec.name)
     return kind if issubclass(kind, TrainingDefense) else None
+
+
+def mixing_of(spec: DefenseSpec) -> type[MixingDefense] | None:
+    """The defense of an entry, if it is one that mixes weights."""
+    from mergerisk.defenses import MixingDefense
+
+    kind = DEFENSES.load(spec.name)
+    return kind if issubclass(kind, MixingDefense) else None
 
 
 def hiding_of(spec: DefenseSpec) -> type[HidingDefense] | None:
@@ -43,10 +54,10 @@ def spec_of(study: Study, label: str) -> DefenseSpec | None:
     return next((spec for spec in study.defenses if label in spec.labels), None)
 
 
-def trained_by(study: Study, label: str) -> DefenseSpec | None:
-    """The entry of a target that a defense trained; None of others."""
+def changed_by(study: Study, label: str) -> DefenseSpec | None:
+    """The entry of a target whose weights a defense trained, or mixed with what it trained; None of others."""
     spec = spec_of(study, label)
-    return None if spec is None or training_of(spec) is None else spec
+    return spec if spec is not None and (training_of(spec) or mixing_of(spec)) else None
 
 
 def hidden_by(study: Study, label: str) -> DefenseSpec | None:
@@ -73,7 +84,8 @@ def check_attacker(study: Study, spec: SurrogateSpec) -> None:
 
 
 def behind(study: Study, label: str) -> str | None:
-    """The trained or hidden target behind whatever stands before one, which may be itself; None if neither is."""
+    """The trained, mixed or hidden target behind whatever stands before one, which may be itself; None if there
+    is none."""
     while stands_before(study, label):
         label = study.defended[label]
     return label if label in study.defended else None
@@ -91,27 +103,31 @@ def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpe
         UserError: a hyper-parameter is unknown or out of range, or the defense cannot be where it is put.
     """
     with located(where):
+        if mixing_of(spec):
+            return _resolve_mixing(spec, study)
+        if spec.robust is not None:
+            raise UserError(f"robust: {spec.name} takes no robust base; leave it out")
         kind = training_of(spec)
         if kind is None:
-            for key in ("stage", "ingredients", "public", "images"):
-                if getattr(spec, key) is not None:
-                    raise UserError(f"{key}: {spec.name} trains nothing; leave it out")
+            _check_unsaid(spec, "trains nothing", "stage", "ingredients", "public", "images")
             made = DEFENSES.create(spec.name, spec.parameters)
             for of in spec.of if hiding_of(spec) else ():
                 _check_merge(spec.name, study, of)
                 _check_one_encoder(study, of)
-            return spec.model_copy(update={"parameters": parameters_of(made)})
-        before = spec.stage == "before_merging"
+            return spec.model_copy(update={"parameters": as_parameters(made)})
+        before, of_base = spec.stage == "before_merging", spec.stage == "before_fine_tuning"
         # From the base under labels, an ingredient is trained as every expert is.
         recipe = study.experts.fine_tune if before and kind.needs_labels else {}
         made = DEFENSES.create(spec.name, {**recipe, **spec.parameters})
+        if of_base and kind.needs_public:
+            raise UserError(f"stage: {spec.name} looks at public models, made from the base that it trains")
         public = (spec.public or PUBLIC) if kind.needs_public else None
         if spec.public is not None and public is None:
             raise UserError(f"public: {spec.name} looks at no public models; leave it out")
         if spec.images == "calibration" and kind.needs_labels:
             raise UserError(f"images: calibration images have no labels, and {spec.name} learns from them")
         changes: dict[str, object] = {
-            "parameters": parameters_of(made),
+            "parameters": as_parameters(made),
             "stage": spec.stage or "after_merging",
             "public": public,
             "images": spec.images or "training",
@@ -122,10 +138,42 @@ def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpe
             raise UserError("ingredients: of stage: before_merging alone, where they are trained")
         full = spec.model_copy(update=changes)
         for of in spec.of:
-            _check_ingredients(full, study, of) if before else _check_one_encoder(study, of)
+            if before or of_base:
+                _check_ingredients(full, study, of)
+            if not before:
+                _check_one_encoder(study, of)
         for reference in full.references:
             _check_public(reference, study)
     return full
+
+
+def _resolve_mixing(spec: DefenseSpec, study: Study) -> DefenseSpec:
+    """An entry that mixes weights, with every default filled in.
+
+    Raises:
+        UserError: as :func:`resolve_defense`.
+    """
+    _check_unsaid(spec, "mixes what merging gave", "stage", "ingredients", "public")
+    made: MixingDefense = DEFENSES.create(spec.name, spec.parameters)
+    if spec.robust is not None and all(member.start != "robust" for member in made.members):
+        raise UserError(f"robust: {spec.name} takes no robust base; leave it out")
+    learning = [step.made for member in made.trained(robust=spec.robust is not None) for step in member.steps]
+    labels = next((step for step in learning if step.needs_labels), None)
+    if spec.images == "calibration" and labels is not None:
+        raise UserError(f"images: calibration images have no labels, and {type(labels).__name__} learns from them")
+    for of in spec.of:
+        _check_one_encoder(study, of)
+    images = (spec.images or "training") if learning else None
+    return spec.model_copy(update={"parameters": as_parameters(made), "images": images})
+
+
+def _check_unsaid(spec: DefenseSpec, why: str, *keys: str) -> None:
+    """Raises:
+    UserError: the entry says something that its defense has no use for.
+    """
+    for key in keys:
+        if getattr(spec, key) is not None:
+            raise UserError(f"{key}: {spec.name} {why}; leave it out")
 
 
 def _check_one_encoder(study: Study, label: str) -> None:
@@ -142,11 +190,11 @@ def _check_one_encoder(study: Study, label: str) -> None:
             raise UserError(f"{label} is several merges that answer together; train one")
         return
     if spec is not None:
-        if training_of(spec) is None:
+        if spec.stands_before:
             raise UserError(f"{label} stands behind {spec.name}; train what is behind it, and put it around that")
-        if spec.stage == "before_merging":
-            if spec.ingredients == "all_but_attacked":
-                raise UserError(f"{label} is another merge for every task; train one of all tasks")
+        if spec.ingredients in PER_TASK:
+            raise UserError(f"{label} is another merge for every task; train one of all tasks")
+        if spec.stage in {"before_merging", "before_fine_tuning"}:
             _check_one_encoder(study, spec.labels[label])
         return
     merge = next((merge for merge in study.merging if merge.label == label), None)
@@ -175,21 +223,20 @@ def _check_merge(who: str, study: Study, label: str) -> None:
 
 
 def _check_ingredients(spec: DefenseSpec, study: Study, label: str) -> None:
-    """Whether ingredients can be trained before they are merged.
+    """Whether ingredients, or the base that they are fine-tuned from, can be trained before they are merged.
 
     Raises:
         UserError: they cannot.
     """
-    _check_merge("stage: before_merging", study, label)
+    where = f"stage: {spec.stage}"
+    _check_merge(where, study, label)
     for name in study.merged_names:
         if name not in study.with_expert:
-            raise UserError(
-                f"stage: before_merging trains every ingredient on its task, and {name!r} has none here"
-            )
-    if spec.ingredients == "all_but_attacked":
+            raise UserError(f"{where} trains every ingredient on its task, and {name!r} has none here")
+    if spec.ingredients in PER_TASK:
         for task in study.task_names:
             if task not in study.with_expert:
-                raise UserError(f"all_but_attacked: no ingredient belongs to {task!r}")
+                raise UserError(f"{spec.ingredients}: no ingredient belongs to {task!r}")
 
 
 def _check_public(reference: Reference, study: Study) -> None:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from mergerisk.tasks.source import TaskSource
 
 
+_FINE_TUNED_ANEW = "before_fine_tuning"
+"""The stage of a defense after which experts are fine-tuned from another base."""
+
+
 def check_output(out: Path) -> None:
     """Make the output folder and try to write in it.
 
@@ -232,7 +236,8 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
     elif fine_tuned or not mine:
         why = "fine-tuning"
     elif mine:
-        why = next((spec.name for spec in study.defenses if spec.images == "training"), None)
+        learning = [spec for spec in study.defenses if spec.images == "training" or spec.stage == _FINE_TUNED_ANEW]
+        why = learning[0].name if learning else None
     if why is not None and not outline.train:
         raise UserError(f"task {task!r} has no training images, and {why} needs some; {MORE_TRAINING}")
     unlabelled = next((spec.name for spec in study.defenses if spec.images == "calibration"), None)

@@ -11,7 +11,7 @@ from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, OWN_
 from mergerisk.study.further import TABLES
 from mergerisk.study.hardening import check_attacker, resolve_defense
 from mergerisk.study.hub_experts import hub_experts
-from mergerisk.validation import parameters_of
+from mergerisk.validation import as_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,10 +108,10 @@ def _resolve_method(spec: MethodSpec, study: Study, where: Place) -> MethodSpec:
         _check_data(spec.name, study, reads_images=method.needs_calibration, per_task=method.encoder_per_task)
     _, correction = split_name(spec.name)
     if correction is not None and isinstance(method, Stacked):
-        parameters = parameters_of(method.method)
-        parameters[correction] = parameters_of(method.correction)
+        parameters = as_parameters(method.method)
+        parameters[correction] = as_parameters(method.correction)
     else:
-        parameters = parameters_of(method)
+        parameters = as_parameters(method)
     return spec.model_copy(update={"parameters": parameters})
 
 

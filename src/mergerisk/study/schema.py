@@ -21,7 +21,7 @@ from mergerisk.study.fields.basics import (
 )
 from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.checks import Checks
-from mergerisk.study.fields.defenses import DefenseSpec, behind_all, check_defended
+from mergerisk.study.fields.defenses import Defenses, DefenseSpec, behind_all, check_defended, each_defense
 from mergerisk.study.fields.interventions import each_of
 from mergerisk.study.fields.models import Data, Experts, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
@@ -105,7 +105,7 @@ class Study(Model):
         )
     )
     targets: tuple[TargetSpec, ...] = ()
-    defenses: tuple[DefenseSpec, ...] = ()
+    defenses: Defenses = ()
     checks: Checks = Checks()
     causes: Annotated[tuple[CauseSpec, ...], AlsoWritten({"const": "all"})] = ()
     tables: tuple[TableSpec, ...] = ()
@@ -122,7 +122,8 @@ class Study(Model):
             return content
         try:
             defenses = [
-                DefenseSpec.model_validate(spec, context=info.context) for spec in content.get("defenses", ())
+                DefenseSpec.model_validate(spec, context=info.context)
+                for spec in each_defense(content.get("defenses", ()))
             ]
             specs = [
                 MethodSpec.model_validate(spec, context=info.context)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.errors import Fault, UserError, did_you_mean, place
 from mergerisk.study.fields.basics import looks, no_twins
 from mergerisk.study.fields.named import Named
+from mergerisk.study.fields.names import ModelName  # noqa: TC001  # pydantic reads it
 from mergerisk.study.fields.surrogates import Reference
 from mergerisk.study.fields.written import TEXT, AlsoWritten
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
-_OWN_KEYS = ("of", "stage", "ingredients", "public", "images")
+    from pydantic.json_schema import JsonSchemaValue
+
+_OWN_KEYS = ("of", "stage", "ingredients", "public", "images", "robust")
 """What an entry says besides the defense's hyper-parameters."""
 
 
@@ -27,20 +30,30 @@ class DefenseSpec(Named):
     Attributes:
         of: what is defended, by its label; each gives one target.
         stage: of a defense that trains: whether the merge is trained, or its ingredients are before they are
-            merged.
-        ingredients: which of them are trained before merging: ``all``, or ``all_but_attacked``, a merge for each
-            task, since the attacked task's own expert is public as it is.
+            merged, or the base is before they are fine-tuned from it.
+        ingredients: which of them are trained before merging: ``all``; ``all_but_attacked``, since the attacked
+            task's own expert is public as it is; or ``attacked``, that one alone: then a merge for each task.
         public: the public models that a training defense looks at, as in ``surrogates``.
         images: of a defense that trains and reads no labels: which it learns from; training images by default.
+        robust: of a defense that takes a robust base: folder, file or hub id of one that there is already.
     """
 
     key: ClassVar[str] = "defense"
 
     of: Annotated[tuple[str, ...], Field(min_length=1), AlsoWritten(TEXT)]
-    stage: Literal["after_merging", "before_merging"] | None = None
-    ingredients: Literal["all", "all_but_attacked"] | None = None
+    stage: Literal["after_merging", "before_merging", "before_fine_tuning"] | None = None
+    ingredients: Literal["all", "all_but_attacked", "attacked"] | None = None
     public: Annotated[Annotated[tuple[str, ...], Field(min_length=1)] | None, AlsoWritten(TEXT)] = None
     images: Literal["training", "calibration"] | None = None
+    robust: ModelName | None = None
+
+    @classmethod
+    def written(cls, fields: JsonSchemaValue) -> JsonSchemaValue:
+        """What a mapping says besides hyper-parameters; see the base class."""
+        values = {"type": "array", "minItems": 1}
+        swept = {"type": "object", "additionalProperties": values, "minProperties": 1, "maxProperties": 1}
+        meaning = "a hyper-parameter and its values: a defended model for each, called LABEL@VALUE"
+        return super().written(fields) | {"sweep": swept | {"description": meaning}}
 
     @classmethod
     def taken_apart(cls, value: object) -> dict[str, Any]:
@@ -66,7 +79,7 @@ class DefenseSpec(Named):
     @property
     def labels(self) -> Mapping[str, str]:
         """What results call each defended model (``ties+bit_depth``, or the label of one) → what is defended."""
-        if len(self.of) == 1 and self.label != self.name:
+        if len(self.of) == 1 and self.label.partition("@")[0] != self.name:
             return {self.label: self.of[0]}
         return {f"{of}+{self.label}": of for of in self.of}
 
@@ -86,8 +99,45 @@ class DefenseSpec(Named):
         """As a study file says it."""
         own: dict[str, object] = {"of": list(self.of), "stage": self.stage, "ingredients": self.ingredients}
         own |= {"public": None if self.public is None else list(self.public), "images": self.images}
+        own["robust"] = self.robust
         given = {key: value for key, value in own.items() if value is not None}
         return {self.key: self.name, **given, **self.parameters, "label": self.label}
+
+
+def each_defense(entries: Any) -> Any:
+    """The entries of ``defenses``, with one for every value of what an entry sweeps.
+
+    Raises:
+        ValueError: one sweeps nothing, or more than one hyper-parameter, or a value is given twice.
+    """
+    if not isinstance(entries, list | tuple):
+        return entries
+    return [spec for entry in entries for spec in _each_of(entry)]
+
+
+Defenses = Annotated[tuple[DefenseSpec, ...], BeforeValidator(each_defense)]
+"""``defenses`` of a study or an audit."""
+
+
+def _each_of(entry: object) -> Iterator[object]:
+    """What one entry stands for: ``sweep: {NAME: [VALUE, …]}`` is a defense for each value of a hyper-parameter,
+    called ``LABEL@VALUE``."""
+    if not isinstance(entry, dict) or "sweep" not in entry:
+        yield entry
+        return
+    swept = entry["sweep"]
+    if not isinstance(swept, dict) or len(swept) != 1 or not isinstance(next(iter(swept.values())), list):
+        raise ValueError("sweep: name one hyper-parameter and its values: sweep: {scale: [0.5, 1]}")
+    ((name, values),) = swept.items()
+    if not values or name in entry:
+        fault = f"{name} is given beside it" if values else f"give {name} one value at least"
+        raise ValueError(f"sweep: {fault}")
+    rest = {key: value for key, value in entry.items() if key != "sweep"}
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise ValueError(f"sweep: {name} {value} is given twice")
+        called = f"{value:g}" if isinstance(value, float) else str(value)
+        yield rest | {name: value, "label": f"{entry.get('label', entry.get('defense'))}@{called}"}
 
 
 def check_defended(defended: Mapping[str, str], known: Collection[str], black_boxes: Collection[str]) -> None:

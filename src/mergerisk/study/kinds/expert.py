@@ -13,7 +13,7 @@ from mergerisk.study.stage import Result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mergerisk.models import Head
+    from mergerisk.models import Encoder, Head
     from mergerisk.study.backbone import Backbone
     from mergerisk.study.workbench import Workbench
     from mergerisk.tasks import Task
@@ -56,8 +56,12 @@ class Expert(ModelStage):
 
         from mergerisk.finetuning import FineTuning, fine_tune
 
-        base, head, task = bench.base(self.backbone), bench.head(self.head), bench.task(self.task)
+        base, head, task = self.start(bench), bench.head(self.head), bench.task(self.task)
         recipe = FineTuning(**self.fine_tuning)
         expert = fine_tune(base, head, task, recipe=recipe, seed=self.seed)
         steps = math.ceil(len(task.training_split("fine-tuning")) / recipe.batch_size)
         return Result(to_arrays(expert.state()), {"steps_per_epoch": steps})
+
+    def start(self, bench: Workbench) -> Encoder:
+        """What is fine-tuned: the pretrained encoder."""
+        return bench.base(self.backbone)

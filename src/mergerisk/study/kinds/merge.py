@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mergerisk.merging import LazyExperts
-    from mergerisk.models import State
+    from mergerisk.models import Encoder, State
     from mergerisk.study.backbone import Backbone
     from mergerisk.study.calibrating import CalibrationData
     from mergerisk.study.workbench import Workbench
@@ -56,7 +56,7 @@ class Merge(ModelStage):
         from mergerisk import merging
 
         merged = merging.create(self.method, **self.parameters).merge(
-            bench.base(self.backbone),
+            self.start(bench),
             self.experts(bench),
             calibration=bench.calibration(self.calibration),
             seed=self.seed or 0,
@@ -64,6 +64,10 @@ class Merge(ModelStage):
         coefficients = {name: values.tolist() for name, values in merged.coefficients.items()}
         made_by = {"method": self.method, "parameters": self.parameters}
         return Result(to_arrays(merged.parts), made_by | {"coefficients": coefficients})
+
+    def start(self, bench: Workbench) -> Encoder:
+        """θ0: the pretrained encoder."""
+        return bench.base(self.backbone)
 
     def experts(self, bench: Workbench) -> LazyExperts:
         """What is merged."""

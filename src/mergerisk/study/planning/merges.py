@@ -11,10 +11,11 @@ from mergerisk.registry import plugins
 from mergerisk.study.changed import Changed
 from mergerisk.study.fields.surrogates import OWN_MERGE, OWN_METHOD
 from mergerisk.study.kinds.correct import Correct
+from mergerisk.study.kinds.from_base import MergeFromBase
 from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.kinds.merge_changed import MergeChanged
 from mergerisk.study.kinds.on_path import OnPath
-from mergerisk.validation import parameters_of
+from mergerisk.validation import as_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,7 +86,7 @@ def own_method(study: Study, name: str) -> tuple[str, dict[str, Any]]:
         if spec.label == name and spec.intervention is None and "+" not in spec.name:
             return spec.name, spec.parameters
     entry = METHODS.check(name)
-    return entry.name, parameters_of(METHODS.create(entry.name, {}))
+    return entry.name, as_parameters(METHODS.create(entry.name, {}))
 
 
 def merge_planner(
@@ -109,7 +110,11 @@ def merge_planner(
 
 @dataclass(frozen=True)
 class MergePlanner:
-    """Has merges of the same ingredients made."""
+    """Has merges of the same ingredients made.
+
+    Attributes:
+        base: what they were fine-tuned from; None for the pretrained encoder.
+    """
 
     stages: Stages
     backbone: Backbone
@@ -117,10 +122,11 @@ class MergePlanner:
     calibration: CalibrationData
     seed: int
     batch_norm: bool
+    base: Input[State] | None = None
 
-    def of(self, ingredients: Mapping[str, Input[State]]) -> MergePlanner:
-        """The same, with other models in some ingredients' places."""
-        return replace(self, ingredients={**self.ingredients, **ingredients})
+    def of(self, ingredients: Mapping[str, Input[State]], base: Input[State] | None = None) -> MergePlanner:
+        """The same, with other models in some ingredients' places, and another base."""
+        return replace(self, ingredients={**self.ingredients, **ingredients}, base=base)
 
     def planned(
         self, spec: MethodSpec, tasks: tuple[str, ...]
@@ -190,6 +196,8 @@ class MergePlanner:
             "seed": self.seed if reads or implementation.uses_seed else None,
             "images": images,
         }
+        if self.base is not None:
+            return self.stages.add(MergeFromBase(**stage, base=self.base))
         return self.stages.add(Merge(**stage) if changed is None else MergeChanged(**stage, changed=changed))
 
     def on_path(self, merge: Input[State], at: float) -> Input[State] | None:
@@ -206,7 +214,7 @@ class MergePlanner:
                 at=at,
                 calibration=self.calibration if self.batch_norm else None,
                 seed=self.seed if self.batch_norm else None,
-                images={"forward": sum(self._pools())} if self.batch_norm else {},
+                images=self.for_batch_norm(),
             )
         )
 
@@ -226,6 +234,10 @@ class MergePlanner:
                 images=CORRECTIONS.create(correction, parameters).cost(self._pools()),
             )
         )
+
+    def for_batch_norm(self) -> dict[str, int]:
+        """Passes of the images that BatchNorm's statistics are estimated on, if the backbone has any."""
+        return {"forward": sum(self._pools())} if self.batch_norm else {}
 
     def _pools(self) -> list[int]:
         """How many images each task has that a method may read."""
