@@ -187,11 +187,18 @@ def test_hidden_merges_are_points_beyond_and_before_the_merge(tiny_vit: Path, tm
         tmp_path,
         tiny_vit,
         merging=["weight_averaging", "dare"],
-        surrogates=["white_box/dare+ensemble_of_merges", "aware/dare+ensemble_of_merges", "aware/fort+jpeg"],
+        surrogates=[
+            "white_box/dare+ensemble_of_merges",
+            "aware/dare+ensemble_of_merges",
+            "aware/fort+jpeg",
+            "white_box/dare+lambda_per_query",
+            "aware/dare+lambda_per_query",
+        ],
         attacks=["fgsm"],
         defenses=[
             {"defense": "secrecy", "of": "weight_averaging", "label": "fort", "seed": 5},
             {"defense": "ensemble_of_merges", "of": "dare", "members": 3, "low": 0.9, "high": 1.2},
+            {"defense": "lambda_per_query", "of": "dare", "members": 3},
             {"defense": "jpeg", "of": "fort"},
         ],
     )
@@ -213,6 +220,23 @@ def test_hidden_merges_are_points_beyond_and_before_the_merge(tiny_vit: Path, tm
     merges: list[Any] = [plan.stages[stage.merge.key] for stage in made]
     assert len({merge.seed for merge in merges}) == 6
     assert of(plan, "dare+ensemble_of_merges", "stripes", held=True).members == several.members  # type: ignore[attr-defined]
+    # One drawn for each picture: who knows that averages the losses of their own guesses, who holds them, of all.
+    one: Any = of(plan, "dare+lambda_per_query", "stripes")
+    assert (one.kind, one.passes, len(one.members)) == ("drawn", 1, 3)
+    white, aware = (
+        next(
+            stage.surrogate  # type: ignore[attr-defined]
+            for stage in plan.stages.values()
+            if stage.kind == "craft" and label in stage.surrogate.columns  # type: ignore[attr-defined]
+        )
+        for label in ("dare+lambda_per_query", "aware/dare+lambda_per_query")
+    )
+    assert (white.kind, white.combine, white.members) == ("ensemble", "loss", one.members)
+    assert (aware.kind, aware.combine, len({*aware.members.values()} & {*one.members.values()})) == (
+        "ensemble",
+        "loss",
+        0,
+    )
 
 
 def test_attacked_images_are_never_read(finished: Path, plan: Plan, tiny_vit: Path, tmp_path: Path) -> None:

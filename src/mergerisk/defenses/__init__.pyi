@@ -19,9 +19,11 @@ from .fare import Fare as Fare
 from .gradient_penalty import GradientPenalty as GradientPenalty
 from .hidden import Drawn as Drawn
 from .hidden import HidingDefense as HidingDefense
+from .hidden import one_for_each as one_for_each
 from .hidden import together as together
 from .inputs import InputDefense as InputDefense
 from .jpeg import JPEG as JPEG
+from .lambda_per_query import LambdaPerQuery as LambdaPerQuery
 from .median import Median as Median
 from .mixing import Member as Member
 from .mixing import MixingDefense as MixingDefense

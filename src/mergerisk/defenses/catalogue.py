@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         "gradient_penalty",
         "private_tuning",
     ]
-    Hiding = Literal["secrecy", "ensemble_of_merges"]
+    Hiding = Literal["secrecy", "ensemble_of_merges", "lambda_per_query"]
     Mixing = Literal["robust_vector", "robust_soup"]
     """Those that are built in, by what they are."""
 
@@ -117,6 +117,11 @@ DEFENSES: Registry[type[Known]] = Registry(
             "ensemble_of_merges",
             "mergerisk.defenses.ensemble_of_merges:EnsembleOfMerges",
             "merges with hidden λ and draws that answer together",
+        ),
+        Entry(
+            "lambda_per_query",
+            "mergerisk.defenses.lambda_per_query:LambdaPerQuery",
+            "another merge for every picture, with hidden λ and draws",
         ),
     ],
 )

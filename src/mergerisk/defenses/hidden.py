@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field, NonNegativeInt, model_validator
+from torch import nn
 
 from mergerisk.attacks.ensemble import Ensemble
+from mergerisk.defenses.content import content_random
 from mergerisk.errors import UserError
 from mergerisk.merging.batch_norm import reestimate_batch_norm
 from mergerisk.merging.interventions import on_path
@@ -20,8 +22,6 @@ from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from torch import nn
 
     from mergerisk.merging import Calibration, MergingMethod
     from mergerisk.models import Encoder, Head
@@ -54,6 +54,9 @@ class HidingDefense(ABC):
         high: the largest; every λ between is as likely.
         seed: the secret.
     """
+
+    one_for_each: ClassVar[bool] = False
+    """Whether each picture is answered by one of the merges, rather than by all of them together."""
 
     low: Scale = 0.7
     high: Scale = 1.3
@@ -120,3 +123,30 @@ class HidingDefense(ABC):
 def together(encoders: Iterable[Encoder], head: Head) -> nn.Module:
     """Encoders that answer as one, by their mean probabilities: pixels → logits."""
     return Ensemble([Classifier(encoder, head) for encoder in encoders], "probabilities").eval()
+
+
+def one_for_each(encoders: Iterable[Encoder], head: Head, seed: int) -> nn.Module:
+    """Encoders of which each picture is answered by one, drawn by ``seed`` and what the picture shows: pixels →
+    logits."""
+    return _Drawn([Classifier(encoder, head) for encoder in encoders], seed).eval()
+
+
+class _Drawn(nn.Module):
+    """One classifier for each picture."""
+
+    def __init__(self, classifiers: Iterable[nn.Module], seed: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(classifiers)
+        self.seed = seed
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """N × C × H × W in [0, 1] → logits, N × classes."""
+        if not len(images):
+            empty: torch.Tensor = self.members[0](images)
+            return empty
+        exact = images.new_empty(0, dtype=torch.float64, device="cpu")
+        shares = content_random(self.seed, "hidden", images).uniform(1, like=exact)[:, 0]
+        chosen = (shares * len(self.members)).long().to(images.device)
+        rows = [(chosen == number).nonzero()[:, 0] for number in range(len(self.members))]
+        said = [member(images[own]) for member, own in zip(self.members, rows, strict=True) if len(own)]
+        return torch.cat(said)[torch.cat(rows).argsort()]

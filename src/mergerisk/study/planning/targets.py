@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.registry import plugins
 from mergerisk.study.fields.surrogates import AWARE, KNOWING, OTHER_ARCHITECTURE
-from mergerisk.study.hardening import behind, spec_of, stands_before
+from mergerisk.study.hardening import behind, hidden_by, spec_of, stands_before
 from mergerisk.study.variants.black_box import BlackBoxVariant
 from mergerisk.study.variants.defended import DefendedVariant
+from mergerisk.study.variants.drawn import DrawnVariant
 from mergerisk.study.variants.encoders import EncoderVariant
 from mergerisk.study.variants.ensemble import EnsembleVariant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from mergerisk.defenses import HidingDefense
     from mergerisk.merging.material import Tensors
     from mergerisk.models import State
     from mergerisk.study.fields.surrogates import SurrogateSpec
@@ -90,11 +92,10 @@ class OneTask:
             return self._known(label)
         if reference.kind in KNOWING:
             assert reference.name is not None, "always named"
-            held: tuple[Input[State] | None, ...] = (self.models.ingredients[self.task],)
-            if reference.kind == AWARE:
-                made = behind(self.study, reference.name)
-                held = held if made is None else self.models.aware[made, self.task]
-            return replace(self._known(reference.name, self._together(label, held)), columns={label: 0})
+            own = self._encoder(label, self.models.ingredients[self.task])
+            made = behind(self.study, reference.name) if reference.kind == AWARE else None
+            held = own if made is None else self._alike(label, made)
+            return replace(self._known(reference.name, held), columns={label: 0})
         return self._encoder(label, self.models.held(reference, self.task))
 
     def _known(self, label: str, of: SurrogateVariant | None = None) -> SurrogateVariant:
@@ -104,9 +105,8 @@ class OneTask:
             label: of the target.
             of: the model that they hold; the target's own by default.
         """
-        if stands_before(self.study, label):
-            return self._defended(label).known(self.seed, of)
-        return self._named(label) if of is None else of
+        target = self._defended(label) if stands_before(self.study, label) else self._named(label)
+        return target.known(self.seed, of)
 
     def _defended(self, label: str) -> DefendedVariant:
         """A merge, a model made elsewhere, or a defended one, behind a defense that stands before it."""
@@ -126,24 +126,39 @@ class OneTask:
     def _named(self, label: str) -> SurrogateVariant:
         """A merge, or a model made elsewhere, by itself."""
         if label in self.models.hidden:
-            return self._together(label, self.models.hidden[label])
+            states = self.models.hidden[label]
+            return self._several(label, label, states) or self._encoder(label, states[0])
         for group in self.models.merges:
             if label in group.labels and group.serves(self.task):
                 return self._merge(group.encoder, group.inside, {label: group.labels[label]})
         return self._encoder(label, self.models.released[label])
 
-    def _together(self, label: str, states: tuple[Input[State] | None, ...]) -> SurrogateVariant:
-        """One model, or several that answer by their mean probabilities."""
+    def _alike(self, label: str, made: str) -> SurrogateVariant:
+        """What an attacker has who trains, mixes or hides as a target was."""
+        states = self.models.aware[made, self.task]
+        several = self._several(label, made, states) if hidden_by(self.study, made) else None
+        return self._encoder(label, states[0]) if several is None else several.known(self.seed)
+
+    def _several(
+        self, label: str, made: str, states: tuple[Input[State] | None, ...]
+    ) -> EnsembleVariant | DrawnVariant | None:
+        """Merges whose λ and draws are a secret, as the defense of that target lets them answer; None if there is
+        one merge alone."""
+        spec = hidden_by(self.study, made)
+        assert spec is not None, "only what is hidden"
         if len(states) == 1:
-            return self._encoder(label, states[0])
-        return EnsembleVariant(
-            columns={label: 0},
-            task=self.task,
-            head=self.material.heads[self.task],
-            backbone=self.material.backbone,
-            members={f"{number:03d}": state for number, state in enumerate(states)},
-            combine="probabilities",
-        )
+            return None
+        defense: HidingDefense = DEFENSES.create(spec.name, spec.parameters)
+        shared: dict[str, Any] = {
+            "columns": {label: 0},
+            "task": self.task,
+            "head": self.material.heads[self.task],
+            "backbone": self.material.backbone,
+            "members": {f"{number:03d}": state for number, state in enumerate(states)},
+        }
+        if defense.one_for_each:
+            return DrawnVariant(**shared, seed=defense.guessed(self.seed).seed)
+        return EnsembleVariant(**shared, combine="probabilities")
 
     def _encoder(self, label: str, state: Input[State] | None) -> EncoderVariant:
         """A target that is one encoder without corrections; None stands for the backbone."""

@@ -11,7 +11,6 @@ from mergerisk.study.kinds.check_defense import CheckDefense, evidence_of
 from mergerisk.study.plan import Piece
 from mergerisk.study.tables.declared import Column, Declared
 from mergerisk.study.tables.table import RunTable
-from mergerisk.study.variants.defended import DefendedVariant
 from mergerisk.study.variants.variant import SurrogateVariant
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ def _checked(
             label=f"{label} on {scene.name}, seed {scene.seed}",
             task=scene.task,
             target=target,
-            known=target.known(scene.seed) if isinstance(target, DefendedVariant) else target,
+            known=target.known(scene.seed),
             undefended=undefended,
             transferred={name: Input(key) for name, key in crafted.items()},
             epsilon=scene.epsilon,

@@ -69,15 +69,14 @@ class DefendedVariant(SurrogateVariant):
             seed: of the draws.
             of: the model that they hold; the defended one itself by default: a white box.
         """
-        if isinstance(self.of, DefendedVariant):
-            of = self.of.known(seed, of)
+        of = self.of.known(seed, of)
         return AdaptiveVariant(
             columns=self.columns,
             task=self.task,
             head=self.head,
             defense=self.defense,
             parameters=self.parameters,
-            of=self.of if of is None else of,
+            of=of,
             plugins=self.plugins,
             draws=DRAWS,
             seed=seed,

@@ -59,6 +59,15 @@ class TargetVariant(Keyed, ABC):
 class SurrogateVariant(TargetVariant):
     """One that images can be crafted on as well."""
 
+    def known(self, seed: int, of: SurrogateVariant | None = None) -> SurrogateVariant:  # noqa: ARG002
+        """What an attacker crafts on who knows what stands before the target, and what it draws, but no secret.
+
+        Args:
+            seed: of the attacker's own draws.
+            of: the model that they hold behind that; the target's own by default: a white box.
+        """
+        return self if of is None else of
+
     @abstractmethod
     def classifier(self, bench: Workbench) -> nn.Module:
         """The one target, to craft on: from pixels in [0, 1] to logits."""
