@@ -22,7 +22,7 @@ from torch import nn
 import mergerisk as mr
 from mergerisk import api
 from mergerisk.audit import audit
-from mergerisk.cli.study_words import describe_plan
+from mergerisk.cli.study_words import describe_plan, outline
 from mergerisk.finetuning import FineTuning, fine_tune
 from mergerisk.models import Classifier, Encoder, Head, load_encoder, load_expert
 from mergerisk.models.sources.classifiers import load_classifier
@@ -351,7 +351,8 @@ def changed(**changes: Any) -> Callable[[Path], str]:
 
 
 def plan_text(folder: Path) -> str:
-    return describe_plan(*api.plan(material(folder), folder / "out"))
+    made, kept = api.plan(material(folder), folder / "out")
+    return describe_plan(made, outline(made, kept))
 
 
 SITUATIONS = (

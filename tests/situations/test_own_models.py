@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import mergerisk as mr
 from mergerisk import api
 from mergerisk.audit import audit
-from mergerisk.cli.study_words import describe_plan
+from mergerisk.cli.study_words import describe_plan, outline
 from mergerisk.crafting import Crafting, craft_folder, parse_preprocessing
 from mergerisk.models.core.behaviour import check_behaviour
 from mergerisk.models.sources.classifiers import load_classifier
@@ -284,6 +284,11 @@ def own_study(folder: Path) -> set[str]:
     return set(result.rates["target"])
 
 
+def plan_text(study: Path) -> str:
+    made, kept = api.plan(study)
+    return describe_plan(made, outline(made, kept))
+
+
 SITUATIONS = (
     Situation(
         "my module normalises inside, with buffers called mean and std",
@@ -292,8 +297,8 @@ SITUATIONS = (
     ),
     Situation(
         "a study says how my module's pixels are scaled, and its plan shows it",
-        lambda folder: describe_plan(
-            *api.plan(study_file(folder, preprocessing={"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}))
+        lambda folder: plan_text(
+            study_file(folder, preprocessing={"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]})
         ),
         re.compile(
             r"pixels of .*:plain and of what is made from it: mean \[0.4, 0.5, 0.6\], std \[0.2, 0.3, 0.4\]"

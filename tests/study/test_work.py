@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from mergerisk import api
-from mergerisk.cli.study_words import describe_plan
+from mergerisk.cli.study_words import describe_plan, outline
 from mergerisk.study.executors import attempt
 from mergerisk.study.planning import make_plan
 from mergerisk.study.reading import load_study
@@ -163,6 +163,6 @@ def test_the_number_of_settings_is_the_product_that_is_shown(
     save_tiny_models(tmp_path, tiny_vit)
     changes = {"attacks": ["fgsm"], "merging": ["ties"], "images_per_task": 1} | changes
     study = load_study(write_tiny_study(tmp_path, tiny_vit, **changes))
-    said = describe_plan(make_plan(study), None)
+    said = describe_plan(made := make_plan(study), outline(made, None))
     assert f"tiny: {product}" in said
     assert "up to 1 image a task" in said

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from mergerisk.audit.schema import in_words_of_audits, load_audit
 from mergerisk.checking import check_study
+from mergerisk.study import load_study
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mergerisk.checking import StudyCheck
     from mergerisk.store import Store
@@ -24,6 +25,7 @@ def check_file(
     offline: bool = False,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
     listener: Callable[[Stage, str, float], None] = lambda *_: None,
+    settings: Sequence[str] = (),
 ) -> StudyCheck:
     """Check the models that a file names; see :func:`mergerisk.checking.check_study`.
 
@@ -33,13 +35,15 @@ def check_file(
         offline: take what comes from a hub from its cache only.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.
+        settings: values instead of the file's; see :func:`mergerisk.given_settings.with_settings`.
 
     Raises:
         UserError: the file, or one that it names, is at fault.
     """
     if not Path(file).is_file() or "base" not in read_mapping(Path(file), "a study or an audit"):
-        return check_study(file, device=device, offline=offline, prepared=prepared, listener=listener)
-    audit = load_audit(file)
+        study = load_study(file, settings=settings) if settings else file
+        return check_study(study, device=device, offline=offline, prepared=prepared, listener=listener)
+    audit = load_audit(file, settings=settings)
     with in_words_of_audits():
         return check_study(
             audit.to_study(),

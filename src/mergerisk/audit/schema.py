@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_
 
 from mergerisk.audit.gates import Gate, parse_gate
 from mergerisk.errors import Fault, Place, UserError, located, place
+from mergerisk.given_settings import with_settings
 from mergerisk.models.core.stated import StatedOrBase  # pydantic reads it
 from mergerisk.report.pareto import TOLERANCE
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, Seed, check_folder_name
@@ -28,7 +29,7 @@ from mergerisk.validation import Count, ImageSize, findings
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -292,18 +293,19 @@ def _of_audit(where: Place) -> Place:
             return where
 
 
-def load_audit(path: str | Path, *, fail_if: Iterable[str] = ()) -> Audit:
+def load_audit(path: str | Path, *, fail_if: Iterable[str] = (), settings: Sequence[str] = ()) -> Audit:
     """An audit from a YAML file.
 
     Args:
         path: the file; relative paths in it start from its folder.
         fail_if: gates besides the file's own.
+        settings: values instead of the file's; see :func:`mergerisk.given_settings.with_settings`.
 
     Raises:
         UserError: no such file, not YAML, or a field that is wrong; the message names it.
     """
     path = Path(path)
-    content, placing = read_mapping(path, "an audit"), Placing(path.parent)
+    content, placing = with_settings(read_mapping(path, "an audit"), settings), Placing(path.parent)
     content.setdefault("name", path.stem)
     gates = content.get("fail_if", [])
     content["fail_if"] = [*(gates if isinstance(gates, list) else [gates]), *fail_if]

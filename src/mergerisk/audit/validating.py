@@ -10,14 +10,18 @@ from mergerisk.audit.schema import in_words_of_audits, load_audit
 from mergerisk.audit.verdict import check_gates
 from mergerisk.errors import Faults, UserError
 from mergerisk.report.formatting import plural
+from mergerisk.study import load_study
 from mergerisk.yaml_files import read_mappings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mergerisk.audit.schema import Audit
     from mergerisk.study import Plan
 
 
 def validate_file(
-    file: str, *, data: str | Path | None = None, offline: bool = False
+    file: str, *, data: str | Path | None = None, offline: bool = False, settings: Sequence[str] = ()
 ) -> tuple[str, tuple[str, ...]]:
     """Check a file by what its fields say it is.
 
@@ -26,6 +30,7 @@ def validate_file(
             a recipe, this package's or mergekit's; or of claims.
         data: what a study's relative paths are relative to; by default the file's folder.
         offline: take what comes from a hub from its cache only.
+        settings: values instead of the file's; see :func:`mergerisk.given_settings.with_settings`.
 
     Returns:
         What it is, in a few words, and a sentence each on what must be known of what it names.
@@ -40,21 +45,21 @@ def validate_file(
     if data is not None and (audits or claims or recipes & fields):
         raise UserError("--data is of a study; other files name what they read relative to their own folder")
     if audits:
-        return _audit(path, offline=offline)
+        return _audit(load_audit(path, settings=settings), offline=offline)
     if claims:
         from mergerisk.statistics import load_claims
 
-        return plural(len(load_claims(path)), "claim"), ()
+        return plural(len(load_claims(path, settings=settings)), "claim"), ()
     if recipes & fields:
         from mergerisk.recipe import load_merges
 
-        merges = load_merges(path, Path("merged"))
+        merges = load_merges(path, Path("merged"), settings=settings)
         return f"{plural(len(merges), 'merge')} of checkpoints, which are checked when they are merged", ()
-    return _in_words(api.validate(file, data=data, offline=offline))
+    study = load_study(file, resolve=False, data=data, settings=settings) if settings else file
+    return _in_words(api.validate(study, data=data, offline=offline))
 
 
-def _audit(path: Path, *, offline: bool) -> tuple[str, tuple[str, ...]]:
-    asked = load_audit(path)
+def _audit(asked: Audit, *, offline: bool) -> tuple[str, tuple[str, ...]]:
     faults, study = Faults(), None
     with faults.collecting():
         study = asked.to_study()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mergerisk.cli.common_options import DEVICE, EXIT_GATE, LIMIT, OFFLINE, STORE, WORKERS
+from mergerisk.cli.common_options import DEVICE, EXIT_GATE, JSON, LIMIT, OFFLINE, SET, STORE, WORKERS
 from mergerisk.errors import UserError
 
 
@@ -16,6 +16,8 @@ from mergerisk.errors import UserError
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: audits/NAME]", metavar="DIR"
 )
+@SET
+@JSON
 @STORE
 @LIMIT
 @OFFLINE
@@ -38,6 +40,8 @@ from mergerisk.errors import UserError
 def audit(
     file: Path | None,
     out: Path | None,
+    settings: tuple[str, ...],
+    json_file: Path | None,
     store: Path | None,
     limit: int | None,
     offline: bool,
@@ -55,17 +59,19 @@ def audit(
     them, or where FILE says that they are now. Exits with 3 if they differ.
     """
     if verify is not None:
-        _verify(verify, file)
+        _verify(verify, file, json_file)
         return
     if file is None:
         raise UserError("give the audit's file: mergerisk audit FILE; or check one: mergerisk audit --verify DIR")
     from mergerisk.audit import audit as run_audit
+    from mergerisk.audit import load_audit
+    from mergerisk.audit.writing import to_json
     from mergerisk.cli.audit_words import describe_audit
+    from mergerisk.cli.telling import tell
 
     result = run_audit(
-        file,
+        load_audit(file, fail_if=gates, settings=settings),
         out,
-        fail_if=gates,
         limit=limit,
         device=device,
         workers=workers,
@@ -73,24 +79,26 @@ def audit(
         offline=offline,
         force=force,
     )
-    click.echo(describe_audit(result))
+    tell(describe_audit(result), json_file, lambda: to_json(result.verdict))
     if result.verdict.failed:
         sys.exit(EXIT_GATE)
 
 
-def _verify(folder: Path, file: Path | None) -> None:
+def _verify(folder: Path, file: Path | None, json_file: Path | None) -> None:
     """Raises:
     UserError: an option is given that only running an audit has, or there is no audit to check against.
     """
     from mergerisk.audit.verifying import verify
     from mergerisk.cli.audit_words import describe_verification
+    from mergerisk.cli.telling import tell
+    from mergerisk.report.export import found_to_json
 
     context = click.get_current_context()
-    for name in ("out", "store", "limit", "offline", "device", "workers", "force", "gates"):
+    for name in ("out", "store", "limit", "offline", "device", "workers", "force", "gates", "settings"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option = "fail-if" if name == "gates" else name
+            option = {"gates": "fail-if", "settings": "set"}.get(name, name)
             raise UserError(f"--verify runs nothing: leave out --{option}")
     found = verify(folder, file)
-    click.echo(describe_verification(found))
+    tell(describe_verification(found), json_file, lambda: found_to_json(found))
     if not found.agrees:
         sys.exit(EXIT_GATE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mergerisk.cli.common_options import EXIT_GATE, OFFLINE
+from mergerisk.cli.common_options import EXIT_GATE, JSON, OFFLINE, SET
 from mergerisk.errors import UserError
 
 
@@ -33,7 +33,8 @@ from mergerisk.errors import UserError
     help="Difference that counts, as a share of the length of an image's logits.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of which images are looked at.")
-@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write all of it as JSON.")
+@SET
+@JSON
 @OFFLINE
 def check(
     model: str,
@@ -44,7 +45,8 @@ def check(
     limit: int,
     tolerance: float,
     seed: int,
-    out: Path | None,
+    settings: tuple[str, ...],
+    json_file: Path | None,
     offline: bool,
 ) -> None:
     """Compare what MODEL says of the folder IMAGES in its own library's way with what it says here, and say why.
@@ -58,19 +60,24 @@ def check(
     from mergerisk.audit.checking import check_file
     from mergerisk.checking import check as run_check
     from mergerisk.cli.check_words import check_to_json, describe_check, describe_study_check
+    from mergerisk.cli.telling import tell
     from mergerisk.progress.study_progress import StudyProgress
-    from mergerisk.study.files import write_bytes
 
     if images is None:
         _needs_images(model)
         with StudyProgress() as progress:
             checked = check_file(
-                model, device="cpu", offline=offline, prepared=progress.prepare, listener=progress.listen
+                model,
+                device="cpu",
+                offline=offline,
+                prepared=progress.prepare,
+                listener=progress.listen,
+                settings=settings,
             )
-        if out is not None:
-            write_bytes(out, check_to_json(checked).encode())
-        click.echo(describe_study_check(checked))
+        tell(describe_study_check(checked), json_file, lambda: check_to_json(checked))
         return
+    if settings:
+        raise UserError("--set changes the file of a study or an audit; MODEL IMAGES has none")
     found = run_check(
         model,
         images,
@@ -82,9 +89,7 @@ def check(
         seed=seed,
         offline=offline,
     )
-    if out is not None:
-        write_bytes(out, check_to_json(found).encode())
-    click.echo(describe_check(found))
+    tell(describe_check(found), json_file, lambda: check_to_json(found))
     if not found.agrees:
         sys.exit(EXIT_GATE)
 

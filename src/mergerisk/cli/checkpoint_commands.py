@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
-from mergerisk.cli.common_options import OFFLINE
+from mergerisk.cli.common_options import OFFLINE, SET
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder to make.")
 @click.option("--force", is_flag=True, help="Replace what an earlier merge left in DIR.")
+@SET
 @OFFLINE
 @click.option("--checksums", is_flag=True, help="Name the SHA-256 of every local ingredient in the model card.")
-def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) -> None:
+def merge(recipe: Path, out: Path, force: bool, settings: tuple[str, ...], offline: bool, checksums: bool) -> None:
     """Merge checkpoints on disk or on the hub, as the YAML file RECIPE says, into a model in DIR.
 
     Tensors are streamed: in memory is one of them at a time, for some methods of every expert. mergekit's
@@ -26,7 +27,7 @@ def merge(recipe: Path, out: Path, force: bool, offline: bool, checksums: bool) 
     from mergerisk.progress.bar import Bar
     from mergerisk.recipe import load_merges, merge_checkpoints
 
-    for content, place in load_merges(recipe, out):
+    for content, place in load_merges(recipe, out, settings=settings):
         with Bar("merging", DownloadColumn(binary_units=True)) as progress:
             folder = merge_checkpoints(
                 content,

@@ -8,6 +8,20 @@ import click
 
 EXIT_FAULT, EXIT_MISTAKE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
+SET = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A value instead of the file's, as budgets.epsilon=[2/255] or merging.0=ties; repeatable.",
+)
+JSON = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the same as JSON; - prints it instead of the words.",
+)
 STUDY = click.argument("study")
 SEED = click.option("--seed", type=int, help="Replace the study's seeds by this one.")
 LIMIT = click.option("--limit", type=int, metavar="N", help="Attack at most N images per task.")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import click
+
+from mergerisk.cli.common_options import JSON
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LISTS = {
     "tasks": "what models are attacked on: the starter suite's, and those of the hub that have a name",
@@ -24,14 +31,17 @@ LISTS = {
 
 @click.command("list")
 @click.argument("what", type=click.Choice([*LISTS]), required=False)
-def list_(what: str | None) -> None:
+@JSON
+def list_(what: str | None, json_file: Path | None) -> None:
     """Show the names a study file can use; one line per name if the output goes to a pipe or a file.
 
     Without a kind of names, show what kinds there are.
     """
-    from mergerisk.cli.list_words import describe_kinds, describe_names
+    from mergerisk.cli.list_words import describe_kinds, describe_names, names_to_json
+    from mergerisk.cli.telling import tell
 
     if what is None:
-        click.echo(describe_kinds(LISTS))
+        tell(describe_kinds(LISTS), json_file, lambda: json.dumps(LISTS, indent=1))
         return
-    click.echo(describe_names(what, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+    words = describe_names(what, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+    tell(words, json_file, lambda: names_to_json(what))

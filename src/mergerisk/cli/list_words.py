@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,11 @@ def describe_names(what: str, width: int | None = None) -> str:
         below = [fill(line, width=width, subsequent_indent="  ", break_on_hyphens=False) for line in below]
     table = table_of(rows)
     return "\n".join([table, *(["", *below] if below else [])])
+
+
+def names_to_json(what: str) -> str:
+    """The same as JSON: an object per name, as the table has columns."""
+    return json.dumps(_attacks()[0] if what == "attacks" else _names(what), ensure_ascii=False, indent=1)
 
 
 def describe_kinds(kinds: Mapping[str, str]) -> str:

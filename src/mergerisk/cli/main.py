@@ -19,6 +19,7 @@ from mergerisk.cli.checkpoint_commands import convert, merge
 from mergerisk.cli.common_options import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_MISTAKE
 from mergerisk.cli.doctor_commands import doctor
 from mergerisk.cli.environment import mute, prepare, refusal
+from mergerisk.cli.found_commands import runs, show
 from mergerisk.cli.list_commands import list_
 from mergerisk.cli.result_commands import causes, claims, compare, prices, report
 from mergerisk.cli.schema_commands import schema
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 def cli(debug: bool) -> None:  # read by `main`
     """How easily do adversarial examples, made on a model an attacker can download, fool a merged model?
 
-    Start with: mergerisk run starter
+    Start with: mergerisk run demo, a first result in a minute
     """
 
 
@@ -49,6 +50,8 @@ for _command in (
     convert,
     attack,
     check,
+    runs,
+    show,
     report,
     compare,
     claims,

@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from mergerisk.cli.common_options import JSON, SET
 from mergerisk.errors import UserError
 
 
@@ -49,17 +50,20 @@ def report(folder: Path, show: bool, out: Path | None, formats: str | None) -> N
     metavar="DIR",
     help="Write a page and a table of every setting into DIR.",
 )
-def compare(a: Path, b: Path, out: Path | None) -> None:
+@JSON
+def compare(a: Path, b: Path, out: Path | None, json_file: Path | None) -> None:
     """Compare the finished runs in A and B, setting by setting; differences are B - A.
 
     Where both attacked the same images, they are compared image by image.
     """
     from mergerisk import api
+    from mergerisk.cli.telling import tell
     from mergerisk.report.comparison import comparison_text
+    from mergerisk.report.export import found_to_json
 
-    click.echo(comparison_text(api.compare(a, b, out)))
-    if out is not None:
-        click.echo(out / "compare.html")
+    found = api.compare(a, b, out)
+    page = "" if out is None else f"\n{out / 'compare.html'}"
+    tell(f"{comparison_text(found)}{page}", json_file, lambda: found_to_json(found))
 
 
 @click.command()
@@ -79,33 +83,40 @@ def compare(a: Path, b: Path, out: Path | None) -> None:
     help="For the number of claims: against any false finding, or too large a share (Benjamini-Hochberg).",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the verdicts as JSON.")
-def claims(source: str, file: Path | None, correction: Literal["holm", "bh"], seed: int, out: Path | None) -> None:
+@SET
+@JSON
+def claims(
+    source: str,
+    file: Path | None,
+    correction: Literal["holm", "bh"],
+    seed: int,
+    settings: tuple[str, ...],
+    json_file: Path | None,
+) -> None:
     """Judge claims on SOURCE: supported, contradicted or inconclusive, with the tests behind it.
 
     SOURCE is a finished run's folder, a CSV or Parquet file of rates (task, attack, surrogate, target, asr_all
     or the like), or the word "poster" for the published table that ships with the package.
     """
     from mergerisk.cli.claims_words import claims_to_json, describe_claims
+    from mergerisk.cli.telling import tell
     from mergerisk.statistics.claim_sources import read_tables
     from mergerisk.statistics.claims import load_claims
     from mergerisk.statistics.judging import judge_claims
 
-    stated = None if file is None else load_claims(file)
+    if settings and file is None:
+        raise UserError("--set changes the file of claims; add --claims FILE")
+    stated = None if file is None else load_claims(file, settings=settings)
     tables = read_tables(source)
     verdicts = judge_claims(tables, stated, correction=correction, seed=seed)
-    if out is not None:
-        from mergerisk.study.files import write_bytes
-
-        write_bytes(out, claims_to_json(tables, verdicts, seed).encode())
-    click.echo(describe_claims(tables, verdicts))
+    tell(describe_claims(tables, verdicts), json_file, lambda: claims_to_json(tables, verdicts, seed))
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of whatever is drawn.")
-@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON.")
-def causes(folder: Path, seed: int, out: Path | None) -> None:
+@JSON
+def causes(folder: Path, seed: int, json_file: Path | None) -> None:
     """Say what explains who is fooled in the finished run in FOLDER, whose study asked for causes.
 
     Every diagnostic is held against the outcomes: strongest first, with intervals, and with what cannot be said.
@@ -113,22 +124,21 @@ def causes(folder: Path, seed: int, out: Path | None) -> None:
     """
     from mergerisk import api
     from mergerisk.cli.causes_words import describe_causes
+    from mergerisk.cli.telling import tell
+    from mergerisk.report.export import explanations_to_json
 
     found = api.explained(folder, seed=seed, progress=True)
-    assert found.explanations is not None
-    if out is not None:
-        from mergerisk.report.export import explanations_to_json
-        from mergerisk.study.files import write_bytes
-
-        write_bytes(out, explanations_to_json(found.explanations, found.moves).encode())
-    click.echo(describe_causes(found.explanations, found.moves))
+    explanations = found.explanations
+    assert explanations is not None
+    words = describe_causes(explanations, found.moves)
+    tell(words, json_file, lambda: explanations_to_json(explanations, found.moves))
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON.")
-def prices(folder: Path, seed: int, out: Path | None) -> None:
+@JSON
+def prices(folder: Path, seed: int, json_file: Path | None) -> None:
     """Say what defenses gain and cost in the finished run in FOLDER, whose study has some.
 
     Every defended model beside the same without the defense, on the same images, against attackers who know of it
@@ -136,11 +146,8 @@ def prices(folder: Path, seed: int, out: Path | None) -> None:
     """
     from mergerisk import api
     from mergerisk.cli.prices_words import describe_prices
+    from mergerisk.cli.telling import tell
+    from mergerisk.report.export import found_to_json
 
     found = api.prices(folder, seed=seed)
-    if out is not None:
-        from mergerisk.report.export import prices_to_json
-        from mergerisk.study.files import write_bytes
-
-        write_bytes(out, prices_to_json(found).encode())
-    click.echo(describe_prices(found))
+    tell(describe_prices(found), json_file, lambda: found_to_json(found))

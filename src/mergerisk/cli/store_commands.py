@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mergerisk.cli.common_options import EXIT_GATE
+from mergerisk.cli.common_options import EXIT_GATE, JSON
+from mergerisk.cli.telling import tell
 from mergerisk.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,16 +31,20 @@ def store_() -> None:
 
 @store_.command()
 @FOLDER
-def du(folder: Path) -> None:
+@JSON
+def du(folder: Path, json_file: Path | None) -> None:
     """Show what each kind of artefact in FOLDER takes."""
+    from mergerisk.report.export import found_to_json
     from mergerisk.store.housekeeping import usage
 
-    click.echo(_table(usage(_opened(folder))))
+    found = usage(_opened(folder))
+    tell(_table(found), json_file, lambda: found_to_json({"kinds": found}))
 
 
 @store_.command()
 @FOLDER
-def verify(folder: Path) -> None:
+@JSON
+def verify(folder: Path, json_file: Path | None) -> None:
     """Hold everything in FOLDER against its checksums, and exit with 3 if something is damaged.
 
     What is damaged is moved aside, and the next run that needs it makes it again.
@@ -47,16 +52,18 @@ def verify(folder: Path) -> None:
     from rich.progress import MofNCompleteColumn
 
     from mergerisk.progress.bar import Bar
+    from mergerisk.report.export import found_to_json
     from mergerisk.store.housekeeping import keys
     from mergerisk.store.housekeeping import verify as verify_store
 
     store = _opened(folder)
     with Bar("verifying", MofNCompleteColumn()) as progress:
         damaged = verify_store(store, progress.listen)
-    for found in damaged:
-        click.echo(f"damaged, and moved aside: {found.key[:12]} {found.label}".rstrip())
     sound = len(keys(store.root))
-    click.echo(f"{sound:,} sound, {len(damaged):,} damaged" + (": run again to make them anew" if damaged else ""))
+    lines = [f"damaged, and moved aside: {found.key[:12]} {found.label}".rstrip() for found in damaged]
+    again = ": run again to make them anew" if damaged else ""
+    words = "\n".join([*lines, f"{sound:,} sound, {len(damaged):,} damaged{again}"])
+    tell(words, json_file, lambda: found_to_json({"sound": sound, "damaged": damaged}))
     if damaged:
         sys.exit(EXIT_GATE)
 
@@ -72,23 +79,22 @@ def verify(folder: Path) -> None:
     help="Remove all artefacts that no RUN given so was made of, each a finished run's folder.",
 )
 @click.option("--dry-run", is_flag=True, help="Remove nothing, show what would go.")
-def gc(folder: Path, runs: tuple[Path, ...], dry_run: bool) -> None:
+@JSON
+def gc(folder: Path, runs: tuple[Path, ...], dry_run: bool, json_file: Path | None) -> None:
     """Remove from FOLDER what was moved aside as damaged, and what killed processes left.
 
     Artefacts go only with --keep. Finished runs keep their outcomes and reports in folders of their own: without
     artefacts they can be reported, and a further run computes anew.
     """
+    from mergerisk.report.export import found_to_json
     from mergerisk.store.housekeeping import collect
     from mergerisk.study.finished import read_record
 
     keep = {stage["key"] for run in runs for stage in read_record(run)["stages"]} if runs else None
     gone = collect(_opened(folder), keep, dry=dry_run)
-    if not gone:
-        click.echo("nothing to remove")
-        return
-    click.echo(_table(gone))
-    if dry_run:
-        click.echo("nothing was removed: this shows what would go without --dry-run")
+    dry = "\nnothing was removed: this shows what would go without --dry-run" if dry_run else ""
+    words = f"{_table(gone)}{dry}" if gone else "nothing to remove"
+    tell(words, json_file, lambda: found_to_json({"removed": not dry_run, "kinds": gone}))
 
 
 def _opened(folder: Path) -> Store:

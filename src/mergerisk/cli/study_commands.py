@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mergerisk.cli.common_options import DATA, DEVICE, LIMIT, OFFLINE, OUT, SEED, STORE, STUDY, WORKERS
+from mergerisk.cli.common_options import DATA, DEVICE, JSON, LIMIT, OFFLINE, OUT, SEED, SET, STORE, STUDY, WORKERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,23 +17,27 @@ if TYPE_CHECKING:
 @OUT
 @STORE
 @DATA
+@SET
 @SEED
 @LIMIT
 @OFFLINE
 @DEVICE
 @WORKERS
 @click.option("--force", is_flag=True, help="Replace the run of another study in DIR.")
+@JSON
 def run(
     study: str,
     out: Path | None,
     store: Path | None,
     data: Path | None,
+    settings: tuple[str, ...],
     seed: int | None,
     limit: int | None,
     offline: bool,
     device: str,
     workers: int | None,
     force: bool,
+    json_file: Path | None,
 ) -> None:
     """Run STUDY (a shipped one, such as "starter", or a YAML file), or what is left of it.
 
@@ -41,20 +45,22 @@ def run(
     """
     from mergerisk import api
     from mergerisk.cli.study_words import describe_result
+    from mergerisk.cli.telling import tell
+    from mergerisk.report.export import summary_to_json
+    from mergerisk.study import load_study
 
     result = api.run(
-        study,
+        load_study(study, data=data, settings=settings),
         out,
         seed=seed,
         limit=limit,
         device=device,
         workers=workers,
         store=store,
-        data=data,
         offline=offline,
         force=force,
     )
-    click.echo(describe_result(result))
+    tell(describe_result(result), json_file, lambda: summary_to_json(result.summary))
 
 
 @click.command()
@@ -62,43 +68,57 @@ def run(
 @OUT
 @STORE
 @DATA
+@SET
 @SEED
 @LIMIT
 @OFFLINE
 @click.option("--measure", is_flag=True, help="Time the backbone for seconds, to tell how long it will take.")
 @DEVICE
+@JSON
 def plan(
     study: str,
     out: Path | None,
     store: Path | None,
     data: Path | None,
+    settings: tuple[str, ...],
     seed: int | None,
     limit: int | None,
     offline: bool,
     measure: bool,
     device: str,
+    json_file: Path | None,
 ) -> None:
     """Show what running STUDY would do: stages, counts, what is there already, and the work left."""
     from mergerisk import api
-    from mergerisk.cli.study_words import describe_plan
+    from mergerisk.cli.study_words import describe_plan, outline
+    from mergerisk.cli.telling import tell
+    from mergerisk.report.export import found_to_json
+    from mergerisk.study import load_study
 
-    made = api.plan(study, out, store=store, data=data, seed=seed, limit=limit, offline=offline)
-    click.echo(describe_plan(*made, speeds=api.measure(made[0], device) if measure else None))
+    asked = load_study(study, data=data, settings=settings)
+    made, kept = api.plan(asked, out, store=store, seed=seed, limit=limit, offline=offline)
+    found = outline(made, kept, api.measure(made, device) if measure else None)
+    tell(describe_plan(made, found), json_file, lambda: found_to_json(found))
 
 
 @click.command()
 @STUDY
 @DATA
+@SET
 @OFFLINE
-def validate(study: str, data: Path | None, offline: bool) -> None:
+@JSON
+def validate(
+    study: str, data: Path | None, settings: tuple[str, ...], offline: bool, json_file: Path | None
+) -> None:
     """Check STUDY and every file it names, without running anything; everything that is wrong is said at once.
 
     STUDY is a study, or the file of an audit; of a recipe or of claims the file alone is checked.
     """
     from mergerisk.audit.validating import validate_file
     from mergerisk.cli.study_words import note_lines
+    from mergerisk.cli.telling import tell
+    from mergerisk.report.export import found_to_json
 
-    found, notes = validate_file(study, data=data, offline=offline)
-    click.echo(f"{study}: valid; {found}")
-    for line in note_lines(notes):
-        click.echo(line)
+    found, notes = validate_file(study, data=data, offline=offline, settings=settings)
+    words = "\n".join([f"{study}: valid; {found}", *note_lines(notes)])
+    tell(words, json_file, lambda: found_to_json({"file": study, "is": found, "notes": notes}))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.text_tables import text_table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable, Mapping
 
     from mergerisk.api import StudyResult
     from mergerisk.store import Store
@@ -17,27 +18,94 @@ if TYPE_CHECKING:
     from mergerisk.study.timing import Speeds
 
 
-def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> str:
+@dataclass(frozen=True)
+class StagesOfAKind:
+    """What a plan has of one kind of stage.
+
+    Attributes:
+        kind: of them.
+        count: how many.
+        cached: of which the store has this many.
+        needs: kinds of what they read.
+        left: images that are left to pass through models, by how they do.
+    """
+
+    kind: str
+    count: int
+    cached: int
+    needs: tuple[str, ...]
+    left: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A plan in short.
+
+    Attributes:
+        study: its name.
+        settings: merge, task and attack, how many of them.
+        stages: by kind.
+        stages_left: that the store does not have.
+        forward_passes_left: what they take, in forward passes of one image.
+        seconds_left: the same by this machine's speeds, for one worker; None if these are not known.
+        device: whose speeds; likewise.
+        images_per_second: the speeds; likewise.
+        notes: on what the study names.
+    """
+
+    study: str
+    settings: int
+    stages: tuple[StagesOfAKind, ...]
+    stages_left: int
+    forward_passes_left: float
+    seconds_left: float | None
+    device: str | None
+    images_per_second: Mapping[str, float] | None
+    notes: tuple[str, ...]
+
+
+def outline(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> Outline:
     """The graph of stages with counts, what is cached, and the work left; in time too, if speeds are known."""
-    from mergerisk.report.formatting import plural
     from mergerisk.study.stage import image_counts
 
     missing = {stage.key for stage in plan.stages.values() if store is None or not store.has(stage.key)}
     kinds: dict[str, list[Stage]] = {}
     for stage in plan.stages.values():
         kinds.setdefault(stage.kind, []).append(stage)
-    needs = {
-        kind: sorted({plan.stages[key].kind for stage in stages for key in stage.inputs.values()})
-        for kind, stages in kinds.items()
-    }
-    rows = []
+    found = []
     for kind, stages in kinds.items():
         left = [stage for stage in stages if stage.key in missing]
-        counts = image_counts(left)
-        work = ", ".join(f"{count:,} {how}" for how, count in sorted(counts.items()))
-        rows.append(
-            (kind, str(len(stages)), str(len(stages) - len(left)), ", ".join(needs[kind]) or "–", work or "–")
+        needs = sorted({plan.stages[key].kind for stage in stages for key in stage.inputs.values()})
+        found.append(
+            StagesOfAKind(kind, len(stages), len(stages) - len(left), tuple(needs), dict(image_counts(left)))
         )
+    return Outline(
+        plan.study.name,
+        plan.study.settings,
+        tuple(found),
+        len(missing),
+        sum(plan.stages[key].work for key in missing),
+        None if speeds is None else speeds.seconds(plan.stages[key] for key in missing),
+        None if speeds is None else str(speeds.device),
+        None if speeds is None else speeds.images,
+        plan.notes,
+    )
+
+
+def describe_plan(plan: Plan, found: Outline) -> str:
+    """A plan's outline in words."""
+    from mergerisk.report.formatting import plural
+
+    rows = [
+        (
+            one.kind,
+            str(one.count),
+            str(one.cached),
+            ", ".join(one.needs) or "–",
+            ", ".join(f"{count:,} {how}" for how, count in sorted(one.left.items())) or "–",
+        )
+        for one in found.stages
+    ]
     study = plan.study
     seeds = f" with {len(study.seeds)} seeds" if len(study.seeds) > 1 else ""
     surrogates = plural(len(study.surrogates), "surrogate")
@@ -47,12 +115,13 @@ def describe_plan(plan: Plan, store: Store | None, speeds: Speeds | None = None)
         f"each from {surrogates} at {budgets}{seeds} and up to {plural(study.images_per_task, 'image')} a task\n"
         f"{_changed(study)}{_preprocessing(study)}"
     )
-    total = sum(plan.stages[key].work for key in missing)
     title = ("stage", "count", "cached", "needs", "images left: passes through a model")
     table = text_table([title, *rows], ruled=True)
-    left_over = f"{plural(len(missing), 'stage')}, about {total / 1e6:.2f} million forward passes of one image"
-    notes = "".join(f"\n{line}" for line in note_lines(plan.notes))
-    return f"{head}\n{table}\n\nleft: {left_over}{_in_time(plan, missing, speeds)}{notes}"
+    millions = f"{found.forward_passes_left / 1e6:.2f} million forward passes of one image"
+    notes = "".join(f"\n{line}" for line in note_lines(found.notes))
+    return (
+        f"{head}\n{table}\n\nleft: {plural(found.stages_left, 'stage')}, about {millions}{_in_time(found)}{notes}"
+    )
 
 
 def _settings(study: Study) -> str:
@@ -103,15 +172,15 @@ def _preprocessing(study: Study) -> str:
     return "".join(lines)
 
 
-def _in_time(plan: Plan, missing: Collection[str], speeds: Speeds | None) -> str:
-    if speeds is None:
+def _in_time(found: Outline) -> str:
+    if found.seconds_left is None or found.images_per_second is None:
         return ""
     from mergerisk.report.formatting import duration
 
-    took = duration(speeds.seconds(plan.stages[key] for key in missing))
-    rates = ", ".join(f"{rate:,.0f} {how}" for how, rate in speeds.images.items())
+    took = duration(found.seconds_left)
+    rates = ", ".join(f"{rate:,.0f} {how}" for how, rate in found.images_per_second.items())
     return (
-        f"\nabout {took} of computing for one worker, reading and writing not counted ({speeds.device}: {rates} "
+        f"\nabout {took} of computing for one worker, reading and writing not counted ({found.device}: {rates} "
         "images a second)"
     )
 

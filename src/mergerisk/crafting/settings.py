@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mergerisk.errors import UserError, shown_text
+from mergerisk.errors import UserError
+from mergerisk.given_settings import key_values
 from mergerisk.models.core.stated import stated_preprocessing
 from mergerisk.validation import check_epsilon, parse_fraction
 from mergerisk.yaml_files import parse_value
@@ -73,19 +74,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: no ``=``, not YAML, or a key that is given twice.
     """
-    parsed: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        key = key.strip()
-        if not key or not equals:
-            raise UserError(f"--set {setting!r}: write key=value, such as steps=20")
-        if key in parsed:
-            raise UserError(f"--set {key}: given twice")
-        try:
-            parsed[key] = _with_fractions(parse_value(text))
-        except ValueError as error:
-            raise UserError(f"--set {shown_text(key)}: {error}") from error
-    return parsed
+    return {key: _with_fractions(value) for key, value in key_values(settings, "steps=20")}
 
 
 def parse_preprocessing(settings: Sequence[str]) -> dict[str, StatedPreprocessing]:

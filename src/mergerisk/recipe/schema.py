@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mergerisk.errors import Faults, UserError, did_you_mean, located
+from mergerisk.given_settings import with_settings
 from mergerisk.models.core.stated import StatedOrBase
 from mergerisk.models.on_disk.copies import split_copy, with_copy
 from mergerisk.models.sources.hub import is_path
@@ -22,7 +23,7 @@ from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mergerisk.merging import MergingMethod
 
@@ -142,11 +143,12 @@ class Recipe(BaseModel):
         return yaml.safe_dump(content | self.parameters, sort_keys=False, allow_unicode=True, width=100)
 
 
-def load_recipe(path: str | Path) -> Recipe:
+def load_recipe(path: str | Path, *, settings: Sequence[str] = ()) -> Recipe:
     """A recipe from a YAML file, this package's or mergekit's.
 
     Args:
         path: the file; paths in it are relative to its folder.
+        settings: values instead of the file's; see :func:`mergerisk.given_settings.with_settings`.
 
     Raises:
         UserError: no such file, not YAML, or a field that is wrong; the message names it.
@@ -154,7 +156,7 @@ def load_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: a folder; give a recipe's YAML file")
-    content = read_mapping(path, "a recipe")
+    content = with_settings(read_mapping(path, "a recipe"), settings)
     try:
         if "merge_method" in content:
             from mergerisk.recipe.mergekit import translate

@@ -11,14 +11,14 @@ from mergerisk.recipe.schema import load_recipe, parse_recipe
 from mergerisk.yaml_files import read_mappings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mergerisk.recipe.schema import Recipe
 
 _NAME = re.compile(r"\w[\w .@+-]*")
 
 
-def load_merges(path: str | Path, out: str | Path) -> list[tuple[Recipe, Path]]:
+def load_merges(path: str | Path, out: str | Path, *, settings: Sequence[str] = ()) -> list[tuple[Recipe, Path]]:
     """What a recipe's file asks for: recipes, in the order they can be carried out in, and their folders.
 
     Args:
@@ -26,6 +26,8 @@ def load_merges(path: str | Path, out: str | Path) -> list[tuple[Recipe, Path]]:
             at most one, by which others may refer to what it makes.
         out: the folder of the only merge; of several the folder of the one without a name, or of the one that no
             other merges. The others get folders beside it, ``OUT-NAME``.
+        settings: values instead of those of a file with one merge; see
+            :func:`mergerisk.given_settings.with_settings`.
 
     Raises:
         UserError: whatever :func:`load_recipe` raises; several documents that are not mergekit's, or whose names
@@ -33,7 +35,9 @@ def load_merges(path: str | Path, out: str | Path) -> list[tuple[Recipe, Path]]:
     """
     path, out = Path(path), Path(out)
     if path.is_dir() or len(documents := read_mappings(path, "a recipe")) == 1:
-        return [(load_recipe(path), out)]
+        return [(load_recipe(path, settings=settings), out)]
+    if settings:
+        raise UserError(f"{path}: holds several merges, and --set speaks of one; save the one meant by itself")
     with located(str(path)):
         merges = _named(documents)
         used = {name: _referred(content) & merges.keys() for name, content in merges.items()}

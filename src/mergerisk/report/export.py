@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mergerisk.report.prices import PriceList
     from mergerisk.report.summary import Summary
     from mergerisk.statistics.explaining import Explanations, Moves
     from mergerisk.study.tables.catalogue import Kept
@@ -76,9 +75,7 @@ def explanations_to_json(found: Explanations, moves: Moves | None = None) -> str
     """What explains who is fooled as strict JSON: ``schema_version``, ``mergerisk``, the fields of
     :class:`mergerisk.statistics.explaining.Explanations`, and ``moves``, those of
     :class:`mergerisk.statistics.explaining.Moves`, where something was changed."""
-    changed = {} if moves is None else {"moves": plain(moves)}
-    document = {"schema_version": 1, "mergerisk": __version__, **explanations_to_dict(found), **changed}
-    return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1)
+    return found_to_json({**explanations_to_dict(found), **({} if moves is None else {"moves": moves})})
 
 
 def explanations_to_dict(found: Explanations) -> dict[str, Any]:
@@ -87,9 +84,13 @@ def explanations_to_dict(found: Explanations) -> dict[str, Any]:
     return result
 
 
-def prices_to_json(found: PriceList) -> str:
-    """What defenses gain and cost as strict JSON: ``schema_version``, ``mergerisk`` and the fields of
-    :class:`mergerisk.report.prices.PriceList`."""
+def found_to_json(found: Any) -> str:
+    """What a command found as strict JSON: ``schema_version``, ``mergerisk``, and its fields as :func:`plain` has
+    them.
+
+    Args:
+        found: a dataclass, or a mapping.
+    """
     document = {"schema_version": 1, "mergerisk": __version__, **plain(found)}
     return json.dumps(document, allow_nan=False, ensure_ascii=False, indent=1)
 
@@ -102,10 +103,12 @@ def summary_schema() -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what strict JSON can hold: dataclasses → their fields, NaN and missing → None, ±inf →
-    "inf" / "-inf"."""
+    """Turn a value into what strict JSON can hold: dataclasses → their fields, tables → ``columns`` and ``data``,
+    NaN and missing → None, ±inf → "inf" / "-inf"."""
     if value is None or isinstance(value, bool | str):
         return value
+    if hasattr(value, "columns") and hasattr(value, "iloc"):
+        return vars(_table(value))
     if isinstance(value, dict) or hasattr(value, "items"):
         return _mapping(value)
     if isinstance(value, list | tuple):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.given_settings import with_settings
 from mergerisk.plain_data import check_plain
 from mergerisk.study.fields.basics import FILES
 from mergerisk.study.fields.names import Placing
@@ -17,9 +18,17 @@ from mergerisk.study.shipped import shipped_studies
 from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def load_study(
-    name: str | Path, *, resolve: bool = True, data: str | Path | None = None, files: bool = True
+    name: str | Path,
+    *,
+    resolve: bool = True,
+    data: str | Path | None = None,
+    files: bool = True,
+    settings: Sequence[str] = (),
 ) -> Study:
     """A study from a file, or one that ships with the package.
 
@@ -29,12 +38,14 @@ def load_study(
         data: what relative paths in the study are relative to; by default the study file's folder.
         files: see that tasks, methods and attacks are there. Those of a finished run were, once, and its results
             need none of them; its paths are placed already, and stay as they are.
+        settings: values instead of the file's, as ``budgets.epsilon=[2/255]``; see
+            :func:`mergerisk.given_settings.with_settings`.
 
     Raises:
         UserError: no such study, not YAML, or a field that is wrong; the message names it.
     """
     path = _find(name)
-    content = read_mapping(path, "a study")
+    content = with_settings(read_mapping(path, "a study"), settings)
     content.setdefault("name", path.stem)
     if data is not None and not Path(data).is_dir():
         raise UserError(f"--data {data}: no such folder")

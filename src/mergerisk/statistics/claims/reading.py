@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from mergerisk.errors import Faults, UserError, did_you_mean
+from mergerisk.given_settings import with_settings
 from mergerisk.plain_data import check_plain
 from mergerisk.statistics.cell_means import is_diagnostic
 from mergerisk.statistics.claims.claim import RATES, Claim, Strict
@@ -21,7 +22,7 @@ from mergerisk.validation import findings
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -52,14 +53,18 @@ class ClaimFile(Strict):
     claims: tuple[Any, ...] = ()
 
 
-def load_claims(path: Path) -> tuple[Claim, ...]:
+def load_claims(path: Path, *, settings: Sequence[str] = ()) -> tuple[Claim, ...]:
     """The claims of a YAML file.
+
+    Args:
+        path: the file.
+        settings: values instead of the file's; see :func:`mergerisk.given_settings.with_settings`.
 
     Raises:
         UserError: it cannot be read, or a field is wrong; the message names it.
     """
     try:
-        return parse_claims(read_mapping(path, "a file of claims"))
+        return parse_claims(with_settings(read_mapping(path, "a file of claims"), settings))
     except UserError as error:
         faults = (fault if fault.startswith(str(path)) else f"{path}: {fault}" for fault in error.faults)
         raise UserError(*faults) from error
