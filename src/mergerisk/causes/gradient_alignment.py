@@ -29,8 +29,7 @@ class GradientAlignment(ImageCause):
 
     Attributes:
         loss: ``cross_entropy``, in float64; or ``margin``, which never saturates and does not change with the
-        scale
-            of the logits.
+            scale of the logits.
     """
 
     name: ClassVar[str] = "gradient_alignment"

@@ -15,6 +15,7 @@ import pandas as pd
 from mergerisk.statistics.claim_tables import IDENTITY, Tables, tables_from_rates
 
 CITATION = "AsiaCCS 2025 poster, doi 10.1145/3708821.3735347"
+"""Where the published table is from."""
 IMAGES = {"cars": 8041, "eurosat": 5400, "mnist": 10000}
 """Images of each whole test set."""
 
