@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from links import ROOT
+from links import ROOT, Elsewhere, replaced
 
 from mergerisk.attacks import ATTACKS, FILTERS, INPUTS
 from mergerisk.causes import CAUSES
@@ -83,7 +83,7 @@ def page_of(catalogue: Catalogue, entry: Entry) -> str:
     """The page of one name."""
     kind = catalogue.registry.load(entry.name)
     parameters = parameters_of(kind)
-    told = _told(catalogue.page, entry.name)
+    told = _told(catalogue, entry.name)
     stands = catalogue.name.format(entry.name)
     source = _linked(entry.paper)
     parts = [
@@ -127,11 +127,13 @@ class _Told:
     rows: list[tuple[str, ...]] = field(default_factory=list)
 
 
-def _told(page: str, name: str) -> list[_Told]:
+def _told(catalogue: Catalogue, name: str) -> list[_Told]:
     """What the handwritten page's tables say of a name; a row that begins with a dash goes on from the last."""
     told: list[_Told] = []
     section, above, within, matching = "", "", False, False
-    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    text = (ROOT / "docs" / catalogue.page).read_text(encoding="utf-8")
+    address = f"{catalogue.folder}/{name}.md"
+    lines = replaced(text, f"docs/{catalogue.page}", address, Elsewhere()).splitlines()
     for line, after in zip(lines, [*lines[1:], ""], strict=True):
         within = within != line.startswith("```")
         cells = _cells(line)

@@ -62,8 +62,11 @@ def parameters_of(kind: type) -> dict[str, Schema]:
     meanings: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         meanings |= described(base)[1] if base is not object else {}
+    made = {name: field.default_factory for name, field in kind.__pydantic_fields__.items()}  # type: ignore[attr-defined]
     return {
-        name: content | ({"description": meanings[name]} if name in meanings else {})
+        name: content
+        | ({"description": meanings[name]} if name in meanings else {})
+        | ({"default": made[name]()} if made[name] else {})
         for name, content in found.get("properties", {}).items()
     }
 
