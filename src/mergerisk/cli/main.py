@@ -20,6 +20,7 @@ from mergerisk.cli.common_options import EXIT_FAULT, EXIT_INTERRUPTED, EXIT_MIST
 from mergerisk.cli.doctor_commands import doctor
 from mergerisk.cli.environment import mute, prepare, refusal
 from mergerisk.cli.found_commands import runs, show
+from mergerisk.cli.init_commands import init
 from mergerisk.cli.list_commands import list_
 from mergerisk.cli.result_commands import causes, claims, compare, prices, report
 from mergerisk.cli.schema_commands import schema
@@ -42,6 +43,7 @@ def cli(debug: bool) -> None:  # read by `main`
 
 
 for _command in (
+    init,
     run,
     plan,
     validate,
