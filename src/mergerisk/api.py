@@ -13,12 +13,13 @@ from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports import FORMATS, write_exports
 from mergerisk.report.page import render_html
 from mergerisk.store import Store
+from mergerisk.study.devices import resolve_device
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
 from mergerisk.study.finished import load_run as read_run
 from mergerisk.study.locating import locate
 from mergerisk.study.notes import notes_of
 from mergerisk.study.planning import make_plan
-from mergerisk.study.preflight import check_material, check_tasks, resolve_device
+from mergerisk.study.preflight import check_material, check_tasks
 from mergerisk.study.reading import load_study
 from mergerisk.study.resolving import resolve
 from mergerisk.study.running import Options, run_study, store_folder
@@ -36,10 +37,14 @@ if TYPE_CHECKING:
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import Claim, ClaimVerdict
     from mergerisk.statistics.explaining import Explanations, Moves
+    from mergerisk.study.executors.hiring import Executor
     from mergerisk.study.finished import FinishedRun
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
     from mergerisk.study.timing import Speeds
+
+MOST_SHARDS = 1000
+"""Of a stage: names of parts have three digits."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,11 @@ def run(
     seed: int | None = None,
     limit: int | None = None,
     device: str = "auto",
+    devices: str | None = None,
     workers: int | None = 1,
+    executor: Executor = "local",
+    address: str | None = None,
+    shards: int = 1,
     store: str | Path | None = None,
     data: str | Path | None = None,
     offline: bool = False,
@@ -106,9 +115,14 @@ def run(
         out: the run's folder; ``runs/NAME`` by default. Running into the same folder resumes.
         seed: replaces the study's seeds.
         limit: attacked images per task, at most.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        devices: one worker on each, as ``0,1``; instead of ``device`` and ``workers``.
         workers: processes; 1 computes in this one, where methods and attacks registered by a decorator are
-            known; None chooses by the machine.
+            known; None chooses by the machine. On a cluster, stages at once; None for as many as it has room for.
+        executor: ``local``, or ``ray`` for a cluster; see ``docs/scale.md``.
+        address: of the cluster; by default one of this machine's own.
+        shards: parts in which crafting and evaluation of many images is spread over workers, at most one per batch
+            of 128 images; results are the same to the byte.
         store: folder of artefacts, to share between studies; ``OUT/store`` by default.
         data: what relative paths in the study are relative to; by default the study file's folder.
         offline: take what comes from a hub from the cache of downloads only.
@@ -120,11 +134,21 @@ def run(
     Raises:
         UserError: the study, a file or an option is at fault; raised before any training where it can be known.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers must be 1 or more, got {workers}")
+    if not 1 <= shards <= MOST_SHARDS:
+        raise UserError(f"--shards must be between 1 and {MOST_SHARDS}, got {shards}")
     adjusted = adjust(_resolved(study, data), seed=seed, limit=limit)
     folder = _folder(adjusted, out)
-    options = Options(Path(store) if store is not None else None, device, workers, offline=offline, force=force)
+    options = Options(
+        Path(store) if store is not None else None,
+        device,
+        devices,
+        workers,
+        executor,
+        address,
+        shards,
+        offline=offline,
+        force=force,
+    )
     with StudyProgress() if progress else nullcontext() as shown:
 
         def begin(made: Plan, kept: Store) -> None:
@@ -168,7 +192,7 @@ def measure(made: Plan, device: str = "auto") -> Speeds:
 
     Args:
         made: a plan.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
         UserError: there is no such device.

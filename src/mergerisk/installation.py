@@ -33,6 +33,9 @@ State: TypeAlias = Literal["works", "missing", "unfit", "broken"]
 _DEVELOPERS = frozenset({"test", "dev"})
 """Extras that no study needs."""
 
+_OF_MODELS = frozenset({"timm", "open-clip"})
+"""Extras that are another library's models, which come with torchvision."""
+
 _LITTLE_DISK = 2**30
 _LITTLE_MEMORY = 2**31
 _LEAST_MEMORY = 2**29
@@ -230,7 +233,8 @@ def _of_packages(packages: Iterable[Package]) -> Iterable[Trouble]:
     for package in packages:
         wanted, extra = f"{package.name}{package.needs}", package.extra
         install = f"pip install '{wanted}'" if extra is None else f"pip install 'mergerisk[{extra}]'"
-        whose = "" if extra is None else f", which models of {package.name} need"
+        models = extra in _OF_MODELS
+        whose = f", which models of {package.name} need" if models else f", which {extra} needs" if extra else ""
         if package.state == "missing" and extra is None:
             yield Trouble(f"{package.name} is not installed", install, stops=True)
         elif package.state == "unfit":
@@ -241,7 +245,7 @@ def _of_packages(packages: Iterable[Package]) -> Iterable[Trouble]:
             matching = f"install torch and torchvision that match, together from one index, then {install}"
             yield Trouble(
                 f"{package.name} {package.installed} cannot be imported{whose}: {package.fault}",
-                again if extra is None else matching,
+                matching if models else again,
                 stops=extra is None,
             )
         elif package.name == "torch" and package.installed and package.tested:

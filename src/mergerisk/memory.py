@@ -26,8 +26,18 @@ _SHARE = {"cpu": 0.2, "cuda": 0.7}
 """Of the free memory one caller may take; on a CPU several workers share it."""
 
 
-def in_portions(work: Callable[[int, int], T], count: int, size: int) -> list[T]:
-    """``work(start, stop)`` over 0 … count in portions of ``size``, halved whenever memory runs out.
+def in_portions(
+    work: Callable[[int, int], T], count: int, size: int, *, first: int = 0, within: int | None = None
+) -> list[T]:
+    """``work(start, stop)`` over ``first`` … ``count`` in portions of ``size``, halved whenever memory runs out.
+
+    Args:
+        work: makes one portion.
+        count: where the last one stops.
+        size: of a portion.
+        first: where the first one starts.
+        within: no portion reaches over a multiple of it; so those of a part that starts at one are those of the
+            whole.
 
     Raises:
         UserError: ``size`` is less than 1, or memory runs out with a single image.
@@ -35,9 +45,11 @@ def in_portions(work: Callable[[int, int], T], count: int, size: int) -> list[T]
     if size < 1:
         raise UserError(f"batch_size must be 1 or more, got {size}")
     done: list[T] = []
-    start = 0
+    start = first
     while start < count:
         stop = min(start + size, count)
+        if within is not None:
+            stop = min(stop, (start // within + 1) * within)
         try:
             done.append(work(start, stop))
             start = stop
@@ -48,6 +60,14 @@ def in_portions(work: Callable[[int, int], T], count: int, size: int) -> list[T]
                 raise UserError("memory ran out with a single image; use a smaller model or image") from error
             size = (stop - start) // 2
     return done
+
+
+def halved(size: int, most: int) -> int:
+    """``size``, halved until it is at most ``most``; at least 1. What is free changes all the time, and where it
+    does so by a little, portions and so the last digits of results stay as they were."""
+    while size > max(1, most):
+        size = -(-size // 2)
+    return max(1, size)
 
 
 def ran_out_of_memory(error: RuntimeError) -> bool:
@@ -106,3 +126,11 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return free_memory()
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for what an accelerator was given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

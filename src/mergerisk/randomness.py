@@ -5,7 +5,7 @@ Results then do not depend on batch size, worker count, device or order.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +31,8 @@ def drawing(seed: int, *names: str | int, device: torch.device) -> Iterator[None
         torch.default_generator.manual_seed(derive_seed(seed, *names))
         if accelerated:
             own = getattr(torch, kind)
-            with own.device(device):
+            # Apple's GPU is the only one of its kind, and nothing chooses it.
+            with own.device(device) if hasattr(own, "device") else nullcontext():
                 own.manual_seed(derive_seed(seed, *names))
         yield
 

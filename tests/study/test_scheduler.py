@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from mergerisk.study.executors.scheduler import Scheduler
@@ -24,16 +23,12 @@ def test_stages_wait_for_their_inputs_and_end_with_none() -> None:
     stages = chain()
     a, b, c = stages.values()
     scheduler = Scheduler(stages, done=())
-    assert scheduler.take() == (a, False)
-    assert scheduler.take() == (b, False)
-    taken: list[object] = []
-    waiting = threading.Thread(target=lambda: taken.append(scheduler.take()))
-    waiting.start()
+    assert [scheduler.take(), scheduler.take()] == [(a, False), (b, False)]
+    assert scheduler.take() is None
     scheduler.finish(a)
-    assert waiting.is_alive()
+    assert scheduler.take() is None
     scheduler.finish(b)
-    waiting.join(timeout=5)
-    assert taken == [(c, False)]
+    assert scheduler.take() == (c, False)
     scheduler.finish(c)
     assert scheduler.take() is None
 
@@ -67,14 +62,40 @@ def test_a_damaged_input_is_made_again_before_what_needs_it() -> None:
     assert scheduler.take() == (c, False)
 
 
-def test_stopping_releases_whoever_waits() -> None:
+def test_a_line_that_is_not_served_holds_up_no_other() -> None:
     stages = chain()
+    a, b, c = stages.values()
+    scheduler = Scheduler(stages, done=(), line=lambda stage: stage.kind if stage is c else stage.label)
+    assert scheduler.take(["b"]) == (b, False)
+    assert scheduler.take(["b"]) is None
+    scheduler.finish(b)
+    assert scheduler.take(["b", c.kind]) is None
+    assert scheduler.take(["a", "b", c.kind]) == (a, False)
+    scheduler.finish(a)
+    assert scheduler.take(["a", "b"]) is None
+    assert scheduler.take([c.kind]) == (c, False)
+
+
+def test_what_was_lost_comes_first_again() -> None:
+    stages = chain()
+    a, b, _ = stages.values()
     scheduler = Scheduler(stages, done=())
-    scheduler.take()
-    scheduler.take()
-    taken: list[object] = []
-    waiting = threading.Thread(target=lambda: taken.append(scheduler.take()))
-    waiting.start()
-    scheduler.stop()
-    waiting.join(timeout=5)
-    assert taken == [None]
+    assert [scheduler.take(), scheduler.take()] == [(a, False), (b, False)]
+    scheduler.repeat(b)
+    scheduler.repeat(a)
+    assert [scheduler.take(), scheduler.take(), scheduler.take()] == [(a, False), (b, False), None]
+
+
+def test_stages_that_wait_for_what_is_made_again_are_not_handed_out_before() -> None:
+    """d needed a as c does, and stood in line when c found a damaged."""
+    stages = chain()
+    a, b, c = stages.values()
+    d = OtherToy(label="d", number=4, needs=(Input(a.key),))
+    stages[d.key] = d
+    scheduler = Scheduler(stages, done=[a.key, b.key])
+    assert scheduler.take() == (c, False)
+    scheduler.remake(c, a.key)
+    assert scheduler.take() == (a, False)
+    assert scheduler.take() is None
+    scheduler.finish(a)
+    assert [scheduler.take(), scheduler.take(), scheduler.take()] == [(c, False), (d, False), None]

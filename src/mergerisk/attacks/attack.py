@@ -15,7 +15,7 @@ import torch
 from mergerisk.attacks.budget import Norm, ball
 from mergerisk.attacks.given import check_images, check_indices, check_labels, first_look
 from mergerisk.errors import UserError
-from mergerisk.memory import in_portions
+from mergerisk.memory import halved, in_portions
 from mergerisk.models.core.checks import precision_named
 from mergerisk.models.inside.hooks import frozen
 from mergerisk.randomness import ImageRandom, drawing, generator
@@ -195,6 +195,7 @@ class Attack(ABC):
         indices: Sequence[int] | torch.Tensor | None = None,
         batch_size: int | None = None,
         after: Sequence[int] = (),
+        only: tuple[int, int] | None = None,
     ) -> Crafted:
         """Perturb ``images`` so that ``classifier`` mistakes them.
 
@@ -215,6 +216,9 @@ class Attack(ABC):
             batch_size: images at a time, at most; fewer where memory is scarce. Results do not depend on it, but
                 for a classifier that draws.
             after: numbers of steps whose iterates to keep as well, each below :attr:`iterations`.
+            only: from the first of these positions to before the second; the other images are there to be mixed
+                in, and nothing else. Where it starts at a multiple of the batch size, what comes is a part of what
+                comes without it, to the byte.
 
         Returns:
             Images that differ from ``images`` by at most ``epsilon``, exactly, and lie in [0, 1].
@@ -230,9 +234,11 @@ class Attack(ABC):
         identities = check_indices(indices, len(images))
         ball(norm, images[:1], epsilon)
         _check_after(after, self.iterations)
-        if len(images) == 0:
-            nothing = images.clone()
-            return Crafted(nothing, torch.zeros_like(labels), aims, dict.fromkeys(after, nothing))
+        first, last = (0, len(images)) if only is None else _check_only(only, len(images))
+        if first == last:
+            nothing = images[:0].clone()
+            aims = None if aims is None else aims[:0]
+            return Crafted(nothing, torch.zeros_like(labels[:0]), aims, dict.fromkeys(after, nothing))
         with frozen(classifier, "the classifier"):
             with (
                 drawing(seed, "probe", device=images.device),
@@ -263,11 +269,13 @@ class Attack(ABC):
                 with drawing(seed, "batch", identities[start], device=images.device):
                     return _settled(self.perturb(problem), problem)
 
-            parts = in_portions(portion, len(images), min(most, len(images) if batch_size is None else batch_size))
+            batch = max(1, len(images)) if batch_size is None else batch_size
+            size = batch if batch < 1 else halved(batch, most)
+            parts = in_portions(portion, last, size, first=first, within=max(1, batch))
         return Crafted(
             torch.cat([part.adversarial for part in parts]),
             torch.cat([part.zero_gradients for part in parts]),
-            aims,
+            None if aims is None else aims[first:last],
             {steps: torch.cat([part.after[steps] for part in parts]) for steps in after},
         )
 
@@ -284,6 +292,13 @@ def _check_after(after: Sequence[int], iterations: int) -> None:
     for steps in after:
         if not 1 <= steps < iterations:
             raise UserError(f"no iterate after {steps} steps can be kept: the attack takes {iterations}")
+
+
+def _check_only(only: tuple[int, int], count: int) -> tuple[int, int]:
+    first, last = only
+    if not 0 <= first <= last <= count:
+        raise UserError(f"only must be a range of the {count} images, got {first} to {last}")
+    return first, last
 
 
 def _check_targets(

@@ -31,7 +31,7 @@ def check_file(
 
     Args:
         file: a shipped study's name, or the path of a study's file or of an audit's, which has a ``base``.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         offline: take what comes from a hub from its cache only.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mergerisk.audit.audited import AuditedItem
     from mergerisk.store import Store
     from mergerisk.study import Plan, Stage, Study
+    from mergerisk.study.executors.hiring import Executor
 
 JSON, MARKDOWN, PAGE = "audit.json", "audit.md", "audit.html"
 
@@ -50,7 +51,11 @@ def audit(
     fail_if: Sequence[str] = (),
     limit: int | None = None,
     device: str = "auto",
+    devices: str | None = None,
     workers: int | None = 1,
+    executor: Executor = "local",
+    address: str | None = None,
+    shards: int = 1,
     store: str | Path | None = None,
     offline: bool = False,
     force: bool = False,
@@ -65,8 +70,12 @@ def audit(
         out: the folder to write; ``audits/NAME`` by default. Auditing into the same folder resumes.
         fail_if: gates besides the file's own; see :func:`mergerisk.audit.gates.parse_gate`.
         limit: attacked images per task, at most.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        devices: one worker on each, as ``0,1``; instead of ``device`` and ``workers``.
         workers: processes; None chooses by the machine.
+        executor: ``local``, or ``ray`` for a cluster.
+        address: of the cluster; by default one of this machine's own.
+        shards: parts in which crafting and evaluation of many images is spread over workers.
         store: folder of artefacts, to share between audits and studies; ``OUT/store`` by default.
         offline: take what comes from a hub from the cache of downloads only.
         force: replace what another audit left in the folder.
@@ -96,7 +105,11 @@ def audit(
             folder,
             limit=limit,
             device=device,
+            devices=devices,
             workers=workers,
+            executor=executor,
+            address=address,
+            shards=shards,
             store=store,
             offline=offline,
             force=force,

@@ -12,11 +12,14 @@ from mergerisk.checking.reasons import order_of_classes
 from mergerisk.errors import UserError
 from mergerisk.statistics import wilson_interval
 from mergerisk.store import Store
+from mergerisk.study.devices import resolve_device
+from mergerisk.study.executors.hiring import BATCH_SIZE
+from mergerisk.study.executors.local import hire_local
 from mergerisk.study.kinds.correct import Correct
 from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.locating import locate
 from mergerisk.study.planning import make_plan
-from mergerisk.study.preflight import check_material, check_output, resolve_device
+from mergerisk.study.preflight import check_material, check_output
 from mergerisk.study.reading import load_study
 from mergerisk.study.resolving import resolve
 from mergerisk.study.rounds import run_and_collect
@@ -79,7 +82,7 @@ def check_study(
     Args:
         study: as of :func:`mergerisk.run`.
         out: the folder that the study would run into; ``runs/NAME`` by default.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         offline: take what comes from a hub from its cache only.
         prepared: called once everything is checked, before the first stage.
         listener: told of every stage's start and end.
@@ -89,12 +92,11 @@ def check_study(
     """
     from mergerisk.study.tables.clean import CleanTable
     from mergerisk.study.tables.gathered import Gathered
-    from mergerisk.study.workbench import Compute
 
     resolved = load_study(study) if isinstance(study, str | Path) else resolve(study)
     folder = Path(out) if out is not None else Path("runs") / resolved.name
     check_output(folder)
-    computing = Compute(resolve_device(device), 128)
+    computing = hire_local([resolve_device(device)], BATCH_SIZE)
     located = locate(resolved, offline=offline)
     placed = located.study
     outlines = check_material(placed)

@@ -96,7 +96,7 @@ def attack(
         parse_settings,
     )
     from mergerisk.progress.bar import Bar
-    from mergerisk.study.preflight import resolve_device
+    from mergerisk.study.devices import resolve_device
 
     crafting = Crafting(
         attack=name,

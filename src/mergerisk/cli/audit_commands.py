@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from mergerisk.cli.common_options import DEVICE, EXIT_GATE, JSON, LIMIT, OFFLINE, SET, STORE, WORKERS
+from mergerisk.cli.common_options import (
+    ADDRESS,
+    DEVICE,
+    DEVICES,
+    EXECUTOR,
+    EXIT_GATE,
+    JSON,
+    LIMIT,
+    OFFLINE,
+    SET,
+    SHARDS,
+    STORE,
+    WORKERS,
+)
 from mergerisk.errors import UserError
+
+if TYPE_CHECKING:
+    from mergerisk.study.executors.hiring import Executor
 
 
 @click.command()
@@ -22,7 +39,11 @@ from mergerisk.errors import UserError
 @LIMIT
 @OFFLINE
 @DEVICE
+@DEVICES
 @WORKERS
+@EXECUTOR
+@ADDRESS
+@SHARDS
 @click.option("--force", is_flag=True, help="Replace what another audit left in DIR.")
 @click.option(
     "--fail-if",
@@ -46,7 +67,11 @@ def audit(
     limit: int | None,
     offline: bool,
     device: str,
+    devices: str | None,
     workers: int | None,
+    executor: Executor,
+    address: str | None,
+    shards: int,
     force: bool,
     gates: tuple[str, ...],
     verify: Path | None,
@@ -74,7 +99,11 @@ def audit(
         out,
         limit=limit,
         device=device,
+        devices=devices,
         workers=workers,
+        executor=executor,
+        address=address,
+        shards=shards,
         store=store,
         offline=offline,
         force=force,
@@ -94,7 +123,21 @@ def _verify(folder: Path, file: Path | None, json_file: Path | None) -> None:
     from mergerisk.report.export import found_to_json
 
     context = click.get_current_context()
-    for name in ("out", "store", "limit", "offline", "device", "workers", "force", "gates", "settings"):
+    for name in (
+        "out",
+        "store",
+        "limit",
+        "offline",
+        "device",
+        "devices",
+        "workers",
+        "executor",
+        "address",
+        "shards",
+        "force",
+        "gates",
+        "settings",
+    ):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             option = {"gates": "fail-if", "settings": "set"}.get(name, name)
             raise UserError(f"--verify runs nothing: leave out --{option}")

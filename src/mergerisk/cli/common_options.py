@@ -43,10 +43,39 @@ STORE = click.option(
 
 OFFLINE = click.option("--offline", is_flag=True, help="Take what comes from the hub from its cache only.")
 
-DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+DEVICE = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
+)
 WORKERS = click.option(
     "--workers",
     type=int,
     metavar="N",
-    help="Processes to compute with.  [default: one per core, at most 4; one on a GPU]",
+    help="Processes to compute with.  [default: one per core, at most 4; one on a GPU; all of a cluster]",
+)
+DEVICES = click.option(
+    "--devices",
+    metavar="LIST",
+    help="One worker on each, as 0,1 (CUDA devices), instead of --device and --workers.",
+)
+EXECUTOR = click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Compute on this machine, or on a Ray cluster.",
+)
+SHARDS = click.option(
+    "--shards",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Parts in which crafting and evaluation of many images is spread over workers.",
+)
+ADDRESS = click.option(
+    "--address", metavar="HOST:PORT", help="The Ray cluster's.  [default: one of this machine's own]"
 )

@@ -6,10 +6,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mergerisk.cli.common_options import DATA, DEVICE, JSON, LIMIT, OFFLINE, OUT, SEED, SET, STORE, STUDY, WORKERS
+from mergerisk.cli.common_options import (
+    ADDRESS,
+    DATA,
+    DEVICE,
+    DEVICES,
+    EXECUTOR,
+    JSON,
+    LIMIT,
+    OFFLINE,
+    OUT,
+    SEED,
+    SET,
+    SHARDS,
+    STORE,
+    STUDY,
+    WORKERS,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mergerisk.study.executors.hiring import Executor
 
 
 @click.command()
@@ -22,7 +40,11 @@ if TYPE_CHECKING:
 @LIMIT
 @OFFLINE
 @DEVICE
+@DEVICES
 @WORKERS
+@EXECUTOR
+@ADDRESS
+@SHARDS
 @click.option("--force", is_flag=True, help="Replace the run of another study in DIR.")
 @JSON
 def run(
@@ -35,7 +57,11 @@ def run(
     limit: int | None,
     offline: bool,
     device: str,
+    devices: str | None,
     workers: int | None,
+    executor: Executor,
+    address: str | None,
+    shards: int,
     force: bool,
     json_file: Path | None,
 ) -> None:
@@ -55,7 +81,11 @@ def run(
         seed=seed,
         limit=limit,
         device=device,
+        devices=devices,
         workers=workers,
+        executor=executor,
+        address=address,
+        shards=shards,
         store=store,
         offline=offline,
         force=force,

@@ -103,6 +103,10 @@ class StudyProgress:
             self._print(f"damaged: what {stage.kind} {stage.label} left; moved aside in the store, and made again")
         else:
             self._pace.give_up(stage)
+            if event == "away":
+                self._print("the store is not there; waiting for it to come back")
+            elif event == "lost":
+                self._print(f"lost: whoever was making {stage.kind} {stage.label}; it is made anew")
         if self._live:
             self._draw(stage)
             self._draw_total()

@@ -17,7 +17,7 @@ import errno
 import hashlib
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,9 +191,10 @@ class Store:
 
     def _publish(self, key: str, files: Mapping[str, Pieces], spooled: Mapping[str, Spooled]) -> None:
         target = self.folder(key)
-        make_folder(target.parent)
+        # First, since it fails where the store is away, and makes no folders there.
         temporary = Path(tempfile.mkdtemp(prefix=key[:8], dir=self.root / "temporary"))
         try:
+            make_folder(target.parent)
             for name, pieces in files.items():
                 with flushed(temporary / name) as file:
                     file.writelines(pieces)
@@ -323,6 +324,17 @@ class Store:
                 place.rmdir()
         except OSError as error:
             raise UserError(_write_failure(self.root, error)) from error
+
+    def remove(self, key: str) -> None:
+        """Remove an artefact that nothing needs any more; nothing happens if there is none, or its files cannot be
+        removed: :func:`mergerisk.store.housekeeping.collect` finds what is left."""
+        self._verified = {known for known in self._verified if known.partition("/")[0] != key}
+        with suppress(OSError):
+            place = Path(tempfile.mkdtemp(prefix=key[:8], dir=self.root / "temporary"))
+            try:
+                self.folder(key).rename(place / "artefact")  # whole or not at all, for who reads it now
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
 
     def _is_sound(self, key: str) -> bool:
         """Whether there is an artefact with a sound manifest; what stands in its place is moved aside if not."""

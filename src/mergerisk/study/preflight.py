@@ -124,22 +124,6 @@ def check_queries(missing: Iterable[Stage], root: Path) -> None:
                 shared_queries(root, budgets[label]).check(count)
 
 
-def resolve_device(device: str) -> str:
-    """``auto`` becomes ``cuda`` if there is one.
-
-    Raises:
-        UserError: ``cuda`` was asked for and there is none.
-    """
-    if device == "cpu":
-        return device
-    import torch
-
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise UserError("--device cuda: PyTorch finds no CUDA device; use --device cpu or auto")
-    return "cuda" if available else "cpu"
-
-
 def check_material(study: Study) -> dict[TaskSource, Outline]:
     """Load what the user brought (tasks, attacks' files, black boxes, models, heads) once, to see that it is
     sound.

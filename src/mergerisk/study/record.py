@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergerisk.store import Store
+    from mergerisk.study.executors.hiring import Workforce
     from mergerisk.study.planning import Plan
     from mergerisk.tasks.outline import Outline
     from mergerisk.tasks.source import TaskSource
@@ -97,8 +98,7 @@ def record_of(
     *,
     out: Path,
     cached: Collection[str],
-    device: str,
-    workers: int,
+    crew: Workforce,
 ) -> tuple[dict[str, Any], list[tuple[float, float]]]:
     """What ``run.json`` says of how the results came about, as far as the store knows it; and when each stage was
     computed, from and to, in seconds of the epoch, in whichever part of a run that was stopped and resumed.
@@ -109,8 +109,7 @@ def record_of(
         outlines: of the plan's tasks.
         out: the run's folder.
         cached: keys of what was there before the run.
-        device: of the run.
-        workers: likewise.
+        crew: who made the stages of the run.
 
     Raises:
         LostArtefactError: a manifest is damaged, or gone.
@@ -136,8 +135,8 @@ def record_of(
         stages.append({"kind": stage.kind, "label": stage.label, "key": key, "seconds": seconds})
     inside = store.root.is_relative_to(out)
     record = {
-        "device": device,
-        "workers": workers,
+        "device": crew.device,
+        "workers": crew.workers,
         "versions": versions(),
         "git_revision": git_revision(),
         "store": str(store.root.relative_to(out) if inside else store.root.resolve()),

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mergerisk.errors import UserError
 from mergerisk.store import LostArtefactError
-from mergerisk.study.executors.local import run_stages
+from mergerisk.study.executors.loop import run_stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mergerisk.store import Store
+    from mergerisk.study.executors.crew import Hire
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
-    from mergerisk.study.workbench import Compute
 
 T = TypeVar("T")
 
@@ -26,10 +26,9 @@ _MOST_REMADE = 3
 def run_and_collect(
     plan: Plan,
     store: Store,
-    compute: Compute,
+    hire: Hire,
     collect: Callable[[], T],
     *,
-    workers: int = 1,
     listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> tuple[T, frozenset[str]]:
     """What ``collect`` reads from the store once every stage is done.
@@ -40,9 +39,8 @@ def run_and_collect(
     Args:
         plan: the stages.
         store: where their artefacts are.
-        compute: device and batch size of every worker.
+        hire: who makes them.
         collect: reads artefacts; nothing it did before it failed may matter.
-        workers: processes.
         listener: told of every stage's start and end, and of every artefact that was found damaged.
 
     Returns:
@@ -67,7 +65,7 @@ def run_and_collect(
         listener(stage, event, seconds)
 
     while True:
-        run_stages(plan, store, compute, workers=workers, listener=watch)
+        run_stages(plan, store, hire, listener=watch)
         try:
             return collect(), frozenset(remade)
         except LostArtefactError as error:

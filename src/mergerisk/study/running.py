@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from mergerisk.store import Store
+from mergerisk.study.dividing import divided
 from mergerisk.study.examples import pick_pictures
+from mergerisk.study.executors.hiring import BATCH_SIZE, Executor, workforce
 from mergerisk.study.files import write_bytes
 from mergerisk.study.finished import STUDY, FinishedRun, write_run
 from mergerisk.study.gradient_pictures import pick_gradients
@@ -23,17 +25,16 @@ from mergerisk.study.preflight import (
     check_queries,
     check_same_study,
     check_space,
-    resolve_device,
 )
 from mergerisk.study.record import covered, record_of
 from mergerisk.study.rounds import run_and_collect
 from mergerisk.study.tables.catalogue import ALWAYS, collect_further
-from mergerisk.threads import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from mergerisk.study.executors.hiring import Workforce
     from mergerisk.study.planning import Plan
     from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
@@ -47,8 +48,13 @@ class Options:
 
     Attributes:
         store: folder of artefacts; ``store`` in the run's folder by default. Studies may share one.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        workers: processes; None for one per core, four at most, or one on a GPU.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        devices: one worker on each, as ``0,1``; instead of ``device`` and ``workers``.
+        workers: processes; None for one per core, four at most, or one on a GPU. On a cluster, stages at
+            once; None for as many as it has room for.
+        executor: ``local``, or ``ray`` for a cluster.
+        address: of the cluster; None for one on this machine.
+        shards: parts in which stages over many images are made, at most one per batch.
         batch_size: images at a time.
         offline: take what comes from a hub from the cache only.
         force: replace the run of another study.
@@ -56,8 +62,12 @@ class Options:
 
     store: Path | None = None
     device: str = "auto"
+    devices: str | None = None
     workers: int | None = None
-    batch_size: int = 128
+    executor: Executor = "local"
+    address: str | None = None
+    shards: int = 1
+    batch_size: int = BATCH_SIZE
     offline: bool = False
     force: bool = False
 
@@ -87,14 +97,31 @@ def run_study(
     Raises:
         UserError: the study, a file or an option is at fault; raised before any training where it can be known.
     """
-    from mergerisk.study.tables.gathered import Gathered
-    from mergerisk.study.workbench import Compute
-
     check_output(out)
     if not options.force:
         check_same_study(study, out, out / STUDY)
-    device = resolve_device(options.device)
-    workers = options.workers or (1 if device != "cpu" else min(cores(), 4))
+    with workforce(
+        executor=options.executor,
+        address=options.address,
+        device=options.device,
+        devices=options.devices,
+        workers=options.workers,
+        batch_size=options.batch_size,
+    ) as crew:
+        return _run_with(crew, study, out, options, prepared, listener)
+
+
+def _run_with(
+    crew: Workforce,
+    study: Study,
+    out: Path,
+    options: Options,
+    prepared: Callable[[Plan, Store], None],
+    listener: Callable[[Stage, str, float], None],
+) -> FinishedRun:
+    """The same, with those who make the stages at hand."""
+    from mergerisk.study.tables.gathered import Gathered
+
     located = locate(study, offline=options.offline)
     outlines = check_material(located.study)
     plan = make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)), outlines)
@@ -103,7 +130,8 @@ def run_study(
     check_queries(missing, store.root)
     check_space(store.root, needed_bytes(missing, outlines, study.images_per_task))
     write_bytes(out / STUDY, study.to_yaml().encode())
-    prepared(plan, store)
+    spread = divided(plan, store, options.shards, options.batch_size)
+    prepared(spread, store)
     started = datetime.now(UTC)
     cached = plan.stages.keys() - {stage.key for stage in missing}
 
@@ -111,19 +139,18 @@ def run_study(
         gathered = Gathered(plan, store)
         outcomes, by_step, clean = (table.collect(gathered, ()) for table in ALWAYS)
         pictures = list(pick_pictures(plan, store, outcomes))
-        record, spans = record_of(plan, store, outlines, out=out, cached=cached, device=device, workers=workers)
+        record, spans = record_of(plan, store, outlines, out=out, cached=cached, crew=crew)
         further = tuple(collect_further(gathered))
         causes = next((kept.rows for kept in further if kept.declared.name == "causes"), None)
         gradients = pick_gradients(plan, store, outcomes, causes)
         return FinishedRun(study, outcomes, by_step, clean, pictures, record, further, gradients), spans
 
-    compute = Compute(device, options.batch_size)
-    (found, earlier), remade = run_and_collect(plan, store, compute, collect, workers=workers, listener=listener)
+    (found, earlier), remade = run_and_collect(spread, store, crew.hire, collect, listener=listener)
     record = found.record | {
         "started": started.isoformat(timespec="seconds"),
         "seconds": covered([*earlier, (started.timestamp(), datetime.now(UTC).timestamp())]),
         "commits": {**located.commits, **found.record["commits"]},
-        "damaged": sorted(plan.stages[key].label for key in remade),
+        "damaged": sorted(spread.stages[key].label for key in remade),
         "notes": list(plan.notes),
     }
     finished = replace(found, record=record)

@@ -74,6 +74,16 @@ class Stage(Keyed, ABC):
         return {}
 
     @property
+    def spent(self) -> tuple[str, ...]:
+        """Keys of what nothing needs any more once its own result is kept."""
+        return ()
+
+    @property
+    def serves(self) -> str | None:
+        """The key of the only stage that needs it, without which it is not made again."""
+        return None
+
+    @property
     def recipe(self) -> dict[str, Json]:
         """What the result is the result of."""
         found = describe(self)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from mergerisk.memory import fitting, graph_bytes
+from mergerisk.memory import fitting, graph_bytes, synchronise
 from mergerisk.models import Classifier, Head, load_encoder
 from mergerisk.models.core.stated import of_base
 from mergerisk.threads import one_thread
@@ -52,7 +52,7 @@ def measure_speeds(study: Study, device: str, *, batch_size: int = 128, least: f
 
     Args:
         study: a resolved study whose models are on this machine.
-        device: ``cpu`` (one thread, as in a worker) or ``cuda``.
+        device: ``cpu`` (one thread, as in a worker), ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: images at a time, fewer where they do not fit.
         least: seconds to measure each kind of pass for, after one that warms up.
 
@@ -90,7 +90,13 @@ def measure_speeds(study: Study, device: str, *, batch_size: int = 128, least: f
         }
         encoder.requires_grad_(True)
         found["training"] = _rate(training, count, device, least)
-    return Speeds(found, torch.cuda.get_device_name() if device == "cuda" else "CPU, one thread")
+    return Speeds(found, _in_words(torch.device(device)))
+
+
+def _in_words(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "GPU of Apple's" if device.type == "mps" else "CPU, one thread"
 
 
 def _rate(work: Callable[[], None], images: int, device: str, least: float) -> float:
@@ -99,8 +105,7 @@ def _rate(work: Callable[[], None], images: int, device: str, least: float) -> f
     def run() -> float:
         start = time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronise(torch.device(device))
         return time.perf_counter() - start
 
     run()

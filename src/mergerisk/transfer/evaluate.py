@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from mergerisk.tasks.images import Images
 
 
-def predict(classifier: nn.Module, images: Images, *, batch_size: int = 256, seed: int = 0) -> torch.Tensor:
+def predict(
+    classifier: nn.Module, images: Images, *, batch_size: int = 256, seed: int = 0, first: int = 0
+) -> torch.Tensor:
     """Predicted labels, int64, N, on the CPU.
 
     Args:
@@ -32,6 +34,8 @@ def predict(classifier: nn.Module, images: Images, *, batch_size: int = 256, see
         images: N × 3 × H × W in [0, 1].
         batch_size: images at a time, halved where memory runs out.
         seed: of a classifier that draws from PyTorch's global generator, which is left as it was.
+        first: of images that are a part of more, how many stand before them. Where it is a multiple of the batch
+            size, what comes is a part of what comes of all of them, to the byte.
 
     Raises:
         UserError: a pixel is out of range, a logit is NaN, or the weights are of another precision than the
@@ -39,7 +43,9 @@ def predict(classifier: nn.Module, images: Images, *, batch_size: int = 256, see
     """
     tensors = (*classifier.parameters(), *classifier.buffers(), images[:0])
     modules = [classifier]
-    return _predict(lambda batch: [classifier(batch)], modules, 1, images, tensors[0].device, batch_size, seed)[0]
+    return _predict(
+        lambda batch: [classifier(batch)], modules, 1, images, tensors[0].device, batch_size, seed, first
+    )[0]
 
 
 def predict_variants(
@@ -50,6 +56,7 @@ def predict_variants(
     *,
     batch_size: int = 256,
     seed: int = 0,
+    first: int = 0,
 ) -> torch.Tensor:
     """Predicted labels of several classifiers that share an encoder, which then runs once.
 
@@ -60,6 +67,7 @@ def predict_variants(
         images: N × 3 × H × W in [0, 1].
         batch_size: images at a time, halved where memory runs out.
         seed: of an encoder that draws from PyTorch's global generator, which is left as it was.
+        first: of images that are a part of more, how many stand before them; see :func:`predict`.
 
     Returns:
         int64, classifiers × N, on the CPU.
@@ -74,7 +82,7 @@ def predict_variants(
         return [head(features if adapter is None else adapter(features)) for adapter in adapters.values()]
 
     modules = [encoder, *(adapter for adapter in adapters.values() if adapter is not None)]
-    return _predict(answers, modules, len(adapters), images, encoder.mean.device, batch_size, seed)
+    return _predict(answers, modules, len(adapters), images, encoder.mean.device, batch_size, seed, first)
 
 
 def _predict(
@@ -85,6 +93,7 @@ def _predict(
     device: torch.device,
     batch_size: int,
     seed: int,
+    first: int,
 ) -> torch.Tensor:
     """Classifiers × N from what several classifiers, made of the modules, say of a batch."""
 
@@ -92,7 +101,7 @@ def _predict(
         batch = images[start:stop]
         check_pixels(batch)
         with (
-            drawing(seed, "predict", start, device=device),
+            drawing(seed, "predict", first + start, device=device),
             precision_named(modules[0], images[:0], "the classifier"),
         ):
             stacked = torch.stack(list(answers(batch.to(device, non_blocking=True))))

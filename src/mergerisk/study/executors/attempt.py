@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from mergerisk.errors import UserError
 from mergerisk.provenance import provenance
 from mergerisk.store import LostArtefactError
+from mergerisk.study.devices import kind_of
 
 if TYPE_CHECKING:
+    from mergerisk.store import Store
     from mergerisk.study.stage import Stage
     from mergerisk.study.workbench import Workbench
 
@@ -21,29 +25,57 @@ class Outcome:
 
     Attributes:
         status: ``done``; ``busy``, another run is making it; ``damaged``, the input ``detail`` was not what was
-            written and was moved aside, by this attempt or another; ``mistake``, the user's, ``detail`` says
-            which; ``fault``, ours, ``detail`` is the traceback.
+            written and was moved aside, by this attempt or another; ``away``, the store is not there; ``lost``,
+            whoever made it is gone; ``mistake``, the user's; ``fault``, ours, ``detail`` is the traceback.
         seconds: spent computing.
-        detail: see ``status``.
+        detail: of the others, what is said of it; see ``status``.
     """
 
-    status: Literal["done", "busy", "damaged", "mistake", "fault"]
+    status: Literal["done", "busy", "damaged", "away", "lost", "mistake", "fault"]
     seconds: float = 0.0
     detail: str = ""
 
 
+def is_away(store: Store) -> bool:
+    """Whether the store's folder is gone for now: a share that is not mounted, say."""
+    return not (store.root / "objects").is_dir()
+
+
+def is_made(stage: Stage, store: Store) -> bool:
+    """Whether a stage's artefact exists, or the only one that needs it does."""
+    return store.has(stage.key) or (stage.serves is not None and store.has(stage.serves))
+
+
 def attempt(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:
     """Make a stage's artefact unless it exists or another run is making it."""
-    with bench.store.making(stage.key, wait=wait) as ours:
-        if not ours:
-            return Outcome("busy")
-        if bench.store.has(stage.key):  # another run made it in the meantime
-            return Outcome("done")
-        try:
+    store = bench.store
+    if is_away(store):  # to lock something there would make folders where the store belongs
+        return Outcome("away")
+    try:
+        with store.making(stage.key, wait=wait) as ours:
+            if not ours:
+                return Outcome("busy")
+            if is_made(stage, store):  # another run made it in the meantime
+                return Outcome("done")
             return Outcome("done", make_artefact(stage, bench))
-        except LostArtefactError as error:
+    except (LostArtefactError, UserError, OSError) as error:
+        if is_away(store):
             bench.forget()
-            return Outcome("damaged", detail=error.key)
+            return Outcome("away")
+        if not isinstance(error, LostArtefactError):
+            raise
+        bench.forget()
+        return Outcome("damaged", detail=error.key)
+
+
+def attempt_elsewhere(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:
+    """The same in another process than the one that runs the plan: whatever is raised becomes an outcome."""
+    try:
+        return attempt(stage, bench, wait=wait)
+    except UserError as error:
+        return Outcome("mistake", detail=str(error))
+    except Exception:
+        return Outcome("fault", detail=traceback.format_exc())
 
 
 def make_artefact(stage: Stage, bench: Workbench) -> float:
@@ -61,9 +93,11 @@ def make_artefact(stage: Stage, bench: Workbench) -> float:
         result.arrays,
         recipe=stage.recipe,
         info=result.info,
-        provenance=provenance(bench.compute.device)
+        provenance=provenance(kind_of(bench.compute.device))
         | {"seconds": seconds, "finished": datetime.now(UTC).isoformat(), "label": stage.label},
         compressed=result.compressed,
         spooled=result.spooled,
     )
+    for key in stage.spent:
+        bench.store.remove(key)
     return seconds

@@ -5,184 +5,131 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import selectors
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.study.executors.attempt import Outcome, attempt
-from mergerisk.study.executors.scheduler import Scheduler
+from mergerisk.study.executors.crew import Crew
+from mergerisk.study.executors.worker import ENVIRONMENT
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from mergerisk.store import Store
-    from mergerisk.study.planning import Plan
+    from mergerisk.study.executors.crew import Hire
     from mergerisk.study.stage import Stage
-    from mergerisk.study.workbench import Compute
-
-    Attempt = Callable[[Stage, bool], Outcome]
-    Listener = Callable[[Stage, str, float], None]
-    """Called with a stage, ``started`` or how the attempt ended, and its seconds; for ``damaged``, with the stage
-    whose artefact was found so."""
-
-
-class StageFailedError(RuntimeError):
-    """A stage failed through a fault of ours; the message ends with its traceback."""
-
-
-def run_stages(
-    plan: Plan, store: Store, compute: Compute, *, workers: int = 1, listener: Listener = lambda *_: None
-) -> None:
-    """Make every missing artefact of the plan.
-
-    Args:
-        plan: the stages.
-        store: where artefacts go.
-        compute: device and batch size of every worker.
-        workers: processes; 1 runs in this one. Each computes with one thread.
-        listener: told of every start and end, and of artefacts that were found damaged; called from one thread at
-            a time. What it raises ends the run.
-
-    Raises:
-        UserError: a stage's material is at fault, the disk is full, or a worker was killed.
-        StageFailedError: a fault of ours.
-    """
-    missing = {stage.key for stage in plan.missing(store)}
-    if not missing:
-        return
-    scheduler = Scheduler(plan.stages, plan.stages.keys() - missing)
-    workers = min(workers, len(missing))
-    shift = _Shift(plan, scheduler, listener)
-    if workers == 1:
-        with _in_process(store, compute) as try_stage:
-            shift.work(try_stage)
-        shift.raise_failure()
-        return
-    processes = [_WorkerProcess(store, compute) for _ in range(workers)]
-    threads = [threading.Thread(target=shift.work, args=(process.attempt,)) for process in processes]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                # A join with a timeout lets an interrupt through.
-                thread.join(timeout=0.5)
-    finally:
-        scheduler.stop()
-        for process in processes:
-            process.close()
-        for thread in threads:
-            thread.join()
-    shift.raise_failure()
-
-
-class _Shift:
-    """What the threads that feed workers share."""
-
-    def __init__(self, plan: Plan, scheduler: Scheduler, listener: Listener) -> None:
-        self._plan = plan
-        self._scheduler = scheduler
-        self._listener = listener
-        self._telling = threading.Lock()
-        self._failure: Exception | None = None
-
-    def work(self, try_stage: Attempt) -> None:
-        """Take stages until none is left or one fails."""
-        while (taken := self._scheduler.take()) is not None:
-            try:
-                stage, wait = taken
-                self._tell(stage, "started", 0.0)
-                outcome = try_stage(stage, wait)
-                self._settle(stage, outcome)
-                about = self._plan.stages[outcome.detail] if outcome.status == "damaged" else stage
-                self._tell(about, outcome.status, outcome.seconds)
-            except Exception as error:  # raised again by `raise_failure`
-                self._fail(error)
-                return
-
-    def _settle(self, stage: Stage, outcome: Outcome) -> None:
-        """What a worker reports of a stage, told to the scheduler; a failure ends the run."""
-        if outcome.status == "done":
-            self._scheduler.finish(stage)
-        elif outcome.status == "busy":
-            self._scheduler.defer(stage)
-        elif outcome.status == "damaged":
-            self._scheduler.remake(stage, outcome.detail)
-        elif outcome.status == "mistake":
-            self._fail(UserError(outcome.detail))
-        else:
-            self._fail(StageFailedError(f"stage {stage.kind} ({stage.label}) failed:\n{outcome.detail}"))
-
-    def _tell(self, stage: Stage, event: str, seconds: float) -> None:
-        with self._telling:
-            self._listener(stage, event, seconds)
-
-    def _fail(self, error: Exception) -> None:
-        """Keep the first failure, which is raised once every thread has stopped."""
-        self._failure = self._failure or error
-        self._scheduler.stop()
-
-    def raise_failure(self) -> None:
-        """Raise the first failure, if there was one."""
-        if self._failure is not None:
-            raise self._failure
-
-
-@contextmanager
-def _in_process(store: Store, compute: Compute) -> Iterator[Attempt]:
-    """Attempts in this process, with one thread, as in a worker."""
     from mergerisk.study.workbench import Workbench
 
-    with one_thread():
-        bench = Workbench(store, compute)
-        yield lambda stage, wait: attempt(stage, bench, wait=wait)
+
+def hire_local(devices: Sequence[str], batch_size: int) -> Hire:
+    """Workers of this machine: this process alone, or one process per device, if there is that much to do.
+
+    Args:
+        devices: torch devices, one per worker; one that is named twice has two.
+        batch_size: images at a time.
+    """
+
+    @contextmanager
+    def hire(store: Store, left: int) -> Iterator[Crew]:
+        from mergerisk.study.workbench import Compute, Workbench
+
+        if len(devices) == 1 or left == 1:
+            with one_thread():
+                yield _ThisProcess(Workbench(store, Compute(devices[0], batch_size)))
+            return
+        processes: list[_WorkerProcess] = []
+        try:
+            processes += (_WorkerProcess(store, device, batch_size) for device in devices[:left])
+            yield _Processes(processes)
+        finally:
+            for process in processes:
+                process.close()
+
+    return hire
+
+
+class _ThisProcess(Crew):
+    """Attempts in this process, one at a time, with one thread, as in a worker."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._next: tuple[Stage, bool] | None = None
+
+    def lines(self) -> Collection[str]:
+        return () if self._next else ("",)
+
+    def start(self, stage: Stage, wait: bool) -> None:
+        self._next = (stage, wait)
+
+    def ended(self) -> tuple[Stage, Outcome]:
+        assert self._next is not None
+        (stage, wait), self._next = self._next, None
+        return stage, attempt(stage, self._bench, wait=wait)
+
+
+class _Processes(Crew):
+    """Workers, a stage at a time each."""
+
+    def __init__(self, processes: Sequence[_WorkerProcess]) -> None:
+        self._free = [*processes]
+        self._busy: dict[_WorkerProcess, Stage] = {}
+
+    def lines(self) -> Collection[str]:
+        return ("",) if self._free else ()
+
+    def start(self, stage: Stage, wait: bool) -> None:
+        process = self._free.pop(0)
+        self._busy[process] = stage
+        process.ask(stage, wait)
+
+    def ended(self) -> tuple[Stage, Outcome]:
+        with selectors.DefaultSelector() as answers:
+            for process in self._busy:
+                answers.register(process, selectors.EVENT_READ, process)
+            ((found, _), *_) = answers.select()
+        process = found.data
+        stage = self._busy.pop(process)
+        self._free.append(process)
+        return stage, process.answer(stage)
 
 
 class _WorkerProcess:
     """A worker and the pipe to it."""
 
-    def __init__(self, store: Store, compute: Compute) -> None:
-        environment = os.environ | {
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            # glibc would give every large activation back to the system and fault it in again: about a tenth
-            # of the time at these sizes. Other allocators ignore this.
-            "MALLOC_MMAP_THRESHOLD_": str(2**30),
-            "MALLOC_TRIM_THRESHOLD_": str(2**32),
-        }
+    def __init__(self, store: Store, device: str, batch_size: int) -> None:
+        worker = "mergerisk.study.executors.worker"
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "mergerisk.study.executors.worker",
-                str(store.root),
-                compute.device,
-                str(compute.batch_size),
-            ],
+            [sys.executable, "-m", worker, str(store.root), device, str(batch_size)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=os.environ | ENVIRONMENT,
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin, self._process.stdout
 
-    def attempt(self, stage: Stage, wait: bool) -> Outcome:
-        """Have the worker attempt a stage.
+    def fileno(self) -> int:
+        """What can be read once there is an answer, or the worker is gone."""
+        return self._out.fileno()
+
+    def ask(self, stage: Stage, wait: bool) -> None:
+        """Have the worker attempt a stage."""
+        with suppress(BrokenPipeError):  # it is gone, as its answer says
+            pickle.dump((stage, wait), self._in)
+            self._in.flush()
+
+    def answer(self, stage: Stage) -> Outcome:
+        """How the attempt ended; waits for it.
 
         Raises:
             UserError: the worker is gone.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            pickle.dump((stage, wait), self._process.stdin)
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except (BrokenPipeError, ValueError):
-            answer = b""
+        answer = self._out.readline()
         if not answer:
             code = self._process.wait()
             raise UserError(
@@ -195,7 +142,6 @@ class _WorkerProcess:
         """End the worker: at once, since what it may be making is not published."""
         self._process.terminate()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        for pipe in (self._in, self._out):
+            with suppress(BrokenPipeError):
+                pipe.close()

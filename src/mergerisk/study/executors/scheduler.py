@@ -1,89 +1,123 @@
-"""Which stage may run next: shared by every executor, and safe to share between threads."""
+"""Which stage may run next: shared by every executor."""
 
 from __future__ import annotations
 
-import threading
+import heapq
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from mergerisk.study.stage import Stage
 
 
 class Scheduler:
-    """Hands out stages whose inputs exist, in the plan's order.
+    """Hands out stages whose inputs exist, in the plan's order, without ever waiting.
 
     Args:
         stages: all stages of the plan, inputs before what needs them.
         done: keys whose artefacts exist.
+        line: stage → the line that it stands in; one may be served while another has to wait.
     """
 
-    def __init__(self, stages: Mapping[str, Stage], done: Iterable[str]) -> None:
+    def __init__(
+        self, stages: Mapping[str, Stage], done: Iterable[str], line: Callable[[Stage], str] = lambda _: ""
+    ) -> None:
         self._stages = stages
+        self._line = line
         self._done = set(done)
-        self._waiting = {key: stage for key, stage in stages.items() if key not in self._done}
-        self._elsewhere: dict[str, Stage] = {}
         self._running: set[str] = set()
-        self._stopped = False
-        self._changed = threading.Condition()
+        self._elsewhere: dict[str, None] = {}
+        """What other runs are making, in the order in which it was found."""
+        self._front = 0
+        self._places = {key: place for place, key in enumerate(stages)}
+        """Where a stage stands in its line; what has to be made again stands before all others."""
+        self._ready: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+        """Heaps, by line; of a stage that was moved forward an older entry may be left, which counts no more."""
+        self._lacking: dict[str, set[str]] = {}
+        """Waiting stage → inputs that do not exist yet."""
+        self._needed_by: defaultdict[str, set[str]] = defaultdict(set)
+        for key in stages:
+            if key not in self._done:
+                self._wait(key)
 
-    def take(self) -> tuple[Stage, bool] | None:
-        """The next stage, and whether to wait for another run that is making it; None when nothing is left.
+    def _wait(self, key: str) -> None:
+        """Have a stage stand in line, or wait for its inputs."""
+        lacking = set(self._stages[key].inputs.values()) - self._done
+        self._lacking[key] = lacking
+        for needed in lacking:
+            self._needed_by[needed].add(key)
+        if not lacking:
+            self._line_up(key)
 
-        Blocks while stages that others depend on are running.
-        """
-        with self._changed:
-            while not self._stopped:
-                ready = self._first_ready(self._waiting)
-                if ready is not None:
-                    return self._start(ready, self._waiting), False
-                # Only when there is nothing else to do is a stage that another run is making worth waiting for.
-                taken = self._first_ready(self._elsewhere)
-                if taken is not None:
-                    return self._start(taken, self._elsewhere), True
-                if not self._running:
-                    return None
-                self._changed.wait()
-            return None
+    def _line_up(self, key: str) -> None:
+        heapq.heappush(self._ready[self._line(self._stages[key])], (self._places[key], key))
 
-    def _first_ready(self, among: Mapping[str, Stage]) -> str | None:
-        for key, stage in among.items():
-            if all(needed in self._done for needed in stage.inputs.values()):
-                return key
+    def take(self, lines: Collection[str] = ("",)) -> tuple[Stage, bool] | None:
+        """The next stage of these lines, and whether to wait for another run that is making it; None where there
+        is none now."""
+        found = [(heap[0], line) for line in lines if (heap := self._current(line))]
+        if found:
+            (_, key), line = min(found)
+            heapq.heappop(self._ready[line])
+            del self._lacking[key]
+            return self._start(key), False
+        # Only when there is nothing else to do is a stage that another run is making worth waiting for.
+        if not any(map(self._current, [*self._ready])):
+            for key in self._elsewhere:
+                stage = self._stages[key]
+                if self._line(stage) in lines and self._done.issuperset(stage.inputs.values()):
+                    del self._elsewhere[key]
+                    return self._start(key), True
         return None
 
-    def _start(self, key: str, among: dict[str, Stage]) -> Stage:
+    def _current(self, line: str) -> list[tuple[int, str]]:
+        """A line, without those at its head that do not wait there any more."""
+        heap = self._ready[line]
+        while heap and (self._lacking.get(heap[0][1]) != set() or self._places[heap[0][1]] != heap[0][0]):
+            heapq.heappop(heap)
+        return heap
+
+    def _start(self, key: str) -> Stage:
         self._running.add(key)
-        return among.pop(key)
+        return self._stages[key]
 
     def finish(self, stage: Stage) -> None:
         """The stage's artefact exists now."""
-        with self._changed:
-            self._running.discard(stage.key)
-            self._done.add(stage.key)
-            self._changed.notify_all()
+        self._running.discard(stage.key)
+        self._done.add(stage.key)
+        for key in self._needed_by.pop(stage.key, ()):
+            lacking = self._lacking.get(key)
+            if lacking is not None and stage.key in lacking:
+                lacking.remove(stage.key)
+                if not lacking:
+                    self._line_up(key)
 
     def defer(self, stage: Stage) -> None:
         """Another run is making the stage; come back to it when nothing else is left."""
-        with self._changed:
-            self._running.discard(stage.key)
-            self._elsewhere[stage.key] = stage
-            self._changed.notify_all()
+        self._running.discard(stage.key)
+        self._elsewhere[stage.key] = None
+
+    def repeat(self, stage: Stage) -> None:
+        """The attempt came to nothing, through no fault of the stage: it is the next one."""
+        self._running.discard(stage.key)
+        self._first(stage.key)
 
     def remake(self, stage: Stage, damaged: str) -> None:
         """An input of the stage was found damaged: make it again, unless that is under way, then the stage."""
-        with self._changed:
-            self._running.discard(stage.key)
-            self._done.discard(damaged)
-            again = (
-                {damaged: self._stages[damaged]} if damaged not in self._running | self._elsewhere.keys() else {}
-            )
-            self._waiting = again | {stage.key: stage} | self._waiting
-            self._changed.notify_all()
+        self._running.discard(stage.key)
+        self._done.discard(damaged)
+        for key, lacking in self._lacking.items():
+            if damaged in self._stages[key].inputs.values():
+                lacking.add(damaged)
+                self._needed_by[damaged].add(key)
+        self._first(stage.key)
+        if damaged not in self._running | self._elsewhere.keys():
+            self._first(damaged)
 
-    def stop(self) -> None:
-        """Hand out nothing any more."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+    def _first(self, key: str) -> None:
+        """Have a stage wait before all others."""
+        self._front -= 1
+        self._places[key] = self._front
+        self._wait(key)

@@ -13,6 +13,17 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # glibc would give every large activation back to the system and fault it in again: about a tenth of the time
+    # at these sizes. Other allocators ignore this.
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+}
+"""What every process that makes stages starts with."""
+
 
 def main() -> None:
     """Entry point: ``python -m mergerisk.study.executors.worker STORE DEVICE BATCH_SIZE``."""
@@ -22,9 +33,8 @@ def main() -> None:
 
     import torch
 
-    from mergerisk.errors import UserError
     from mergerisk.store import Store
-    from mergerisk.study.executors.attempt import Outcome, attempt
+    from mergerisk.study.executors.attempt import Outcome, attempt_elsewhere
     from mergerisk.study.workbench import Compute, Workbench
 
     store, device, batch_size = sys.argv[1:]
@@ -34,13 +44,12 @@ def main() -> None:
     while True:
         try:
             stage, wait = pickle.load(sys.stdin.buffer)  # from the process that started this one
-            outcome = attempt(stage, bench, wait=wait)
         except EOFError:
             break
-        except UserError as error:
-            outcome = Outcome("mistake", detail=str(error))
         except Exception:
             outcome = Outcome("fault", detail=traceback.format_exc())
+        else:
+            outcome = attempt_elsewhere(stage, bench, wait=wait)
         answers.write(json.dumps(asdict(outcome)) + "\n")
         answers.flush()
 

@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mergerisk.study.attacked import attacked
 from mergerisk.study.keyed import Input, unkeyed
-from mergerisk.study.kinds.results import ArrayStage
+from mergerisk.study.kinds.shards import Divisible
 from mergerisk.study.stage import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from mergerisk.study.variants.variant import SurrogateVariant
     from mergerisk.study.workbench import Workbench
     from mergerisk.tasks import Task
 
 
+_BY_ITERATE = frozenset({"adversarial", "l2", "linf"})
+"""Arrays with a row per iterate."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Craft(ArrayStage):
+class Craft(Divisible):
     """Adversarial images of one attack at one budget, and what crafting them met.
 
     Keeps ``adversarial`` (iterates × images × …, the last iterate last), ``l2`` and ``linf`` of every iterate's
@@ -58,11 +64,16 @@ class Craft(ArrayStage):
     crafted: int = unkeyed()
     gradients: int = unkeyed()
 
-    def cost(self) -> Mapping[str, int]:
+    @property
+    def rows(self) -> int:
+        """An image each."""
+        return self.crafted
+
+    def whole_cost(self) -> Mapping[str, int]:
         """Images, times encoders of the surrogate, times gradients per image."""
         return {"gradient": self.crafted * self.surrogate.passes * self.gradients}
 
-    def run(self, bench: Workbench) -> Result:
+    def part(self, bench: Workbench, first: int, last: int | None) -> Mapping[str, NDArray[Any]]:
         """``adversarial``, iterates × N × 3 × H × W in [0, 1]; of every image its index, label, aim (−1 without
         one) and zero gradients; of every iterate the size of its change, L∞ and L2."""
         import torch
@@ -71,6 +82,9 @@ class Craft(ArrayStage):
 
         task, device = bench.task(self.task), bench.compute.device
         indices = attacked(task, self.images)
+        last = len(indices) if last is None else min(last, len(indices))
+        if first >= last > 0:
+            return {}
         images, labels = task.test.images[indices], task.test.labels[indices]
         parameters = dict(self.parameters) | ({} if self.file is None else {"file": self.file})
         crafted = attacks.create(self.attack, **parameters).craft(
@@ -83,21 +97,31 @@ class Craft(ArrayStage):
             indices=indices,
             batch_size=bench.compute.batch_size,
             after=self.after,
+            only=(first, last),
         )
+        images, labels, indices = images[first:last], labels[first:last], indices[first:last]
         iterates = torch.stack([*crafted.after.values(), crafted.adversarial]).cpu()
         changes = (iterates.double() - images.double()).flatten(2)
         sizes = {"l2": changes.norm(dim=2), "linf": changes.abs().amax(dim=2)}
         assert float(sizes[self.norm].max()) <= self.epsilon, "an attack exceeded its budget"
         assert 0.0 <= float(iterates.min()) <= float(iterates.max()) <= 1.0, "an attack left the pixel box"
         aims = torch.full_like(labels, -1) if crafted.targets is None else crafted.targets.cpu()
-        return Result(
-            {
-                "adversarial": iterates.numpy(),
-                "indices": indices.numpy(),
-                "labels": labels.numpy(),
-                "aimed_at": aims.numpy(),
-                "zero_gradients": crafted.zero_gradients.cpu().numpy(),
-                **{name: size.numpy() for name, size in sizes.items()},
-            },
-            compressed=("adversarial",),
-        )
+        return {
+            "adversarial": iterates.numpy(),
+            "indices": indices.numpy(),
+            "labels": labels.numpy(),
+            "aimed_at": aims.numpy(),
+            "zero_gradients": crafted.zero_gradients.cpu().numpy(),
+            **{name: size.numpy() for name, size in sizes.items()},
+        }
+
+    def joined(self, bench: Workbench, parts: Sequence[Mapping[str, NDArray[Any]]]) -> Result:  # noqa: ARG002
+        """The parts' arrays, end to end; those of iterates along their second axis."""
+        import numpy as np
+
+        filled = [part for part in parts if part]
+        arrays = {
+            name: np.concatenate([part[name] for part in filled], axis=int(name in _BY_ITERATE))
+            for name in filled[0]
+        }
+        return Result(arrays, compressed=("adversarial",))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mergerisk.study.keyed import Input, unkeyed
-from mergerisk.study.kinds.results import ArrayStage
+from mergerisk.study.kinds.shards import Divisible
 from mergerisk.study.stage import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
+    from numpy.typing import NDArray
 
     from mergerisk.study.variants.variant import TargetVariant
     from mergerisk.study.workbench import Workbench
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(ArrayStage):
+class Evaluate(Divisible):
     """Predictions on a sweep of budgets: columns of the target × budgets × iterates × images.
 
     Attributes:
@@ -37,15 +38,41 @@ class Evaluate(ArrayStage):
     crafted: tuple[Input[torch.Tensor], ...]
     shown: int = unkeyed()
 
-    def cost(self) -> Mapping[str, int]:
+    @property
+    def rows(self) -> int:
+        """An image each, of all budgets and iterates; a black box is asked all at once, at its own pace."""
+        return 0 if self.target.answers_by == "query" else self.shown
+
+    def whole_cost(self) -> Mapping[str, int]:
         """Images of the whole sweep, times the encoders that each passes."""
         return {self.target.answers_by: self.shown * self.target.passes}
 
-    def run(self, bench: Workbench) -> Result:
-        """Classes that the targets name: columns, then as the sweep's sets are laid out (budgets × iterates ×
+    def part(self, bench: Workbench, first: int, last: int | None) -> Mapping[str, NDArray[Any]]:
+        """Classes that the targets name: columns × rows, as the sweep's sets are laid out (budgets × iterates ×
         images)."""
         import torch
 
-        shown = torch.stack([bench.arrays(made.key)["adversarial"] for made in self.crafted])
-        predictions = self.target.answer(bench, shown.flatten(0, 2))
-        return Result({"predictions": predictions.unflatten(1, shown.shape[:3]).numpy()})
+        iterates, images = self._layout(bench)
+        each = iterates * images
+        last = each * len(self.crafted) if last is None else min(last, each * len(self.crafted))
+        if first >= last > 0:
+            return {}
+        sets = range(first // max(1, each), -(-last // max(1, each)))
+        shown = [bench.arrays(self.crafted[place].key)["adversarial"].flatten(0, 1) for place in sets]
+        before = sets.start * each
+        rows = torch.cat(shown)[first - before : last - before]
+        return {"predictions": self.target.answer(bench, rows, first).numpy()}
+
+    def joined(self, bench: Workbench, parts: Sequence[Mapping[str, NDArray[Any]]]) -> Result:
+        """Columns of the targets × budgets × iterates × images."""
+        import numpy as np
+
+        predictions = np.concatenate([part["predictions"] for part in parts if part], axis=1)
+        return Result(
+            {"predictions": predictions.reshape(len(predictions), len(self.crafted), *self._layout(bench))}
+        )
+
+    def _layout(self, bench: Workbench) -> tuple[int, int]:
+        """Iterates and images of every set."""
+        iterates, images = bench.store.manifest(self.crafted[0].key)["shapes"]["adversarial"][:2]
+        return iterates, images

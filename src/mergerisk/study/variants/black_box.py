@@ -38,7 +38,7 @@ class BlackBoxVariant(TargetVariant):
     version: str
     spec: TargetSpec = unkeyed()
 
-    def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+    def answer(self, bench: Workbench, images: Images, first: int = 0) -> torch.Tensor:  # noqa: ARG002
         """Classes that it names, 1 × N; every image sent counts against its budget."""
         from mergerisk.study.query_budget import shared_queries
 

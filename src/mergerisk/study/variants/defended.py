@@ -44,11 +44,11 @@ class DefendedVariant(SurrogateVariant):
         """As many as of what is defended, times those that an answer of the defense takes."""
         return self.of.passes * self.made.passes
 
-    def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+    def answer(self, bench: Workbench, images: Images, first: int = 0) -> torch.Tensor:
         """Classes that it names, 1 × N."""
         from mergerisk.transfer import predict
 
-        return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size)[None]
+        return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size, first=first)[None]
 
     def classifier(self, bench: Workbench) -> nn.Module:
         """The defended model, from pixels in [0, 1] to logits."""

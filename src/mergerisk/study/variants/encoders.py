@@ -41,13 +41,14 @@ class EncoderVariant(SurrogateVariant):
         """The encoder with one target's adapter."""
         return replace(self, columns={label: 0}, adapters=(self.adapters[self.columns[label]],))
 
-    def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+    def answer(self, bench: Workbench, images: Images, first: int = 0) -> torch.Tensor:
         """Classes that the targets name, columns × N; they share the encoder's forward pass."""
         from mergerisk.transfer import predict_variants
 
         adapters = {str(column): adapter for column, adapter in enumerate(self._adapters(bench))}
         size = bench.compute.batch_size
-        return predict_variants(self._encoder(bench), bench.head(self.head), adapters, images, batch_size=size)
+        head = bench.head(self.head)
+        return predict_variants(self._encoder(bench), head, adapters, images, batch_size=size, first=first)
 
     def classifier(self, bench: Workbench) -> nn.Module:
         """Encoder, head and the one adapter, from pixels in [0, 1] to logits."""

@@ -42,11 +42,11 @@ class EnsembleVariant(SurrogateVariant):
         """One per member."""
         return len(self.members)
 
-    def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+    def answer(self, bench: Workbench, images: Images, first: int = 0) -> torch.Tensor:
         """Classes that the ensemble names, 1 × N."""
         from mergerisk.transfer import predict
 
-        return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size)[None]
+        return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size, first=first)[None]
 
     def classifier(self, bench: Workbench) -> nn.Module:
         """The members under one head, from pixels in [0, 1] to combined logits."""

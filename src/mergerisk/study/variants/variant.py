@@ -52,8 +52,14 @@ class TargetVariant(Keyed, ABC):
         return ", ".join(self.columns)
 
     @abstractmethod
-    def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
-        """Classes that the targets name for images (N × 3 × H × W in [0, 1]): int64, columns × N."""
+    def answer(self, bench: Workbench, images: Images, first: int = 0) -> torch.Tensor:
+        """Classes that the targets name for images (N × 3 × H × W in [0, 1]): int64, columns × N.
+
+        Args:
+            bench: where the models are.
+            images: that are shown.
+            first: of images that are a part of more, how many stand before them.
+        """
 
 
 class SurrogateVariant(TargetVariant):

@@ -1,0 +1,168 @@
+"""A real Ray cluster of two nodes, on which everything goes wrong that can: outcomes equal a local run's to the byte.
+
+Starting Ray takes many seconds, so one cluster serves all, and few runs are made.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mergerisk as mr
+from mergerisk.store import Store
+from mergerisk.study import load_study, make_plan
+from tests.tiny import write_tiny_study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mergerisk.study import Stage
+
+# Ray's own resources and warnings are not ours.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+NOUNS = ("fine-tune experts", "merge", "clean accuracy", "craft", "evaluate")
+"""What Ray calls the processes that are making one of these."""
+OUTCOMES = ("outcomes.parquet", "clean.parquet")
+
+SMALL: dict[str, Any] = {
+    "merging": ["weight_averaging", {"method": "weight_averaging+surgery", "surgery": {"steps": 2}}],
+    "attacks": ["fgsm", "mi_fgsm"],
+    "budgets": {"epsilon": ["8/255"], "steps": 2},
+    "images_per_task": 6,
+    "experts": {"fine_tune": {"epochs": 1}},
+}
+
+
+@pytest.fixture(scope="module")
+def study(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_study(tmp_path_factory.mktemp("study"), tiny_vit, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def local(study: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """What a run in this process leaves."""
+    folder = tmp_path_factory.mktemp("local") / "run"
+    mr.run(study, folder, progress=False)
+    return contents(folder)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one core each."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    limits = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    found = Cluster(initialize_head=True, head_node_args=limits | {"include_dashboard": False})
+    found.add_node(**limits)
+    yield found
+    found.shutdown()
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in OUTCOMES]
+
+
+def busy(node: Any) -> list[int]:
+    """The node's processes that are making a stage: Ray gives them the task's name."""
+    (raylet,) = node.all_processes["raylet"]
+    pid = raylet.process.pid
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:  # the node is gone
+        return []
+    return [child for child in map(int, found.split()) if is_busy(Path(f"/proc/{child}/cmdline"))]
+
+
+def is_busy(title: Path) -> bool:
+    try:
+        name = title.read_bytes().rstrip(b"\0")
+    except OSError:
+        return False
+    return name in {f"ray::{noun}".encode() for noun in NOUNS}
+
+
+def once(condition: Callable[[], Any]) -> Any:
+    """What a condition gives, once it gives something."""
+    deadline = time.monotonic() + 600
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return found
+
+
+def test_a_worker_is_killed_and_the_store_is_away_for_a_while(
+    study: Path, local: list[bytes], cluster: Any, tmp_path: Path
+) -> None:
+    out, moved, told = tmp_path / "run", tmp_path / "away", []
+    nodes = [cluster.head_node, *cluster.worker_nodes]
+
+    def disturb() -> None:
+        os.kill(once(lambda: [pid for node in nodes for pid in busy(node)])[0], signal.SIGKILL)
+        once(lambda: "lost" in told)
+        once(lambda: told.count("done") >= 8)
+        (out / "store").rename(moved)
+        once(lambda: "away" in told)
+        time.sleep(1)
+        assert not (out / "store").exists(), "something was made where the store was"
+        moved.rename(out / "store")
+
+    thread = threading.Thread(target=disturb)
+
+    def listen(_stage: Stage, event: str, _seconds: float) -> None:
+        told.append(event)
+        if not thread.ident:
+            thread.start()
+
+    mr.run(study, out, executor="ray", address=cluster.address, workers=None, progress=False, listener=listen)
+    thread.join()
+    assert contents(out) == local
+    stages = make_plan(load_study(study)).stages
+    assert told.count("done") >= len(stages)
+    assert {"lost", "away"} <= {*told} <= {"started", "done", "busy", "damaged", "lost", "away"}
+    store = Store(out / "store")
+    for key in stages:
+        store.get(key)  # every checksum holds
+
+
+def test_the_process_that_plans_is_killed_and_a_node_is_lost(
+    study: Path, local: list[bytes], cluster: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "mergerisk", "run", str(study), "--out", str(out)]
+    command += ["--executor", "ray", "--address", cluster.address]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    once(lambda: len(list((out / "store" / "objects").glob("*/*/manifest.json"))) >= 3)
+    first.kill()
+    first.wait()
+    (node,) = cluster.worker_nodes
+    told: list[str] = []
+
+    def lose() -> None:
+        once(lambda: busy(node))
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    mr.run(
+        study,
+        out,
+        executor="ray",
+        address=cluster.address,
+        workers=None,
+        progress=False,
+        listener=lambda _stage, event, _seconds: told.append(event),
+    )
+    thread.join()
+    assert contents(out) == local
+    # What the first run left was not made again.
+    assert told.count("done") <= len(make_plan(load_study(study)).stages) - 3
