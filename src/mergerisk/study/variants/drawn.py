@@ -37,11 +37,11 @@ class DrawnVariant(SurrogateVariant):
     members: Mapping[str, Input[State] | None]
     seed: int
 
-    def answer(self, bench: Workbench, images: Images) -> torch.Tensor:
+    def answer(self, bench: Workbench, images: Images, first: int = 0) -> torch.Tensor:
         """Classes that the drawn models name, 1 × N."""
         from mergerisk.transfer import predict
 
-        return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size)[None]
+        return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size, first=first)[None]
 
     def classifier(self, bench: Workbench) -> nn.Module:
         """The members under one head, from pixels in [0, 1] to the logits of the one that is drawn."""
