@@ -230,6 +230,11 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
             f"task {task!r} has no calibration images, and {unlabelled} learns from some; lower test_share, or "
             "raise limit.calibration"
         )
+    if mine and study.attacked == "calibration" and not outline.calibration:
+        raise UserError(
+            f"task {task!r} has no calibration images, and they are attacked; lower test_share, or raise "
+            "limit.calibration"
+        )
     merged = task in study.with_expert if mine else OUTSIDER in study.merged_names
     if reading and merged and study.calibration == "held_out" and not outline.calibration:
         raise UserError(

@@ -26,6 +26,7 @@ from mergerisk.study.fields.interventions import each_of
 from mergerisk.study.fields.models import Data, Experts, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
 from mergerisk.study.fields.names import BackboneName, ModelName
+from mergerisk.study.fields.search import Search
 from mergerisk.study.fields.surrogates import (
     ADAPTIVE,
     KNOWING,
@@ -78,10 +79,13 @@ class Study(Model):
             ``all`` for every one.
         tables: further tables that the run leaves, which installed packages add.
         budgets: grid of ε.
-        images_per_task: attacked images per task, class-balanced, from the test split.
+        images_per_task: attacked images per task, class-balanced.
+        attacked: images of the ``test`` split; or the held-out ``calibration`` images, and clean accuracy is of
+            these, to choose by without a look at the test images.
         seeds: each is a replicate of all that is random: fine-tuning, calibration draws, attacks.
         calibration: unlabelled images data-driven methods read: ``held_out`` shares none with the test split;
             ``test`` reproduces the papers, whose merges see the images that are attacked.
+        search: among which recipes :func:`mergerisk.recommend` looks for the best trades; a run reads none of it.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -111,8 +115,10 @@ class Study(Model):
     tables: tuple[TableSpec, ...] = ()
     budgets: Budgets
     images_per_task: Count = 1000
+    attacked: Literal["test", "calibration"] = "test"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     calibration: Literal["held_out", "test"] = "held_out"
+    search: Search | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -339,12 +345,12 @@ class Study(Model):
         )
 
     def to_yaml(self, *, places: bool = True) -> str:
-        """The study as a file that :func:`load_study` reads back.
+        """The study as a file that :func:`load_study` reads back, but for ``search``, by which no run goes.
 
         Args:
             places: without them, for a file that is published: of absolute paths the last part alone.
         """
-        content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        content = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"search"})
         for field in ("tasks", "merging", "attacks", "surrogates", "defenses", "causes", "tables"):
             content[field] = [spec.as_written() for spec in getattr(self, field)]
         for field in ("defenses", "causes", "tables"):
@@ -352,6 +358,8 @@ class Study(Model):
                 del content[field]
         if not self.defenses:
             del content["checks"]
+        if self.attacked == "test":
+            del content["attacked"]
         if self.outsider is not None and self.outsider.task is not None:
             content["outsider"]["task"] = self.outsider.task.as_written()
         content["budgets"]["epsilon"] = [_as_fraction(value) for value in self.budgets.epsilon]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from mergerisk.study.kinds.held_out import HeldOut
 from mergerisk.study.kinds.load_task import LoadTask
-from mergerisk.study.work import sizes_of
+from mergerisk.study.work import Sizes, sizes_of
 from mergerisk.tasks.catalogue import plugins_of
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from mergerisk.study.keyed import Input
     from mergerisk.study.stage import Stage, StageOf
-    from mergerisk.study.work import Sizes
     from mergerisk.tasks import Task
     from mergerisk.tasks.outline import Outline
     from mergerisk.tasks.source import TaskSource
@@ -49,6 +49,12 @@ class Stages:
         )
         if made not in self._sizes:
             self._sizes[made] = sizes_of(source, self._outlines)
+        return made
+
+    def held_out(self, task: Input[Task]) -> Input[Task]:
+        """Have a task's calibration images made a task of their own, whose test images they are."""
+        made = self.add(HeldOut(label=f"of {self.of(task).label}", task=task))
+        self._sizes[made] = Sizes(0, 0, self._sizes[task].calibration)
         return made
 
     def of(self, made: Input[T]) -> Stage:

@@ -41,12 +41,14 @@ class Material:
     Attributes:
         backbone: the study's.
         tasks: task → its images.
+        attacked: task → the images of it that are attacked, as a task's test images.
         heads: task → its head on the study's backbone.
         others: task → its head on the other architecture, if the study has one.
     """
 
     backbone: Backbone
     tasks: Mapping[str, Input[Task]]
+    attacked: Mapping[str, Input[Task]]
     heads: Mapping[str, Input[Head]]
     others: Mapping[str, Carried]
 
@@ -67,7 +69,9 @@ def plan_material(study: Study, stages: Stages) -> Material:
         others = {
             name: Carried(itself, plan_probe(study, stages, itself, name, task)) for name, task in tasks.items()
         }
-    return Material(backbone, tasks, heads, others)
+    held_out = study.attacked == "calibration"
+    attacked = {name: stages.held_out(task) for name, task in tasks.items()} if held_out else tasks
+    return Material(backbone, tasks, attacked, heads, others)
 
 
 def plan_head(

@@ -37,6 +37,8 @@ def make_plan(
     study: Study,
     notes: tuple[str, ...] = (),
     outlines: Mapping[TaskSource, Outline] | None = None,
+    *,
+    further: bool = True,
 ) -> Plan:
     """The plan of a resolved study.
 
@@ -45,6 +47,7 @@ def make_plan(
         notes: what one must know to read its results; see :mod:`mergerisk.study.notes`.
         outlines: of its tasks, where they are known, to count images by; of others they are looked up, or
             assumed of what is not downloaded yet.
+        further: with the stages of the tables that the study asks for besides those of every run.
 
     Raises:
         UserError: a file that the study names cannot be read.
@@ -52,8 +55,8 @@ def make_plan(
     stages = Stages(outlines or {})
     material = plan_material(study, stages)
     planner = _Planner(study, stages, material)
-    further = [*further_tables(study)]
-    pieces: dict[str, list[Piece]] = {kind.table.declared.name: [] for kind in further}
+    tables = [*further_tables(study)] if further else []
+    pieces: dict[str, list[Piece]] = {kind.table.declared.name: [] for kind in tables}
     task_runs: list[TaskRun] = []
     sweeps: list[Sweep] = []
     for seed in study.seeds:
@@ -66,7 +69,7 @@ def make_plan(
             known = {label for target in targets for label in target.columns}
             own = {label: surrogate for label, surrogate in surrogates.items() if label not in known}
             clean = tuple(Evaluation(target, planner.clean(target)) for target in (*targets, *own.values()))
-            task_runs.append(TaskRun(seed, task, material.tasks[task].key, clean))
+            task_runs.append(TaskRun(seed, task, material.attacked[task].key, clean))
             before = len(sweeps)
             for label, surrogate in surrogates.items():
                 # Who knows one target's defense attacks that one.
@@ -75,8 +78,8 @@ def make_plan(
                 shown = (*against, surrogate) if label in own else against
                 sweeps += planner.sweeps(seed, label, surrogate, shown)
             here = tuple(sweeps[before:])
-            scene = Scene(study, seed, task, material.tasks[task], tuple(targets), surrogates, here, stages)
-            for kind in further:
+            scene = Scene(study, seed, task, material.attacked[task], tuple(targets), surrogates, here, stages)
+            for kind in tables:
                 pieces[kind.table.declared.name] += kind.table.plan(replace(scene, plugins=kind.plugins))
     found = {name: tuple(rows) for name, rows in pieces.items()}
     return Plan(study, stages.ordered(), tuple(task_runs), tuple(sweeps), notes, found)
@@ -88,7 +91,7 @@ class _Planner:
     def __init__(self, study: Study, stages: Stages, material: Material) -> None:
         self._study = study
         self._stages = stages
-        self._tasks = material.tasks
+        self._tasks = material.attacked
         self._attacks = [plan_attack(spec, study.budgets.after) for spec in study.attacks]
 
     def clean(self, target: TargetVariant) -> str:

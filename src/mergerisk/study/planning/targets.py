@@ -56,7 +56,7 @@ class OneTask:
                     columns={spec.label: 0},
                     task=task,
                     head=material.heads[task],
-                    of=material.tasks[task],
+                    of=material.attacked[task],
                     place=spec.places[task],
                     says=spec.answer,
                     version=spec.version,
