@@ -108,6 +108,7 @@ def test_nothing_is_said_where_nothing_is_wrong(sound: Installation) -> None:
         (Package("torch", ">=2.6", None, "2.9.0", "2.13.0", "works"), "older than 2.13.0", False),
         (Package("timm", ">=1.0", "timm", "0.9", None, "unfit"), "pip install 'mergerisk[timm]' --upgrade", False),
         (Package("timm", ">=1.0", "timm", "1.0", None, "broken", "x"), "torch and torchvision that match", False),
+        (Package("optuna", ">=4.0", "recommend", "5.0", None, "broken", "x"), "--force-reinstall", False),
     ],
 )
 def test_versions(sound: Installation, package: Package, words: str, stops: bool) -> None:

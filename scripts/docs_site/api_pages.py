@@ -28,7 +28,8 @@ ROOMS = {
 
 GROUPS = {
     "Whole studies": ("run", "plan", "validate", "load_study", "load_run", "StudyResult", "Study", "write_report",
-                      "export_report", "compare", "claims", "explain", "moves", "prices"),
+                      "export_report", "compare", "claims", "explain", "moves", "prices", "recommend",
+                      "Recommendation"),
     "Audits": ("Audit", "load_audit"),
     "Tasks": ("load_task", "load_tasks", "Task", "Split"),
     "Models": ("load_encoder", "load_expert", "load_sibling", "load_classifier", "Encoder", "Head", "Classifier",

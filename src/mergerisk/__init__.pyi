@@ -37,6 +37,8 @@ from .models import load_encoder as load_encoder
 from .models import load_expert as load_expert
 from .models import load_sibling as load_sibling
 from .models import zero_shot as zero_shot
+from .recommending import Recommendation as Recommendation
+from .recommending import recommend as recommend
 from .statistics import measure_transfer as measure_transfer
 from .study import Study as Study
 from .study import load_study as load_study

@@ -22,6 +22,7 @@ from mergerisk.cli.environment import mute, prepare, refusal
 from mergerisk.cli.found_commands import runs, show
 from mergerisk.cli.init_commands import init
 from mergerisk.cli.list_commands import list_
+from mergerisk.cli.recommend_commands import recommend
 from mergerisk.cli.result_commands import causes, claims, compare, prices, report
 from mergerisk.cli.schema_commands import schema
 from mergerisk.cli.store_commands import store_
@@ -48,6 +49,7 @@ for _command in (
     plan,
     validate,
     audit,
+    recommend,
     merge,
     convert,
     attack,
@@ -74,7 +76,9 @@ def main(arguments: list[str] | None = None) -> None:
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
-    resumes = "; run again to resume: everything finished is kept" if {"run", "audit"} & set(given) else ""
+    resumes = (
+        "; run again to resume: everything finished is kept" if {"run", "audit", "recommend"} & set(given) else ""
+    )
     try:
         prepare()
         # `--debug` may stand anywhere.

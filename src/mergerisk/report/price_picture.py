@@ -30,6 +30,8 @@ class Arrow:
         ghost: ε50 under the worst attacker who does not know of the defense; None of what nothing defends.
         worst: ε50 under the worst attacker.
         passed: whether every check did; None likewise.
+        reference: whether it is only there to be compared with.
+        best: whether no other beats it on both axes; a line joins them.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Arrow:
     ghost: float | None
     worst: float
     passed: bool | None
+    reference: bool = False
+    best: bool = False
 
 
 def arrows(found: PriceList) -> tuple[Arrow, ...]:
@@ -72,14 +76,18 @@ def arrows(found: PriceList) -> tuple[Arrow, ...]:
 
 
 def price_svg(found: PriceList) -> Markup | None:
+    """The picture of a price list; see :func:`accuracy_svg`."""
+    return accuracy_svg(arrows(found), found.epsilons)
+
+
+def accuracy_svg(drawn: Sequence[Arrow], epsilons: Sequence[float]) -> Markup | None:
     """The picture: a hollow mark where the unaware leave a model, an arrow to where the worst attacker does, full
     where every check passed; a diamond for what nothing defends. None without a figure."""
-    drawn = arrows(found)
     if not drawn:
         return None
     names = sorted(drawn, key=lambda one: -one.accuracy)
     height = TOP + BOTTOM + max(240, _ROW * len(drawn))
-    low, high = found.epsilons[0] / 1.5, found.epsilons[-1] * 1.5
+    low, high = epsilons[0] / 1.5, epsilons[-1] * 1.5
     floor, ceiling = min(one.accuracy for one in drawn), max(one.accuracy for one in drawn)
     room = max(0.02, (ceiling - floor) * 0.1)
     floor, ceiling = floor - room, ceiling + room
@@ -98,7 +106,7 @@ def price_svg(found: PriceList) -> Markup | None:
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{about}">',
         f'<path class="axis" d="M{LEFT},{TOP}V{foot}H{right}"/>',
     ]
-    for epsilon in found.epsilons:
+    for epsilon in epsilons:
         parts.append(f'<path class="rule" d="M{x(epsilon):.1f},{TOP}V{foot}"/>')
         parts.append(f'<text x="{x(epsilon):.1f}" y="{foot + 18}" text-anchor="middle">{budget(epsilon)}</text>')
     for accuracy in _round_shares(floor, ceiling):
@@ -114,9 +122,13 @@ def price_svg(found: PriceList) -> Markup | None:
         f'<text class="name" x="14" y="{(TOP + foot) / 2:.0f}" text-anchor="middle" '
         f'transform="rotate(-90 14 {(TOP + foot) / 2:.0f})">clean accuracy →</text>'
     )
+    joined = sorted((one for one in drawn if one.best), key=lambda one: one.worst)
+    if len(joined) > 1:
+        points = "L".join(f"{x(one.worst):.1f},{y(one.accuracy):.1f}" for one in joined)
+        parts.append(f'<path class="front" d="M{points}"/>')
     rows = _spread([y(one.accuracy) for one in names], TOP + 8, foot)
     for place, (one, row) in enumerate(zip(names, rows, strict=True)):
-        parts.append(f'<g class="k{place % 8}">')
+        parts.append(f'<g class="{"reference" if one.reference else f"k{place % 8}"}">')
         here, there = x(one.worst), y(one.accuracy)
         parts.append(
             f'<path class="leader" d="M{here:.1f},{there:.1f}L{right + 6},{row:.1f}"/>'

@@ -99,6 +99,12 @@ class Seen:
         name = max(attacks, key=lambda attack: self._strength(attacks[attack]))
         return name, attacks[name]
 
+    def rates(self, target: str, surrogate: str) -> Floats:
+        """The mean ASR over tasks of :meth:`strongest`, by budget; NaN where no image counts."""
+        made = self.strongest(target, surrogate)[1]
+        made = made.of(made.counts)
+        return _curve(made.task, made.wrong) if len(made.rows) else np.full(len(self.epsilons), np.nan)
+
     def worst(self, target: str, surrogates: Iterable[str]) -> str | None:
         """The surrogate whose strongest attack has the lowest ε50, of equals the highest mean ASR."""
         known = [name for name in surrogates if (target, name) in self]
