@@ -23,6 +23,7 @@ ROOMS = {
     "defenses": "Defenses",
     "study": "Studies",
     "audit": "Audits",
+    "leaderboard": "Leaderboards",
 }
 """Public rooms, and what their pages are called."""
 

@@ -2,6 +2,7 @@ from . import attacks as attacks
 from . import audit as audit
 from . import causes as causes
 from . import defenses as defenses
+from . import leaderboard as leaderboard
 from . import merging as merging
 from . import models as models
 from . import statistics as statistics

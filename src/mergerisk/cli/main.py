@@ -21,6 +21,7 @@ from mergerisk.cli.doctor_commands import doctor
 from mergerisk.cli.environment import mute, prepare, refusal
 from mergerisk.cli.found_commands import runs, show
 from mergerisk.cli.init_commands import init
+from mergerisk.cli.leaderboard_commands import leaderboard
 from mergerisk.cli.list_commands import list_
 from mergerisk.cli.recommend_commands import recommend
 from mergerisk.cli.result_commands import causes, claims, compare, prices, report
@@ -61,6 +62,7 @@ for _command in (
     claims,
     causes,
     prices,
+    leaderboard,
     store_,
     list_,
     doctor,

@@ -3,6 +3,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
   heads.forEach((head, place) => {
+    if (head.matches(".track")) return;  // a picture of the figures beside it
     const button = document.createElement("button");
     button.type = "button";
     button.className = "sort-by";

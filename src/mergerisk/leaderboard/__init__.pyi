@@ -1,0 +1,9 @@
+from .checking import Checked as Checked
+from .checking import check_entries as check_entries
+from .checking import check_entry as check_entry
+from .document import Leaderboard as Leaderboard
+from .entries import Entry as Entry
+from .entries import add_entry as add_entry
+from .ranking import Row as Row
+from .ranking import Table as Table
+from .running import leaderboard as leaderboard
