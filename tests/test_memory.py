@@ -11,7 +11,7 @@ from torch import nn
 
 from mergerisk import attacks
 from mergerisk.errors import UserError
-from mergerisk.memory import fitting, free_bytes, graph_bytes, in_portions, return_freed
+from mergerisk.memory import fitting, free_bytes, graph_bytes, in_portions, live_bytes, return_freed
 from mergerisk.transfer import predict
 from tests.naive.models import smooth_problem
 
@@ -77,8 +77,46 @@ def test_graph_bytes_counts_what_backward_needs_but_no_parameters() -> None:
 
 def test_what_fits_is_at_least_one_image_and_less_than_all_memory() -> None:
     cpu = torch.device("cpu")
-    assert fitting(2**60, cpu) == 1
-    assert 1 < fitting(2**20, cpu) < free_bytes(cpu) / 2**20
+    assert fitting(free_bytes(cpu) // 4, cpu) == 1
+    assert 1 < fitting(2**20, cpu) < 2**10  # a batch takes less than 1 GiB, however much is free
+    with pytest.raises(UserError, match=r"^a single image needs about 1\.6e\+09 GiB of memory on cpu, and "):
+        fitting(2**60, cpu)
+
+
+def test_live_bytes_are_those_held_at_once_and_no_weights() -> None:
+    weight, image = nn.Parameter(torch.randn(50, 50)), torch.randn(4, 50)
+
+    def work() -> torch.Tensor:
+        for _ in range(3):
+            image @ weight  # let go at once
+        first = image @ weight.t()
+        return first.tanh()
+
+    with torch.no_grad():
+        assert live_bytes(work) == 2 * 4 * 50 * 4
+
+
+class Broad(nn.Module):
+    """A classifier that makes a large tensor on the way."""
+
+    def __init__(self, classifier: nn.Module, size: int) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.size = size
+        self.largest = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.largest = max(self.largest, len(images))
+        answer: torch.Tensor = self.classifier(images)
+        return answer + 0 * torch.empty(len(images), self.size // 4).zero_()[:, :1]
+
+
+def test_predictions_are_made_in_batches_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, images, _ = smooth_problem(7, 3, 6, 6)
+    monkeypatch.setattr("mergerisk.memory.free_bytes", lambda _: 2**26)
+    broad = Broad(classifier, 2**22)
+    assert torch.equal(predict(broad, images), predict(classifier, images))
+    assert broad.largest == 2  # of a fifth of 64 MiB, at 4 MiB each and half of it again
 
 
 def resident() -> int:

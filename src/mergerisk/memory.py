@@ -5,17 +5,20 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+import weakref
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mergerisk.errors import UserError
-from mergerisk.free_memory import free_memory
+from mergerisk.free_memory import forget_peak, free_memory, peak_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -24,6 +27,10 @@ _OWN_PAGES = 2**20
 
 _SHARE = {"cpu": 0.2, "cuda": 0.7}
 """Of the free memory one caller may take; on a CPU several workers share it."""
+
+_ENOUGH = {"cpu": 2**30}
+"""Bytes that one caller takes at most, whatever is free: on a CPU larger batches are no faster, and pieces of
+the C library's heap that they leave stay with the process."""
 
 
 def in_portions(
@@ -92,10 +99,80 @@ def graph_bytes(forward: Callable[[], object]) -> int:
     return total
 
 
+class _Live(TorchDispatchMode):
+    """Counts the bytes of tensors that are made within it and still there."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's is not annotated
+        self._held: dict[int, int] = {}
+        self._now = 0
+        self.most = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: object, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        for storage in _storages((arguments, named)):
+            self._hold(storage, 0)  # it was there before, as weights are
+        result = function(*arguments, **(named or {}))
+        for storage in _storages(result):
+            self._hold(storage, storage.nbytes())
+        return result
+
+    def _hold(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
+        if key not in self._held:
+            self._held[key] = size
+            self._now += size
+            self.most = max(self.most, self._now)
+            weakref.finalize(storage, self._let_go, key)
+
+    def _let_go(self, key: int) -> None:
+        self._now -= self._held.pop(key)
+
+
+def _storages(nest: object) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(nest) if isinstance(leaf, torch.Tensor)]
+
+
+def live_bytes(work: Callable[[], object]) -> int:
+    """What the tensors that ``work`` makes take, when it is most; what was there before is not counted."""
+    live = _Live()
+    with live:
+        work()
+    return live.most
+
+
 def fitting(bytes_per_image: int, device: torch.device) -> int:
-    """How many images at a time one caller should take on ``device``; at least one."""
+    """How many images at a time one caller should take on ``device``; at least one.
+
+    Raises:
+        UserError: a single one takes more than all that is free.
+    """
+    free = free_bytes(device)
     # What the backward pass adds to the graph, a gradient and its temporaries, is less than half of it again.
-    return max(1, int(_SHARE.get(device.type, 0.5) * free_bytes(device) / (1.5 * max(1, bytes_per_image))))
+    needed = int(1.5 * max(1, bytes_per_image))
+    check_room(needed, device, "a single image")
+    room = min(_SHARE.get(device.type, 0.5) * free, _ENOUGH.get(device.type, math.inf))
+    return max(1, int(room / needed))
+
+
+def check_room(needed: int, device: torch.device, what: str) -> None:
+    """See that memory can be had, before work is begun that cannot be split.
+
+    Args:
+        needed: bytes.
+        device: whose.
+        what: needs it, in words.
+
+    Raises:
+        UserError: it cannot.
+    """
+    free = free_bytes(device)
+    if needed > free:
+        raise UserError(
+            f"{what} needs about {needed / 2**30:.2g} GiB of memory on {device.type}, and {free / 2**30:.2g} GiB "
+            "are free; end other programs, use fewer --workers, or a smaller model or image"
+        )
 
 
 def new_tensor(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -134,3 +211,20 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+@contextmanager
+def watched(device: torch.device) -> Iterator[dict[str, int | None]]:
+    """The most memory that is held meanwhile, filled in at the end: ``peak_bytes`` of the machine's, by this whole
+    process, libraries and what it keeps included; None where the system does not say. On a GPU also
+    ``peak_device_bytes``, of PyTorch's tensors."""
+    found: dict[str, int | None] = {}
+    begun = forget_peak()
+    if device.type == "cuda" and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        yield found
+    finally:
+        found["peak_bytes"] = peak_memory() if begun else None
+        if device.type == "cuda" and torch.cuda.is_initialized():
+            found["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)

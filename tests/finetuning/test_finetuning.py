@@ -69,6 +69,15 @@ def test_an_expert_beats_the_base_and_leaves_base_and_head_alone() -> None:
     assert int(expert.state()["counter"]) == 7
 
 
+def test_a_batch_that_memory_has_no_room_for_is_refused_before_training() -> None:
+    base, task = tiny_encoder(), tiny_task()
+    recipe = FineTuning(epochs=1, batch_size=2**32)
+    with pytest.raises(
+        UserError, match=rf"^fine-tuning on '{task.name}', {2**32} images at a time \(batch_size\), "
+    ):
+        fine_tune(base, linear_probe(base, task), task, recipe=recipe)
+
+
 def test_fine_tuning_is_reproducible_and_seeded() -> None:
     base, task = tiny_encoder(), tiny_task()
     head = linear_probe(base, task)

@@ -1,17 +1,24 @@
-"""What is fuzzed: sound files of every format that strangers hand over, and what reads each of them."""
+"""What is fuzzed: sound files of every format that strangers hand over, and answers of their services, and what reads
+each of them."""
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+import torch
 from safetensors.numpy import save_file
 
 from tests.cli.bad_files import FILES
 from tests.tasks.material import encoded, table, write_folder
+from tests.transfer.black_box_stand_in import Reply, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +134,42 @@ def _read_store(folder: Path) -> object:
         return None
 
 
+def _http(answer: Literal["labels", "scores"], *, packed: bool = False) -> Target:
+    """A service's whole answer, as bytes on the line, when it is asked about two images."""
+    content = json.dumps(
+        {"labels": ["ant", 1]} if answer == "labels" else {"scores": [[0.5, 1e-3], [-2, 7]]}
+    ).encode()
+    headers = "Content-Type: application/json\r\nRetry-After: 2\r\n"
+    if packed:
+        content = gzip.compress(content, mtime=0)
+        headers += "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"
+        content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+    else:
+        headers += f"Content-Length: {len(content)}\r\n"
+    sound = f"HTTP/1.1 200 OK\r\n{headers}\r\n".encode() + content
+
+    def make(folder: Path) -> None:
+        (folder / "answer").write_bytes(sound)
+
+    def read(folder: Path) -> object:
+        from mergerisk.transfer import HttpTarget, Queries
+
+        said = (folder / "answer").read_bytes()
+        with service(lambda *_: Reply(raw=lambda _: [said])) as seen, mock.patch.dict(os.environ, NO_PROXY="*"):
+            target = HttpTarget(
+                seen.address,
+                ("ant", "bee"),
+                queries=Queries(10),
+                answer=answer,
+                timeout=2.0,
+                retries=1,
+                sleep=lambda _: None,
+            )
+            return target.predict(torch.zeros(2, 3, 2, 2))
+
+    return Target(f"http {answer}{' packed' * packed}", "answer", make, read, is_text=not packed)
+
+
 def targets() -> list[Target]:
     """Every format."""
     return [
@@ -141,5 +184,8 @@ def targets() -> list[Target]:
         Target("parquet", "task/test-00000.parquet", _make_parquet, _read_task("task")),
         Target("picture", "pictures/test/apple/000.png", _make_pictures, _read_task("pictures")),
         Target("rates", "rates.csv", _make_rates, _read_rates, is_text=True),
+        _http("labels"),
+        _http("scores"),
+        _http("scores", packed=True),
         Target("manifest", "manifest.json", _make_manifest, _read_store, is_text=True),
     ]

@@ -1,7 +1,7 @@
 """Spoiled files of every format end in a line or are read: no other error, no hang, no gigabytes.
 
-Longer, and with other draws: ``python -m tests.fuzzing.test_fuzzing SECONDS [SEED]`` prints what it tried and keeps what
-broke something in ``fuzzing-findings``.
+Longer, and with other draws: ``python -m tests.fuzzing.test_fuzzing SECONDS [SEED [WORD]]``, of all formats or those
+with the word in their name, prints what it tried and keeps what broke something in ``fuzzing-findings``.
 """
 
 from __future__ import annotations
@@ -90,13 +90,14 @@ def test_a_spoiled_file_is_read_or_is_a_line(target: Target, tmp_path: Path) -> 
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MEMORY
 
 
-def main(seconds: float, seed: int) -> None:
+def main(seconds: float, seed: int, word: str) -> None:
     """Try formats in turn for some time."""
-    findings, tried = Path("fuzzing-findings"), dict.fromkeys((target.name for target in targets()), 0)
+    chosen = [target for target in targets() if word in target.name]
+    findings, tried = Path("fuzzing-findings"), dict.fromkeys((target.name for target in chosen), 0)
     seen: set[str] = set()
     with tempfile.TemporaryDirectory() as made:
         prepared = {}
-        for target in targets():
+        for target in chosen:
             folder = Path(made) / target.name
             folder.mkdir()
             prepared[target.name] = (
@@ -120,4 +121,4 @@ def main(seconds: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, *sys.argv[3:] or [""])

@@ -18,6 +18,7 @@ import torch
 
 import mergerisk as mr
 from mergerisk.errors import UserError
+from mergerisk.free_memory import forget_peak
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
 from mergerisk.study.kinds.correct import Correct
@@ -72,6 +73,10 @@ def test_a_runs_folder_holds_what_is_promised(finished: Path) -> None:
     assert json.loads((finished / "summary.json").read_text())["schema_version"] == 2
     record = json.loads((finished / "run.json").read_text())
     assert record["kinds"]["craft"]["seconds"] > 0
+    if forget_peak():  # the system lets peaks be measured
+        peaks = [stage["peak_bytes"] for stage in record["stages"] if stage["kind"] == "craft"]
+        assert record["kinds"]["craft"]["peak_bytes"] == max(peaks)
+        assert min(peaks) > 2**24  # PyTorch alone takes more
     assert load_study(finished / "study.yaml") == load_study(finished / "study.yaml", resolve=False)
 
 

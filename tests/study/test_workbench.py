@@ -116,3 +116,19 @@ def test_a_damaged_expert_is_found_however_it_is_read(
         make_artefact(merge, Workbench(store, Compute()))
     assert caught.value.key == key
     assert not store.has(key)
+
+
+def test_what_stages_have_freed_goes_back_once_it_is_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, returned = [2**30], []
+
+    def give_back() -> None:
+        returned.append(held[0])
+        held[0] = 3 * 2**29
+
+    monkeypatch.setattr("mergerisk.study.workbench.resident_memory", lambda: held[0])
+    monkeypatch.setattr("mergerisk.study.workbench.return_freed", give_back)
+    bench = Workbench(Store(tmp_path), Compute())
+    for now in (2**31, 2**31 + 2**20, 2**31 + 2**28, 2**32):
+        held[0] = now
+        bench.tidy()
+    assert returned == [2**31 + 2**20, 2**32]  # a gigabyte more than at the start, and than after the first time

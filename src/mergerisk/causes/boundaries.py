@@ -31,7 +31,6 @@ class Boundary(Probe):
 
     reads: ClassVar[frozenset[Reads]] = frozenset({"labels", "logits", "gradients"})
     depends: ClassVar[frozenset[Literal["epsilon", "norm", "seed"]]] = frozenset({"norm"})
-    graphs: ClassVar[int] = 2
 
     classes: PositiveInt = 9
 

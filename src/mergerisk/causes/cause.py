@@ -18,7 +18,7 @@ from mergerisk.causes.given import checked, lacking, look
 from mergerisk.causes.probe import asked
 from mergerisk.causes.result import Measured, joined
 from mergerisk.errors import UserError
-from mergerisk.memory import in_portions
+from mergerisk.memory import fitting, in_portions, live_bytes
 from mergerisk.models.inside.hooks import frozen
 from mergerisk.randomness import drawing
 
@@ -330,11 +330,10 @@ def measured(
     most = given.batch_size
     name = " and ".join(cause.name for cause in causes)
     classes: tuple[dict[str, int | None], ...] = ({}, {})
-    for (models, probes, reads), found in zip(sides, classes, strict=True):
-        graphs = max((probe.graphs for probe in probes), default=1)
+    for (models, _, reads), found in zip(sides, classes, strict=True):
         for who, model in models.items():
             fit, found[who] = look(model, reads, given, name, who)
-            most = min(most, max(1, fit // graphs))
+            most = min(most, fit)
     for cause, s, t in [(cause, s, t) for cause in causes for s in surrogates for t in targets]:
         if cause.same_classes and classes[0][s] != classes[1][t]:
             raise UserError(
@@ -349,12 +348,12 @@ def measured(
         for target in targets
     }
 
-    def portion(start: int, stop: int) -> None:
+    def seen(start: int, stop: int) -> dict[tuple[str, str, str], Seen]:
         batch = given.batch(start, stop)
         known: tuple[dict[str, Known], ...] = tuple(
             {who: asked(model, probes, batch) for who, model in models.items()} for models, probes, _ in sides
         )
-        seen = {
+        return {
             (cause.name, s, t): Seen(
                 known[0][s], known[1][t], cause.across(known[0][s], targets[t], batch), batch.labels.cpu()
             )
@@ -362,19 +361,22 @@ def measured(
             for s in surrogates
             for t in targets
         }
-        # Only now: a portion that ran out of memory is begun anew.
-        for key, tally in tallies.items():
-            tally.add(seen[key])
+
+    def repeatable(start: int, stop: int) -> dict[tuple[str, str, str], Seen]:
+        with drawing(given.seed, "causes", given.identities[start], device=given.images.device):
+            return seen(start, stop)
+
+    def portion(start: int, stop: int) -> None:
+        # All of it first: a portion that ran out of memory is begun anew.
+        for key, of_pair in repeatable(start, stop).items():
+            tallies[key].add(of_pair)
 
     with ExitStack() as stack:
         for who, model in {**surrogates, **targets}.items():
             stack.enter_context(frozen(model, who))
-
-        def repeatable(start: int, stop: int) -> None:
-            with drawing(given.seed, "causes", given.identities[start], device=given.images.device):
-                portion(start, stop)
-
-        in_portions(repeatable, len(given.images), most)
+        if min(len(given.images), most) > 1:
+            most = min(most, fitting(live_bytes(lambda: repeatable(0, 1)), given.images.device))
+        in_portions(portion, len(given.images), most)
     return {key: tally.finish(given) for key, tally in tallies.items()}
 
 

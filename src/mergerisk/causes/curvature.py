@@ -37,7 +37,6 @@ class Curvature(Probe):
 
     reads: ClassVar[frozenset[Reads]] = frozenset({"labels", "gradients"})
     depends: ClassVar[frozenset[Literal["epsilon", "norm", "seed"]]] = frozenset({"epsilon", "seed"})
-    graphs: ClassVar[int] = 8
 
     loss: Loss = "cross_entropy"
     products: PositiveInt = 20

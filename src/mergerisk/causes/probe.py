@@ -64,8 +64,6 @@ class Probe(ABC):
     reads: ClassVar[frozenset[Reads]]
     depends: ClassVar[frozenset[Literal["epsilon", "norm", "seed"]]] = frozenset()
     """What of the call the answers depend on, besides images and labels."""
-    graphs: ClassVar[int] = 1
-    """Memory it takes, in units of one forward pass whose graph is kept."""
 
     @property
     def pictures_per_image(self) -> int:

@@ -9,6 +9,8 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mergerisk.errors import UserError
+from mergerisk.memory import check_room, graph_bytes
+from mergerisk.randomness import drawing
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -47,8 +49,9 @@ def descend(
         what: is trained on, in words.
 
     Raises:
-        UserError: the training diverged: weights are no longer finite.
+        UserError: a batch does not fit into memory, or the training diverged: weights are no longer finite.
     """
+    _check_batch(encoder, recipe, what)
     trained = encoder.with_state({name: tensor.clone() for name, tensor in encoder.state().items()})
     trained.requires_grad_(True)
     optimizer = torch.optim.AdamW(
@@ -72,6 +75,24 @@ def descend(
             step += 1
     _check_finite(trained, recipe, what)
     return trained.requires_grad_(False).eval()
+
+
+_COPIES = 4
+"""Of the weights that training holds: those that are trained, their gradient, and AdamW's two moments."""
+
+
+def _check_batch(encoder: Encoder, recipe: FineTuning, what: str) -> None:
+    """See that a batch fits into memory: results depend on its size, so that it is not split.
+
+    Raises:
+        UserError: it does not.
+    """
+    image = torch.zeros(1, 3, *[encoder.image_size] * 2, device=encoder.mean.device, dtype=encoder.mean.dtype)
+    with drawing(0, "descent's batch", device=image.device):  # an encoder's own draws are none of the training's
+        graph = graph_bytes(lambda: encoder(image.requires_grad_()))
+    weights = sum(tensor.nbytes for tensor in encoder.state().values())
+    needed = int(1.5 * recipe.batch_size * graph) + _COPIES * weights
+    check_room(needed, image.device, f"{what}, {recipe.batch_size} images at a time (batch_size),")
 
 
 def _check_finite(trained: Encoder, recipe: FineTuning, what: str) -> None:

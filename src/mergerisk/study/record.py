@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mergerisk.tasks.outline import Outline
     from mergerisk.tasks.source import TaskSource
 
+PEAKS = ("peak_bytes", "peak_device_bytes")
+"""What is kept of memory; see :func:`mergerisk.memory.watched`."""
+
 
 def _dataset_commits(plan: Plan) -> dict[str, str]:
     """The commit of every dataset of the hub, by its name."""
@@ -132,7 +135,11 @@ def record_of(
         summary["count"] += 1
         summary["cached"] += key in cached
         summary["seconds"] += seconds
-        stages.append({"kind": stage.kind, "label": stage.label, "key": key, "seconds": seconds})
+        memory = {name: made[name] for name in PEAKS if name in made}  # an older version did not keep it
+        for name, most in memory.items():
+            if most is not None:
+                summary[name] = max(summary.get(name, 0), most)
+        stages.append({"kind": stage.kind, "label": stage.label, "key": key, "seconds": seconds, **memory})
     inside = store.root.is_relative_to(out)
     record = {
         "device": crew.device,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from mergerisk.free_memory import resident_memory
 from mergerisk.memory import return_freed
 from mergerisk.merging import Calibration, LazyExperts, Merged, create
 from mergerisk.merging.catalogue import CORRECTIONS
@@ -37,6 +38,8 @@ _MODEL_CACHE_BYTES = 256 * 2**20
 """Models kept in memory between stages: many small ones, or the last one alone."""
 _LARGE = 32 * 2**20
 """Models of more bytes do not pass through the cache of artefacts, and are read tensor by tensor."""
+_FREED = 2**30
+"""Bytes that a process may grow by before it gives back what stages have freed."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Workbench:
         self._base = lru_cache(maxsize=2)(self._load_base)
         self._merged: Recent[Merged] = Recent(_MODEL_CACHE_BYTES)
         self._task = lru_cache(maxsize=8)(self._load_task)
+        self._settled = resident_memory() or 0
 
     def artefact(self, key: str) -> Artefact:
         """From memory or from the store; see :meth:`mergerisk.store.Store.get`."""
@@ -78,6 +82,17 @@ class Workbench:
         self._base.cache_clear()
         self._task.cache_clear()
         self._merged = Recent(_MODEL_CACHE_BYTES)
+
+    def tidy(self) -> None:
+        """Between stages: give memory that was freed back to the system, once it is much.
+
+        Models and batches of all sizes take turns, and pieces of the C library's heap that fit nothing add up:
+        over hundreds of stages to gigabytes.
+        """
+        held = resident_memory() or 0
+        if held > self._settled + _FREED:
+            return_freed()
+            self._settled = resident_memory() or 0
 
     def arrays(self, key: str) -> dict[str, torch.Tensor]:
         """An artefact's payload as CPU tensors."""

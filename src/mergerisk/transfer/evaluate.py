@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mergerisk.errors import UserError
-from mergerisk.memory import in_portions
+from mergerisk.memory import fitting, in_portions, live_bytes
 from mergerisk.models.core.checks import precision_named
 from mergerisk.models.inside.hooks import evaluating
 from mergerisk.randomness import drawing
@@ -32,7 +32,7 @@ def predict(
         classifier: pixels in [0, 1] → logits; used in evaluation mode, left as it was. Images go to the device of
             its first parameter or buffer.
         images: N × 3 × H × W in [0, 1].
-        batch_size: images at a time, halved where memory runs out.
+        batch_size: images at a time, fewer where memory is scarce.
         seed: of a classifier that draws from PyTorch's global generator, which is left as it was.
         first: of images that are a part of more, how many stand before them. Where it is a multiple of the batch
             size, what comes is a part of what comes of all of them, to the byte.
@@ -65,7 +65,7 @@ def predict_variants(
         head: the task's head.
         adapters: classifier name → what stands between encoder and head; None for nothing.
         images: N × 3 × H × W in [0, 1].
-        batch_size: images at a time, halved where memory runs out.
+        batch_size: images at a time, fewer where memory is scarce.
         seed: of an encoder that draws from PyTorch's global generator, which is left as it was.
         first: of images that are a part of more, how many stand before them; see :func:`predict`.
 
@@ -112,4 +112,7 @@ def _predict(
     # Not inference mode: what is predicted may be attacked next.
     with torch.inference_mode(False), torch.no_grad(), evaluating(*modules):
         nothing = torch.empty(classifiers, 0, dtype=torch.int64)
-        return torch.cat([nothing, *in_portions(portion, len(images), batch_size)], dim=1)
+        most = batch_size
+        if min(len(images), batch_size) > 1:
+            most = min(batch_size, fitting(live_bytes(lambda: portion(0, 1)), device))
+        return torch.cat([nothing, *in_portions(portion, len(images), most)], dim=1)

@@ -85,8 +85,13 @@ def make_artefact(stage: Stage, bench: Workbench) -> float:
         UserError: the stage's material is at fault, or the disk is full.
         DamagedArtefactError: an input failed its checksum.
     """
+    import torch
+
+    from mergerisk.memory import watched
+
     start = time.perf_counter()
-    result = stage.run(bench)
+    with watched(torch.device(bench.compute.device)) as memory:
+        result = stage.run(bench)
     seconds = time.perf_counter() - start
     bench.store.put(
         stage.key,
@@ -94,10 +99,13 @@ def make_artefact(stage: Stage, bench: Workbench) -> float:
         recipe=stage.recipe,
         info=result.info,
         provenance=provenance(kind_of(bench.compute.device))
+        | memory
         | {"seconds": seconds, "finished": datetime.now(UTC).isoformat(), "label": stage.label},
         compressed=result.compressed,
         spooled=result.spooled,
     )
     for key in stage.spent:
         bench.store.remove(key)
+    del result
+    bench.tidy()
     return seconds

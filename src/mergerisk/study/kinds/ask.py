@@ -61,7 +61,7 @@ class Ask(ArrayStage):
         import torch
 
         from mergerisk.causes.given import lacking, look
-        from mergerisk.memory import in_portions
+        from mergerisk.memory import fitting, in_portions, live_bytes
         from mergerisk.models.inside.hooks import frozen
         from mergerisk.randomness import drawing
 
@@ -77,8 +77,10 @@ class Ask(ArrayStage):
                 return {name: rows.detach().cpu() for name, rows in self.probe.measure(model, batch).items()}
 
         with torch.inference_mode(False), torch.enable_grad(), frozen(model, who):
-            fitting, _ = look(model, self.probe.reads, given, "causes", who)
-            most = max(1, min(given.batch_size, fitting // self.probe.graphs))
+            look(model, self.probe.reads, given, "causes", who)
+            most = given.batch_size
+            if min(self.last - self.first, most) > 1:
+                most = min(most, fitting(live_bytes(lambda: portion(0, 1)), given.images.device))
             parts = in_portions(portion, self.last - self.first, most)
         arrays: dict[str, Any] = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
         return Result(arrays, {"names": [*arrays]})
