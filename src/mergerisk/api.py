@@ -12,7 +12,7 @@ from mergerisk.progress.study_progress import StudyProgress
 from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports import FORMATS, write_exports
 from mergerisk.report.page import render_html
-from mergerisk.store import Store
+from mergerisk.store import Store, open_store
 from mergerisk.study.devices import resolve_device
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
 from mergerisk.study.finished import load_run as read_run
@@ -123,7 +123,7 @@ def run(
         address: of the cluster; by default one of this machine's own.
         shards: parts in which crafting and evaluation of many images is spread over workers, at most one per batch
             of 128 images; results are the same to the byte.
-        store: folder of artefacts, to share between studies; ``OUT/store`` by default.
+        store: folder of artefacts, or ``s3://bucket/prefix``, to share between studies; ``OUT/store`` by default.
         data: what relative paths in the study are relative to; by default the study file's folder.
         offline: take what comes from a hub from the cache of downloads only.
         force: replace the run of another study, if the folder holds one.
@@ -184,7 +184,7 @@ def plan(
     located = locate(adjusted, offline=offline)
     folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
     made = make_plan(located.study, (*located.notes, *notes_of(located.study)))
-    return made, Store(folder) if folder.is_dir() else None
+    return made, open_store(folder) if folder.is_dir() else None
 
 
 def measure(made: Plan, device: str = "auto") -> Speeds:

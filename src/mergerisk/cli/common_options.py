@@ -38,7 +38,7 @@ STORE = click.option(
     "--store",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder of artefacts, to share between studies.  [default: OUT/store]",
+    help="Folder of artefacts, or s3://BUCKET/PREFIX, to share between studies.  [default: OUT/store]",
 )
 
 OFFLINE = click.option("--offline", is_flag=True, help="Take what comes from the hub from its cache only.")

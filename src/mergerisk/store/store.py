@@ -48,7 +48,7 @@ _LARGEST_MANIFEST = 2**26
 """Bytes; what is cut off there has no sound checksum."""
 
 _NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-_ROWS = ".rows"
+ROWS = ".rows"
 _ARRAYS = "arrays.safetensors"
 
 
@@ -199,7 +199,7 @@ class Store:
                 with flushed(temporary / name) as file:
                     file.writelines(pieces)
             for name, waiting in spooled.items():
-                waiting.path.rename(temporary / f"{name}{_ROWS}")
+                waiting.path.rename(temporary / f"{name}{ROWS}")
             flush(temporary)
             try:
                 temporary.rename(target)
@@ -260,7 +260,7 @@ class Store:
             raise self._unreadable(key, error) from error
 
     def _open(self, key: str, name: str, about: Mapping[str, Any]) -> RowFile:
-        path = self.folder(key) / f"{name}{_ROWS}"
+        path = self.folder(key) / f"{name}{ROWS}"
         if f"{key}/{name}" not in self._verified:
             compare(path, about)
             self._verified.add(f"{key}/{name}")
@@ -293,7 +293,7 @@ class Store:
             for name, expected in manifest["files"].items():
                 compare(self.folder(key) / name, expected)
             for name, about in manifest.get("rows", {}).items():
-                compare(self.folder(key) / f"{name}{_ROWS}", about)
+                compare(self.folder(key) / f"{name}{ROWS}", about)
         self._verified.add(key)
 
     def manifest(self, key: str) -> dict[str, Any]:

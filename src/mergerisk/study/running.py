@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mergerisk.store import Store
+from mergerisk.store import bucket_named, open_store
 from mergerisk.study.dividing import divided
 from mergerisk.study.examples import pick_pictures
 from mergerisk.study.executors.hiring import BATCH_SIZE, Executor, workforce
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from mergerisk.store import Store
     from mergerisk.study.executors.hiring import Workforce
     from mergerisk.study.planning import Plan
     from mergerisk.study.schema import Study
@@ -47,7 +48,8 @@ class Options:
     """How a study is run; nothing here changes what it computes.
 
     Attributes:
-        store: folder of artefacts; ``store`` in the run's folder by default. Studies may share one.
+        store: folder of artefacts; ``store`` in the run's folder by default. Studies may share one. Or a bucket,
+            ``s3://bucket/prefix``, of which the run's folder holds copies.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         devices: one worker on each, as ``0,1``; instead of ``device`` and ``workers``.
         workers: processes; None for one per core, four at most, or one on a GPU. On a cluster, stages at
@@ -73,8 +75,8 @@ class Options:
 
 
 def store_folder(out: Path, store: Path | None) -> Path:
-    """The folder of a run's store: its own unless another is named."""
-    return store or out / "store"
+    """The folder of a run's store: its own unless another is named; that of copies where a bucket is."""
+    return out / "store" if store is None or bucket_named(store) else store
 
 
 def run_study(
@@ -125,7 +127,7 @@ def _run_with(
     located = locate(study, offline=options.offline)
     outlines = check_material(located.study)
     plan = make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)), outlines)
-    store = Store(store_folder(out, options.store))
+    store = open_store(store_folder(out, options.store), bucket_named(options.store))
     missing = plan.missing(store)
     check_queries(missing, store.root)
     check_space(store.root, needed_bytes(missing, outlines, study.images_per_task))

@@ -317,12 +317,12 @@ def _bench(store: str, device: str, batch_size: int) -> Workbench:
     """What a node's process keeps between its tasks."""
     import torch
 
-    from mergerisk.store import Store
+    from mergerisk.store import open_store
     from mergerisk.study.workbench import Compute, Workbench
 
     # One thread a task: sums are then split the same way on every machine, whatever its number of cores.
     torch.set_num_threads(1)
-    return Workbench(Store(Path(store)), Compute(device, batch_size))
+    return Workbench(open_store(Path(store)), Compute(device, batch_size))
 
 
 def hire_ray(ray: Any, device: str, workers: int | None, batch_size: int) -> Hire:

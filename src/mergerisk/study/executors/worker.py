@@ -33,14 +33,14 @@ def main() -> None:
 
     import torch
 
-    from mergerisk.store import Store
+    from mergerisk.store import open_store
     from mergerisk.study.executors.attempt import Outcome, attempt_elsewhere
     from mergerisk.study.workbench import Compute, Workbench
 
     store, device, batch_size = sys.argv[1:]
     # One thread a worker: sums are then split the same way on every machine, whatever its number of cores.
     torch.set_num_threads(1)
-    bench = Workbench(Store(Path(store)), Compute(device, int(batch_size)))
+    bench = Workbench(open_store(Path(store)), Compute(device, int(batch_size)))
     while True:
         try:
             stage, wait = pickle.load(sys.stdin.buffer)  # from the process that started this one

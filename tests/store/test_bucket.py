@@ -1,0 +1,161 @@
+"""A store in a bucket, against a server that speaks S3: shared, crash-safe, and damage is found there too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mergerisk as mr
+from mergerisk.errors import UserError
+from mergerisk.store import DamagedArtefactError, Store, content_key, open_store
+from mergerisk.store.mirrored import MirroredStore, bucket_named
+from tests.tiny import write_tiny_study
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytest.importorskip("s3fs")
+moto_server = pytest.importorskip("moto.server")
+
+RECIPE = {"stage": "craft", "number": 1}
+KEY = content_key(RECIPE)
+ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 1, 2])}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "NO_PROXY": "127.0.0.1",
+        }.items():
+            patch.setenv(name, value)
+        yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def bucket(server: str, request: pytest.FixtureRequest) -> str:  # noqa: ARG001
+    import s3fs
+
+    name = f"b-{abs(hash(request.node.name))}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}/runs"
+
+
+def put(store: Store, number: float = 0.0, **provenance: Any) -> None:
+    portions = [np.full((2, 3), number), np.ones((1, 3))]
+    spooled = {"images": store.spool(KEY, portions)}
+    arrays = {name: array + np.asarray(number, array.dtype) for name, array in ARRAYS.items()}
+    store.put(KEY, arrays, recipe=RECIPE, provenance=provenance, compressed=["b"], spooled=spooled)
+
+
+def test_what_one_machine_makes_another_reads(bucket: str, tmp_path: Path) -> None:
+    here, there = open_store(tmp_path / "here", bucket), open_store(tmp_path / "there", bucket)
+    put(here)
+    assert open_store(tmp_path / "third", bucket).has(KEY)
+    found = MirroredStore(tmp_path / "there", bucket).get(KEY)
+    assert {name: array.tolist() for name, array in found.arrays.items()} == {
+        name: array.tolist() for name, array in ARRAYS.items()
+    }
+    assert found.rows["images"][1:].tolist() == [[0.0] * 3, [1.0] * 3]
+    # What a worker opens knows by its folder that there is a bucket.
+    assert isinstance(open_store(tmp_path / "here"), MirroredStore)
+    with pytest.raises(UserError, match="holds copies of"):
+        open_store(tmp_path / "here", f"{bucket}/other")
+    del there
+
+
+def test_of_two_that_make_the_same_the_first_counts_on_both(bucket: str, tmp_path: Path) -> None:
+    """Both have listed the bucket before either publishes; results differ in last digits, as processors' do."""
+    first, second = (MirroredStore(tmp_path / name, bucket) for name in ("first", "second"))
+    put(first, 1.0, label="first")
+    put(second, 2.0, label="second")
+    assert [store.get(KEY).provenance["label"] for store in (first, second)] == ["first", "first"]
+    assert second.get(KEY).arrays["b"].tolist() == [2, 2, 3]
+
+
+@pytest.mark.parametrize("how", ["changed", "gone", "manifest"])
+def test_damage_in_the_bucket_is_found_moved_aside_and_made_again(bucket: str, tmp_path: Path, how: str) -> None:
+    maker = MirroredStore(tmp_path / "maker", bucket)
+    put(maker)
+    files, place = maker._files, maker._place(KEY)
+    payload = next(path for path in files.find(place) if not path.endswith("manifest.json"))
+    spoiled = f"{place}/manifest.json" if how == "manifest" else payload
+    content = files.cat_file(spoiled)
+    if how == "gone":
+        files.rm_file(spoiled)
+    else:
+        files.pipe_file(spoiled, bytes([content[0] ^ 1]) + content[1:])
+    reader = MirroredStore(tmp_path / "reader", bucket)
+    with pytest.raises(DamagedArtefactError):
+        reader.get(KEY)
+    assert not reader.has(KEY)
+    assert files.find(f"{maker._top}/damaged")
+    put(reader)
+    np.testing.assert_array_equal(MirroredStore(tmp_path / "third", bucket).get(KEY).arrays["a"], ARRAYS["a"])
+
+
+def test_a_writer_killed_before_the_manifest_leaves_nothing(bucket: str, tmp_path: Path) -> None:
+    maker = MirroredStore(tmp_path / "maker", bucket)
+    put(maker)
+    maker._files.rm_file(f"{maker._place(KEY)}/manifest.json")  # all but the last step
+    other = MirroredStore(tmp_path / "other", bucket)
+    assert not other.has(KEY)
+    put(other)
+    assert MirroredStore(tmp_path / "third", bucket).get(KEY).arrays["b"].tolist() == [1, 1, 2]
+
+
+def test_what_nothing_needs_goes_from_both(bucket: str, tmp_path: Path) -> None:
+    store = MirroredStore(tmp_path / "store", bucket)
+    put(store)
+    store.remove(KEY)
+    assert not store.has(KEY)
+    assert store._files.find(store._top) == []
+    store.remove(KEY)
+
+
+def test_copies_that_are_damaged_are_fetched_again(bucket: str, tmp_path: Path) -> None:
+    store = MirroredStore(tmp_path / "store", bucket)
+    put(store)
+    (store.folder(KEY) / "arrays.safetensors").write_bytes(b"")
+    with pytest.raises(DamagedArtefactError):
+        store.get(KEY)
+    assert store.get(KEY).arrays["b"].tolist() == [1, 1, 2]
+
+
+def test_a_bucket_that_is_not_there_is_a_line(server: str, tmp_path: Path) -> None:  # noqa: ARG001
+    with pytest.raises(UserError, match=r"^s3://no-such-bucket/x: the bucket does not answer as it should: "):
+        open_store(tmp_path, "s3://no-such-bucket/x")
+    with pytest.raises(UserError, match=r"^nonsense://x: "):
+        open_store(tmp_path, "nonsense://x")
+
+
+@pytest.mark.parametrize(
+    ("store", "url"),
+    [("s3://b/p", "s3://b/p"), ("s3:/b/p", "s3://b/p"), ("runs/a", None), ("/runs/a:/b", None), ("c:/x", None)],
+)
+def test_buckets_are_told_from_folders(store: str, url: str | None) -> None:
+    assert bucket_named(store) == url
+
+
+@pytest.mark.slow
+def test_a_study_on_two_machines_shares_its_bucket(bucket: str, tmp_path: Path, tiny_vit: Path) -> None:
+    study = write_tiny_study(tmp_path, tiny_vit, images_per_task=4, attacks=["fgsm"], merging=["ties"])
+    runs = tmp_path / "one", tmp_path / "two"
+    for run, workers in zip(runs, (2, 1), strict=True):
+        mr.run(study, run, store=bucket, workers=workers, progress=False)
+    one, two = (pd.read_parquet(run / "outcomes.parquet") for run in runs)
+    pd.testing.assert_frame_equal(one, two)
+    kinds = mr.study.load_run(runs[1]).record["kinds"].values()
+    assert all(took["cached"] == took["count"] for took in kinds)  # the second computed nothing
