@@ -44,7 +44,10 @@ from .parts import INPUTS as INPUTS
 from .parts import GradientFilter as GradientFilter
 from .parts import InputTransform as InputTransform
 from .parts import describe as describe
+from .rejected import REJECTED as REJECTED
 from .square import Square as Square
 from .universal import Universal as Universal
 from .vision_transformers import TGR as TGR
 from .vision_transformers import PNAPatchOut as PNAPatchOut
+from .watched import Watched as Watched
+from .watched import answers as answers

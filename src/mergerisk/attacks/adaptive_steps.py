@@ -109,14 +109,19 @@ class APGD(GradientAttack):
         return Crafted(chosen.points, zero_gradients, after=kept)
 
     def _looking(self, problem: Problem) -> Callable[[torch.Tensor], _Looked]:
-        """Asks about points, seen through the input transformations: gains and answers are means over views."""
-        said: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Asks about points, seen through the input transformations: gains, less the alarm where the classifier is
+        watched, and answers are means over views."""
+        said: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         members = losses_averaged(problem.classifier)
 
         def total(images: torch.Tensor) -> torch.Tensor:
-            logits = torch.stack([self.logits(member, images) for member in members])
+            heard = [self.heard(member, images) for member in members]
+            logits = torch.stack([one for one, _ in heard])
             gains = torch.stack([self.gains(problem, one) for one in logits]).mean(dim=0)
-            said.append((gains.detach(), logits.detach().mean(dim=0)))
+            alarms = [alarm for _, alarm in heard if alarm is not None]
+            alarm = torch.stack(alarms).sum(dim=0) / len(members) if alarms else torch.zeros_like(gains)
+            gains = gains - alarm if alarms else gains
+            said.append((gains.detach(), logits.detach().mean(dim=0), alarm.detach()))
             return gains.sum()
 
         images = problem.images
@@ -127,9 +132,10 @@ class APGD(GradientAttack):
             gradient = run.gradient(points)
             for part in self._filters():
                 gradient = part.filter(gradient)
-            gains, logits = (torch.stack(part).mean(dim=0) for part in zip(*said, strict=True))
+            gains, logits, alarm = (torch.stack(part).mean(dim=0) for part in zip(*said, strict=True))
             right = logits.argmax(dim=1) == problem.classes
-            return _Looked(points, gradient, gains, right if problem.targets is not None else ~right)
+            wanted = right if problem.targets is not None else ~right
+            return _Looked(points, gradient, gains, wanted & (alarm == 0))
 
         return look
 

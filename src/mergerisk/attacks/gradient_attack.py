@@ -18,6 +18,7 @@ from mergerisk.attacks.attack import Attack, Crafted
 from mergerisk.attacks.ensemble import Ensemble
 from mergerisk.attacks.losses import Loss, closeness
 from mergerisk.attacks.parts import GradientFilter, InputTransform, parse_filters, parse_inputs
+from mergerisk.attacks.watched import heard
 from mergerisk.errors import UserError
 from mergerisk.models.inside.hooks import gradient_edge
 from mergerisk.validation import hyperparameters
@@ -172,21 +173,30 @@ class GradientAttack(Attack):
         return Crafted(run.adversarial, zero_gradients, after=kept)
 
     def loss_gradient(self, problem: Problem, classifier: Callable[[torch.Tensor], torch.Tensor]) -> Oracle:
-        """Images → the gradient of the loss of what ``classifier`` says of them; of an ensemble that combines
-        losses, of its members' mean loss."""
+        """Images → the gradient of the loss of what ``classifier`` says of them, less the alarm where one is
+        watched; of an ensemble that combines losses, of its members' mean loss."""
         members = losses_averaged(classifier)
 
         def gain(images: torch.Tensor) -> torch.Tensor:
-            said = [closeness(self.loss, self.logits(member, images), problem.classes) for member in members]
+            said = [self.heard(member, images) for member in members]
+            losses = [closeness(self.loss, logits, problem.classes) for logits, _ in said]
             # Summed, so that an image's gradient does not depend on its batch.
-            return problem.sign * torch.stack(said).mean(dim=0).sum()
+            total = problem.sign * torch.stack(losses).mean(dim=0).sum()
+            alarms = [alarm for _, alarm in said if alarm is not None]
+            return total - torch.stack(alarms).sum() / len(members) if alarms else total
 
         return self.gradient_of(gain)
 
     def logits(self, classifier: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
         """What ``classifier`` says of images, in the precision that losses are computed in."""
-        logits = classifier(images)
-        return logits.double() if self.float64_logits else logits.to(images.dtype)
+        return self.heard(classifier, images)[0]
+
+    def heard(
+        self, classifier: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The same, and the alarm that they raise, where the classifier is watched."""
+        logits, alarm = heard(classifier, images)
+        return logits.double() if self.float64_logits else logits.to(images.dtype), alarm
 
     def gradient_of(self, gain: Callable[[torch.Tensor], torch.Tensor], layer: nn.Module | None = None) -> Oracle:
         """Images → the gradient of ``gain`` (images → one number) with respect to them, or to what ``layer`` puts

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt
 from mergerisk.attacks.attack import Attack
 from mergerisk.attacks.budget import LinfBall
 from mergerisk.attacks.losses import closeness
+from mergerisk.attacks.watched import heard
 from mergerisk.errors import UserError
 from mergerisk.validation import hyperparameters
 
@@ -66,8 +67,11 @@ class Square(Attack):
         return best
 
     def _gain(self, problem: Problem, points: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """N: above 0 where the classifier says what is wanted."""
-        gain = problem.sign * closeness("margin", problem.classifier(points), problem.classes[rows])
+        """N: above 0 where the classifier says what is wanted, and no alarm is raised."""
+        logits, alarm = heard(problem.classifier, points)
+        gain = problem.sign * closeness("margin", logits, problem.classes[rows])
+        if alarm is not None:
+            gain = torch.where(alarm > 0, gain.clamp(max=0) - alarm, gain)
         if bool(gain.isnan().any()):
             raise UserError(f"the classifier says NaN of {int(gain.isnan().sum())} images; check its weights")
         return gain

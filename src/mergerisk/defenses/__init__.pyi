@@ -13,6 +13,8 @@ from .checks import not_shown as not_shown
 from .checks import pooled as pooled
 from .decorrelate import Decorrelate as Decorrelate
 from .defense import Defense as Defense
+from .detector import Detector as Detector
+from .detector import disagreement as disagreement
 from .ensemble_of_merges import EnsembleOfMerges as EnsembleOfMerges
 from .evidence import gather as gather
 from .fare import Fare as Fare

@@ -8,6 +8,7 @@ from mergerisk.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from mergerisk.defenses.defense import Defense
+    from mergerisk.defenses.detector import Detector
     from mergerisk.defenses.hidden import HidingDefense
     from mergerisk.defenses.mixing import MixingDefense
     from mergerisk.defenses.training import TrainingDefense
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     Mixing = Literal["robust_vector", "robust_soup"]
     """Those that are built in, by what they are."""
 
-    Known = Defense | TrainingDefense | HidingDefense | MixingDefense
+    Known = Defense | Detector | TrainingDefense | HidingDefense | MixingDefense
 
 DEFENSES: Registry[type[Known]] = Registry(
     "defense",
@@ -52,6 +53,11 @@ DEFENSES: Registry[type[Known]] = Registry(
             "mergerisk.defenses.smoothing:Smoothing",
             "the majority under noise, with a certified radius",
             "arXiv 1902.02918",
+        ),
+        Entry(
+            "detector",
+            "mergerisk.defenses.detector:Detector",
+            "images are rejected on which a public model disagrees",
         ),
         Entry(
             "pubdef",
@@ -137,6 +143,10 @@ def create(name: Hiding, /, **parameters: Any) -> HidingDefense: ...
 
 
 @overload
+def create(name: Literal["detector"], /, **parameters: Any) -> Detector: ...
+
+
+@overload
 def create(name: Mixing, /, **parameters: Any) -> MixingDefense: ...
 
 
@@ -146,7 +156,8 @@ def create(name: str, /, **parameters: Any) -> Defense: ...
 
 def create(name: str, /, **parameters: Any) -> Known:
     """The defense called ``name`` with these hyper-parameters, checked: one that stands around a classifier, a
-    :class:`~mergerisk.defenses.Defense`; one that trains an encoder, a
+    :class:`~mergerisk.defenses.Defense`; one that compares it with another, a
+    :class:`~mergerisk.defenses.Detector`; one that trains an encoder, a
     :class:`~mergerisk.defenses.TrainingDefense`; one that mixes weights, a
     :class:`~mergerisk.defenses.MixingDefense`; or one that hides how a merge is made, a
     :class:`~mergerisk.defenses.HidingDefense`.

@@ -11,6 +11,8 @@ from mergerisk.attacks import catalogue as attacks
 from mergerisk.attacks.budget import ball
 from mergerisk.attacks.given import check_images, check_labels
 from mergerisk.attacks.losses import closeness
+from mergerisk.attacks.rejected import REJECTED
+from mergerisk.attacks.watched import answers, heard
 from mergerisk.defenses.checks import FEWEST, Evidence
 from mergerisk.errors import UserError
 from mergerisk.models.inside.hooks import evaluating
@@ -81,7 +83,8 @@ def gather(
         kept, true, identities = images[rows], labels[rows], rows.tolist()
 
         def fooled(adversarial: torch.Tensor) -> NDArray[np.bool_]:
-            return (_answers(defended, adversarial) != true).cpu().numpy()
+            said = _answers(defended, adversarial)
+            return ((said != true) & (said != REJECTED)).cpu().numpy()
 
         pgd = attacks.create("pgd", steps=steps, float64_logits=True)
         apgd = attacks.create("apgd_ce", steps=steps, float64_logits=True)
@@ -127,11 +130,15 @@ def gather(
 
 @torch.no_grad()
 def _answers(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    return torch.cat([model(part).argmax(dim=1) for part in images.split(64)])
+    return torch.cat([answers(model, part) for part in images.split(64)])
 
 
 @torch.no_grad()
 def _losses(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> NDArray[np.float64]:
-    """N: the cross-entropy."""
-    said = torch.cat([model(part) for part in images.split(64)]).double()
-    return -closeness("cross_entropy", said, labels).cpu().numpy()
+    """N: the cross-entropy, less the alarm where the model is watched."""
+    found = []
+    for part, true in zip(images.split(64), labels.split(64), strict=True):
+        logits, alarm = heard(model, part)
+        loss = -closeness("cross_entropy", logits.double(), true)
+        found.append(loss if alarm is None else loss - alarm)
+    return torch.cat(found).cpu().numpy()

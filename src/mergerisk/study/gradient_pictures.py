@@ -103,7 +103,7 @@ def _picture(row: pd.Series, attacked: pd.DataFrame, plan: Plan, store: Store) -
         return None
     task = store.get(stage.task.key)
     on_it = attacked[(attacked["task"] == row["task"]) & (attacked["image"] == row["image"])]
-    fooling = on_it.loc[(on_it["target_adversarial"] != on_it["label"]).to_numpy(), "epsilon"]
+    fooling = on_it.loc[what_happened(on_it).target_wrong, "epsilon"]
     facts = {name: row[name] for name in ("task", "surrogate", "target")} | {
         "image": int(row["image"]),
         "label": task.info["class_names"][int(on_it["label"].iloc[0])],

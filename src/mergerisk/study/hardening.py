@@ -41,6 +41,13 @@ def mixing_of(spec: DefenseSpec) -> type[MixingDefense] | None:
     return kind if issubclass(kind, MixingDefense) else None
 
 
+def detects(spec: DefenseSpec) -> bool:
+    """Whether the defense of an entry is one that rejects images."""
+    from mergerisk.defenses import Detector
+
+    return issubclass(DEFENSES.load(spec.name), Detector)
+
+
 def hiding_of(spec: DefenseSpec) -> type[HidingDefense] | None:
     """The defense of an entry, if it is one that hides how a merge is made."""
     from mergerisk.defenses import HidingDefense
@@ -103,6 +110,14 @@ def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpe
         UserError: a hyper-parameter is unknown or out of range, or the defense cannot be where it is put.
     """
     with located(where):
+        for of in spec.of:
+            behind_it = spec_of(study, of)
+            if behind_it is not None and detects(behind_it):
+                raise UserError(f"{of} rejects images, which comes last; put {behind_it.name} around the rest")
+        if detects(spec):
+            return _resolve_detector(spec, study)
+        if spec.beside is not None:
+            raise UserError(f"beside: {spec.name} compares nothing; leave it out")
         if mixing_of(spec):
             return _resolve_mixing(spec, study)
         if spec.robust is not None:
@@ -144,6 +159,20 @@ def resolve_defense(spec: DefenseSpec, study: Study, where: Place) -> DefenseSpe
                 _check_one_encoder(study, of)
         for reference in full.references:
             _check_public(reference, study)
+    return full
+
+
+def _resolve_detector(spec: DefenseSpec, study: Study) -> DefenseSpec:
+    """An entry that rejects images, with every default filled in.
+
+    Raises:
+        UserError: as :func:`resolve_defense`.
+    """
+    _check_unsaid(spec, "trains nothing", "stage", "ingredients", "public", "images", "robust")
+    made = DEFENSES.create(spec.name, spec.parameters)
+    full = spec.model_copy(update={"parameters": as_parameters(made), "beside": spec.beside or "expert"})
+    for reference in full.references:
+        _check_public(reference, study, "beside")
     return full
 
 
@@ -239,7 +268,7 @@ def _check_ingredients(spec: DefenseSpec, study: Study, label: str) -> None:
                 raise UserError(f"{spec.ingredients}: no ingredient belongs to {task!r}")
 
 
-def _check_public(reference: Reference, study: Study) -> None:
+def _check_public(reference: Reference, study: Study, field: str = "public") -> None:
     """Whether there is such a public model.
 
     Raises:
@@ -247,13 +276,13 @@ def _check_public(reference: Reference, study: Study) -> None:
     """
     kind, name = reference
     if kind not in _SEEN:
-        raise UserError(f"public: {kind} is no public model; possible: {', '.join(_SEEN)}")
+        raise UserError(f"{field}: {kind} is no public model; possible: {', '.join(_SEEN)}")
     known = {"expert": study.with_expert, "ingredient": tuple(study.ingredients)}.get(kind, ())
     if name is not None and name not in known:
-        raise UserError(f"public: no {kind} {name!r}{did_you_mean(name, known)}")
+        raise UserError(f"{field}: no {kind} {name!r}{did_you_mean(name, known)}")
     if kind == "expert" and name is None:
         for task in study.task_names:
             if task not in study.with_expert:
-                raise UserError(f"public: task {task!r} has no expert; name other public models")
+                raise UserError(f"{field}: task {task!r} has no expert; name other public models")
     if kind == "other_expert" and len(study.merged_names) < 2:
-        raise UserError("public: there is no second ingredient")
+        raise UserError(f"{field}: there is no second ingredient")

@@ -8,11 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.disk import KEPT_FREE, make_folder
 from mergerisk.errors import Faults, Place, UserError, located, place
 from mergerisk.models.core.stated import of_base
 from mergerisk.models.sources.loading import BACKBONES, has_batch_norm
 from mergerisk.study.fields.surrogates import OUTSIDER, UNSEEN
+from mergerisk.study.hardening import detects
 from mergerisk.study.kinds.clean import Clean
 from mergerisk.study.kinds.evaluate import Evaluate
 from mergerisk.study.named_sources import named_sources
@@ -24,6 +26,7 @@ from mergerisk.tasks.outline import MORE_TRAINING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mergerisk.defenses import Detector
     from mergerisk.models import Encoder
     from mergerisk.study.fields.targets import TargetSpec
     from mergerisk.study.schema import Study
@@ -235,6 +238,14 @@ def _check_splits(study: Study, source: TaskSource, outline: Outline, reading: s
             f"task {task!r} has no calibration images, and they are attacked; lower test_share, or raise "
             "limit.calibration"
         )
+    for spec in study.defenses if mine else ():
+        if detects(spec):
+            detector: Detector = DEFENSES.create(spec.name, spec.parameters)
+            if outline.calibration < detector.fewest:
+                raise UserError(
+                    f"task {task!r} has {outline.calibration} calibration images, and {spec.name} needs "
+                    f"{detector.fewest}; lower test_share, raise limit.calibration, or allow more false_alarms"
+                )
     merged = task in study.with_expert if mine else OUTSIDER in study.merged_names
     if reading and merged and study.calibration == "held_out" and not outline.calibration:
         raise UserError(

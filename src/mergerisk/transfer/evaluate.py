@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mergerisk.attacks.watched import answered, heard
 from mergerisk.errors import UserError
 from mergerisk.memory import fitting, in_portions, live_bytes
 from mergerisk.models.core.checks import precision_named
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 def predict(
     classifier: nn.Module, images: Images, *, batch_size: int = 256, seed: int = 0, first: int = 0
 ) -> torch.Tensor:
-    """Predicted labels, int64, N, on the CPU.
+    """Predicted labels, int64, N, on the CPU; :data:`mergerisk.attacks.REJECTED` where a classifier that is
+    watched rejects an image.
 
     Args:
         classifier: pixels in [0, 1] → logits; used in evaluation mode, left as it was. Images go to the device of
@@ -43,9 +45,12 @@ def predict(
     """
     tensors = (*classifier.parameters(), *classifier.buffers(), images[:0])
     modules = [classifier]
-    return _predict(
-        lambda batch: [classifier(batch)], modules, 1, images, tensors[0].device, batch_size, seed, first
-    )[0]
+
+    def answers(batch: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        logits, alarm = heard(classifier, batch)
+        return [logits], alarm
+
+    return _predict(answers, modules, 1, images, tensors[0].device, batch_size, seed, first)[0]
 
 
 def predict_variants(
@@ -77,16 +82,16 @@ def predict_variants(
             images.
     """
 
-    def answers(batch: torch.Tensor) -> Sequence[torch.Tensor]:
+    def answers(batch: torch.Tensor) -> tuple[list[torch.Tensor], None]:
         features = encoder(batch)
-        return [head(features if adapter is None else adapter(features)) for adapter in adapters.values()]
+        return [head(features if adapter is None else adapter(features)) for adapter in adapters.values()], None
 
     modules = [encoder, *(adapter for adapter in adapters.values() if adapter is not None)]
     return _predict(answers, modules, len(adapters), images, encoder.mean.device, batch_size, seed, first)
 
 
 def _predict(
-    answers: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+    answers: Callable[[torch.Tensor], tuple[list[torch.Tensor], torch.Tensor | None]],
     modules: Sequence[nn.Module],
     classifiers: int,
     images: Images,
@@ -95,7 +100,8 @@ def _predict(
     seed: int,
     first: int,
 ) -> torch.Tensor:
-    """Classifiers × N from what several classifiers, made of the modules, say of a batch."""
+    """Classifiers × N from what several classifiers, made of the modules, say of a batch, and the alarm that it
+    raises, if one is watched."""
 
     def portion(start: int, stop: int) -> torch.Tensor:
         batch = images[start:stop]
@@ -104,10 +110,11 @@ def _predict(
             drawing(seed, "predict", first + start, device=device),
             precision_named(modules[0], images[:0], "the classifier"),
         ):
-            stacked = torch.stack(list(answers(batch.to(device, non_blocking=True))))
+            said, alarm = answers(batch.to(device, non_blocking=True))
+            stacked = torch.stack(said)
         if bool(stacked.isnan().any()):
             raise UserError("a target's logits hold NaN; check its weights")
-        return stacked.argmax(dim=2).cpu()
+        return answered(stacked, alarm).cpu()
 
     # Not inference mode: what is predicted may be attacked next.
     with torch.inference_mode(False), torch.no_grad(), evaluating(*modules):

@@ -1,7 +1,8 @@
 """Outcomes per image → rates per setting.
 
 An outcome row holds ``task, attack, surrogate, target, epsilon, seed, steps, image, label`` and what was
-predicted: ``surrogate_clean, target_clean, surrogate_adversarial, target_adversarial``; besides ``aimed_at``, the
+predicted: ``surrogate_clean, target_clean, surrogate_adversarial, target_adversarial``, a class or
+:data:`~mergerisk.attacks.REJECTED`; besides ``aimed_at``, the
 label a targeted attack wants (−1 for an untargeted one), ``l2`` and ``linf`` of the perturbation, in pixel units,
 and ``zero_gradients``, the steps of the whole attack at which crafting met an all-zero gradient.
 """
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from mergerisk.attacks.rejected import REJECTED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +34,9 @@ class Happened:
     Attributes:
         surrogate_right: the surrogate names the label of the clean image.
         target_right: the target does.
-        surrogate_wrong: the surrogate does not name the label of the attacked image.
-        target_wrong: the target does not.
+        surrogate_wrong: the surrogate names another class than the label of the attacked image. Who rejects an
+            image has not named one.
+        target_wrong: the target does.
     """
 
     surrogate_right: NDArray[np.bool_]
@@ -72,11 +76,17 @@ def what_happened(outcomes: pd.DataFrame) -> Happened:
         outcomes: per image, with ``label`` and the four columns of predictions.
     """
     label = outcomes["label"].to_numpy()
+
+    def wrong(who: str) -> NDArray[np.bool_]:
+        said = outcomes[f"{who}_adversarial"].to_numpy()
+        found: NDArray[np.bool_] = (said != label) & (said != REJECTED)
+        return found
+
     return Happened(
         outcomes["surrogate_clean"].to_numpy() == label,
         outcomes["target_clean"].to_numpy() == label,
-        outcomes["surrogate_adversarial"].to_numpy() != label,
-        outcomes["target_adversarial"].to_numpy() != label,
+        wrong("surrogate"),
+        wrong("target"),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pydantic.json_schema import JsonSchemaValue
 
-_OWN_KEYS = ("of", "stage", "ingredients", "public", "images", "robust")
+_OWN_KEYS = ("of", "stage", "ingredients", "public", "images", "robust", "beside")
 """What an entry says besides the defense's hyper-parameters."""
 
 
@@ -36,6 +36,8 @@ class DefenseSpec(Named):
         public: the public models that a training defense looks at, as in ``surrogates``.
         images: of a defense that trains and reads no labels: which it learns from; training images by default.
         robust: of a defense that takes a robust base: folder, file or hub id of one that there is already.
+        beside: of a detector: the public model that the defended one is compared with, as in ``surrogates``; the
+            attacked task's expert by default.
     """
 
     key: ClassVar[str] = "defense"
@@ -46,6 +48,7 @@ class DefenseSpec(Named):
     public: Annotated[Annotated[tuple[str, ...], Field(min_length=1)] | None, AlsoWritten(TEXT)] = None
     images: Literal["training", "calibration"] | None = None
     robust: ModelName | None = None
+    beside: str | None = None
 
     @classmethod
     def written(cls, fields: JsonSchemaValue) -> JsonSchemaValue:
@@ -72,8 +75,7 @@ class DefenseSpec(Named):
             DEFENSES.check(self.name)
         no_twins([*self.of], "defended model")
         no_twins([*(self.public or ())], "public model")
-        for name in self.public or ():
-            Reference.parse(name)
+        _ = self.references
         return self
 
     @property
@@ -86,20 +88,21 @@ class DefenseSpec(Named):
     @property
     def stands_before(self) -> bool:
         """Whether it stands before models, and changes none."""
-        from mergerisk.defenses import Defense
+        from mergerisk.defenses import Defense, Detector
 
-        return issubclass(DEFENSES.load(self.name), Defense)
+        return issubclass(DEFENSES.load(self.name), Defense | Detector)
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The public models, taken apart."""
-        return tuple(Reference.parse(name) for name in self.public or ())
+        """The public models that are looked at, or compared with, taken apart."""
+        beside = () if self.beside is None else (self.beside,)
+        return tuple(Reference.parse(name) for name in (*(self.public or ()), *beside))
 
     def as_written(self) -> object:
         """As a study file says it."""
         own: dict[str, object] = {"of": list(self.of), "stage": self.stage, "ingredients": self.ingredients}
         own |= {"public": None if self.public is None else list(self.public), "images": self.images}
-        own["robust"] = self.robust
+        own |= {"robust": self.robust, "beside": self.beside}
         given = {key: value for key, value in own.items() if value is not None}
         return {self.key: self.name, **given, **self.parameters, "label": self.label}
 

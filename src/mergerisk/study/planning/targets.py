@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.registry import plugins
-from mergerisk.study.fields.surrogates import AWARE, KNOWING, OTHER_ARCHITECTURE
-from mergerisk.study.hardening import behind, hidden_by, spec_of, stands_before
+from mergerisk.study.fields.surrogates import AWARE, KNOWING, OTHER_ARCHITECTURE, OWN_METHOD
+from mergerisk.study.hardening import behind, detects, hidden_by, spec_of, stands_before
+from mergerisk.study.kinds.set_threshold import SetThreshold
+from mergerisk.study.planning.merges import own_method
 from mergerisk.study.variants.black_box import BlackBoxVariant
 from mergerisk.study.variants.defended import DefendedVariant
+from mergerisk.study.variants.detected import DetectedVariant
 from mergerisk.study.variants.drawn import DrawnVariant
 from mergerisk.study.variants.encoders import EncoderVariant
 from mergerisk.study.variants.ensemble import EnsembleVariant
@@ -92,9 +95,15 @@ class OneTask:
             return self._known(label)
         if reference.kind in KNOWING:
             assert reference.name is not None, "always named"
-            own = self._encoder(label, self.models.ingredients[self.task])
-            made = behind(self.study, reference.name) if reference.kind == AWARE else None
-            held = own if made is None else self._alike(label, made)
+            held: SurrogateVariant = self._encoder(label, self.models.ingredients[self.task])
+            if reference.kind == AWARE:
+                made = behind(self.study, reference.name)
+                if made is not None:
+                    held = self._alike(label, made)
+                elif self._rejects(reference.name):
+                    # An ingredient beside itself agrees with everything: they compare a merge of their own.
+                    merge = self.models.planner.merge(*own_method(self.study, OWN_METHOD))
+                    held = self._encoder(label, merge)
             return replace(self._known(reference.name, held), columns={label: 0})
         return self._encoder(label, self.models.held(reference, self.task))
 
@@ -108,20 +117,41 @@ class OneTask:
         target = self._defended(label) if stands_before(self.study, label) else self._named(label)
         return target.known(self.seed, of)
 
-    def _defended(self, label: str) -> DefendedVariant:
+    def _rejects(self, label: str) -> bool:
+        """Whether a detector watches a target."""
+        spec = spec_of(self.study, label)
+        return spec is not None and detects(spec)
+
+    def _defended(self, label: str) -> DefendedVariant | DetectedVariant:
         """A merge, a model made elsewhere, or a defended one, behind a defense that stands before it."""
         spec = spec_of(self.study, label)
         assert spec is not None, "only what is defended"
         of = spec.labels[label]
-        return DefendedVariant(
-            columns={label: 0},
-            task=self.task,
-            head=self.material.heads[self.task],
-            defense=spec.name,
-            parameters=spec.parameters,
-            of=self._defended(of) if stands_before(self.study, of) else self._named(of),
-            plugins=plugins(DEFENSES.check(spec.name)),
+        shared: dict[str, Any] = {
+            "columns": {label: 0},
+            "task": self.task,
+            "head": self.material.heads[self.task],
+            "parameters": spec.parameters,
+            "of": self._defended(of) if stands_before(self.study, of) else self._named(of),
+            "plugins": plugins(DEFENSES.check(spec.name)),
+        }
+        if not detects(spec):
+            return DefendedVariant(**shared, defense=spec.name)
+        (reference,) = spec.references
+        beside, made = self._encoder(label, self.models.held(reference, self.task)), self.material.tasks[self.task]
+        threshold = self.models.planner.stages.add(
+            SetThreshold(
+                label=f"{label} on {self.task}, seed {self.seed}",
+                plugins=shared["plugins"],
+                task=made,
+                detector=spec.name,
+                parameters=spec.parameters,
+                of=shared["of"],
+                beside=beside,
+                shown=self.models.planner.stages.sizes(made).calibration,
+            )
         )
+        return DetectedVariant(**shared, detector=spec.name, beside=beside, threshold=threshold)
 
     def _named(self, label: str) -> SurrogateVariant:
         """A merge, or a model made elsewhere, by itself."""

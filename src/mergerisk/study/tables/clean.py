@@ -25,7 +25,7 @@ CLEAN = Declared(
         Column("seed", "number", "of the study"),
         Column("image", "number", "place in the test split"),
         Column("label", "number", "true class"),
-        Column("prediction", "number", "class that the model names"),
+        Column("prediction", "number", "class that the model names; -2 where it rejects the image"),
     ),
 )
 
