@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,13 @@ RECORDED = (
 
 def versions() -> dict[str, str]:
     """Versions of the package, of Python, and of the libraries that compute."""
-    found = {"mergerisk": __version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in RECORDED}
+    return {"mergerisk": __version__, "python": platform.python_version(), **dict(_installed())}
+
+
+@cache
+def _installed() -> tuple[tuple[str, str], ...]:
+    """Looked up once: what is loaded does not change, and every stage's record says it."""
+    return tuple((name, metadata.version(name)) for name in RECORDED)
 
 
 def provenance(device: str) -> dict[str, Any]:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from mergerisk.recommending.result import Measured, Recommendation
 
 
+_OF_REFERENCES = 5
+"""Columns that say something of the study's own merges."""
+
+
 def to_html(made: Recommendation) -> str:
     """The page; names from outside are escaped."""
     text = resources.files("mergerisk.recommending").joinpath("templates", "recommendation.html.j2")
@@ -48,7 +52,8 @@ def to_html(made: Recommendation) -> str:
         picture=accuracy_svg(arrows(made), made.epsilons),
         columns=COLUMNS,
         rows=rows(made),
-        references=reference_rows(made),
+        reference_columns=COLUMNS[:_OF_REFERENCES],
+        references=[row[:_OF_REFERENCES] for row in reference_rows(made)],
         beside_columns=BESIDE[1:],
         beside=[(one, not_shown(one), [row[1:] for row in beside_rows(made, one.name)]) for one in made.recipes],
         searched_columns=SEARCHED,

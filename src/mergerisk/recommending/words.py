@@ -47,7 +47,7 @@ def standing(made: Recommendation, one: Measured) -> str:
     beaten = [beside for beside in others if beside.beats]
     if len(beaten) == len(others):
         what = "the study’s merge" if len(others) == 1 else f"each of the study’s {len(others)} merges"
-        return f"It is better than {what} on one axis, and worse than none on the other, beyond chance."
+        return f"It is better than {what} on one axis at least, and worse on none, beyond chance."
     lost = [beside.other for beside in others if beside.worse]
     open_ = [beside.other for beside in others if not beside.beats and not beside.worse]
     parts = [f"It is better than {len(beaten)} of the study’s {len(others)} merges on one axis and worse on none"]
