@@ -357,6 +357,13 @@ def test_rules_of_page_and_docs_are_the_same() -> None:
         assert " ".join(rule.text.replace("’", "'").split()) in text, rule.title
 
 
+def test_entries_that_ship_are_sound() -> None:
+    (table,) = mr.leaderboard(Path(__file__).parents[2] / "leaderboard").tables
+    assert len(table.rows) == 16
+    assert not table.unranked
+    assert {row.entry for row in table.rows} == {"methods"}
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a defended merge, attacked by somebody who knows."""
