@@ -24,6 +24,7 @@ ROOMS = {
     "study": "Studies",
     "audit": "Audits",
     "leaderboard": "Leaderboards",
+    "plots": "Pictures",
 }
 """Public rooms, and what their pages are called."""
 
@@ -51,7 +52,7 @@ def pages() -> Iterator[tuple[str, str]]:
     """Address and Markdown of every page."""
     yield "api/index.md", _front()
     for room, title in ROOMS.items():
-        names = public_names(SOURCE / room / "__init__.pyi")
+        names = names_of_room(room)
         parts = [f"# {title}: `mergerisk.{room}`\n", f"::: mergerisk.{room}\n    options: {{members: false}}\n"]
         parts += [_reference(f"mergerisk.{room}.{name}") for name in names]
         yield f"api/{room}.md", "\n".join(parts)
@@ -75,6 +76,16 @@ def _rooms() -> str:
 
 def _reference(name: str, level: int = 2) -> str:
     return f"::: {name}\n    options: {{heading_level: {level}}}\n"
+
+
+def names_of_room(room: str) -> list[str]:
+    """What a room exports, in its order: a package by its stub, a module by ``__all__``."""
+    if (SOURCE / room).is_dir():
+        return public_names(SOURCE / room / "__init__.pyi")
+    for statement in ast.parse((SOURCE / f"{room}.py").read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+            return list(ast.literal_eval(statement.value))
+    return []
 
 
 def public_names(stub: object) -> list[str]:

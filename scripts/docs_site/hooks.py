@@ -69,7 +69,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             text, pictures = notebooks.as_page(source)
             page = file.src_uri.removesuffix(".ipynb") + ".md"
             written[page] = replaced(text, f"docs/{page}", page, elsewhere).replace(
-                f"({source.stem}.md){{ .md-button", f"({source.name}){{ .md-button"
+                f"({source.stem}.md){{ download", f"({source.name}){{ download"
             )
             folder = file.src_uri.removesuffix(".ipynb")
             written |= {f"{folder}/{name}": content for name, content in pictures.items()}

@@ -30,7 +30,7 @@ def as_page(file: Path) -> tuple[str, dict[str, bytes]]:
         elif cell.cell_type == "code":
             parts.append(f"```python\n{cell.source}\n```")
             parts += [text for output in cell.outputs for text in _output(output, file.stem, pictures)]
-    about = f"[Download this notebook]({file.name}){{ .md-button download }}"
+    about = f"[Download this notebook]({file.name}){{ download }}"
     title, _, rest = parts[0].partition("\n")
     return "\n\n".join([title, about, rest, *parts[1:]]) + "\n", pictures
 
@@ -46,8 +46,7 @@ def _output(output: Any, stem: str, pictures: dict[str, bytes]) -> Iterator[str]
     if "image/png" in data:
         name = f"{len(pictures) + 1}.png"
         pictures[name] = base64.b64decode(data["image/png"])
-        about = data.get("text/plain", "").strip("<>") if "text/html" not in data else ""
-        yield f"![{output.metadata.get('alt', about or 'figure')}]({stem}/{name}){{ .notebook-figure }}"
+        yield f"![What the cell above draws]({stem}/{name}){{ .notebook-figure }}"
     elif "text/html" in data:
         html = _STYLE.sub("", data["text/html"])
         lines = [line.strip() for line in html.splitlines() if line.strip()]

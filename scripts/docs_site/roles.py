@@ -12,7 +12,7 @@ import griffe
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from api_pages import ROOMS, SOURCE, public_names
+from api_pages import ROOMS, SOURCE, names_of_room, public_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ def public_places() -> Mapping[str, str]:
     """Public name → where the site has it; of several places the shortest."""
     places: dict[str, str] = {}
     for room in ROOMS:
-        for name in public_names(SOURCE / room / "__init__.pyi"):
+        for name in names_of_room(room):
             places.setdefault(name, f"mergerisk.{room}.{name}")
     return places | {name: f"mergerisk.{name}" for name in public_names(SOURCE / "__init__.pyi")}
 

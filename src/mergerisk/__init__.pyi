@@ -5,6 +5,7 @@ from . import defenses as defenses
 from . import leaderboard as leaderboard
 from . import merging as merging
 from . import models as models
+from . import plots as plots
 from . import statistics as statistics
 from . import tasks as tasks
 from . import transfer as transfer

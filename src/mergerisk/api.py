@@ -64,6 +64,11 @@ class StudyResult:
     def __repr__(self) -> str:
         return f"StudyResult({str(self.folder)!r}: {len(self.rates)} settings, {len(self.outcomes)} outcomes)"
 
+    def _repr_html_(self) -> str:
+        from mergerisk.report.in_notebooks import summary_html
+
+        return str(summary_html(self.summary, self.folder))
+
     @property
     def rates(self) -> pd.DataFrame:
         """One row per setting: both ASRs with intervals, relative ASR, ΔASR, clean accuracies."""

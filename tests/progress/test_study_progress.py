@@ -7,12 +7,13 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 import mergerisk as mr
-from mergerisk.progress import study_progress
+from mergerisk.progress import notebook, study_progress
 from mergerisk.progress.study_progress import StudyProgress
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
@@ -98,3 +99,31 @@ def test_the_command_gives_a_sign_of_life_before_it_has_loaded_pytorch(tmp_path:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stderr == "checking the study and what it names …\n"
+
+
+def test_a_notebook_shows_one_line_that_changes(
+    tiny_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    handle = SimpleNamespace(update=shown.append)
+    made: list[bool] = []
+
+    def display(html: str, *, display_id: bool) -> SimpleNamespace:
+        made.append(display_id)
+        shown.append(html)
+        return handle
+
+    stand_in = SimpleNamespace(HTML=str, display=display)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=stand_in))
+    monkeypatch.setitem(sys.modules, "IPython.display", stand_in)
+    monkeypatch.setattr(notebook, "EVERY", 0.0)
+    plan = make_plan(load_study(tiny_study))
+    stage = next(iter(plan.stages.values()))
+    with StudyProgress(Console(file=io.StringIO(), force_jupyter=True)) as progress:
+        progress.prepare(plan, Store(tmp_path))
+        progress.listen(stage, "started", 0.0)
+        progress.listen(stage, "done", 0.1)
+    assert made == [True]  # everything else changes what is there
+    assert f"1/{len(plan.stages)} stages" in shown[-2]
+    assert '<progress value="0.0' in shown[-2]
+    assert shown[-1].startswith("<div>1 stage done in ")

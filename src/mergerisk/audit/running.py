@@ -43,6 +43,13 @@ class AuditResult:
         gates = f"{failed} of {len(self.verdict.gates)} gates failed" if self.verdict.gates else "no gates"
         return f"AuditResult({str(self.folder)!r}: {', '.join(m.name for m in self.verdict.models)}; {gates})"
 
+    def _repr_html_(self) -> str:
+        from mergerisk.audit.writing import model_table, to_text
+        from mergerisk.report.in_notebooks import html_table, html_words
+
+        titles, rows = model_table(self.verdict)
+        return str(html_words(to_text(self.verdict)) + html_table([titles, *rows]))
+
 
 def audit(
     given: str | Path | Audit,

@@ -190,20 +190,13 @@ def describe_result(result: StudyResult) -> str:
     the safest, and where to look."""
     from mergerisk.report.answers import safest_headline, told_apart
     from mergerisk.report.fact_words import said
-    from mergerisk.report.formatting import budget, plural
-    from mergerisk.report.risk import mean_text
-    from mergerisk.report.threat import threat_cells
+    from mergerisk.report.formatting import plural
+    from mergerisk.report.threat import threat_rows
     from mergerisk.report.view import view_of
 
     summary = result.summary
     view = view_of(summary)
-    axes, found = view.axes, view.worst
-    references = [name for name in axes.targets if name not in axes.methods]
-    rows = [
-        (name, *threat_cells(found.get(name), axes.epsilons), mean_text(view.accuracies[name]))
-        for name in (*references, *axes.methods)
-    ]
-    title = ("model", f"ASR at {budget(view.epsilon)}", "ε50", "relative ASR", "worst attacker", "clean accuracy")
+    axes = view.axes
     tasks, attacks = plural(len(axes.tasks), "task"), plural(len(axes.attacks), "attack")
     text = (
         "The worst attacker holds the surrogate whose attacks fool the model most often. ASR: the mean over "
@@ -220,5 +213,5 @@ def describe_result(result: StudyResult) -> str:
         text += "".join(f"\n{in_a_line(offer, summary.prices)}" for offer in summary.prices.offers)
     remarks = "".join(f"\n{line}" for line in note_lines(summary.run.notes))
     first = "".join(f"doubt: {said(doubt)}\n" for doubt in summary.doubts)
-    table = text_table([title, *rows], ruled=True)
+    table = text_table(threat_rows(view), ruled=True)
     return f"{first}{table}\n{text}{remarks}\n\nreport: {result.folder / 'report.html'}"

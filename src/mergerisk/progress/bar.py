@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mergerisk.progress.notebook import NotebookLine
 from mergerisk.report.formatting import duration
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ LINE_EVERY = 15.0
 
 
 class Bar:
-    """A bar in a terminal; a line now and then elsewhere.
+    """A bar in a terminal; a line that changes in a notebook; a line now and then elsewhere.
 
     Args:
         what: the work, in a word.
@@ -33,6 +34,7 @@ class Bar:
         self._what = what
         self._console = console
         self._live = console.is_terminal and not console.is_jupyter
+        self._notebook = NotebookLine() if console.is_jupyter else None
         self._progress = Progress(
             TextColumn(what),
             BarColumn(bar_width=30),
@@ -65,6 +67,8 @@ class Bar:
                 self._progress.start_task(self._bar)
         if self._live:
             self._progress.update(self._bar, completed=done, total=total)
+        elif self._notebook is not None:
+            self._notebook.show(f"{self._what}, {done / total:.0%}", done / total, at_once=done == total)
         elif now - self._said > LINE_EVERY:
             self._said = now
             left = (now - self._begun) / done * (total - done)

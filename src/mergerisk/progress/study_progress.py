@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
+from mergerisk.progress.notebook import NotebookLine
 from mergerisk.progress.pace import Pace
 from mergerisk.report.formatting import duration, plural
 
@@ -29,7 +30,8 @@ FIRST_LINE, LINE_EVERY = 1.0, 15.0
 
 
 class StudyProgress:
-    """A bar per kind of stage in a terminal; elsewhere, as in a pipe or a notebook, a line now and then.
+    """A bar per kind of stage in a terminal; a line that changes in a notebook; a line now and then elsewhere, as
+    in a pipe.
 
     The time left is named once enough of what is left has been timed; see :class:`~mergerisk.progress.pace.Pace`.
 
@@ -40,6 +42,7 @@ class StudyProgress:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._live = self._console.is_terminal and not self._console.is_jupyter
+        self._notebook = NotebookLine() if self._console.is_jupyter else None
         self._pace = Pace()
         self._progress = Progress(
             TextColumn("{task.description:<18}"),
@@ -69,6 +72,9 @@ class StudyProgress:
             self._lines.join()
         if self._live:
             self._progress.stop()
+        if self._notebook is not None and kind is None:
+            took = duration(round(self._pace.elapsed))
+            self._notebook.show(f"{plural(self._pace.done.total(), 'stage')} done in {took}", at_once=True)
 
     def prepare(self, plan: Plan, store: Store) -> None:
         """Say what is to be done."""
@@ -80,6 +86,8 @@ class StudyProgress:
             f"{cached} of them finished already; artefacts in {store.root}"
         )
         if not missing:
+            return
+        if self._notebook is not None:
             return
         if not self._live:
             self._lines = Thread(target=self._speak, daemon=True)
@@ -110,6 +118,8 @@ class StudyProgress:
         if self._live:
             self._draw(stage)
             self._draw_total()
+        elif self._notebook is not None:
+            self._notebook.show(self.line(), self._pace.share)
 
     def _bar(self, stage: Stage) -> TaskID:
         """The bar of a kind; made when first asked for, since a damaged artefact adds stages no plan foresaw."""
@@ -142,6 +152,9 @@ class StudyProgress:
         )
 
     def _print(self, text: str) -> None:
+        if self._notebook is not None:
+            self._notebook.show(text, at_once=True)
+            return
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergerisk.report.epsilon50 import epsilon50_text
-from mergerisk.report.formatting import MISSING, interval, percent, ratio
+from mergerisk.report.formatting import MISSING, budget, interval, percent, ratio
 from mergerisk.report.naming import holder, model_name
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.risk import Mean, mean_text
@@ -194,3 +194,15 @@ def threat_cells(found: WorstAttacker | None, epsilons: Sequence[float]) -> tupl
         half = f"{value} [{low}, {high}]" if math.isfinite(found.epsilon50.value) else value
     relative = ratio(found.relative.value, found.relative.low, found.relative.high)
     return f"{mean_text(found.asr)} of {found.images}", half, relative, found.surrogate
+
+
+def threat_rows(view: View) -> list[tuple[str, ...]]:
+    """Every model under its worst attacker, as text; the titles first, then the ingredients, then the methods."""
+    axes = view.axes
+    references = [name for name in axes.targets if name not in axes.methods]
+    title = ("model", f"ASR at {budget(view.epsilon)}", "ε50", "relative ASR", "worst attacker", "clean accuracy")
+    rows = [
+        (name, *threat_cells(view.worst.get(name), axes.epsilons), mean_text(view.accuracies[name]))
+        for name in (*references, *axes.methods)
+    ]
+    return [title, *rows]
