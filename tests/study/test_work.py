@@ -16,6 +16,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from mergerisk import api
 from mergerisk.cli.study_words import describe_plan, outline
 from mergerisk.study.executors import attempt
+from mergerisk.study.kinds.clean import Clean
+from mergerisk.study.kinds.evaluate import Evaluate
 from mergerisk.study.planning import make_plan
 from mergerisk.study.reading import load_study
 from mergerisk.study.record import covered
@@ -59,9 +61,12 @@ def test_images_are_counted_as_they_pass_through_models(tmp_path: Path, tiny_vit
     with counting() as passed:
         api.run(study, tmp_path / "run", workers=1, progress=False)
     counts = json.loads((tmp_path / "run" / "run.json").read_text())["counts"]
-    # How many images fit into memory is tried with one: per crafted set, and per member of an ensemble.
+    # How many images fit into memory is tried with one: per crafted set, and per member of an ensemble; per expert;
     alone = sum("both" not in stage.label for stage in planned.stages.values() if stage.kind == "craft")
-    passed["gradient"] -= alone + 2 * alone
+    passed["gradient"] -= alone + 2 * alone + 2
+    # per head; per task of Surgery, of merge and expert; and whenever a target answers.
+    asked = [stage for stage in planned.stages.values() if isinstance(stage, Clean | Evaluate)]
+    passed["forward"] -= 2 + 2 * 2 + sum(stage.target.passes for stage in asked)
     assert image_counts(planned.stages.values()) == passed
     assert {how: counts[f"images_{how}"] for how in passed} == passed
     assert counts["crafted_images"] == 2 * 2 * 2 * 2 * 5
