@@ -13,7 +13,6 @@ from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports import FORMATS, write_exports
 from mergerisk.report.page import render_html
 from mergerisk.store import Store, open_store
-from mergerisk.study.devices import resolve_device
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
 from mergerisk.study.finished import load_run as read_run
 from mergerisk.study.locating import locate
@@ -192,19 +191,32 @@ def plan(
     return made, open_store(folder) if folder.is_dir() else None
 
 
-def measure(made: Plan, device: str = "auto") -> Speeds:
-    """Time the plan's backbone, a few seconds, to tell how long what is left will take.
+def measure(
+    made: Plan,
+    device: str = "auto",
+    *,
+    devices: str | None = None,
+    workers: int | None = None,
+    executor: Executor = "local",
+    address: str | None = None,
+) -> Speeds:
+    """Time the plan's backbone, a few seconds, to tell how long what is left will take those who would compute.
 
     Args:
         made: a plan.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        device: as of :func:`run`; and so are the others.
+        devices: likewise.
+        workers: likewise; None chooses by the machine.
+        executor: likewise.
+        address: likewise.
 
     Raises:
-        UserError: there is no such device.
+        UserError: there is no such device, or no cluster.
     """
-    from mergerisk.study.timing import measure_speeds
+    from mergerisk.study.executors.hiring import workforce
 
-    return measure_speeds(made.study, resolve_device(device))
+    with workforce(executor=executor, address=address, device=device, devices=devices, workers=workers) as crew:
+        return crew.measure(made.study)
 
 
 def validate(study: str | Path | Study, *, data: str | Path | None = None, offline: bool = False) -> Plan:

@@ -104,6 +104,10 @@ def run(
 @OFFLINE
 @click.option("--measure", is_flag=True, help="Time the backbone for seconds, to tell how long it will take.")
 @DEVICE
+@DEVICES
+@WORKERS
+@EXECUTOR
+@ADDRESS
 @JSON
 def plan(
     study: str,
@@ -116,9 +120,16 @@ def plan(
     offline: bool,
     measure: bool,
     device: str,
+    devices: str | None,
+    workers: int | None,
+    executor: Executor,
+    address: str | None,
     json_file: Path | None,
 ) -> None:
-    """Show what running STUDY would do: stages, counts, what is there already, and the work left."""
+    """Show what running STUDY would do: stages, counts, what is there already, and the work left.
+
+    With --measure, also how long that takes those who would compute, and how many of them would help.
+    """
     from mergerisk import api
     from mergerisk.cli.study_words import describe_plan, outline
     from mergerisk.cli.telling import tell
@@ -127,7 +138,10 @@ def plan(
 
     asked = load_study(study, data=data, settings=settings)
     made, kept = api.plan(asked, out, store=store, seed=seed, limit=limit, offline=offline)
-    found = outline(made, kept, api.measure(made, device) if measure else None)
+    speeds = None
+    if measure:
+        speeds = api.measure(made, device, devices=devices, workers=workers, executor=executor, address=address)
+    found = outline(made, kept, speeds)
     tell(describe_plan(made, found), json_file, lambda: found_to_json(found))
 
 

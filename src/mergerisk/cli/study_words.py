@@ -48,6 +48,8 @@ class Outline:
         stages_left: that the store does not have.
         forward_passes_left: what they take, in forward passes of one image.
         seconds_left: the same by this machine's speeds, for one worker; None if these are not known.
+        seconds_by_workers: from start to end, by how many there are; likewise.
+        workers: how many there are here; likewise.
         device: whose speeds; likewise.
         images_per_second: the speeds; likewise.
         notes: on what the study names.
@@ -59,6 +61,8 @@ class Outline:
     stages_left: int
     forward_passes_left: float
     seconds_left: float | None
+    seconds_by_workers: Mapping[int, float] | None
+    workers: int | None
     device: str | None
     images_per_second: Mapping[str, float] | None
     notes: tuple[str, ...]
@@ -66,6 +70,7 @@ class Outline:
 
 def outline(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> Outline:
     """The graph of stages with counts, what is cached, and the work left; in time too, if speeds are known."""
+    from mergerisk.study.spans import spans
     from mergerisk.study.stage import image_counts
 
     missing = {stage.key for stage in plan.stages.values() if store is None or not store.has(stage.key)}
@@ -86,6 +91,8 @@ def outline(plan: Plan, store: Store | None, speeds: Speeds | None = None) -> Ou
         len(missing),
         sum(plan.stages[key].work for key in missing),
         None if speeds is None else speeds.seconds(plan.stages[key] for key in missing),
+        None if speeds is None else spans(plan.stages, missing, speeds, [speeds.workers]),
+        None if speeds is None else speeds.workers,
         None if speeds is None else str(speeds.device),
         None if speeds is None else speeds.images,
         plan.notes,
@@ -181,8 +188,20 @@ def _in_time(found: Outline) -> str:
     rates = ", ".join(f"{rate:,.0f} {how}" for how, rate in found.images_per_second.items())
     return (
         f"\nabout {took} of computing for one worker, reading and writing not counted ({found.device}: {rates} "
-        "images a second)"
+        f"images a second)\n{_by_workers(found)}"
     )
+
+
+def _by_workers(found: Outline) -> str:
+    """``from start to end: 8 h with 1 worker, 2 h with 4 (as here); more gain little``."""
+    from mergerisk.report.formatting import duration, plural
+
+    assert found.seconds_by_workers is not None, "known with the speeds"
+    said = [
+        f"{duration(seconds)} with {plural(workers, 'worker')}{' (as here)' if workers == found.workers else ''}"
+        for workers, seconds in found.seconds_by_workers.items()
+    ]
+    return f"from start to end {', '.join(said)}; more gain less than a tenth"
 
 
 def describe_result(result: StudyResult) -> str:

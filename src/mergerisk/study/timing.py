@@ -32,10 +32,12 @@ class Speeds:
     Attributes:
         images: per second, by what :data:`mergerisk.study.stage.COSTS` lists.
         device: where it was measured, in words.
+        workers: how many there are.
     """
 
     images: Mapping[str, float]
     device: str
+    workers: int = 1
 
     def seconds(self, stages: Iterable[Stage]) -> float:
         """What the stages' passes through models will take one worker; reading and writing is not counted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from mergerisk.errors import UserError
@@ -12,9 +12,11 @@ from mergerisk.study.executors.local import hire_local
 from mergerisk.threads import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mergerisk.study.executors.crew import Hire
+    from mergerisk.study.schema import Study
+    from mergerisk.study.timing import Speeds
 
 Executor = Literal["local", "ray"]
 
@@ -32,11 +34,13 @@ class Workforce:
         hire: has them come.
         device: what they compute on, as the run's record says it: ``cpu``, or ``cuda:0, cuda:1``.
         workers: stages that are made at once, on a cluster when it was joined.
+        measure: times the backbone of a study on one of them.
     """
 
     hire: Hire
     device: str
     workers: int
+    measure: Callable[[Study], Speeds]
 
 
 @contextmanager
@@ -69,12 +73,22 @@ def workforce(
     if executor == "ray":
         if devices is not None:
             raise UserError("--devices names devices of this machine; a Ray cluster knows its own: leave it out")
-        from mergerisk.study.executors.on_ray import connected, hire_ray, places, resolve_cluster_device
+        from mergerisk.study.executors.on_ray import (
+            connected,
+            hire_ray,
+            measured_on_node,
+            places,
+            resolve_cluster_device,
+        )
 
         with connected(address, workers) as ray:
             found = resolve_cluster_device(ray, device)
             count = workers or places(ray, found)
-            yield Workforce(hire_ray(ray, found, workers, batch_size), found, count)
+
+            def measure_there(study: Study) -> Speeds:
+                return replace(measured_on_node(ray, study, found), workers=count)
+
+            yield Workforce(hire_ray(ray, found, workers, batch_size), found, count, measure_there)
         return
     if address is not None:
         raise UserError(f"--address {address} is a Ray cluster's; add --executor ray")
@@ -87,4 +101,10 @@ def workforce(
     else:
         one = resolve_device(device)
         named = (one,) * (workers or (1 if one != "cpu" else min(cores(), _MOST_CORES)))
-    yield Workforce(hire_local(named, batch_size), ", ".join(dict.fromkeys(named)), len(named))
+
+    def measure(study: Study) -> Speeds:
+        from mergerisk.study.timing import measure_speeds
+
+        return replace(measure_speeds(study, named[0]), workers=len(named))
+
+    yield Workforce(hire_local(named, batch_size), ", ".join(dict.fromkeys(named)), len(named), measure)

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from mergerisk.store import Store
     from mergerisk.study.executors.crew import Hire
+    from mergerisk.study.schema import Study
     from mergerisk.study.stage import Stage
+    from mergerisk.study.timing import Speeds
     from mergerisk.study.workbench import Workbench
 
 _LOOK_EVERY = 5.0
@@ -74,7 +76,7 @@ def connected(address: str | None, workers: int | None) -> Iterator[Any]:
         options["address"] = address
     try:
         ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # a bare one, where a node is too slow to start
         where = "Ray does not start" if address is None else f"--address {address}: no Ray cluster answers there"
         raise UserError(f"{where}: {first_line(error)}") from error
     try:
@@ -323,6 +325,23 @@ def _bench(store: str, device: str, batch_size: int) -> Workbench:
     # One thread a task: sums are then split the same way on every machine, whatever its number of cores.
     torch.set_num_threads(1)
     return Workbench(open_store(Path(store)), Compute(device, batch_size))
+
+
+def measured_on_node(ray: Any, study: Study, device: str) -> Speeds:
+    """What a worker of the cluster does in a second, on whichever node takes the task."""
+    task = ray.remote(_measure).options(num_cpus=1, num_gpus=int(device == "cuda"), max_retries=0, name="measure")
+    from mergerisk.study.timing import Speeds
+
+    try:
+        return Speeds(**ray.get(task.remote(pickle.dumps(study), device)))
+    except ray.exceptions.RayError as error:
+        raise UserError(f"no node of the Ray cluster could be measured: {first_line(error)}") from error
+
+
+def _measure(packed: bytes, device: str) -> dict[str, Any]:
+    from mergerisk.study.timing import measure_speeds
+
+    return asdict(measure_speeds(pickle.loads(packed), device))
 
 
 def hire_ray(ray: Any, device: str, workers: int | None, batch_size: int) -> Hire:

@@ -1,0 +1,89 @@
+"""What the paper's study costs with every method, attack and budget on 1, 8, 64 … GPUs, and where more gain little.
+
+    python benchmarks/scale.py
+
+Counts are of plans; nothing is downloaded or computed but the speed of a ViT-B/32 with random weights on one core,
+in processor time. A GPU's is assumed: 20 TFLOP/s, of 8.8 GFLOP a forward pass and 2.5 times that a gradient.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import ViTConfig, ViTModel
+
+from mergerisk.attacks.catalogue import ATTACKS
+from mergerisk.merging.catalogue import METHODS
+from mergerisk.study import load_study, make_plan
+from mergerisk.study.fields.named import AttackSpec, MethodSpec
+from mergerisk.study.resolving import resolve
+from mergerisk.study.spans import span, spans
+from mergerisk.study.stage import COSTS
+from mergerisk.study.timing import Speeds
+from mergerisk.threads import one_thread
+
+if TYPE_CHECKING:
+    from mergerisk.study import Plan
+
+FLOPS, PASS = 20e12, 8.8e9
+BUDGETS = tuple(number / 255 for number in (1, 2, 4, 8, 12, 16))
+
+
+def core_speeds() -> Speeds:
+    """Images of 224 × 224 in a second of one core's processor time."""
+    model = ViTModel(ViTConfig(patch_size=32), add_pooling_layer=False).eval().requires_grad_(False)
+    images = torch.rand(4, 3, 224, 224)
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(pixel_values=images)
+
+    def gradient() -> None:
+        leaf = images.clone().requires_grad_()
+        torch.autograd.grad(model(pixel_values=leaf).last_hidden_state.sum(), leaf)
+
+    def rate(work: object) -> float:
+        assert callable(work)
+        work()
+        start = time.process_time()
+        work()
+        work()
+        return 2 * len(images) / (time.process_time() - start)
+
+    with one_thread():
+        found = {"forward": rate(forward), "gradient": rate(gradient)}
+    return Speeds(found | {"training": found["gradient"] * COSTS["gradient"] / COSTS["training"]}, "one core")
+
+
+def plans() -> dict[str, Plan]:
+    """The study as it ships, and with all that there is in it."""
+    study = load_study("paper", resolve=False)
+    methods = [MethodSpec.model_validate(name) for name in METHODS.names()]
+    attacks = [
+        AttackSpec.model_validate(name) for name in ATTACKS.names() if name not in {"universal", "fia", "naa"}
+    ]
+    budgets = study.budgets.model_copy(update={"epsilon": BUDGETS})
+    changed = {"merging": tuple(methods), "attacks": tuple(attacks), "budgets": budgets}
+    return {
+        "as it ships": make_plan(resolve(study)),
+        "every method, attack and budget": make_plan(resolve(study.model_copy(update=changed))),
+    }
+
+
+def main() -> None:
+    """A table per study."""
+    core = core_speeds()
+    gpu = Speeds({how: FLOPS / (PASS * cost) for how, cost in COSTS.items() if how != "query"}, "assumed")
+    print("one core: " + ", ".join(f"{rate:.2f} {how}" for how, rate in core.images.items()), flush=True)
+    for name, plan in plans().items():
+        stages = plan.stages
+        print(f"{name}: {plan.study.settings:,} settings, {len(stages):,} stages", flush=True)
+        print(f"  one core: {span(stages, stages, core, 1) / 3600:,.0f} h")
+        for workers, seconds in spans(stages, stages, gpu, [8, 64]).items():
+            print(f"  {workers} GPUs: {seconds / 3600:.2f} h", flush=True)
+
+
+if __name__ == "__main__":
+    main()
