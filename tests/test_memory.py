@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def test_live_bytes_are_those_held_at_once_and_no_weights() -> None:
 
     with torch.no_grad():
         assert live_bytes(work) == 2 * 4 * 50 * 4
+    assert weakref.getweakrefcount(weight.untyped_storage()) == 0  # nothing is watched any more
 
 
 class Broad(nn.Module):

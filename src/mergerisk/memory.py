@@ -104,7 +104,7 @@ class _Live(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's is not annotated
-        self._held: dict[int, int] = {}
+        self._held: dict[int, tuple[int, object]] = {}
         self._now = 0
         self.most = 0
 
@@ -121,13 +121,17 @@ class _Live(TorchDispatchMode):
     def _hold(self, storage: torch.UntypedStorage, size: int) -> None:
         key = storage._cdata
         if key not in self._held:
-            self._held[key] = size
+            # Its end is told for as long as the reference is held, and not once this object is gone.
+            self._held[key] = (size, weakref.ref(storage, lambda _: self._let_go(key)))
             self._now += size
             self.most = max(self.most, self._now)
-            weakref.finalize(storage, self._let_go, key)
 
     def _let_go(self, key: int) -> None:
-        self._now -= self._held.pop(key)
+        self._now -= self._held.pop(key)[0]
+
+    def forget(self) -> None:
+        """Watch nothing any more."""
+        self._held.clear()
 
 
 def _storages(nest: object) -> list[torch.UntypedStorage]:
@@ -137,9 +141,12 @@ def _storages(nest: object) -> list[torch.UntypedStorage]:
 def live_bytes(work: Callable[[], object]) -> int:
     """What the tensors that ``work`` makes take, when it is most; what was there before is not counted."""
     live = _Live()
-    with live:
-        work()
-    return live.most
+    try:
+        with live:
+            work()
+        return live.most
+    finally:
+        live.forget()
 
 
 def fitting(bytes_per_image: int, device: torch.device) -> int:
