@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mergerisk.memory import fitting, live_bytes
 from mergerisk.models.core.checks import precision_named
 from mergerisk.models.inside.hooks import evaluating
 from mergerisk.randomness import drawing
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
 
 def extract_features(encoder: Encoder, images: Images, *, batch_size: int = 256, seed: int = 0) -> torch.Tensor:
-    """Features of ``images`` (N × 3 × H × W in [0, 1]) as N × width, on the CPU, without a graph;
-    fewer than ``batch_size`` at a time where memory is scarce.
+    """Features of ``images`` (N × 3 × H × W in [0, 1]) as N × width, on the CPU, without a graph.
 
     The encoder is in evaluation mode meanwhile. One that draws from PyTorch's global generator draws from
     ``seed``.
@@ -38,7 +36,4 @@ def extract_features(encoder: Encoder, images: Images, *, batch_size: int = 256,
         drawing(seed, "features", device=device),
         precision_named(encoder, images[:0], "the encoder"),
     ):
-        with drawing(seed, "features", device=device):
-            taken = live_bytes(lambda: encoder(images[:1].to(device)))
-        most = min(batch_size, fitting(taken, device))
-        return torch.cat([encoder(batch.to(device)).cpu() for batch in images.split(most)])
+        return torch.cat([encoder(batch.to(device)).cpu() for batch in images.split(batch_size)])
