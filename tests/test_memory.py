@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import weakref
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,16 @@ def test_graph_bytes_counts_what_backward_needs_but_no_parameters() -> None:
     images = torch.randn(4, 50, requires_grad=True)
     # tanh keeps its output; the two products keep their inputs, of which the first is a leaf.
     assert graph_bytes(lambda: (images @ weight).tanh() @ weight) == 4 * 50 * 4
+
+
+def test_what_was_measured_is_let_go() -> None:
+    """Of tanh, autograd keeps its own output."""
+    layer, images = nn.Sequential(nn.Linear(50, 50), nn.Tanh()), torch.randn(4, 50, requires_grad=True)
+    gone = weakref.ref(layer[0].weight)
+    graph_bytes(partial(layer, images))
+    del layer
+    gc.collect()
+    assert gone() is None
 
 
 def test_what_fits_is_at_least_one_image_and_less_than_all_memory() -> None:

@@ -90,7 +90,8 @@ def graph_bytes(forward: Callable[[], object]) -> int:
         if not tensor.is_leaf:
             storage = tensor.untyped_storage()
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # Not the tensor itself: an operation's own output would hold the graph that holds it, for ever.
+        return tensor.detach()
 
     with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
         result = forward()

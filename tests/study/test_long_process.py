@@ -56,11 +56,11 @@ def test_twenty_studies_in_one_process_leave_nothing(tmp_path: Path, tiny_vit: P
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     held = json.loads(done.stdout.splitlines()[-1])
     assert len(held) == STUDIES
-    warm = held[WARM - 1]
-    for later in held[WARM:]:
-        assert later["stores"] == 0  # no file of any run
-        assert later["files"] <= warm["files"]
-        assert later["threads"] == warm["threads"]
-        assert later["tasks"] <= warm["tasks"]
-    # A tiny study's models, images and report's pictures are over 2 MiB a run: 16 that were kept would be 32 MiB.
-    assert held[-1]["memory"] - warm["memory"] < 24 * 2**20, [one["memory"] >> 20 for one in held]
+    warm, last = held[WARM - 1], held[-1]
+    assert all(later["stores"] == 0 for later in held)  # no file of any run
+    assert last["files"] <= warm["files"]
+    assert last["threads"] == warm["threads"]
+    # Libraries' pools get threads when they are first busy: fewer than one a study.
+    assert last["tasks"] - warm["tasks"] < (STUDIES - WARM) // 2
+    # The graphs and models that were once kept took over a mebibyte a study.
+    assert last["memory"] - warm["memory"] < 12 * 2**20, [one["memory"] >> 20 for one in held]
