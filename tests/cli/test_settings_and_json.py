@@ -156,3 +156,18 @@ def test_a_result_is_shown_again_as_it_was_printed(capsys: pytest.CaptureFixture
     assert "weight_averaging" in out
     assert {file: file.stat().st_mtime_ns for file in run.iterdir()} == before
     assert call(capsys, "run", finished / "study.yaml", "--out", run)[1] == out
+
+
+def test_a_shell_completes_commands_and_studies(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_MERGERISK_COMPLETE", "bash_complete")
+    for words, completed in {
+        "mergerisk val": "plain,validate",
+        "mergerisk run starter-d": "plain,starter-defenses",
+    }.items():
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        code, out, err = call(capsys)
+        assert (code, err) == (0, "")
+        assert completed in out.splitlines()

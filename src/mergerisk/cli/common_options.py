@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 EXIT_FAULT, EXIT_MISTAKE, EXIT_GATE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -22,7 +23,17 @@ JSON = click.option(
     metavar="FILE",
     help="Write the same as JSON; - prints it instead of the words.",
 )
-STUDY = click.argument("study")
+
+
+def _studies(_context: click.Context, _argument: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What a shell may complete a study to: a shipped one, or a file."""
+    from mergerisk.study.shipped import shipped_studies
+
+    names = [CompletionItem(name) for name in shipped_studies() if name.startswith(begun)]
+    return [*names, CompletionItem(begun, type="file")]
+
+
+STUDY = click.argument("study", shell_complete=_studies)
 SEED = click.option("--seed", type=int, help="Replace the study's seeds by this one.")
 LIMIT = click.option("--limit", type=int, metavar="N", help="Attack at most N images per task.")
 OUT = click.option(
