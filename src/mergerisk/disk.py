@@ -136,7 +136,9 @@ def new_folder(out: Path, needed: int) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out.parent).free
         if free < needed + _SPARE_BYTES:
-            raise UserError(f"{out.parent}: {_mib(free)} free, {_mib(needed + _SPARE_BYTES)} needed; {_ROOM}")
+            raise UserError(
+                f"{out.parent}: {mebibytes(free)} free, {mebibytes(needed + _SPARE_BYTES)} needed; {_ROOM}"
+            )
         unfinished.mkdir(exist_ok=True)
         with _locked(unfinished):
             try:
@@ -150,7 +152,7 @@ def new_folder(out: Path, needed: int) -> Iterator[Path]:
     except OSError as error:
         if is_full(error):
             raise UserError(
-                f"{out.parent}: the disk is full; {_mib(needed + _SPARE_BYTES)} needed; {_ROOM}"
+                f"{out.parent}: the disk is full; {mebibytes(needed + _SPARE_BYTES)} needed; {_ROOM}"
             ) from error
         raise UserError(f"{out}: cannot be written: {error.strerror or error}; choose another --out") from error
 
@@ -195,5 +197,6 @@ def _flush_folders(folder: Path) -> None:
     flush(folder)
 
 
-def _mib(count: int) -> str:
-    return f"{count / 2**20:,.0f} MiB"
+def mebibytes(count: float, digits: int = 0) -> str:
+    """A number of bytes, for people."""
+    return f"{count / 2**20:,.{digits}f} MiB"

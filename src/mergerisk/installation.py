@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mergerisk._version import __version__
-from mergerisk.disk import KEPT_FREE
+from mergerisk.disk import KEPT_FREE, mebibytes
 from mergerisk.errors import UserError, described, shown_text
 from mergerisk.free_memory import stated_memory
 from mergerisk.threads import cores
@@ -289,7 +289,7 @@ def _of_room(found: Installation) -> Iterable[Trouble]:
         yield Trouble(f"{disk.folder}: cannot be written to: {disk.fault}", "choose another folder", stops=True)
     if disk.free < _LITTLE_DISK:
         stops = disk.free < KEPT_FREE
-        what = f"{disk.folder}: {disk.free / 2**20:,.0f} MiB free"
+        what = f"{disk.folder}: {mebibytes(disk.free)} free"
         yield Trouble(what, "free space, or choose another --out and --store", stops=stops)
     if hub is not None and not hub.writable:
         what = f"{hub.folder}: downloads from the hub cannot be kept there"

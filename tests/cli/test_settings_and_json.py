@@ -82,6 +82,9 @@ def test_every_command_that_takes_a_file_takes_values_instead_of_its_own(
     code, out, _ = call(capsys, "plan", study, "--set", "merging=[ties]", "--json", "-")
     assert (code, json.loads(out)["settings"]) == (0, 2)
     assert call(capsys, "claims", "poster", "--set", "a=1")[2].endswith("add --claims FILE\n")
+    for command in ("plan", "validate"):  # what resolving finds is about the file, too
+        code, _, err = call(capsys, command, study, "--set", "merging.0={method: ties, density: 7}")
+        assert (code, err.startswith(f"mergerisk: {study}: merging[0]")) == (2, True), err
 
 
 @pytest.mark.parametrize(

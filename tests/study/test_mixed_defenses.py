@@ -20,7 +20,7 @@ from mergerisk.study.kinds.from_base import ExpertFromBase, MergeFromBase
 from mergerisk.study.kinds.mix import Mix
 from mergerisk.study.kinds.train import Train
 from mergerisk.study.workbench import Compute, Workbench
-from tests.study.test_trained_defenses import of
+from tests.study.test_trained_defenses import of, run_defended
 from tests.tiny import MINIMAL, write_tiny_study
 
 if TYPE_CHECKING:
@@ -55,20 +55,7 @@ SURROGATES = ["expert", f"aware/{VECTOR}", "aware/soup", "aware/robust", "aware/
 
 @pytest.fixture(scope="module")
 def finished(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mixed")
-    study = write_tiny_study(
-        folder,
-        tiny_vit,
-        merging=["weight_averaging"],
-        surrogates=SURROGATES,
-        attacks=["fgsm"],
-        budgets={"epsilon": ["8/255"]},
-        images_per_task=6,
-        checks={"images": 2, "steps": 10, "restarts": 2, "queries": 2},
-        defenses=ENTRIES,
-    )
-    mr.run(study, folder / "run", workers=1, progress=False)
-    return folder / "run"
+    return run_defended(tmp_path_factory.mktemp("mixed"), tiny_vit, ENTRIES, SURROGATES)
 
 
 @pytest.fixture(scope="module")

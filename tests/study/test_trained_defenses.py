@@ -64,22 +64,26 @@ def of(plan: Plan, label: str, task: str, *, held: bool = False) -> EncoderVaria
     return variant  # type: ignore[no-any-return]
 
 
-@pytest.fixture(scope="module")
-def finished(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
+def run_defended(folder: Path, backbone: Path, entries: list[dict[str, Any]], surrogates: list[str]) -> Path:
+    """The folder of a finished run of defended weight averaging."""
     study = write_tiny_study(
         folder,
-        tiny_vit,
+        backbone,
         merging=["weight_averaging"],
-        surrogates=SURROGATES,
+        surrogates=surrogates,
         attacks=["fgsm"],
         budgets={"epsilon": ["8/255"]},
         images_per_task=6,
         checks={"images": 2, "steps": 10, "restarts": 2, "queries": 2},
-        defenses=ENTRIES,
+        defenses=entries,
     )
     mr.run(study, folder / "run", workers=1, progress=False)
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_defended(tmp_path_factory.mktemp("trained"), tiny_vit, ENTRIES, SURROGATES)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mergerisk import api
 from mergerisk.audit.schema import in_words_of_audits, load_audit
 from mergerisk.audit.verdict import check_gates
-from mergerisk.errors import Faults, UserError
+from mergerisk.errors import Faults, UserError, located
 from mergerisk.report.formatting import plural
 from mergerisk.study import load_study
 from mergerisk.yaml_files import read_mappings
@@ -55,8 +55,11 @@ def validate_file(
 
         merges = load_merges(path, Path("merged"), settings=settings)
         return f"{plural(len(merges), 'merge')} of checkpoints, which are checked when they are merged", ()
-    study = load_study(file, resolve=False, data=data, settings=settings) if settings else file
-    return _in_words(api.validate(study, data=data, offline=offline))
+    if not settings:
+        return _in_words(api.validate(file, data=data, offline=offline))
+    study = load_study(file, resolve=False, data=data, settings=settings)
+    with located(file):
+        return _in_words(api.validate(study, offline=offline))
 
 
 def _audit(asked: Audit, *, offline: bool) -> tuple[str, tuple[str, ...]]:

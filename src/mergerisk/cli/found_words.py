@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mergerisk.disk import mebibytes
 from mergerisk.report.formatting import MISSING, duration, plural
 from mergerisk.text_tables import text_table
 
@@ -25,7 +26,7 @@ def describe_runs(folder: Path, found: Sequence[FoundRun]) -> str:
             run.state,
             run.started[:16].replace("T", " ") or MISSING,
             MISSING if run.seconds is None else duration(run.seconds),
-            f"{run.bytes / 2**20:,.1f} MiB",
+            mebibytes(run.bytes, 1),
         )
         for run in found
     ]

@@ -118,14 +118,13 @@ def _opened(folder: Path) -> Store:
 
 
 def _table(shares: Sequence[Usage]) -> str:
+    from mergerisk.disk import mebibytes
     from mergerisk.text_tables import text_table
 
     total = (sum(share.artefacts for share in shares), sum(share.bytes for share in shares))
-    rows = [(share.kind, f"{share.artefacts:,}", _size(share.bytes)) for share in shares]
+    rows = [(share.kind, f"{share.artefacts:,}", mebibytes(share.bytes, 1)) for share in shares]
     return text_table(
-        [("kind", "artefacts", "size"), *rows, ("all", f"{total[0]:,}", _size(total[1]))], ruled=True, right=True
+        [("kind", "artefacts", "size"), *rows, ("all", f"{total[0]:,}", mebibytes(total[1], 1))],
+        ruled=True,
+        right=True,
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"

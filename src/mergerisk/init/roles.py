@@ -76,24 +76,24 @@ def assign(
     if not sets:
         raise UserError("no labelled images; make a folder with a folder of images for each class")
     experts = {path: _expert(one, ingredients) for path, (_, one) in sets.items()}
-    tasks = {
-        path: name or Path(experts[path] or path).stem for path, (name, _) in sets.items()
-    }  # an expert has the name of its images
+    # An expert has the name of its images.
+    tasks = {path: name or Path(experts[path] or path).stem for path, (name, _) in sets.items()}
     of_images = {expert: tasks[path] for path, expert in experts.items() if expert is not None}
     named = _distinct({path: of_images.get(path, Path(path).stem) for path in ingredients})
-    kinds = {model.kind for model in models.values()}
-    classifiers = [ingredients[expert].classes for expert in of_images]
     return Roles(
         pretrained,
         {name: path for path, name in named.items()},
         released,
         {name: path for path, name in _distinct(tasks).items()},
-        "checkpoint"
-        if classifiers and all(classifiers)
-        else "zero_shot"
-        if kinds & {"clip", "siglip"}
-        else "linear_probe",
+        _heads([ingredients[expert].classes for expert in of_images], {model.kind for model in models.values()}),
     )
+
+
+def _heads(of_experts: Sequence[tuple[str, ...]], kinds: set[str]) -> str:
+    """Where classifiers come from: the experts on the images, a text tower, or training."""
+    if of_experts and all(of_experts):
+        return "checkpoint"
+    return "zero_shot" if kinds & {"clip", "siglip"} else "linear_probe"
 
 
 def _base(models: Mapping[str, FoundModel], ask: Ask | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 import mergerisk
-from mergerisk.disk import new_folder, write_flushed
+from mergerisk.disk import mebibytes, new_folder, write_flushed
 from mergerisk.errors import UserError, shown_text
 from mergerisk.hub_downloads import download
 from mergerisk.models.on_disk.checkpoints import Checkpoint
@@ -238,7 +238,7 @@ def _carry_out(job: Job) -> None:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
         raise UserError(
-            f"{what}: not converted: the process that read it, which may take {job.memory / 2**20:,.0f} MiB and "
+            f"{what}: not converted: the process that read it, which may take {mebibytes(job.memory)} and "
             f"{job.seconds} seconds, failed: {shown_text(last)}"
         )
     try:

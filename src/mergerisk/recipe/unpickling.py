@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mergerisk.disk import mebibytes
 from mergerisk.errors import UserError, first_line, located, shown_text
 from mergerisk.models.core.checks import check_finite, dtype_name
 from mergerisk.models.on_disk.checkpoints import DTYPES, TensorSpec
@@ -190,7 +191,7 @@ def main(text: str) -> None:
         except UserError as error:
             refused = str(error)
         except MemoryError:
-            refused = f"{source}: it takes more than {job.memory / 2**20:,.0f} MiB to read"
+            refused = f"{source}: it takes more than {mebibytes(job.memory)} to read"
         if refused is not None:
             break
     print(json.dumps(refused))
