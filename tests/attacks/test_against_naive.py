@@ -32,6 +32,9 @@ OWN: dict[str, dict[str, Any]] = {
     "vni_fgsm": {"neighbours": 3},
     "pgn": {"neighbours": 3},
     "gra": {"neighbours": 3},
+    "emi_fgsm": {"samples": 3},
+    "mef": {"neighbours": 3},
+    "sia": {"patchworks": 3},
 }
 """Attacks that their own name describes, with a cost that tests can bear. DI comes further down."""
 
@@ -120,6 +123,20 @@ def test_targeted_matches_naive(name: str, loss: str, norm: str) -> None:
         ("vni_fgsm", {"neighbours": 1, "neighbours_of": "look_ahead", "decay": 0.4, "norm": "l2", "epsilon": 0.7}),
         ("pgn", {"neighbours": 2, "radius": 1.0, "balance": 0.9}),
         ("gra", {"neighbours": 2, "radius": 10.0, "shrink": 0.3}),
+        ("emi_fgsm", {"samples": 4, "radius": 2.0, "decay": 0.3}),
+        ("emi_fgsm", {"samples": 1, "radius": 0.5}),
+        ("mef", {"neighbours": 2, "radius": 0.5, "inner_radius": 2.0, "inner_decay": 0.4, "decay": 1.0}),
+        ("sia", {"patchworks": 2, "blocks": 1, "leave_out": ["scale", "turn"]}),
+        (
+            "sia",
+            {
+                "patchworks": 4,
+                "blocks": 2,
+                "noise": 9.0,
+                "leave_out": ["resize", "low_pass", "shift_rows", "turn"],
+            },
+        ),
+        ("sia", {"patchworks": 2, "blocks": 9}),  # as many as there are pixels
     ],
     ids=str,
 )
@@ -127,7 +144,9 @@ def test_own_parameters_match_naive(name: str, parameters: dict[str, Any]) -> No
     check(name, (2, 3, 7, 6), steps=4, **parameters)
 
 
-@pytest.mark.parametrize("name", ["admix", "ssa", "bsr", "vmi_fgsm", "vni_fgsm", "pgn", "gra", "si_ni_fgsm"])
+@pytest.mark.parametrize(
+    "name", ["admix", "ssa", "bsr", "vmi_fgsm", "vni_fgsm", "pgn", "gra", "si_ni_fgsm", "emi_fgsm", "mef", "sia"]
+)
 def test_defaults_match_naive(name: str) -> None:
     """As ``create(name)`` gives them, against those of the transcription."""
     classifier, images, labels = smooth_problem(2, 1, 4, 5)
@@ -268,6 +287,8 @@ def test_di_si_ti_mi_fgsm_matches_naive(norm: str) -> None:
         ("vmi_fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("pgn", {"inputs": [{"input": "ssa", "spectra": 2}]}, {"inputs": [naive.spectral(spectra=2)]}),
         ("gra", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
+        ("mef", {"inputs": [{"input": "sia", "patchworks": 2}]}, {"inputs": [naive.patched(2)]}),
+        ("emi_fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("pgd", {"inputs": [{"input": "ssa", "spectra": 2}]}, {"inputs": [naive.spectral(spectra=2)]}),
         ("ssa", {"gradient_at": "view", "inputs": ["si"]}, {"gradient_at": "view", "inputs": [naive.scaled()]}),

@@ -28,6 +28,7 @@ CHEAP = PLAIN | {
     "tgr": {"maps": "scores", "tokens": "outputs"},
     "sgm": {},
     "universal": {},
+    "feature": {},
 }
 LOOPLESS = {"fgsm", "universal", "square"}
 

@@ -33,6 +33,10 @@ PLAIN: dict[str, dict[str, Any]] = {
     "vni_fgsm": {"neighbours": 2},
     "pgn": {"neighbours": 2},
     "gra": {"neighbours": 2},
+    "emi_fgsm": {"samples": 2},
+    "mef": {"neighbours": 2},
+    "sia": {"patchworks": 2},
+    "feature": {"layer": "maps"},
     "fia": {"ensemble": 2, "layer": "maps"},
     "naa": {"integration": 2, "layer": "maps"},
     "apgd_ce": {},
@@ -52,6 +56,9 @@ RANDOM = {
     "vni_fgsm",
     "pgn",
     "gra",
+    "mef",
+    "sia",
+    "feature",
     "fia",
     "apgd_ce",
     "apgd_dlr",
@@ -64,6 +71,8 @@ TAKES_NO: dict[str, set[str]] = {
     "square": {"steps", "step_size", "inputs"},
 }
 """Parameters of a loop that an attack goes without."""
+LABEL_FREE = {"feature"}
+"""Attacks that no label can steer."""
 CHOOSING = {"apgd_ce", "apgd_dlr", "square"}
 """Attacks that return the best of what they tried, and plan by the number of steps."""
 NORMS = ["linf", "l2"]
@@ -74,6 +83,7 @@ every_norm = pytest.mark.parametrize("norm", NORMS)
 
 def create(name: str, **parameters: Any) -> Any:
     """The attack, cheap, with those of the loop's parameters that it has."""
+    parameters |= {"targeted": False} if name in LABEL_FREE else {}
     own = {key: value for key, value in parameters.items() if key not in TAKES_NO.get(name, set())}
     return attacks.create(name, **PLAIN[name], **own)
 
@@ -269,9 +279,9 @@ def test_an_attack_of_one_s_own_tells_its_iterates_too() -> None:
         attacks.Attack()  # type: ignore[abstract]
 
 
-@pytest.mark.parametrize("name", [name for name in PLAIN if name not in {"fia", "naa", "square"}])
+@pytest.mark.parametrize("name", [name for name in PLAIN if name not in {"fia", "naa", "feature", "square"}])
 def test_gradients_per_image_are_those_taken(name: str) -> None:
-    """FIA and NAA stop at their layer, so that counting whole passes says nothing of them."""
+    """Those that are left out stop at their layer, so that counting whole passes says nothing of them."""
     classifier, images, labels = smooth_problem(2, 3, 7, 6)
     recorder = Recorder(classifier)
     attack = create(name, steps=4, inputs=[{"input": "si", "scales": 2}])
@@ -281,7 +291,7 @@ def test_gradients_per_image_are_those_taken(name: str) -> None:
     assert sum(map(len, seen)) == 2 * attack.gradients_per_image
 
 
-@every_attack
+@pytest.mark.parametrize("name", [name for name in PLAIN if name not in LABEL_FREE])
 def test_default_targets_are_other_classes_and_belong_to_the_image(name: str) -> None:
     classifier, images, _ = smooth_problem(40, 1, 2, 2)
     labels = torch.arange(40) % 4

@@ -13,6 +13,7 @@ from .catalogue import create as create
 from .convolutional import FIA as FIA
 from .convolutional import NAA as NAA
 from .convolutional import SGM as SGM
+from .embedding import Feature as Feature
 from .ensemble import Ensemble as Ensemble
 from .filters import TranslationInvariance as TranslationInvariance
 from .gradient_attack import GradientAttack as GradientAttack
@@ -35,7 +36,9 @@ from .inputs import BlockShuffle as BlockShuffle
 from .inputs import DiverseInputs as DiverseInputs
 from .inputs import ScaledInputs as ScaledInputs
 from .inputs import SpectrumInputs as SpectrumInputs
+from .neighbours import EMIFGSM as EMIFGSM
 from .neighbours import GRA as GRA
+from .neighbours import MEF as MEF
 from .neighbours import PGN as PGN
 from .neighbours import VMIFGSM as VMIFGSM
 from .neighbours import VNIFGSM as VNIFGSM
@@ -44,6 +47,8 @@ from .parts import INPUTS as INPUTS
 from .parts import GradientFilter as GradientFilter
 from .parts import InputTransform as InputTransform
 from .parts import describe as describe
+from .patchwork import SIA as SIA
+from .patchwork import Patchwork as Patchwork
 from .rejected import REJECTED as REJECTED
 from .square import Square as Square
 from .universal import Universal as Universal

@@ -15,6 +15,7 @@ _SIGN = "mergerisk.attacks.gradient_sign"
 _NEIGHBOURS = "mergerisk.attacks.neighbours"
 _TRANSFORMERS = "mergerisk.attacks.vision_transformers"
 _FEATURES = "mergerisk.attacks.convolutional"
+_EMBEDDING = "mergerisk.attacks.embedding"
 
 ATTACKS: Registry[type[Attack]] = Registry(
     "attack",
@@ -37,6 +38,13 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Entry("gra", f"{_NEIGHBOURS}:GRA", "neighbours' gradients by their relevance", "ICCV 2023"),
         Entry("bsr", f"{_SIGN}:BSR", "MI-FGSM on shuffled and rotated blocks", "arXiv 2308.10299"),
         Entry(
+            "emi_fgsm", f"{_NEIGHBOURS}:EMIFGSM", "gradients along the line of the one before", "arXiv 2103.10609"
+        ),
+        Entry("mef", f"{_NEIGHBOURS}:MEF", "gradients at neighbours where the loss is low", "arXiv 2405.16181"),
+        Entry(
+            "sia", "mergerisk.attacks.patchwork:SIA", "MI-FGSM on blocks changed each its way", "arXiv 2309.14700"
+        ),
+        Entry(
             "pna_patchout",
             f"{_TRANSFORMERS}:PNAPatchOut",
             "ViTs: attention frozen, random patches",
@@ -46,6 +54,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Entry("sgm", f"{_FEATURES}:SGM", "less gradient through residual branches", "arXiv 2002.05990"),
         Entry("fia", f"{_FEATURES}:FIA", "against important features of a layer", "arXiv 2107.14185"),
         Entry("naa", f"{_FEATURES}:NAA", "against a layer's attributions", "arXiv 2204.00008"),
+        Entry("feature", f"{_EMBEDDING}:Feature", "away from an image's own features, no label", "own"),
         Entry("apgd_ce", f"{_ADAPTIVE}:APGD", "PGD whose steps follow what they gain", "arXiv 2003.01690"),
         Entry("apgd_dlr", f"{_ADAPTIVE}:APGDRatio", "APGD on a ratio of logits", "arXiv 2003.01690"),
         Entry("square", "mergerisk.attacks.square:Square", "random squares, no gradient", "arXiv 1912.00049"),

@@ -142,3 +142,70 @@ class GRA(_Neighbours):
             sizes = torch.where(signs == run.memory["signs"], sizes, self.shrink * sizes)
         run.memory |= {"signs": signs, "sizes": sizes}
         return sizes * super().direction(run)
+
+
+@hyperparameters
+class MEF(_Neighbours):
+    """Maximin expected flatness: the mean gradient over neighbours, each moved to where the loss is expected to be
+    low (Qiu et al. 2024, arXiv 2405.16181; as the authors' code computes it).
+
+    Neighbour k of a step lies at x + r_k + ξ p_k, with r_k uniform; from the gradient g_k found there,
+    p_k ← g_k / mean|g_k| − μ′ p_k: what was uphill a step ago is taken for downhill now. The authors take twice
+    the steps of those they compare with, and so does TransferAttack (``steps: 20``); the default is everyone's.
+
+    Attributes:
+        inner_radius: ξ, how far a neighbour is moved, as a share of what ε allows a pixel.
+        inner_decay: μ′.
+    """
+
+    radius: NonNegativeFloat = 2.0
+    decay: NonNegativeFloat = 0.5
+    inner_radius: NonNegativeFloat = 0.15
+    inner_decay: NonNegativeFloat = 0.9
+
+    def estimates(self) -> int:
+        return self.iterations * self.neighbours
+
+    def estimate(self, run: Run, point: torch.Tensor) -> torch.Tensor:
+        moves = run.memory.setdefault("moves", point.new_zeros(self.neighbours, *point.shape))
+        inner = run.problem.ball.per_pixel(self.inner_radius * run.problem.epsilon)
+        towards = iter(moves)
+
+        def moved(neighbour: torch.Tensor) -> torch.Tensor:
+            move = next(towards)
+            found = run.gradient(neighbour + inner * move)
+            move.mul_(-self.inner_decay).add_(normalised(found))
+            return found
+
+        return self.around(run, moved)
+
+
+@hyperparameters
+class EMIFGSM(MIFGSM):
+    """Enhanced momentum: the mean gradient over points on the line through the image along the mean gradient ḡ of
+    the step before (Wang et al. 2021, arXiv 2103.10609; as the authors' code computes it).
+
+    Points lie at x + c α ḡ / mean|ḡ|, c evenly spaced from −η to η. At the first step there is no ḡ, and all
+    points are the image: one stands for them all.
+
+    Attributes:
+        samples: points at each step, N.
+        radius: the largest c, η.
+    """
+
+    samples: PositiveInt = 11
+    radius: NonNegativeFloat = 7.0
+
+    def estimates(self) -> int:
+        return 1 + (self.iterations - 1) * self.samples
+
+    def estimate(self, run: Run, point: torch.Tensor) -> torch.Tensor:
+        if "before" not in run.memory:
+            mean = run.gradient(point)
+        else:
+            reach = run.problem.ball.per_pixel(run.step_size) * run.memory["before"]
+            factors = torch.linspace(-self.radius, self.radius, self.samples, dtype=torch.float64).tolist()
+            mean = sum((run.gradient(point + factor * reach) for factor in factors), torch.zeros_like(point))
+            mean /= self.samples
+        run.memory["before"] = normalised(mean)
+        return mean

@@ -55,6 +55,7 @@ INPUTS: Registry[type[InputTransform]] = Registry(
         Entry("admix", f"{_INPUTS}:Admix", "a little of other classes' images", "arXiv 2102.00436"),
         Entry("ssa", f"{_INPUTS}:SpectrumInputs", "noise in the frequency domain", "arXiv 2207.05382"),
         Entry("bsr", f"{_INPUTS}:BlockShuffle", "blocks shuffled and rotated", "arXiv 2308.10299"),
+        Entry("sia", "mergerisk.attacks.patchwork:Patchwork", "blocks changed each its way", "arXiv 2309.14700"),
     ],
 )
 """What ``inputs`` can name."""

@@ -20,7 +20,8 @@ from tests.naive.attacks.inputs import (
     ssa,
 )
 from tests.naive.attacks.loop import Draws, Trace
-from tests.naive.attacks.neighbours import gra, pgn, vmi_fgsm, vni_fgsm
+from tests.naive.attacks.neighbours import emi_fgsm, gra, mef, pgn, vmi_fgsm, vni_fgsm
+from tests.naive.attacks.patchwork import patched, sia
 from tests.naive.attacks.sign import fgsm, i_fgsm, mi_fgsm, ni_fgsm, pgd, smoothed, ti_fgsm
 
 __all__ = [
@@ -33,16 +34,20 @@ __all__ = [
     "bsr",
     "di_fgsm",
     "diversified",
+    "emi_fgsm",
     "fgsm",
     "gra",
     "i_fgsm",
+    "mef",
     "mi_fgsm",
     "ni_fgsm",
+    "patched",
     "pgd",
     "pgn",
     "scaled",
     "si_fgsm",
     "si_ni_fgsm",
+    "sia",
     "smoothed",
     "spectral",
     "ssa",

@@ -1,7 +1,8 @@
 """Naive attacks that look at the gradients around the image.
 
 Sources: VMI-FGSM and VNI-FGSM, Wang and He 2021 (arXiv 2103.15571), algorithm 1; PGN, Ge et al. 2023 (2306.05225),
-algorithm 1; GRA, Zhu et al., ICCV 2023, algorithm 1.
+algorithm 1; GRA, Zhu et al., ICCV 2023, algorithm 1; EMI-FGSM, Wang et al. 2021 (2103.10609), and MEF, Qiu et al. 2024
+(2405.16181), by their authors' code.
 """
 
 from __future__ import annotations
@@ -87,3 +88,46 @@ def gra(task: Task, neighbours: int = 20, radius: float = 3.5, shrink: float = 0
         return cosine * own + (1 - cosine) * mean
 
     return iterate(task, ascent, shrink=shrink)
+
+
+@ForEachImage
+def emi_fgsm(task: Task, samples: int = 11, radius: float = 7.0) -> Trace:
+    """Along the line of the mean gradient before; at first, when there is none, one point for all."""
+    line = torch.zeros_like(task.image)
+
+    def ascent(adversarial: Tensor, _: Tensor) -> Tensor:
+        nonlocal line
+        total = torch.zeros_like(adversarial)
+        count = samples if task.step > 0 else 1
+        for i in range(count):
+            factor = -radius + 2 * radius * i / (samples - 1) if samples > 1 else -radius
+            total += task.ascent(adversarial + factor * task.per_pixel(task.alpha) * line)
+        line = normalised(total / count)
+        return total / count
+
+    return iterate(task, ascent)
+
+
+@ForEachImage
+def mef(
+    task: Task,
+    neighbours: int = 20,
+    radius: float = 2.0,
+    inner_radius: float = 0.15,
+    inner_decay: float = 0.9,
+) -> Trace:
+    """Every neighbour is moved along what the one of its number found at the steps before, signs in turn."""
+    found: list[list[Tensor]] = [[] for _ in range(neighbours)]
+
+    def ascent(adversarial: Tensor, _: Tensor) -> Tensor:
+        total = torch.zeros_like(adversarial)
+        for before in found:
+            point = task.around(adversarial, radius * task.epsilon)
+            for age, gradient in enumerate(reversed(before)):
+                point = point + task.per_pixel(inner_radius * task.epsilon) * (-inner_decay) ** age * gradient
+            gradient = task.ascent(point)
+            before.append(normalised(gradient))
+            total += gradient / neighbours
+        return total
+
+    return iterate(task, ascent, decay=0.5)
