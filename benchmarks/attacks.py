@@ -46,6 +46,7 @@ SHORT: dict[str, dict[str, int]] = {
     "emi_fgsm": {"steps": 2, "samples": 2},
     "mef": {"steps": 2, "neighbours": 2},
     "sia": {"steps": 1, "patchworks": 3},
+    "decowa": {"steps": 1, "warps": 2},
     "si_fgsm": {"steps": 1, "scales": 3},
     "si_ni_fgsm": {"steps": 1, "scales": 3},
     "fia": {"steps": 2, "ensemble": 2},

@@ -29,6 +29,7 @@ CHEAP = PLAIN | {
     "sgm": {},
     "universal": {},
     "feature": {},
+    "ilpd": {},
 }
 LOOPLESS = {"fgsm", "universal", "square"}
 

@@ -12,7 +12,7 @@ from torch import nn
 from mergerisk import attacks
 from mergerisk.attacks import ATTACKS
 
-INSIDE = {"pna_patchout", "tgr", "sgm", "fia", "naa", "feature"}
+INSIDE = {"pna_patchout", "tgr", "sgm", "fia", "naa", "feature", "ilpd"}
 """Attacks that need more of a classifier than logits."""
 FROM_A_FILE = {"universal"}
 BY_QUERIES = {"square"}
@@ -50,7 +50,7 @@ def quick(name: str) -> attacks.Attack:
     """The attack with few steps, views and neighbours, as far as it has any."""
     few = {
         "steps": 3, "scales": 2, "mixes": 2, "spectra": 2, "shuffles": 2, "neighbours": 2, "queries": 20,
-        "samples": 2, "patchworks": 2,
+        "samples": 2, "patchworks": 2, "warps": 1,
     }  # fmt: skip
     fields = {field.name for field in dataclasses.fields(ATTACKS.load(name))}
     return attacks.create(name, **{key: value for key, value in few.items() if key in fields})
@@ -93,7 +93,7 @@ def test_an_image_costs_as_many_gradients_as_the_attack_says(name: str) -> None:
     assert images_shown(attack) == attack.gradients_per_image
 
 
-@pytest.mark.parametrize("name", ["i_fgsm", "si_ni_fgsm", "vmi_fgsm", "pgn", "gra", "emi_fgsm", "mef"])
+@pytest.mark.parametrize("name", ["i_fgsm", "si_ni_fgsm", "vmi_fgsm", "pgn", "gra", "emi_fgsm", "mef", "decowa"])
 def test_every_gradient_is_taken_over_all_views(name: str) -> None:
     attack = attacks.create(name, steps=2, inputs=["di", {"input": "si", "scales": 3}])
     assert images_shown(attack) == attack.gradients_per_image

@@ -295,6 +295,8 @@ ALL = [
     ("fia", "clip"),
     ("naa", "resnet"),
     ("naa", "vit"),
+    ("ilpd", "resnet"),
+    ("ilpd", "clip"),
 ]
 FEW: dict[str, dict[str, int]] = {
     "fia": {"ensemble": 3},

@@ -404,6 +404,8 @@ def test_first_blocks_are_a_resnets() -> None:
         ("fia", "l2", 0, {"ensemble": 3, "drop": 0.6}),
         ("fia", "l2", -1, {"ensemble": 1, "drop": 0.0}),
         ("fia", "l2", None, {"ensemble": 4, "importance": "probability", "decay": 0.0}),  # TransferAttack
+        ("ilpd", "linf", None, {"decay": 1.0}),
+        ("ilpd", "l2", 0, {"keep": 0.4, "noise": 0.5, "loss": "margin"}),
         ("naa", "linf", None, {"integration": 4}),
         ("naa", "l2", None, {}),
         ("naa", "l2", 0, {"integration": 3, "negative": 0.3}),
@@ -427,9 +429,10 @@ NAIVE: dict[str, dict[str, Any]] = {
     "pna_patchout": {"patch": 4, "kept": 0.7, "regularization": 0.1},
     "fia": {"block": 1, "ensemble": 3},
     "naa": {"block": 1, "integration": 3},
+    "ilpd": {"block": 1},
 }
 """What the naive attacks need to be told about the ViT."""
-REACHING = ["pna_patchout", "tgr", "sgm", "fia", "naa"]
+REACHING = ["pna_patchout", "tgr", "sgm", "fia", "naa", "ilpd"]
 
 
 @pytest.mark.parametrize("name", REACHING)
@@ -631,6 +634,7 @@ def test_float32_images_stay_within_ball_and_box(name: str) -> None:
         ("sgm", {}),
         ("fia", {}),
         ("naa", {}),
+        ("ilpd", {}),
         ("fia", {"layer": "no.such.layer"}),
         ("naa", {"layer": "no.such.layer"}),
     ],

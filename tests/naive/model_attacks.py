@@ -7,7 +7,8 @@ rule about gradients is applied where the paper says and not where a hook happen
 Called as the attacks of :mod:`tests.naive.attacks`, with a :class:`Network` for the model.
 
 Sources: PNA-PatchOut, Wei et al. 2022 (arXiv 2109.04176); TGR, Zhang et al. 2023 (2303.15754); SGM, Wu et al. 2020
-(2002.05990), eq. 5; FIA, Wang et al. 2021 (2107.14185); NAA, Zhang et al. 2022 (2204.00008).
+(2002.05990), eq. 5; FIA, Wang et al. 2021 (2107.14185); NAA, Zhang et al. 2022 (2204.00008); ILPD, Li et al. 2023
+(2304.13410), by the authors' code.
 """
 
 from __future__ import annotations
@@ -532,6 +533,21 @@ def naa(task: Task, *, block: int, integration: int = 30, negative: float = 1.0)
         return direction * vjp(lambda x: network.features(x, block), [seen], slope * weights)[0]
 
     return follow(task, gradient)
+
+
+@ForEachImage
+def ilpd(task: Task, *, block: int, keep: float = 0.1, noise: float = 1.6) -> Trace:
+    """The gradient where a block puts out a mix of what it makes of the point and of a noisy clean image."""
+    network = task.model
+
+    def gradient(seen: Tensor) -> Tensor:
+        normal = task.draws.normal(like=task.image[None])[0]
+        clean = network.features(task.image + noise * task.per_pixel(task.epsilon) * normal, block)
+        mixed = keep * network.features(seen, block) + (1 - keep) * clean
+        (cotangent,) = vjp(lambda f: task.gain(network.finish(f, block)), [mixed], ONE)
+        return vjp(lambda x: network.features(x, block), [seen], keep * cotangent)[0]
+
+    return iterate(task, lambda point, _: over_views(task, point, gradient), decay=0.0)
 
 
 def universal(perturbation: Tensor, image: Tensor, *, epsilon: float, norm: str) -> Tensor:

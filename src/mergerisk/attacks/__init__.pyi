@@ -11,6 +11,7 @@ from .budget import ball as ball
 from .catalogue import ATTACKS as ATTACKS
 from .catalogue import create as create
 from .convolutional import FIA as FIA
+from .convolutional import ILPD as ILPD
 from .convolutional import NAA as NAA
 from .convolutional import SGM as SGM
 from .embedding import Feature as Feature
@@ -54,5 +55,6 @@ from .square import Square as Square
 from .universal import Universal as Universal
 from .vision_transformers import TGR as TGR
 from .vision_transformers import PNAPatchOut as PNAPatchOut
+from .warping import DeCowA as DeCowA
 from .watched import Watched as Watched
 from .watched import answers as answers

@@ -44,6 +44,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Entry(
             "sia", "mergerisk.attacks.patchwork:SIA", "MI-FGSM on blocks changed each its way", "arXiv 2309.14700"
         ),
+        Entry("decowa", "mergerisk.attacks.warping:DeCowA", "MI-FGSM on warped images", "arXiv 2402.03951"),
         Entry(
             "pna_patchout",
             f"{_TRANSFORMERS}:PNAPatchOut",
@@ -54,6 +55,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Entry("sgm", f"{_FEATURES}:SGM", "less gradient through residual branches", "arXiv 2002.05990"),
         Entry("fia", f"{_FEATURES}:FIA", "against important features of a layer", "arXiv 2107.14185"),
         Entry("naa", f"{_FEATURES}:NAA", "against a layer's attributions", "arXiv 2204.00008"),
+        Entry("ilpd", f"{_FEATURES}:ILPD", "a layer lets little of the perturbation pass", "arXiv 2304.13410"),
         Entry("feature", f"{_EMBEDDING}:Feature", "away from an image's own features, no label", "own"),
         Entry("apgd_ce", f"{_ADAPTIVE}:APGD", "PGD whose steps follow what they gain", "arXiv 2003.01690"),
         Entry("apgd_dlr", f"{_ADAPTIVE}:APGDRatio", "APGD on a ratio of logits", "arXiv 2003.01690"),

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from mergerisk.attacks.gradient_attack import IterativeAttack
 from mergerisk.attacks.gradient_sign import MIFGSM
 from mergerisk.attacks.losses import closeness
 from mergerisk.errors import UserError
@@ -22,7 +23,7 @@ from mergerisk.models.inside.blocks import (
     residual_branches,
     stage_positions,
 )
-from mergerisk.models.inside.hooks import changed_gradient, hooked, layer_output
+from mergerisk.models.inside.hooks import changed_gradient, changed_output, hooked, layer_output
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -201,3 +202,42 @@ class NAA(_LayerAttack):
             black = layer_output(problem.classifier, layer, torch.zeros_like(images)).to(images)
         # With a slope of γ below 0: positive attributions, less γ times the size of the negative ones.
         return lambda features: F.leaky_relu((features - black) * total / count, self.negative).sum()
+
+
+@hyperparameters
+class ILPD(IterativeAttack):
+    """Intermediate-level perturbation decay (Li et al. 2023, arXiv 2304.13410; as the authors' code computes it).
+
+    The gradient of the loss of a classifier whose layer h puts out γ h(x_adv) + (1 − γ) h(x + n) in place of
+    h(x_adv), where n is normal noise, drawn for every gradient. What is mixed in costs a forward pass up to the
+    layer, and no gradient.
+
+    Attributes:
+        layer: dotted name of a module of the classifier; None for the middle of a ResNet's stages (of ResNet-50,
+            the authors' layer) or of a transformer's blocks.
+        keep: γ, the share of the perturbation that the layer passes on.
+        noise: standard deviation of n, as a share of ε. The authors' 0.05 is 1.6 of their ε of 8/255.
+        decay: the authors have no momentum, and 100 steps; TransferAttack has ``decay: 1``.
+    """
+
+    layer: str | None = None
+    keep: Annotated[float, Field(ge=0, le=1)] = 0.1
+    noise: NonNegativeFloat = 1.6
+    decay: NonNegativeFloat = 0.0
+
+    def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
+        layer_output(classifier, find_layer(classifier, self.layer), image)
+
+    def surrogate(self, problem: Problem) -> AbstractContextManager[Oracle]:
+        images, layer = problem.images, find_layer(problem.classifier, self.layer)
+        deviation = problem.ball.per_pixel(self.noise * problem.epsilon)
+        follow = self.loss_gradient(problem, problem.classifier)
+
+        def oracle(points: torch.Tensor) -> torch.Tensor:
+            noisy = images + deviation * problem.random.normal(like=images)
+            with torch.no_grad(), self.computing(images):
+                clean = layer_output(problem.classifier, layer, noisy)
+            with hooked([(layer, changed_output(lambda seen: self.keep * seen + (1 - self.keep) * clean))]):
+                return follow(points)
+
+        return nullcontext(oracle)

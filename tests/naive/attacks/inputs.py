@@ -1,7 +1,8 @@
 """Naive input transformations, and the attacks that MI- and NI-FGSM become with them.
 
 Sources: DI, Xie et al. 2019 (arXiv 1803.06978); SI, Lin et al. 2020 (1908.06281); Admix, Wang et al. 2021
-(2102.00436); SSA, Long et al. 2022 (2207.05382); BSR, Wang et al. 2024 (2308.10299).
+(2102.00436); SSA, Long et al. 2022 (2207.05382); BSR, Wang et al. 2024 (2308.10299); DeCowA, Lin et al. 2024
+(2402.03951), by the authors' code.
 """
 
 from __future__ import annotations
@@ -254,3 +255,77 @@ def block_shuffled(shuffles: int = 20, blocks: int = 3, degrees: float = 24.0, s
 def bsr(task: Task, shuffles: int = 20, blocks: int = 3, degrees: float = 24.0, smallest: float = 0.0) -> Trace:
     task = with_parts(task, inputs=[block_shuffled(shuffles, blocks, degrees, smallest)])
     return iterate(task, lambda point, _: task.ascent(point))
+
+
+# --- warping ---------------------------------------------------------------------------------------------
+
+
+def plate(distance: Tensor) -> Tensor:
+    """``r² log r²``, of a squared distance; 0 at 0."""
+    return distance * torch.log(distance + 1e-9)
+
+
+def bend(image: Tensor, mesh: int, moves: Tensor) -> Tensor:
+    """C×H×W under the thin-plate spline through the mesh's points, of which the inner ones are moved (rows × columns
+    × 2, across and down): its coefficients are solved for, then every pixel looks where its centre goes."""
+    _, height, width = image.shape
+    points = [
+        (-1 + 2 * column / (mesh - 1), -1 + 2 * row / (mesh - 1)) for row in range(mesh) for column in range(mesh)
+    ]
+    goals = []
+    for number, (x, y) in enumerate(points):
+        row, column = divmod(number, mesh)
+        inside = 0 < row < mesh - 1 and 0 < column < mesh - 1
+        goal = torch.tensor([x, y], dtype=torch.float64)
+        goals.append(goal + moves[row - 1, column - 1] if inside else goal)
+    at = torch.tensor(points, dtype=torch.float64)
+    count = len(points)
+    left = torch.zeros(count + 3, count + 3, dtype=torch.float64)
+    for i in range(count):
+        for j in range(count):
+            left[i, j] = plate(((at[i] - at[j]) ** 2).sum())
+        left[i, count:] = left[count:, i] = torch.tensor([1.0, *points[i]], dtype=torch.float64)
+    right = torch.cat([torch.stack(goals), torch.zeros(3, 2, dtype=torch.float64)])
+    coefficients = torch.linalg.solve(left, right)
+    places = torch.tensor(
+        [[(2 * x + 1) / width - 1, (2 * y + 1) / height - 1] for y in range(height) for x in range(width)],
+        dtype=torch.float64,
+    )
+    radial = torch.stack([plate(((places - point) ** 2).sum(dim=1)) for point in at], dim=1)
+    across, down = (torch.cat([radial, torch.ones(len(places), 1), places], dim=1) @ coefficients).T
+    shown = between(image, ((down + 1) * height - 1) / 2, ((across + 1) * width - 1) / 2)
+    return shown.reshape(image.shape)
+
+
+def between(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """The values of each channel at places between pixels, bilinear; 0 outside."""
+    _, height, width = image.shape
+    top, left = torch.floor(y.detach()).long(), torch.floor(x.detach()).long()
+    total = torch.zeros(len(image), len(y), dtype=torch.float64)
+    for row, tall in ((top, 1 - (y - top)), (top + 1, y - top)):
+        for column, wide in ((left, 1 - (x - left)), (left + 1, x - left)):
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            values = image[:, row.clamp(0, height - 1), column.clamp(0, width - 1)]
+            total = total + torch.where(inside, tall * wide, torch.zeros_like(y)) * values
+    return total
+
+
+@ForEachImage
+def decowa(task: Task, warps: int = 20, mesh: int = 3, strength: float = 1.0, constraint: float = 0.01) -> Trace:
+    """At each copy, a random warp; one step of it down the gain; and the gradient under what that gives."""
+    inner = mesh - 2
+
+    def ascent(adversarial: Tensor, _: Tensor) -> Tensor:
+        total = torch.zeros_like(adversarial)
+        for _ in range(warps):
+            drawn = task.draws.uniform(inner * inner, 2, like=adversarial[None])[0]
+            moves = (strength * (2 * drawn - 1)).reshape(inner, inner, 2).requires_grad_(True)
+            view = bend(adversarial, mesh, moves)
+            (slope,) = torch.autograd.grad(view, moves, task.ascent(view))
+            settled = moves.detach() - constraint * slope
+            leaf = adversarial.clone().requires_grad_(True)
+            view = bend(leaf, mesh, settled)
+            total += torch.autograd.grad(view, leaf, task.ascent(view))[0]
+        return total / warps
+
+    return iterate(task, ascent)

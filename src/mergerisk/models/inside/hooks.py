@@ -82,6 +82,23 @@ def changed_gradient(change: Callable[[torch.Tensor], torch.Tensor]) -> Hook:
     return watch
 
 
+def changed_output(change: Callable[[torch.Tensor], torch.Tensor]) -> Hook:
+    """A hook that puts ``change`` of the tensor that a module puts out in its place; in a tuple or a transformers
+    ``ModelOutput``, of the first."""
+
+    def replace(module: nn.Module, arguments: tuple[object, ...], output: object) -> object:  # noqa: ARG001
+        tensor = first_tensor(output)
+        if tensor is None:
+            return output
+        if isinstance(output, tuple):
+            return (change(tensor), *output[1:])
+        if isinstance(output, Mapping):
+            return type(output)({**output, next(iter(output)): change(tensor)})  # type: ignore[call-arg]
+        return change(tensor)
+
+    return replace
+
+
 class _Reached(BaseException):  # no error; of no Exception, so that no model catches it
     """The layer was run."""
 
