@@ -70,7 +70,7 @@ def test_the_schema_that_is_shipped_is_written_from_the_types() -> None:
     assert shipped == written, "python -m mergerisk.report.document_schema writes it anew"
     record = json.loads(written)["$defs"]["RunRecord"]
     assert set(record["properties"]) == {field.name for field in fields(RunRecord)}
-    assert set(record["properties"]) - set(record["required"]) == {"notes", "changed"}
+    assert set(record["properties"]) - set(record["required"]) == {"notes", "changed", "references"}
     assert record["properties"]["epsilons"]["items"] == {"type": "number", "exclusiveMinimum": 0}
     assert record["properties"]["device"]["description"] == "that computed"
 

@@ -69,7 +69,7 @@ def test_every_example_is_a_study(folder: Path, position: int) -> None:
 
 
 def test_all_names_are_documented() -> None:
-    assert len(EXAMPLES) == 8
+    assert len(EXAMPLES) == 9
     for kind in SURROGATES:
         assert f"`{kind}" in PAGE
     for kind in FAMILIES:

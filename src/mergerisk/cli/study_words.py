@@ -120,7 +120,7 @@ def describe_plan(plan: Plan, found: Outline) -> str:
     head = (
         f"{study.name}: {_settings(study)},\n"
         f"each from {surrogates} at {budgets}{seeds} and up to {plural(study.images_per_task, 'image')} a task\n"
-        f"{_changed(study)}{_preprocessing(study)}"
+        f"{_changed(study)}{_references(study)}{_preprocessing(study)}"
     )
     title = ("stage", "count", "cached", "needs", "images left: passes through a model")
     table = text_table([title, *rows], ruled=True)
@@ -153,6 +153,11 @@ def _settings(study: Study) -> str:
 def _changed(study: Study) -> str:
     """A line with the merges that something is changed about."""
     return f"changed merges: {', '.join(study.changed)}\n" if study.changed else ""
+
+
+def _references(study: Study) -> str:
+    """A line with what merges are held against that is no merge."""
+    return f"lines of reference: {', '.join(study.references)}\n" if study.references else ""
 
 
 def note_lines(notes: Iterable[str]) -> list[str]:

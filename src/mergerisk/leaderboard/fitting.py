@@ -10,6 +10,7 @@ import numpy as np
 
 from mergerisk.errors import UserError
 from mergerisk.report.formatting import budget, listing, plural
+from mergerisk.study.fields.targets import ROUTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,7 +66,7 @@ def _names(run: FinishedRun) -> Iterator[str]:
 
 
 def _references(study: Study) -> list[str]:
-    return ["pretrained", *(["expert"] if study.with_expert else [])]
+    return ["pretrained", *(["expert"] if study.with_expert else []), *study.references]
 
 
 def _without(these: list[Any], others: list[Any]) -> list[Any]:
@@ -80,7 +81,8 @@ def expected(study: Study) -> Iterator[tuple[Any, ...]]:
     """Every setting that the study asks for, budgets apart: task, attack, surrogate, target and seed."""
     places = {spec.label: spec.places for spec in study.targets if spec.places}
     for task in study.task_names:
-        references = ["pretrained", *(["expert"] if task in study.with_expert else [])]
+        lacking = () if task in study.with_expert else ("expert", ROUTED)
+        references = [name for name in _references(study) if name not in lacking]
         answering = [name for name in study.target_labels if name not in places or task in places[name]]
         for spec in study.surrogates:
             # who knows one target's defense attacks that one

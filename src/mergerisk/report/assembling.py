@@ -86,6 +86,7 @@ def _record(run: FinishedRun) -> RunRecord:
         tasks=tuple(run.clean["task"].unique()),
         methods=study.ranked,
         changed=study.changed,
+        references=study.references,
         attacks=tuple(spec.label for spec in study.attacks),
         surrogates=tuple(spec.label for spec in study.surrogates),
         epsilons=study.budgets.epsilon,

@@ -34,8 +34,8 @@ class Axes:
     """The names a report's tables and charts run over, in the order of the study.
 
     Attributes:
-        targets: merging methods first, then the reference targets that occur: ingredients, and merges that
-            something is changed about.
+        targets: merging methods first, then the reference targets that occur: ingredients, lines that are no
+            merges, and merges that something is changed about.
         methods: the merging methods alone.
         epsilons: measured budgets in [0,1] pixel units, ascending.
     """
@@ -55,7 +55,7 @@ def axes_of(summary: Summary) -> Axes:
     """
     run, results, accuracy = summary.run, summary.results, summary.accuracy
     targets = _in_order(run.methods, [*results["target"].tolist(), *accuracy["model"].tolist()])
-    beside = (*REFERENCE_TARGETS, *run.changed)
+    beside = (*REFERENCE_TARGETS, *run.references, *run.changed)
     methods = tuple(name for name in targets if name not in beside)
     references = tuple(name for name in beside if name in targets)
     measured = results["epsilon"].astype(float).dropna().unique().tolist()

@@ -45,8 +45,9 @@ def summary_to_json(summary: Summary) -> str:
         for field in fields(document)
         if (value := getattr(document, field.name)) is not None
     }
-    if not summary.run.changed:
-        del content["run"]["changed"]
+    for name in ("changed", "references"):
+        if not getattr(summary.run, name):
+            del content["run"][name]
     return json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -14,6 +14,14 @@ _ATTACKERS = {
     "merged": "the merged model",  # what an audit calls the one to be released, unless it is given a name
 }
 
+_MODELS = {
+    "pretrained": "pretrained base",
+    "expert": "task’s own expert",
+    "experts_ensemble": "all experts, averaged",
+    "experts_routed": "experts, routed by task",
+    "merged": "merged model",
+}
+
 _KNOWING = {
     "aware": "what is public, defended as",
     "adaptive": "the task’s own expert, through what defends",
@@ -33,10 +41,8 @@ def holder(name: str) -> str:
 
 
 def model_name(name: str) -> str:
-    """What a row of a table is about: the ingredients in words, a merge by its name."""
-    return {"pretrained": "pretrained base", "expert": "task’s own expert", "merged": "merged model"}.get(
-        name, name
-    )
+    """What a row of a table is about: ingredients and lines of reference in words, a merge by its name."""
+    return _MODELS.get(name, name)
 
 
 def change(epsilon: float, norm: str) -> str:

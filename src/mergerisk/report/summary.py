@@ -172,6 +172,7 @@ class RunRecord:
         study_yaml: the resolved study file.
         notes: those of the caveats that the user's own models and images give rise to.
         changed: merges that something is changed about, which are never ranked; absent without.
+        references: lines to hold merges against that are no merges, never ranked either; absent without.
     """
 
     study: str
@@ -199,6 +200,7 @@ class RunRecord:
     study_yaml: str
     notes: tuple[str, ...] = ()
     changed: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    references: Annotated[tuple[str, ...], Field(min_length=1)] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,7 +118,7 @@ class ThreatPicture:
     """Rows, safest method first and then the ingredients, on one axis.
 
     Attributes:
-        rows: those of methods, then those of ingredients.
+        rows: those of methods, then those of ingredients and lines of reference.
         ticks: places on the axis, in percent of it, and what stands there.
         marks: ASRs of ingredients, on the axis, as lines through all rows; with the ingredient's row.
     """
@@ -141,7 +141,8 @@ def threat_picture(view: View) -> ThreatPicture | None:
     )
     points = {name: (view.accuracies[name].value, worst[name].asr.value) for name in methods if name in worst}
     front = set(pareto_front(points)) if len(points) > 1 else set()
-    references = [name for name in ("expert", "pretrained") if name in axes.targets]
+    wanted = ("expert", "pretrained", *view.summary.run.references)
+    references = [name for name in wanted if name in axes.targets]
     rows = tuple(
         _row(name, worst.get(name), view.accuracies[name], axes.epsilons, top, name in references, name in front)
         for name in (*methods, *references)

@@ -156,5 +156,7 @@ def _turned(pair: PairOf) -> PairOf:
 
 
 def holds(surrogate: str, target: str) -> bool:
-    """Whether the attacker may hold what is attacked: ``expert/NAME`` is the expert of a task of that name."""
-    return surrogate == target or (target == "expert" and surrogate.startswith("expert/"))
+    """Whether the attacker may hold what is attacked: ``expert/NAME`` is the expert of a task of that name, and
+    routing answers by the task's expert."""
+    own = target in ("expert", "experts_routed") and surrogate.partition("/")[0] == "expert"
+    return surrogate == target or own

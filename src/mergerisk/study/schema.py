@@ -35,7 +35,7 @@ from mergerisk.study.fields.surrogates import (
     WHITE_BOX,
     SurrogateSpec,
 )
-from mergerisk.study.fields.targets import TargetSpec
+from mergerisk.study.fields.targets import ROUTED, Reference, TargetSpec
 from mergerisk.study.fields.written import TEXT, AlsoWritten
 from mergerisk.study.paths import without_places
 from mergerisk.tasks.loading import SUITES
@@ -73,6 +73,9 @@ class Study(Model):
         surrogates: models the attacker holds; see :data:`mergerisk.study.fields.surrogates.SURROGATES`.
             ``merged`` alone stands for every merge: white box, the upper bound.
         targets: models made elsewhere and black boxes to try the adversarial images on, besides the merges.
+        references: lines to hold the merges against that are no merges, and never ranked: ``experts_ensemble``,
+            the mean of all ingredients' probabilities, each under the attacked task's head; ``experts_routed``,
+            every task answered by its own expert.
         defenses: what is put around merges or models made elsewhere, or trains them, each a target of its own.
         checks: how hard defended models are attacked before one is said to defend.
         causes: diagnostics that may explain transfer, of every pair of surrogate and target at the middle budget;
@@ -109,6 +112,7 @@ class Study(Model):
         )
     )
     targets: tuple[TargetSpec, ...] = ()
+    references: tuple[Reference, ...] = ()
     defenses: Defenses = ()
     checks: Checks = Checks()
     causes: Annotated[tuple[CauseSpec, ...], AlsoWritten({"const": "all"})] = ()
@@ -187,7 +191,7 @@ class Study(Model):
         merges = [spec.label for spec in self.merging]
         targets = [*self.target_labels]
         no_twins(merges, "merging label")
-        no_twins(targets, "target label")
+        no_twins([*targets, *self.references], "target label")
         no_twins([spec.label for spec in self.attacks], "attack label")
         no_twins([spec.label for spec in self.surrogates], "surrogate label")
         others = [
@@ -195,7 +199,7 @@ class Study(Model):
             for spec in self.surrogates
             if spec.label not in RESERVED_TARGETS and spec.references[0].kind != "merged"
         ]
-        no_twins(targets + others, "label of a target and a surrogate")
+        no_twins([*targets, *self.references, *others], "label of a target and a surrogate")
         no_twins([str(seed) for seed in self.seeds], "seed")
         no_twins([spec.name for spec in self.tables], "table")
         no_twins([spec.name for spec in self.causes], "diagnostic")
@@ -275,6 +279,14 @@ class Study(Model):
         """See that what is defended is a merge, or a model made elsewhere, of the study."""
         known = [spec.label for spec in self.merging] + [spec.label for spec in self.targets if spec.encoder]
         check_defended(self.defended, known, [spec.label for spec in self.targets if not spec.encoder])
+        return self
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Study:
+        """See that there are experts to hold merges against."""
+        for name in self.references:
+            if not (self.with_expert if name == ROUTED else self.merged_names):
+                raise UserError(Fault(f"{name}: there is no expert; give experts.files", place("references")))
         return self
 
     @property
@@ -360,6 +372,8 @@ class Study(Model):
             del content["checks"]
         if self.attacked == "test":
             del content["attacked"]
+        if not self.references:
+            del content["references"]
         if self.outsider is not None and self.outsider.task is not None:
             content["outsider"]["task"] = self.outsider.task.as_written()
         content["budgets"]["epsilon"] = [_as_fraction(value) for value in self.budgets.epsilon]

@@ -66,7 +66,8 @@ def draw_cause(plot: Plot, view: View, measure: str) -> None:
 def _style_of(view: View, target: str) -> dict[str, Any]:
     """Colour, mark and dash of a target: no line rests on colour alone."""
     if target not in view.axes.methods:
-        return {"color": REFERENCE, "marker": ".", "linestyle": ":" if target == "pretrained" else "--"}
+        dashes = {"pretrained": ":", "experts_ensemble": "-."}
+        return {"color": REFERENCE, "marker": ".", "linestyle": dashes.get(target, "--")}
     place = view.axes.methods.index(target)
     later = place >= len(COLOURS)
     return {

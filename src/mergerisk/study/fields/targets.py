@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+ENSEMBLE, ROUTED = "experts_ensemble", "experts_routed"
+Reference = Literal["experts_ensemble", "experts_routed"]
+"""Lines to hold merges against that are no merges: the mean of all ingredients' probabilities, each under the
+attacked task's head; every task answered by its own expert, which supposes that somebody knows the task."""
+
+
 class TargetSpec(Model):
     """A target besides the merges: a model of the study's architecture, such as a merge made elsewhere, or one
     that is asked rather than loaded; see :mod:`mergerisk.transfer.black_box`.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.registry import plugins
 from mergerisk.study.fields.surrogates import AWARE, KNOWING, OTHER_ARCHITECTURE, OWN_METHOD
+from mergerisk.study.fields.targets import ENSEMBLE, ROUTED
 from mergerisk.study.hardening import behind, detects, hidden_by, spec_of, stands_before
 from mergerisk.study.kinds.set_threshold import SetThreshold
 from mergerisk.study.planning.merges import own_method
@@ -47,7 +48,17 @@ class OneTask:
         study, task, material = self.study, self.task, self.material
         yield self._encoder("pretrained", None)
         if task in study.with_expert:
-            yield self._encoder("expert", self.models.ingredients[task])
+            own = ("expert", *(name for name in study.references if name == ROUTED))
+            yield self._merge(self.models.ingredients[task], None, dict.fromkeys(own))
+        if ENSEMBLE in study.references:
+            yield EnsembleVariant(
+                columns={ENSEMBLE: 0},
+                task=task,
+                head=material.heads[task],
+                backbone=material.backbone,
+                members=self.models.ingredients,
+                combine="probabilities",
+            )
         for group in self.models.merges:
             if group.serves(task):
                 yield self._merge(group.encoder, group.inside, group.labels)

@@ -60,6 +60,6 @@ def by_target(evaluation: Evaluation, predictions: NDArray[Any]) -> Iterator[tup
 
 
 def target_order(plan: Plan, found: Collection[str]) -> list[str]:
-    """Expert and pretrained first, then the merges and the other targets in the study's order."""
-    wanted = ["expert", "pretrained", *plan.study.target_labels]
+    """What merges are held against first, then the merges and the other targets in the study's order."""
+    wanted = ["expert", "pretrained", *plan.study.references, *plan.study.target_labels]
     return [target for target in wanted if target in found]

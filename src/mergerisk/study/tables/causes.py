@@ -157,6 +157,8 @@ def _pieces(scene: Scene, causes: tuple[Cause, ...]) -> Iterator[Piece]:
     from mergerisk.causes import ProbingCause
 
     for surrogate, holder, target, attacked in scene.pairs():
+        if target in scene.study.references:  # nobody asks what explains them
+            continue
         names: dict[str, str | int | float] = {"task": scene.name, "surrogate": surrogate, "target": target}
         names["seed"] = scene.seed
         for cause in causes:

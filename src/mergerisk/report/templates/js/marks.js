@@ -9,9 +9,11 @@ const SHAPES = [
   (r) => `M${-r * 1.2},${-r * 0.6}H${r * 1.2}V${r * 0.6}H${-r * 1.2}Z`,
   (r) => `M${-r * 0.6},${-r * 1.2}H${r * 0.6}V${r * 1.2}H${-r * 0.6}Z`,
 ];
-// what merges were made of is drawn in ink: experts whole, the base dashed
+// what merges are held against is drawn in ink: experts whole, their ensemble dotted, the base dashed
 const colourClass = (k) => (isMethod(k) ? `k${k % 8}` : "kr");
-const dashOf = (k) => (!isMethod(k) ? (D.targets[k] === "expert" ? null : "6 4") : k >= 8 ? "6 2.5" : null);
+const REFERENCE_DASH = { expert: null, experts_routed: null, experts_ensemble: "2 3" };
+const referenceDash = (name) => (name in REFERENCE_DASH ? REFERENCE_DASH[name] : "6 4");
+const dashOf = (k) => (!isMethod(k) ? referenceDash(D.targets[k]) : k >= 8 ? "6 2.5" : null);
 function mark(k, x, y, r) {
   const hollow = k >= 8 && isMethod(k);
   return sv("path", {
