@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from mergerisk.report.formatting import MISSING
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Iterator
 
     from mergerisk.study.tables.catalogue import Kept
-    from mergerisk.study.tables.declared import Column
+    from mergerisk.study.tables.declared import Column, Declared, ShownBy
 
 MOST_ROWS = 60
 """Shown on the page; the rest are in the file."""
@@ -24,15 +26,16 @@ _PLACES = frozenset({"image", "seed", "label", "prediction"})
 
 @dataclass(frozen=True)
 class FurtherTable:
-    """A table in short: of every combination of names the middle of what was measured.
+    """A table in short: of every combination of names and settings the middle of what was measured, or its mean.
 
     Attributes:
         name: of the table.
         file: of the run's folder, with all of it.
         one_row_per: what a row of the file is about.
         rows_in_file: how many.
-        columns: of the table in short: those that hold names, then what was measured.
-        names: how many of ``columns`` hold names.
+        columns: of the table in short: those that hold names and settings, then what was measured.
+        names: how many of ``columns`` hold names and settings.
+        shown_by: whether medians or means are shown.
         rows: one text per column, behind them the number of rows of the file.
         left_out: rows that are not shown.
     """
@@ -43,31 +46,87 @@ class FurtherTable:
     rows_in_file: int
     columns: tuple[Column, ...]
     names: int
+    shown_by: ShownBy
     rows: tuple[tuple[str, ...], ...]
     left_out: int
 
 
 def in_short(kept: Kept) -> FurtherTable:
-    """Median and quartiles of what was measured, by the columns that hold names, in the table's order."""
+    """Median and quartiles of what was measured, or its mean with an interval, by the columns that hold names and
+    settings, in the table's order."""
     declared, table = kept
-    names = [column for column in declared.columns if column.holds == "name"]
-    measured = [column for column in declared.columns if column.holds == "number" and column.name not in _PLACES]
-    by = [column.name for column in names]
-    groups = table.groupby(by, observed=True, sort=False) if by else [((), table)]
+    by, measured = _parted(declared)
+    shown = _middle if declared.shown_by == "median" else _mean
     rows = [
-        (*map(str, key), *(_middle(group[column.name]) for column in measured), f"{len(group):,}")
-        for key, group in groups
+        (*map(_named, key), *(shown(group[column.name]) for column in measured), f"{len(group):,}")
+        for key, group in _groups(table, by)
     ]
     return FurtherTable(
         declared.name,
         declared.file,
         declared.one_row_per,
         len(table),
-        (*names, *measured),
-        len(names),
+        (*by, *measured),
+        len(by),
+        declared.shown_by,
         tuple(rows[:MOST_ROWS]),
         max(0, len(rows) - MOST_ROWS),
     )
+
+
+def means(kept: Kept) -> pd.DataFrame:
+    """Of every combination of names and settings, of every number its mean with a 95% interval (``NAME``,
+    ``NAME_low``, ``NAME_high``), and how many ``rows`` it is of."""
+    declared, table = kept
+    by, measured = _parted(declared)
+    rows = []
+    for key, group in _groups(table, by):
+        row: dict[str, object] = dict(zip((column.name for column in by), key, strict=True))
+        for column in measured:
+            ends = mean_interval(group[column.name])
+            row |= dict(zip((column.name, f"{column.name}_low", f"{column.name}_high"), ends, strict=True))
+        rows.append(row | {"rows": len(group)})
+    return pd.DataFrame(rows)
+
+
+def mean_interval(values: pd.Series[float]) -> tuple[float, float, float]:
+    """Mean and ends of Student's 95% interval, of the values that are known; NaN where there are none, no ends
+    where there is one."""
+    known = values.dropna().to_numpy(dtype=np.float64)
+    if len(known) < 2:
+        return (float(known[0]) if len(known) else np.nan), np.nan, np.nan
+    half = float(stats.t.ppf(0.975, len(known) - 1)) * float(known.std(ddof=1)) / len(known) ** 0.5
+    mean = float(known.mean())
+    return mean, mean - half, mean + half
+
+
+def _parted(declared: Declared) -> tuple[list[Column], list[Column]]:
+    """What tells groups of rows apart, and what was measured."""
+    by = [column for column in declared.columns if column.holds in {"name", "setting"}]
+    measured = [column for column in declared.columns if column.holds == "number" and column.name not in _PLACES]
+    return by, measured
+
+
+def _groups(table: pd.DataFrame, by: list[Column]) -> Iterator[tuple[tuple[object, ...], pd.DataFrame]]:
+    """The rows of each combination."""
+    names = [column.name for column in by]
+    if not names:
+        yield (), table
+    else:
+        yield from table.groupby(names, observed=True, sort=False)
+
+
+def _named(key: object) -> str:
+    """A name, or a setting to few digits."""
+    return f"{key:.3g}" if isinstance(key, float) else str(key)
+
+
+def _mean(values: pd.Series[float]) -> str:
+    """Mean with its interval; a dash where nothing is known."""
+    mean, low, high = mean_interval(values)
+    if np.isnan(mean):
+        return MISSING
+    return f"{mean:.3g}" if np.isnan(low) else f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _middle(values: pd.Series[float]) -> str:

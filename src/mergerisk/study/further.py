@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mergerisk.registry import Registry
+from mergerisk.registry import Entry, Registry
 
-TABLES: Registry[type[Any]] = Registry("table", "mergerisk.tables", [])
+TABLES: Registry[type[Any]] = Registry(
+    "table",
+    "mergerisk.tables",
+    [Entry("stealth", "mergerisk.study.tables.stealth:StealthTable", "how little each attacked image shows it")],
+)
 """Kinds of :class:`~mergerisk.study.tables.table.RunTable` by what stands under ``tables``; plugins add to it."""

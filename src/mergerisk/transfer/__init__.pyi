@@ -14,3 +14,6 @@ from .rates import count as count
 from .rates import final_iterates as final_iterates
 from .rates import rates as rates
 from .rates import what_happened as what_happened
+from .similarity import Measured as Measured
+from .similarity import StealthMeasure as StealthMeasure
+from .similarity import stealth as stealth

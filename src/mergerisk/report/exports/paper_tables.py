@@ -12,6 +12,7 @@ from mergerisk.report.causes_view import COLUMNS, row_of
 from mergerisk.report.claims import claim_views
 from mergerisk.report.epsilon50 import ALL, epsilon50_text
 from mergerisk.report.formatting import MISSING, budget, percent, plural, with_interval
+from mergerisk.report.further import in_short
 from mergerisk.report.naming import holder
 from mergerisk.report.pareto import pareto_front
 from mergerisk.report.price_words import ATTACKERS, attacker_row
@@ -22,6 +23,8 @@ from mergerisk.report.risk import compared, mean_text
 from mergerisk.report.standing import basis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mergerisk.report.view import View
     from mergerisk.statistics import Standings
 
@@ -58,8 +61,24 @@ def tables(view: View) -> tuple[Table, ...]:
         prices(view),
         attackers(view),
         claims(view),
+        *further(view),
     )
     return tuple(table for table in found if table.rows)
+
+
+def further(view: View) -> Iterator[Table]:
+    """The tables that the study asks for of which means are shown."""
+    for kept in view.summary.further:
+        if kept.declared.shown_by == "mean":
+            short = in_short(kept)
+            titles = tuple(column.name.replace("_", " ") for column in short.columns)
+            meant = "; ".join(f"{column.name}: {column.meaning}" for column in short.columns[short.names :])
+            yield Table(
+                short.name,
+                f"Means over {short.one_row_per}s, with 95% intervals. {meant[:1].upper()}{meant[1:]}.",
+                (*titles, "rows"),
+                short.rows,
+            )
 
 
 def methods(view: View) -> Table:

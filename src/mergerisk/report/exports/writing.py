@@ -13,6 +13,7 @@ from mergerisk.report.exports.figures import drawn, pictures
 from mergerisk.report.exports.latex import table_to_latex
 from mergerisk.report.exports.markdown import to_markdown
 from mergerisk.report.exports.paper_tables import tables
+from mergerisk.report.further import means
 from mergerisk.report.summary import COLUMNS
 from mergerisk.report.view import view_of
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
@@ -93,7 +94,10 @@ def _data(summary: Summary, folder: Path, formats: Sequence[Format]) -> list[Pat
     written = []
     claims = pd.DataFrame([_flat(claim) for claim in summary.claims])
     frames = {name: getattr(summary, name) for name in COLUMNS} | ({"claims": claims} if len(claims) else {})
-    frames |= {kept.declared.name: kept.rows for kept in summary.further}
+    for kept in summary.further:
+        frames[kept.declared.name] = kept.rows
+        if kept.declared.shown_by == "mean":
+            frames[f"{kept.declared.name}_means"] = means(kept)
     for name, frame in frames.items():
         for kind, write in (("csv", write_csv), ("parquet", write_parquet)):
             if kind in formats:

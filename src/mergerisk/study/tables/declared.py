@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+
+ShownBy = Literal["median", "mean"]
+"""What pages and papers show of many rows."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,13 @@ class Column:
 
     Attributes:
         name: of the column.
-        holds: a ``name`` (of a task, an attack, a model), a ``number``, or a ``reason`` why a number is missing.
+        holds: a ``name`` (of a task, an attack, a model), a ``number``, a ``reason`` why a number is missing, or a
+            ``setting``, a number that tells rows apart as names do.
         meaning: in words, with units.
     """
 
     name: str
-    holds: Literal["name", "number", "reason"]
+    holds: Literal["name", "number", "reason", "setting"]
     meaning: str
 
 
@@ -35,6 +39,8 @@ class Declared:
         one_row_per: what a row is about.
         columns: in their order.
         may_be_empty: whether a run may leave it without rows.
+        shown_by: what pages and papers show of many rows: the ``median`` of each number, or its ``mean`` with an
+            interval.
 
     Raises:
         ValueError: the name is none of a file.
@@ -44,6 +50,7 @@ class Declared:
     one_row_per: str
     columns: tuple[Column, ...]
     may_be_empty: bool = False
+    shown_by: ShownBy = "median"
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():  # it becomes a file's, of the run's folder and of exports
@@ -69,14 +76,15 @@ class Declared:
         for column in self.columns:
             if column.name not in table.columns:
                 return f"lacks the column {column.name!r}"
-            if column.holds == "number" and not is_numeric_dtype(table[column.name]):
+            if column.holds in {"number", "setting"} and not is_numeric_dtype(table[column.name]):
                 return f"the column {column.name!r} holds no numbers"
         return "holds no rows" if table.empty and not self.may_be_empty else None
 
     def to_plain(self) -> dict[str, Any]:
         """As plain data; see :meth:`from_plain`."""
         columns = [{"name": c.name, "holds": c.holds, "meaning": c.meaning} for c in self.columns]
-        return {"one_row_per": self.one_row_per, "columns": columns, "may_be_empty": self.may_be_empty}
+        plain = {"one_row_per": self.one_row_per, "columns": columns, "may_be_empty": self.may_be_empty}
+        return plain if self.shown_by == "median" else {**plain, "shown_by": self.shown_by}
 
     @classmethod
     def from_plain(cls, name: str, content: Mapping[str, Any]) -> Declared:
@@ -86,4 +94,7 @@ class Declared:
             KeyError, TypeError, ValueError: it is something else.
         """
         columns = tuple(Column(**column) for column in content["columns"])
-        return cls(name, content["one_row_per"], columns, content["may_be_empty"])
+        shown_by = content.get("shown_by", "median")
+        if shown_by not in get_args(ShownBy):
+            raise ValueError(f"unknown shown_by {shown_by!r}")
+        return cls(name, content["one_row_per"], columns, content["may_be_empty"], shown_by)
