@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from links import ROOT, Elsewhere, replaced
 
-from mergerisk.attacks import ATTACKS, FILTERS, INPUTS
+from mergerisk.attacks import ATTACKS, ENSEMBLE_ALGORITHMS, FILTERS, INPUTS
 from mergerisk.causes import CAUSES
 from mergerisk.defenses import DEFENSES
 from mergerisk.docstrings import split_docstring
@@ -61,6 +61,9 @@ CATALOGUES = (
               "attacks:\n  - {{attack: mi_fgsm, inputs: [{{input: {}}}]}}", "", "{}"),
     Catalogue("filters", "attacks.md", "Gradient filters", FILTERS,
               "attacks:\n  - {{attack: mi_fgsm, gradient: [{{filter: {}}}]}}", "", "{}"),
+    Catalogue("ensembles", "attacks.md", "Ensemble algorithms", ENSEMBLE_ALGORITHMS,
+              "surrogates:\n  - {{ensemble: [expert, pretrained], algorithm: {{algorithm: {}}}}}",
+              "mr.attacks.create_algorithm({})"),
     Catalogue("causes", "causes.md", "Diagnostics", CAUSES, "causes:\n  - {{cause: {}}}", "mr.causes.create({})"),
     Catalogue("defenses", "defenses.md", "Defenses", DEFENSES, "defenses:\n  - {{defense: {}, of: ties}}",
               "mr.defenses.create({})"),

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import mergerisk as mr
 from mergerisk.report.assembling import summarize
-from mergerisk.study import load_study, make_plan
+from mergerisk.study import load_study, make_plan, parse_study
 from mergerisk.study.finished import load_run
+from mergerisk.study.kinds.craft import Craft
 from mergerisk.study.schema import Budgets
 from tests.tiny import write_tiny_study
 from tests.transfer.black_box_stand_in import Reply, service
@@ -36,7 +38,11 @@ ATTACKS = [
 CHANGES = {
     "merging": ["weight_averaging"],
     "attacks": ATTACKS,
-    "surrogates": ["expert", {"ensemble": ["expert", "pretrained"], "combine": "loss", "label": "both"}],
+    "surrogates": [
+        "expert",
+        {"ensemble": ["expert", "pretrained"], "combine": "loss", "label": "both"},
+        {"ensemble": ["expert", "pretrained"], "algorithm": {"algorithm": "svre", "updates": 1}},
+    ],
     "budgets": {"epsilon": ["2/255", "8/255"], "steps": 4, "after": [1, 3]},
     "targets": [{"label": "box", "callable": {"stripes": "a_black_box:say"}, "version": 2}],
 }
@@ -62,7 +68,7 @@ def result(folder: Path) -> Iterator[mr.StudyResult]:
 def test_every_attack_and_surrogate_has_its_rows(result: mr.StudyResult) -> None:
     rates = result.rates
     assert set(rates["attack"]) == {"fgsm", "di-si-ti-mi", "aimed", "universal"}
-    assert set(rates["surrogate"]) == {"expert", "both"}
+    assert set(rates["surrogate"]) == {"expert", "both", "ensemble-svre"}
     assert set(rates["target"]) == {"expert", "pretrained", "weight_averaging", "box"}, "an ensemble is no target"
     assert rates[rates["target"] == "box"]["task"].unique().tolist() == ["stripes"]
     assert rates.groupby("attack")["steps"].unique().map(list).to_dict() == {
@@ -71,6 +77,21 @@ def test_every_attack_and_surrogate_has_its_rows(result: mr.StudyResult) -> None
         "aimed": [4],
         "universal": [1],
     }
+
+
+def test_an_algorithm_follows_the_members_and_is_paid_for(result: mr.StudyResult, folder: Path) -> None:
+    lengths = result.outcomes.set_index("surrogate")["l2"][result.outcomes["attack"].eq("di-si-ti-mi").to_numpy()]
+    assert not np.array_equal(lengths["both"], lengths["ensemble-svre"])
+    plan = make_plan(load_study(folder / "study.yaml"))
+    costs = {
+        stage.surrogate.labels: stage.cost()["gradient"]
+        for stage in plan.stages.values()
+        if isinstance(stage, Craft) and stage.label.startswith("aimed on stripes")
+    }
+    # Images × steps × members; an algorithm's (2 + updates) times as many.
+    assert costs == {"expert": 12 * 4, "both": 12 * 4 * 2, "ensemble-svre": 12 * 4 * 3 * 2}
+    again = parse_study(yaml.safe_load((folder / "out" / "study.yaml").read_text()))
+    assert again.surrogates[2].algorithm == load_study(folder / "study.yaml").surrogates[2].algorithm
 
 
 def test_iterates_are_those_of_shorter_attacks(result: mr.StudyResult, folder: Path) -> None:

@@ -68,6 +68,9 @@ def test_the_shipped_study_is_the_papers_336_settings() -> None:
     assert max(study.budgets.epsilon) == 8 / 255
 
 
+SVRE = {"ensemble": ["expert", "pretrained"], "algorithm": "svre"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -91,6 +94,10 @@ def test_the_shipped_study_is_the_papers_336_settings() -> None:
         ({"surrogates": ["other_expert"]}, "surrogates: other_expert: there is no second ingredient"),
         ({"surrogates": ["other_architecture"]}, "surrogates: other_architecture: say which"),
         ({"surrogates": [{"ensemble": ["expert", "merged/ties"]}]}, "merged cannot be part of an ensemble"),
+        ({"surrogates": [SVRE | {"ensemble": ["expert"]}]}, "algorithm: is for several models"),
+        ({"surrogates": [SVRE | {"algorithm": "svr"}]}, "unknown ensemble algorithm 'svr' (did you mean 'svre'?)"),
+        ({"surrogates": [SVRE | {"algorithm": {"algorithm": "svre", "beta": 1}}]}, "ensemble-svre: ensemble algorithm 'svre': "),
+        ({"surrogates": [SVRE], "attacks": ["apgd_ce"]}, "svre under apgd_ce: APGD takes gradients in a way of its own"),
         ({"experts": {"from": "files"}}, "surrogates: expert: task 'digits' has none"),
         ({"experts": {"from": "hub"}}, "experts: from: hub: there are experts of openai/clip-vit-base-patch32"),
         ({"experts": {"from": "disk"}}, "experts.from: input should be 'fine_tune', 'hub' or 'files', got 'disk'"),

@@ -141,6 +141,13 @@ class Attack(ABC):
             UserError: the classifier lacks what the attack needs.
         """
 
+    def check_members(self, classifier: nn.Module) -> None:  # noqa: B027  # most ask what members say together
+        """Refuse an ensemble whose members the attack cannot follow as its algorithm does.
+
+        Raises:
+            UserError: so it is.
+        """
+
     @abstractmethod
     def perturb(self, problem: Problem) -> torch.Tensor | Crafted:
         """Adversarial images of one batch.
@@ -244,6 +251,7 @@ class Attack(ABC):
                 drawing(seed, "probe", device=images.device),
                 precision_named(classifier, images, "the classifier"),
             ):
+                self.check_members(classifier)
                 self.check(classifier, images[:1])
                 classes, most = first_look(classifier, images[:1], labels)
             if self.targeted:

@@ -9,6 +9,7 @@ from mergerisk.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from mergerisk.attacks.attack import Attack
+    from mergerisk.attacks.ensemble_gradients import EnsembleAlgorithm
 
 _ADAPTIVE = "mergerisk.attacks.adaptive_steps"
 _SIGN = "mergerisk.attacks.gradient_sign"
@@ -16,6 +17,7 @@ _NEIGHBOURS = "mergerisk.attacks.neighbours"
 _TRANSFORMERS = "mergerisk.attacks.vision_transformers"
 _FEATURES = "mergerisk.attacks.convolutional"
 _EMBEDDING = "mergerisk.attacks.embedding"
+_ENSEMBLES = "mergerisk.attacks.ensemble_gradients"
 
 ATTACKS: Registry[type[Attack]] = Registry(
     "attack",
@@ -67,6 +69,18 @@ ATTACKS: Registry[type[Attack]] = Registry(
 )
 """Built in, installed and registered attacks."""
 
+ENSEMBLE_ALGORITHMS: Registry[type[EnsembleAlgorithm]] = Registry(
+    "ensemble algorithm",
+    "mergerisk.ensemble_algorithms",
+    [
+        Entry("svre", f"{_ENSEMBLES}:SVRE", "steps along one member each, variance reduced", "arXiv 2111.10752"),
+        Entry("cwa", f"{_ENSEMBLES}:CWA", "towards flat places that members share", "arXiv 2303.09105"),
+        Entry("adaea", f"{_ENSEMBLES}:AdaEA", "members weighed by how they transfer", "arXiv 2308.02897"),
+        Entry("smer", f"{_ENSEMBLES}:SMER", "one member after the other, reweighed", "CVPR 2024"),
+    ],
+)
+"""How an ensemble may be followed: what its ``algorithm`` can name."""
+
 
 def create(name: str, /, **parameters: Any) -> Attack:
     """The attack called ``name`` with these hyper-parameters, checked.
@@ -83,3 +97,13 @@ def create(name: str, /, **parameters: Any) -> Attack:
             )
     attack: Attack = ATTACKS.create(name, parameters)
     return attack
+
+
+def create_algorithm(name: str, /, **parameters: Any) -> EnsembleAlgorithm:
+    """The ensemble algorithm called ``name`` with these hyper-parameters, checked.
+
+    Raises:
+        UserError: unknown name or hyper-parameter, or a value out of range.
+    """
+    made: EnsembleAlgorithm = ENSEMBLE_ALGORITHMS.create(name, parameters)
+    return made

@@ -13,6 +13,8 @@ from mergerisk.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mergerisk.attacks.ensemble_gradients import EnsembleAlgorithm
+
 Combine = Literal["logits", "probabilities", "loss"]
 
 
@@ -25,17 +27,26 @@ class Ensemble(nn.Module):
         combine: what is averaged: ``logits``; ``probabilities`` (the output is the logarithm of their mean); or
             ``loss`` (attacks average the classifiers' losses; the output is the mean log-softmax, which names the
             same class as the mean logits).
+        algorithm: how attacks follow them, where not along the gradient of what they say together.
 
     Raises:
         UserError: no classifier, an unknown way to combine, or, once it is run, differing numbers of classes.
     """
 
-    def __init__(self, classifiers: Iterable[nn.Module], combine: Combine = "logits") -> None:
+    def __init__(
+        self,
+        classifiers: Iterable[nn.Module],
+        combine: Combine = "logits",
+        algorithm: EnsembleAlgorithm | None = None,
+    ) -> None:
         super().__init__()
+        self.algorithm = algorithm
         self.members = nn.ModuleList(classifiers)
         self.combine = combine
         if not len(self.members):
             raise UserError("an ensemble needs at least one classifier")
+        if algorithm is not None and len(self.members) < 2:
+            raise UserError("an ensemble's algorithm needs at least two classifiers")
         if combine not in get_args(Combine):
             raise UserError(
                 f"unknown way to combine classifiers {combine!r}{did_you_mean(combine, get_args(Combine))}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from pydantic import BeforeValidator, InstanceOf, NonNegativeFloat, PositiveFloa
 from mergerisk.attacks.attack import Attack, Crafted
 from mergerisk.attacks.ensemble import Ensemble
 from mergerisk.attacks.losses import Loss, closeness
+from mergerisk.attacks.members import RunMembers
 from mergerisk.attacks.parts import GradientFilter, InputTransform, parse_filters, parse_inputs
 from mergerisk.attacks.watched import heard
 from mergerisk.errors import UserError
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mergerisk.attacks.attack import Problem
+    from mergerisk.attacks.ensemble_gradients import EnsembleAlgorithm
 
     Oracle = Callable[[torch.Tensor], torch.Tensor]
     """Images (N × C × H × W) → for each, the gradient of what the attack wants to grow."""
@@ -47,6 +50,7 @@ class Run:
         momentum: the accumulated gradient; what the next step follows.
         last: whether the step being taken is the last.
         memory: what an attack carries from step to step besides.
+        gathered: how several surrogates are followed, where not along the gradient of what they say together.
     """
 
     problem: Problem
@@ -57,18 +61,24 @@ class Run:
     momentum: torch.Tensor
     last: bool = False
     memory: dict[str, torch.Tensor] = field(default_factory=dict)
+    gathered: Oracle | None = None
 
     def gradient(self, points: torch.Tensor) -> torch.Tensor:
-        """The gradient with respect to ``points``, averaged over the views that the input transformations give."""
+        """The gradient with respect to ``points``, averaged over the views that the input transformations give; of
+        an ensemble with an algorithm, what that makes of such gradients."""
+        return self.through(points, self.oracle) if self.gathered is None else self.gathered(points)
+
+    def through(self, points: torch.Tensor, oracle: Oracle) -> torch.Tensor:
+        """An oracle's gradient with respect to ``points``, averaged over their views."""
         if not self.inputs:
-            return self.oracle(points)
+            return oracle(points)
         total: torch.Tensor | None = None
         count = 0
         with torch.enable_grad():
             leaf = points.detach().requires_grad_()
             for view in self._views(leaf, self.inputs):
                 # Back through the classifier, then through the transformation, whose graph views may share.
-                seen = self.oracle(view)
+                seen = oracle(view)
                 (gradient,) = torch.autograd.grad(view, leaf, seen, retain_graph=True)
                 total = gradient if total is None else total.add_(gradient)
                 count += 1
@@ -128,6 +138,12 @@ class GradientAttack(Attack):
         """How often one image's loop asks for a gradient, views of the input transformations not counted."""
         return self.iterations
 
+    def check_members(self, classifier: nn.Module) -> None:
+        algorithm = classifier.algorithm if isinstance(classifier, Ensemble) else None
+        reason = None if algorithm is None else unfit(self, algorithm)
+        if reason is not None:
+            raise UserError(f"{type(algorithm).__name__}: {reason}")
+
     def surrogate(self, problem: Problem) -> AbstractContextManager[Oracle]:
         """The source of gradients, for as long as the loop runs."""
         return nullcontext(self.loss_gradient(problem, problem.classifier))
@@ -159,6 +175,7 @@ class GradientAttack(Attack):
         with torch.no_grad(), self.surrogate(problem) as oracle:
             start = self.start(problem)
             run = Run(problem, self._inputs(), oracle, step_size, start, torch.zeros_like(start))
+            run.gathered = self._gathering(run)
             for step in range(1, steps + 1):
                 run.last = step == steps
                 gradient = self.estimate(run, self.look_ahead(run))
@@ -171,6 +188,13 @@ class GradientAttack(Attack):
                 if step in problem.after:
                     kept[step] = run.adversarial
         return Crafted(run.adversarial, zero_gradients, after=kept)
+
+    def _gathering(self, run: Run) -> Oracle | None:
+        """What an ensemble's algorithm makes of the members' gradients; None without one."""
+        ensemble = run.problem.classifier
+        if not isinstance(ensemble, Ensemble) or ensemble.algorithm is None:
+            return None
+        return partial(ensemble.algorithm.gradient, RunMembers(self, run, ensemble))
 
     def loss_gradient(self, problem: Problem, classifier: Callable[[torch.Tensor], torch.Tensor]) -> Oracle:
         """Images → the gradient of the loss of what ``classifier`` says of them, less the alarm where one is
@@ -255,6 +279,21 @@ class IterativeAttack(GradientAttack):
         if self.decay == 0:
             return gradient
         return normalised(gradient).add_(run.momentum, alpha=self.decay)
+
+
+def unfit(attack: Attack, algorithm: EnsembleAlgorithm) -> str | None:
+    """Why an attack cannot follow an ensemble by an algorithm; None if it can. One that follows no gradient asks
+    for what the members say together, whatever the algorithm."""
+    if not isinstance(attack, GradientAttack):
+        return None
+    kind = type(attack)
+    if kind.surrogate is not GradientAttack.surrogate or kind.perturb is not GradientAttack.perturb:
+        return (
+            f"{kind.__name__} takes gradients in a way of its own; leave the algorithm out, or take another attack"
+        )
+    if attack.targeted and not algorithm.targeted:
+        return "it is defined for untargeted attacks alone; leave targeted out"
+    return None
 
 
 def losses_averaged(

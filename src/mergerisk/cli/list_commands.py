@@ -24,6 +24,7 @@ LISTS = {
     "defenses": "what can be put around a merge",
     "inputs": "input transformations that attacks can name",
     "filters": "gradient filters that attacks can name",
+    "ensembles": "how attacks can follow several surrogates",
     "studies": "studies that ship with the package",
 }
 """What ``mergerisk list`` can show, each in a few words."""

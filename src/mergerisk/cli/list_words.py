@@ -23,7 +23,8 @@ def describe_names(what: str, width: int | None = None) -> str:
     """A table of names, what they stand for and, of methods and attacks, the hyper-parameters with defaults.
 
     Args:
-        what: tasks, backbones, surrogates, merging, attacks, causes, defenses, inputs, filters or studies.
+        what: tasks, backbones, surrogates, merging, attacks, causes, defenses, inputs, filters,
+            ensembles or studies.
         width: columns of the terminal that long cells are wrapped to fit. None for one line per name, however
             long, so that ``grep`` finds a name with everything that belongs to it.
     """
@@ -70,6 +71,10 @@ def _names(what: str) -> list[dict[str, str]]:
         from mergerisk.attacks.parts import FILTERS, INPUTS
 
         return _rows(INPUTS if what == "inputs" else FILTERS)
+    if what == "ensembles":
+        from mergerisk.attacks.catalogue import ENSEMBLE_ALGORITHMS
+
+        return _rows(ENSEMBLE_ALGORITHMS)
     if what == "causes":
         from mergerisk.causes.catalogue import CAUSES
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from mergerisk.attacks import ATTACKS, FILTERS, INPUTS, GradientFilter, InputTransform
+from mergerisk.attacks import ATTACKS, ENSEMBLE_ALGORITHMS, FILTERS, INPUTS, GradientFilter, InputTransform
 from mergerisk.causes import CAUSES
 from mergerisk.defenses import DEFENSES
 from mergerisk.docstrings import described
@@ -32,6 +32,7 @@ Schema = dict[str, Any]
 _CHOSEN: Mapping[str, tuple[str, Registry[Any]]] = {
     "MethodSpec": ("method", METHODS),
     "AttackSpec": ("attack", ATTACKS),
+    "AlgorithmSpec": ("algorithm", ENSEMBLE_ALGORITHMS),
     "CauseSpec": ("cause", CAUSES),
     "DefenseSpec": ("defense", DEFENSES),
 }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mergerisk.merging import MergingMethod
     from mergerisk.study.fields.interventions import Intervention
     from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
+    from mergerisk.study.fields.surrogates import SurrogateSpec
     from mergerisk.study.schema import Study
 
 
@@ -61,9 +62,11 @@ def resolve(study: Study) -> Study:
     for i, defense in enumerate(study.defenses):
         with faults.collecting():
             defenses.append(resolve_defense(defense, resolved, place("defenses", i)))
+    surrogates = []
     for surrogate in study.surrogates:
         with faults.collecting(), located(place("surrogates", item=surrogate.label)):
             check_attacker(study, surrogate)
+            surrogates.append(_resolve_surrogate(surrogate, attacks))
     causes = []
     for i, cause in enumerate(study.causes):
         with faults.collecting():
@@ -77,6 +80,7 @@ def resolve(study: Study) -> Study:
     settled: dict[str, object] = {
         "merging": tuple(merging),
         "attacks": tuple(attacks),
+        "surrogates": tuple(surrogates),
         "defenses": tuple(defenses),
         "causes": tuple(causes),
     }
@@ -212,6 +216,25 @@ def _resolve_attack(spec: AttackSpec, steps: int, where: Place) -> AttackSpec:
         if hasattr(attack, "steps") and "steps" not in spec.parameters:
             attack = create(spec.name, **spec.parameters, steps=steps)
     return spec.model_copy(update={"parameters": describe(attack)})
+
+
+def _resolve_surrogate(spec: SurrogateSpec, attacks: Sequence[AttackSpec]) -> SurrogateSpec:
+    """A surrogate with every hyper-parameter of its algorithm, if it has one, which every attack can follow.
+
+    Raises:
+        UserError: a hyper-parameter is unknown or out of range, or an attack cannot follow it.
+    """
+    if spec.algorithm is None:
+        return spec
+    from mergerisk.attacks import create, create_algorithm, unfit
+
+    made = create_algorithm(spec.algorithm.name, **spec.algorithm.parameters)
+    for attack in attacks:
+        reason = unfit(create(attack.name, **attack.parameters), made)
+        if reason is not None:
+            raise UserError(f"{spec.algorithm.name} under {attack.label}: {reason}")
+    algorithm = spec.algorithm.model_copy(update={"parameters": as_parameters(made)})
+    return spec.model_copy(update={"algorithm": algorithm})
 
 
 def _check_after(after: tuple[int, ...], attacks: tuple[AttackSpec, ...]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from mergerisk.attacks.catalogue import ATTACKS
+from mergerisk.attacks.catalogue import ATTACKS, ENSEMBLE_ALGORITHMS
 from mergerisk.causes.catalogue import CAUSES
 from mergerisk.merging.catalogue import split_name
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, looks
@@ -153,6 +153,19 @@ class AttackSpec(Named):
     def _known(self, info: ValidationInfo) -> AttackSpec:
         if looks(info):
             ATTACKS.check(self.name)
+        return self
+
+
+class AlgorithmSpec(_Unlabelled):
+    """How attacks follow an ensemble: an algorithm's name, or ``{algorithm: NAME}`` with hyper-parameters."""
+
+    key: ClassVar[str] = "algorithm"
+    what: ClassVar[str] = "ensemble algorithm"
+
+    @model_validator(mode="after")
+    def _known(self, info: ValidationInfo) -> AlgorithmSpec:
+        if looks(info):
+            ENSEMBLE_ALGORITHMS.check(self.name)
         return self
 
 

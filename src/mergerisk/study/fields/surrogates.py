@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from mergerisk.errors import did_you_mean
 from mergerisk.study.fields.basics import Model, no_twins
+from mergerisk.study.fields.named import AlgorithmSpec
 from mergerisk.study.fields.written import name_or_mapping
 
 if TYPE_CHECKING:
@@ -114,11 +115,14 @@ class SurrogateSpec(Model):
     Attributes:
         members: one of :data:`SURROGATES`, or those of an ensemble.
         combine: what an ensemble averages; see :class:`mergerisk.attacks.Ensemble`.
+        algorithm: how attacks follow an ensemble, where not along the gradient of what it says together; see
+            :data:`mergerisk.attacks.ENSEMBLE_ALGORITHMS`.
         label: what results call it.
     """
 
     members: Annotated[tuple[str, ...], Field(min_length=1)]
     combine: Literal["logits", "probabilities", "loss"] = "logits"
+    algorithm: AlgorithmSpec | None = None
     label: str
 
     @model_validator(mode="before")
@@ -128,7 +132,10 @@ class SurrogateSpec(Model):
             return {"members": (value,), "label": _label(value)}
         if isinstance(value, dict) and isinstance(value.get("ensemble"), list):
             rest = {name: given for name, given in value.items() if name != "ensemble"}
-            return {"label": "ensemble", **rest, "members": value["ensemble"]}
+            how = value.get("algorithm")
+            named = how.get("algorithm") if isinstance(how, dict) else how
+            label = f"ensemble-{named}" if isinstance(named, str) else "ensemble"
+            return {"label": label, **rest, "members": value["ensemble"]}
         if isinstance(value, dict) and "ensemble" in value:
             raise ValueError("ensemble must be a list of surrogates")
         if not isinstance(value, cls | dict):
@@ -138,13 +145,15 @@ class SurrogateSpec(Model):
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         own = handler.resolve_ref_schema(handler(core))["properties"]
-        fields = {"ensemble": own["members"], "combine": own["combine"], "label": own["label"]}
+        fields = {"ensemble": own["members"], **{name: own[name] for name in ("combine", "algorithm", "label")}}
         return name_or_mapping(core, handler, fields, "ensemble", name=_written())
 
     @model_validator(mode="after")
     def _consistent(self) -> SurrogateSpec:
         no_twins(list(self.members), "member")
         references = [Reference.parse(member) for member in self.members]
+        if len(references) == 1 and self.algorithm is not None:
+            raise ValueError("algorithm: is for several models")
         if len(references) == 1:
             if self.label != _label(self.members[0]):
                 raise ValueError(f"a single model is called {_label(self.members[0])!r}, not {self.label!r}")
@@ -172,7 +181,8 @@ class SurrogateSpec(Model):
         """As a study file says it."""
         if len(self.members) == 1:
             return self.members[0]
-        return {"ensemble": list(self.members), "combine": self.combine, "label": self.label}
+        how = {} if self.algorithm is None else {"algorithm": self.algorithm.as_written()}
+        return {"ensemble": list(self.members), "combine": self.combine, **how, "label": self.label}
 
 
 def _label(member: str) -> str:

@@ -71,7 +71,7 @@ class Craft(Divisible):
 
     def whole_cost(self) -> Mapping[str, int]:
         """Images, times encoders of the surrogate, times gradients per image."""
-        return {"gradient": self.crafted * self.surrogate.passes * self.gradients}
+        return {"gradient": self.crafted * self.surrogate.gradient_passes * self.gradients}
 
     def part(self, bench: Workbench, first: int, last: int | None) -> Mapping[str, NDArray[Any]]:
         """``adversarial``, iterates × N × 3 × H × W in [0, 1]; of every image its index, label, aim (−1 without

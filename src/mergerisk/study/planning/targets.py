@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.attacks.catalogue import ENSEMBLE_ALGORITHMS
 from mergerisk.defenses.catalogue import DEFENSES
 from mergerisk.registry import plugins
 from mergerisk.study.fields.surrogates import AWARE, KNOWING, OTHER_ARCHITECTURE, OWN_METHOD
@@ -17,7 +18,7 @@ from mergerisk.study.variants.defended import DefendedVariant
 from mergerisk.study.variants.detected import DetectedVariant
 from mergerisk.study.variants.drawn import DrawnVariant
 from mergerisk.study.variants.encoders import EncoderVariant
-from mergerisk.study.variants.ensemble import EnsembleVariant
+from mergerisk.study.variants.ensemble import EnsembleVariant, FollowedEnsembleVariant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,16 +87,24 @@ class OneTask:
         """The models behind a surrogate that attacks the task."""
         label, references = spec.label, spec.references
         if len(references) > 1:
-            return EnsembleVariant(
-                columns={label: 0},
-                task=self.task,
-                head=self.material.heads[self.task],
-                backbone=self.material.backbone,
-                members={
+            several: dict[str, Any] = {
+                "columns": {label: 0},
+                "task": self.task,
+                "head": self.material.heads[self.task],
+                "backbone": self.material.backbone,
+                "members": {
                     member: self.models.held(reference, self.task)
                     for member, reference in zip(spec.members, references, strict=True)
                 },
-                combine=spec.combine,
+                "combine": spec.combine,
+            }
+            if spec.algorithm is None:
+                return EnsembleVariant(**several)
+            return FollowedEnsembleVariant(
+                **several,
+                algorithm=spec.algorithm.name,
+                parameters=spec.algorithm.parameters,
+                plugins=plugins(ENSEMBLE_ALGORITHMS.check(spec.algorithm.name)),
             )
         (reference,) = references
         if reference.kind == OTHER_ARCHITECTURE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mergerisk.study.variants.variant import SurrogateVariant
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from mergerisk.attacks import EnsembleAlgorithm
     from mergerisk.attacks.ensemble import Combine
     from mergerisk.models import State
     from mergerisk.study.backbone import Backbone
@@ -48,6 +49,11 @@ class EnsembleVariant(SurrogateVariant):
 
         return predict(self.classifier(bench), images, batch_size=bench.compute.batch_size, first=first)[None]
 
+    @property
+    def followed(self) -> EnsembleAlgorithm | None:
+        """How attacks follow the members, where not along the gradient of what they say together."""
+        return None
+
     def classifier(self, bench: Workbench) -> nn.Module:
         """The members under one head, from pixels in [0, 1] to combined logits."""
         from mergerisk.attacks import Ensemble
@@ -55,4 +61,34 @@ class EnsembleVariant(SurrogateVariant):
 
         head = bench.head(self.head)
         encoders = [bench.model(self.backbone, member).encoder for member in self.members.values()]
-        return Ensemble([Classifier(encoder, head) for encoder in encoders], self.combine)
+        return Ensemble([Classifier(encoder, head) for encoder in encoders], self.combine, self.followed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowedEnsembleVariant(EnsembleVariant):
+    """Several models that attacks follow by an algorithm; see
+    :class:`mergerisk.attacks.EnsembleAlgorithm`.
+
+    Attributes:
+        algorithm: its name.
+        parameters: its hyper-parameters, defaults filled in.
+        plugins: name and version of the installed package that adds it.
+    """
+
+    kind: ClassVar[str] = "followed_ensemble"
+
+    algorithm: str
+    parameters: Mapping[str, Any]
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def followed(self) -> EnsembleAlgorithm:
+        """The algorithm itself."""
+        from mergerisk.attacks import create_algorithm
+
+        return create_algorithm(self.algorithm, **self.parameters)
+
+    @property
+    def gradient_passes(self) -> int:
+        """What the algorithm asks of the members for one gradient."""
+        return self.followed.passes(len(self.members))

@@ -65,6 +65,11 @@ class TargetVariant(Keyed, ABC):
 class SurrogateVariant(TargetVariant):
     """One that images can be crafted on as well."""
 
+    @property
+    def gradient_passes(self) -> int:
+        """Encoders that an image passes through, there and back, for one gradient."""
+        return self.passes
+
     def known(self, seed: int, of: SurrogateVariant | None = None) -> SurrogateVariant:  # noqa: ARG002
         """What an attacker crafts on who knows what stands before the target, and what it draws, but no secret.
 
