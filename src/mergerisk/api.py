@@ -12,7 +12,7 @@ from mergerisk.progress.study_progress import StudyProgress
 from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports import FORMATS, write_exports
 from mergerisk.report.page import render_html
-from mergerisk.store import Store, open_store
+from mergerisk.store import Store, bucket_named, open_store
 from mergerisk.study.files import write_bytes, write_csv, write_parquet
 from mergerisk.study.finished import load_run as read_run
 from mergerisk.study.locating import locate
@@ -186,9 +186,10 @@ def plan(
     """
     adjusted = adjust(_resolved(study, data), seed=seed, limit=limit)
     located = locate(adjusted, offline=offline)
-    folder = store_folder(_folder(adjusted, out), Path(store) if store is not None else None)
+    named = Path(store) if store is not None else None
+    folder, bucket = store_folder(_folder(adjusted, out), named), bucket_named(named)
     made = make_plan(located.study, (*located.notes, *notes_of(located.study)))
-    return made, open_store(folder) if folder.is_dir() else None
+    return made, open_store(folder, bucket) if bucket or folder.is_dir() else None
 
 
 def measure(

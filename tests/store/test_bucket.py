@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,20 @@ import mergerisk as mr
 from mergerisk.errors import UserError
 from mergerisk.store import DamagedArtefactError, Store, content_key, open_store
 from mergerisk.store.mirrored import MirroredStore, bucket_named
+from mergerisk.study.executors import on_ray
+from mergerisk.study.keyed import Input
+from mergerisk.study.stage import Result
+from tests.store.buckets import new_bucket, serving
+from tests.study.test_ray_crew import FakeRay
+from tests.study.test_ray_crew import run as run_on
+from tests.study.toy_stages import Toy
 from tests.tiny import write_tiny_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytest.importorskip("s3fs")
-moto_server = pytest.importorskip("moto.server")
+    from mergerisk.study.workbench import Workbench
 
 RECIPE = {"stage": "craft", "number": 1}
 KEY = content_key(RECIPE)
@@ -28,29 +35,13 @@ ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, 1
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "NO_PROXY": "127.0.0.1",
-        }.items():
-            patch.setenv(name, value)
-        yield f"http://{host}:{port}"
-    running.stop()
+    with serving() as url:
+        yield url
 
 
 @pytest.fixture
 def bucket(server: str, request: pytest.FixtureRequest) -> str:  # noqa: ARG001
-    import s3fs
-
-    name = f"b-{abs(hash(request.node.name))}"
-    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
-    return f"s3://{name}/runs"
+    return new_bucket(request.node.name)
 
 
 def put(store: Store, number: float = 0.0, **provenance: Any) -> None:
@@ -139,6 +130,93 @@ def test_a_bucket_that_is_not_there_is_a_line(server: str, tmp_path: Path) -> No
         open_store(tmp_path, "s3://no-such-bucket/x")
     with pytest.raises(UserError, match=r"^nonsense://x: "):
         open_store(tmp_path, "nonsense://x")
+
+
+def test_whatever_computes_takes_a_bucket_for_its_store(server: str, tmp_path: Path, tiny_study: Path) -> None:  # noqa: ARG001
+    """That is: asks for it, and does not make a folder of its own instead."""
+    pytest.importorskip("optuna")
+    asked: dict[str, Any] = {"store": "s3://no-such-bucket/x"}
+    quiet: dict[str, Any] = asked | {"progress": False}
+    for compute in (
+        lambda: mr.run(tiny_study, tmp_path / "run", **quiet),
+        lambda: mr.recommend(tiny_study, tmp_path / "recommended", time=None, trials=1, **quiet),
+        lambda: mr.plan(tiny_study, tmp_path / "planned", **asked),
+    ):
+        with pytest.raises(UserError, match=r"^s3://no-such-bucket/x: the bucket does not answer"):
+            compute()
+
+
+def test_copies_that_the_bucket_lacks_are_sent(bucket: str, tmp_path: Path) -> None:
+    """As where a folder was a run's own before, or whoever published was killed between the two places."""
+    put(Store(tmp_path / "here"))
+    here, there = open_store(tmp_path / "here", bucket), MirroredStore(tmp_path / "there", bucket)
+    here.share([KEY])
+    assert there.is_published(KEY)
+    assert there.get(KEY).arrays["b"].tolist() == [1, 1, 2]
+    here.remove(KEY)
+    put(Store(tmp_path / "spoiled"))
+    spoiled = open_store(tmp_path / "spoiled", bucket)
+    (spoiled.folder(KEY) / "arrays.safetensors").write_bytes(b"")
+    spoiled.share([KEY])
+    assert not spoiled.is_published(KEY)
+    assert not spoiled._files.find(f"{spoiled._top}/objects")
+
+
+def test_nodes_that_share_the_bucket_alone_see_at_once_what_others_make(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every task is made on another node than the one before; what is spoilt on the way to the second is sent again
+    by the first, which still has it."""
+    first = Toy(label="first", number=7)
+    second = Doubles(label="second", needs=(Input(first.key),))
+    store = open_store(tmp_path / "run", bucket)
+
+    class Nodes(FakeRay):
+        def get(self, task: Any) -> Any:
+            at = len(self.asked) % 2
+            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"node {at}"))
+            on_ray._bench.cache_clear()
+            if len(self.asked) == 2:
+                assert isinstance(store, MirroredStore)
+                (payload,) = (
+                    path for path in store._files.find(store._place(first.key)) if "manifest" not in path
+                )
+                store._files.pipe_file(payload, b"spoilt")
+            return super().get(task)
+
+    told = run_on(Nodes([{"CPU": 1}]), store, [second], needed=[first])
+    again = ["started first", "done first", "started second"]
+    assert told == [*again, "damaged first", *again, "done second"]
+    assert not (store.folder(first.key)).exists(), "whoever plans fetches what it reads, and nothing else"
+    assert store.get(second.key).arrays["number"].tolist() == [14]
+    assert sorted(path.name for path in tmp_path.glob("node */mergerisk/buckets/*/objects/*/*")) == sorted(
+        [first.key, first.key, second.key]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubles(Toy):
+    """Reads the number of what it needs."""
+
+    kind: ClassVar[str] = "doubles"
+
+    def run(self, bench: Workbench) -> Result:
+        (read,) = self.needs
+        return Result({"number": 2 * bench.artefact(read.key).arrays["number"]})
+
+
+def test_a_node_that_asks_another_server_is_found_out(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mergerisk.study.executors.on_ray.time.sleep", lambda _: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "node"))
+    ray = FakeRay([{"CPU": 1}])
+    real = ray.remote
+    ray.remote = lambda function: real(  # type: ignore[method-assign]
+        lambda packed, order: function(packed, replace(order, bucket=f"{bucket}/other"))
+    )
+    with pytest.raises(UserError, match=f"does not see the store at {bucket}; AWS_ENDPOINT_URL and what else"):
+        run_on(ray, open_store(tmp_path / "run", bucket), [Toy(label="toy")])
 
 
 @pytest.mark.parametrize(

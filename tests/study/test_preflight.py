@@ -12,7 +12,7 @@ from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, preflight
 from mergerisk.study.executors.attempt import make_artefact
 from mergerisk.study.kinds.merge import Merge
-from mergerisk.study.preflight import check_material, check_space
+from mergerisk.study.preflight import check_material, check_queries, check_space
 from mergerisk.study.running import needed_bytes
 from mergerisk.study.workbench import Compute, Workbench
 from tests.models.material import CLASSES, save_classifier
@@ -47,6 +47,16 @@ def test_too_little_space_is_said_before_anything_runs(tmp_path: Path, monkeypat
     check_space(tmp_path, 2**30 - 2**26)
     with pytest.raises(UserError, match="1024 MiB free, about 1088 MiB needed; free space, choose another --out"):
         check_space(tmp_path, 2**30)
+
+
+def test_a_budget_that_nobody_would_count_is_refused(tmp_path: Path, tiny_vit: Path) -> None:
+    """Nodes that share a bucket and no folder would send so many images each."""
+    target = {"label": "service", "http": {"stripes": "http://127.0.0.1:9/ask"}, "queries": 1000}
+    path = write_tiny_study(tmp_path, tiny_vit, merging=[], attacks=["fgsm"], targets=[target])
+    stages = make_plan(load_study(path)).stages.values()
+    check_queries(stages, tmp_path)
+    with pytest.raises(UserError, match=r"^target service: queries: a budget is counted in a folder"):
+        check_queries(stages, tmp_path, apart=True)
 
 
 def test_merges_with_batch_norm_read_images(tmp_path: Path) -> None:

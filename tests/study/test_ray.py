@@ -19,6 +19,7 @@ import pytest
 import mergerisk as mr
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
+from tests.store.buckets import new_bucket, serving
 from tests.tiny import write_tiny_study
 
 if TYPE_CHECKING:
@@ -56,16 +57,24 @@ def local(study: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Two nodes of one core each."""
+def caches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Where the two nodes keep copies of buckets."""
+    return tmp_path_factory.mktemp("node"), tmp_path_factory.mktemp("node")
+
+
+@pytest.fixture(scope="module")
+def cluster(caches: tuple[Path, Path]) -> Iterator[Any]:
+    """Two nodes of one core each, which take a server on this machine for S3."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     limits = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    found = Cluster(initialize_head=True, head_node_args=limits | {"include_dashboard": False})
-    found.add_node(**limits)
-    yield found
-    found.shutdown()
+    first, second = ({"env_vars": {"XDG_CACHE_HOME": str(cache)}} for cache in caches)
+    with serving():
+        found = Cluster(initialize_head=True, head_node_args=limits | first | {"include_dashboard": False})
+        found.add_node(**limits, **second)
+        yield found
+        found.shutdown()
 
 
 def contents(folder: Path) -> list[bytes]:
@@ -132,6 +141,37 @@ def test_a_worker_is_killed_and_the_store_is_away_for_a_while(
     store = Store(out / "store")
     for key in stages:
         store.get(key)  # every checksum holds
+
+
+def test_nodes_share_a_bucket_and_nothing_else(
+    study: Path, local: list[bytes], cluster: Any, caches: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A worker is killed meanwhile; afterwards another machine finds everything done."""
+    out, bucket, told = tmp_path / "run", new_bucket("ray"), []
+    nodes = [cluster.head_node, *cluster.worker_nodes]
+    thread = threading.Thread(
+        target=lambda: os.kill(once(lambda: [pid for node in nodes for pid in busy(node)])[0], signal.SIGKILL)
+    )
+
+    def listen(_stage: Stage, event: str, _seconds: float) -> None:
+        told.append(event)
+        if not thread.ident:
+            thread.start()
+
+    elsewhere: dict[str, Any] = {"executor": "ray", "address": cluster.address, "workers": None, "store": bucket}
+    mr.run(study, out, progress=False, listener=listen, **elsewhere)
+    thread.join()
+    assert contents(out) == local
+    stages = make_plan(load_study(study)).stages
+    assert told.count("done") == len(stages)
+    assert {*told} == {"started", "done", "lost"}
+    made = [{path.name for path in cache.glob("mergerisk/buckets/*/objects/*/*")} for cache in caches]
+    assert all(made)
+    assert made[0] | made[1] == {*stages}
+    assert len([*out.glob("store/objects/*/*")]) < len(stages), "who plans fetches what it reads"
+    mr.run(study, tmp_path / "another", store=bucket, progress=False)
+    kinds = mr.study.load_run(tmp_path / "another").record["kinds"].values()
+    assert all(took["cached"] == took["count"] for took in kinds)
 
 
 def test_the_process_that_plans_is_killed_and_a_node_is_lost(

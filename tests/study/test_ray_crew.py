@@ -19,7 +19,7 @@ from mergerisk.study.keyed import Input
 from tests.study.toy_stages import Toy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 GIB = 2**30
@@ -91,10 +91,19 @@ class FakeRay:
         return task()
 
 
-def run(ray: FakeRay, store: Store, stages: list[Toy], *, device: str = "cpu", **options: Any) -> list[str]:
-    """Run stages; returns what the listener was told."""
-    needed = {made.key: made for stage in stages for made in stage.needs}
-    plan = SimpleNamespace(stages={**needed, **{stage.key: stage for stage in stages}}, missing=lambda _: stages)
+def run(
+    ray: FakeRay,
+    store: Store,
+    stages: list[Toy],
+    *,
+    needed: Sequence[Toy] = (),
+    device: str = "cpu",
+    **options: Any,
+) -> list[str]:
+    """Run stages, and before them those that are needed and not there; returns what the listener was told."""
+    there = {made.key: made for stage in stages for made in stage.needs}
+    missing = [*needed, *stages]
+    plan = SimpleNamespace(stages={**there, **{stage.key: stage for stage in missing}}, missing=lambda _: missing)
     told: list[str] = []
     run_stages(
         plan,  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pandas as pd
 from mergerisk.checking.reasons import order_of_classes
 from mergerisk.errors import UserError
 from mergerisk.statistics import wilson_interval
-from mergerisk.store import Store
+from mergerisk.store import open_store
 from mergerisk.study.devices import resolve_device
 from mergerisk.study.executors.hiring import BATCH_SIZE
 from mergerisk.study.executors.local import hire_local
@@ -29,6 +29,7 @@ from mergerisk.study.variants.encoders import EncoderVariant
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mergerisk.store import Store
     from mergerisk.study import Study
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
@@ -101,7 +102,7 @@ def check_study(
     placed = located.study
     outlines = check_material(placed)
     plan = unmerged(make_plan(placed, located.notes, outlines))
-    store = Store(store_folder(folder, None))
+    store = open_store(store_folder(folder, None))
     prepared(plan, store)
     clean, _ = run_and_collect(
         plan, store, computing, lambda: CleanTable().collect(Gathered(plan, store), ()), listener=listener

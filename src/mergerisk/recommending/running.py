@@ -22,7 +22,7 @@ from mergerisk.recommending.trials import JOURNAL, check_installed, open_trials
 from mergerisk.recommending.trying import Trying
 from mergerisk.recommending.writing import write_all
 from mergerisk.report.formatting import duration
-from mergerisk.store import Store
+from mergerisk.store import bucket_named, open_store
 from mergerisk.study.executors.hiring import workforce
 from mergerisk.study.fields.search import Search
 from mergerisk.study.finished import load_run as read_run
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mergerisk.recommending.scoring import Tried
     from mergerisk.recommending.space import Space
     from mergerisk.recommending.trials import Trials
+    from mergerisk.store import Store
     from mergerisk.study.executors.hiring import Executor, Workforce
     from mergerisk.study.stage import Stage
     from mergerisk.tasks.outline import Outline
@@ -94,7 +95,7 @@ def recommend(
         workers: and
         executor: and
         address: who computes.
-        store: folder of artefacts, to share with studies; ``OUT/store`` by default.
+        store: folder of artefacts or ``s3://bucket/prefix``, to share with studies; ``OUT/store`` by default.
         data: what relative paths in the study are relative to; by default the study file's folder.
         offline: take what comes from a hub from the cache of downloads only.
         force: replace the search of another study, if the folder holds one.
@@ -120,7 +121,8 @@ def recommend(
         here = _placed(asked, located.study)
         base = to_search(here)
         of = _decides(base, outlines, space, seed)
-        kept = Store(store_folder(folder, Path(store) if store is not None else None))
+        named = Path(store) if store is not None else None
+        kept = open_store(store_folder(folder, named), bucket_named(named))
         with (
             workforce(executor=executor, address=address, device=device, devices=devices, workers=workers) as crew,
             open_trials(folder, space, begins, seed, of, force=force) as log,

@@ -8,5 +8,6 @@ from .keys import Json as Json
 from .keys import canonical_json as canonical_json
 from .keys import content_key as content_key
 from .mirrored import bucket_named as bucket_named
+from .mirrored import copies_of as copies_of
 from .mirrored import open_store as open_store
 from .store import Store as Store

@@ -13,11 +13,13 @@ the same artefact, the work is done twice, and the manifest that is there first 
 
 from __future__ import annotations
 
+import hashlib
+import os
 import secrets
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +27,11 @@ from mergerisk.disk import flush, make_folder, write_flushed
 from mergerisk.errors import UserError, described
 from mergerisk.store._checksums import compare
 from mergerisk.store._manifests import MANIFEST, unsealed
-from mergerisk.store.artefacts import DamagedArtefactError, MissingArtefactError
-from mergerisk.store.store import ROWS, Store
+from mergerisk.store.artefacts import DamagedArtefactError, LostArtefactError, MissingArtefactError
+from mergerisk.store.store import ARRAYS, ROWS, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mergerisk.store._checksums import Pieces
     from mergerisk.store.artefacts import Artefact, Spooled
@@ -38,7 +40,8 @@ BUCKET = "bucket"
 """The file of a store's folder that names the bucket."""
 
 _FRESH = 5.0
-"""Seconds for which a listing of the bucket is believed: what other machines publish is seen so much later."""
+"""Seconds for which a listing of the bucket is believed, by which a run sees what is there before it begins. Who
+reads or publishes an artefact asks for that one."""
 
 
 class MirroredStore(Store):
@@ -54,14 +57,33 @@ class MirroredStore(Store):
 
     def __init__(self, root: Path, url: str) -> None:
         super().__init__(root)
-        self.url = url.rstrip("/")
+        self.url = self.bucket = url.rstrip("/")
         self._files, self._top = _opened(self.url)
         self._listed: set[str] = set()
         self._listed_at = -_FRESH
-        self._in_bucket("")  # now, not after hours of work, is it seen that it can be reached
+        with self._asking():  # now, not after hours of work, is it seen that it can be reached
+            self._files.find(f"{self._top}/{BUCKET}")
 
     def has(self, key: str) -> bool:
         return super().has(key) or self._in_bucket(key)
+
+    def is_published(self, key: str) -> bool:
+        """Whether the bucket has it; a copy that is here and not there, since whoever made it was killed or what
+        was there turned out damaged, is sent first."""
+        with self._asking():
+            there = bool(self._files.exists(f"{self._place(key)}/{MANIFEST}"))
+        if not there and super().has(key):
+            with suppress(LostArtefactError):  # and then it is here no longer either
+                super().verify(key)
+                self._send(key)
+                there = True
+        (self._listed.add if there else self._listed.discard)(key)
+        return there
+
+    def share(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if super().has(key) and not self._in_bucket(key):
+                self.is_published(key)
 
     def get(self, key: str) -> Artefact:
         self._fetch(key)
@@ -75,6 +97,12 @@ class MirroredStore(Store):
         self._fetch(key)
         return super().tensors(key)
 
+    def tensor_bytes(self, key: str) -> int:
+        """Fetches none of them."""
+        with suppress(LostArtefactError):
+            return int(self.manifest(key)["files"].get(ARRAYS, {}).get("bytes", 0))
+        return 0
+
     def manifest(self, key: str) -> dict[str, Any]:
         return super().manifest(key) if super().has(key) else self._manifest_there(key)
 
@@ -83,15 +111,21 @@ class MirroredStore(Store):
         super().set_aside(key)
 
     def remove(self, key: str) -> None:
-        """Here and in the bucket; there its manifest goes first."""
+        """Here and in the bucket, where its manifest goes first: what is left if the rest cannot be removed is no
+        artefact."""
         super().remove(key)
         self._listed.discard(key)
-        with self._asking():
+        with suppress(UserError), self._asking():
             for path in self._all_of(key):
-                self._files.rm_file(path)
+                with suppress(FileNotFoundError):  # another machine was quicker
+                    self._files.rm_file(path)
 
     def _publish(self, key: str, files: Mapping[str, Pieces], spooled: Mapping[str, Spooled]) -> None:
         super()._publish(key, files, spooled)
+        self._send(key)
+
+    def _send(self, key: str) -> None:
+        """Send what is here; if another machine was quicker, what it published counts."""
         manifest, place = super().manifest(key), self._place(key)
         with self._asking():
             for name, about in _contents(manifest).items():
@@ -106,7 +140,7 @@ class MirroredStore(Store):
             else:
                 lost = False
         self._listed.add(key)
-        if lost:  # another machine was quicker: what it published counts
+        if lost:
             shutil.rmtree(self.folder(key))
 
     def _place(self, key: str) -> str:
@@ -150,7 +184,7 @@ class MirroredStore(Store):
             DamagedArtefactError: it is not what was written; it has been moved aside there.
             MissingArtefactError: there is none.
         """
-        if super().has(key) or not self._in_bucket(key):
+        if super().has(key):
             return
         manifest, content = self._manifest_there(key), self._bytes(key)
         temporary = Path(tempfile.mkdtemp(prefix=key[:8], dir=self.root / "temporary"))
@@ -182,11 +216,9 @@ class MirroredStore(Store):
         aside = f"{self._top}/damaged/{key}-{secrets.token_hex(4)}"
         with self._asking():
             for path in self._all_of(key):
-                try:
+                with suppress(FileNotFoundError):  # another machine was quicker
                     self._files.copy(path, f"{aside}/{path.rsplit('/', 1)[1]}")
                     self._files.rm_file(path)
-                except FileNotFoundError:
-                    pass  # another machine was quicker
 
     def _all_of(self, key: str) -> list[str]:
         """What the bucket has of an artefact, its manifest first."""
@@ -233,6 +265,13 @@ def bucket_named(store: Path | str | None) -> str | None:
     if not separator or not scheme.isalnum() or len(scheme) < 2:
         return None
     return f"{scheme}://{rest.lstrip('/')}"
+
+
+def copies_of(url: str) -> Path:
+    """Where a machine that shares no folder with the run's keeps copies of a bucket: in the user's cache."""
+    said = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    cache = said if said.is_absolute() else Path("~/.cache").expanduser()
+    return cache / "mergerisk" / "buckets" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def open_store(root: Path, url: str | None = None) -> Store:

@@ -49,7 +49,7 @@ _LARGEST_MANIFEST = 2**26
 
 _NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 ROWS = ".rows"
-_ARRAYS = "arrays.safetensors"
+ARRAYS = "arrays.safetensors"
 
 
 class Store:
@@ -61,6 +61,9 @@ class Store:
     Raises:
         UserError: the folder cannot be made or written to.
     """
+
+    bucket: str | None = None
+    """The URL of the bucket whose copies the folder holds, if it does."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -89,6 +92,13 @@ class Store:
             return (self.folder(key) / MANIFEST).is_file()
         except OSError as error:
             raise self._unreadable(key, error) from error
+
+    def is_published(self, key: str) -> bool:
+        """Whether all who share the store can read the artefact, as of now."""
+        return self.has(key)
+
+    def share(self, keys: Iterable[str]) -> None:
+        """See that what is here of these artefacts can be read by all who share the store."""
 
     def _unreadable(self, key: str, error: OSError) -> UserError:
         return UserError(
@@ -122,7 +132,7 @@ class Store:
         """
         spooled = spooled or {}
         try:
-            if not self.has(key):
+            if not self.is_published(key):
                 self._put(key, arrays, recipe, info, provenance, compressed, spooled)
         finally:
             for waiting in spooled.values():
@@ -139,7 +149,7 @@ class Store:
         spooled: Mapping[str, Spooled],
     ) -> None:
         plain = {name: array for name, array in arrays.items() if name not in compressed}
-        files: dict[str, Pieces] = {_ARRAYS: safetensors_pieces(plain)} if plain else {}
+        files: dict[str, Pieces] = {ARRAYS: safetensors_pieces(plain)} if plain else {}
         files |= {f"{name}.parquet": [to_parquet(arrays[name])] for name in compressed}
         manifest: dict[str, Any] = {
             "format": FORMAT,
@@ -276,7 +286,13 @@ class Store:
     def tensors(self, key: str) -> Path:
         """The safetensors file of an artefact's uncompressed arrays, for those who read it piece by piece: after
         :meth:`verify`, since nothing of it is checked here."""
-        return self.folder(key) / _ARRAYS
+        return self.folder(key) / ARRAYS
+
+    def tensor_bytes(self, key: str) -> int:
+        """The size of :meth:`tensors`; 0 where there are none, or they cannot be looked at."""
+        with suppress(OSError):
+            return (self.folder(key) / ARRAYS).stat().st_size
+        return 0
 
     def verify(self, key: str) -> None:
         """Compare an artefact with its checksums, in one pass that holds none of it; once, as for rows.

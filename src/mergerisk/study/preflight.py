@@ -104,15 +104,16 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def check_queries(missing: Iterable[Stage], root: Path) -> None:
+def check_queries(missing: Iterable[Stage], root: Path, *, apart: bool = False) -> None:
     """See that what is left to ask of every black box fits into its budget.
 
     Args:
         missing: the stages to run.
         root: the store's folder, where queries are counted.
+        apart: whether those who ask see no folder in common, so that nobody counts for all of them.
 
     Raises:
-        UserError: it does not; nothing was asked yet.
+        UserError: it does not, or could not be held; nothing was asked yet.
     """
     wanted: Counter[str] = Counter()
     budgets: dict[str, TargetSpec] = {}
@@ -124,6 +125,11 @@ def check_queries(missing: Iterable[Stage], root: Path) -> None:
     for label, count in wanted.items():
         if budgets[label].queries is not None:
             with located(f"target {label}"):
+                if apart:
+                    raise UserError(
+                        "queries: a budget is counted in a folder, and nodes of a Ray cluster whose store is a "
+                        "bucket share none; use a folder that every node shares as --store"
+                    )
                 shared_queries(root, budgets[label]).check(count)
 
 

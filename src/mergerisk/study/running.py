@@ -129,7 +129,7 @@ def _run_with(
     plan = make_plan(located.study, (*located.notes, *notes_of(located.study, outlines)), outlines)
     store = open_store(store_folder(out, options.store), bucket_named(options.store))
     missing = plan.missing(store)
-    check_queries(missing, store.root)
+    check_queries(missing, store.root, apart=options.executor == "ray" and store.bucket is not None)
     check_space(store.root, needed_bytes(missing, outlines, study.images_per_task))
     write_bytes(out / STUDY, study.to_yaml().encode())
     spread = divided(plan, store, options.shards, options.batch_size)

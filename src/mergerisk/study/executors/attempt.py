@@ -43,7 +43,7 @@ def is_away(store: Store) -> bool:
 
 def is_made(stage: Stage, store: Store) -> bool:
     """Whether a stage's artefact exists, or the only one that needs it does."""
-    return store.has(stage.key) or (stage.serves is not None and store.has(stage.serves))
+    return store.is_published(stage.key) or (stage.serves is not None and store.is_published(stage.serves))
 
 
 def attempt(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:

@@ -51,6 +51,7 @@ def run_stages(plan: Plan, store: Store, hire: Hire, *, listener: Listener = lam
     missing = {stage.key for stage in plan.missing(store)}
     if not missing:
         return
+    store.share(plan.stages.keys() - missing)
     with hire(store, len(missing)) as crew:
         scheduler = Scheduler(plan.stages, plan.stages.keys() - missing, crew.line)
         lost: dict[str, int] = {}

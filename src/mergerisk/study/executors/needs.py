@@ -41,15 +41,7 @@ def needs_of(stage: Stage, store: Store, device: str) -> Needs:
     """
     cost = stage.cost()
     asks = any(count for how, count in cost.items() if how == "query")
-    largest = max((_bytes(store, key) for key in stage.inputs.values()), default=0)
+    largest = max((store.tensor_bytes(key) for key in stage.inputs.values()), default=0)
     memory = _PROCESS + (_TRAINED if cost.get("training") else _HELD) * largest
     computes = not asks and bool(stage.inputs or any(cost.values()))
     return Needs(int(device == "cuda" and computes), -(-memory // _STEP) * _STEP)
-
-
-def _bytes(store: Store, key: str) -> int:
-    """Of an artefact's tensors; adversarial images and predictions are kept in other files."""
-    try:
-        return store.tensors(key).stat().st_size
-    except OSError:  # none, or the store is away: whoever makes the stage finds out
-        return 0

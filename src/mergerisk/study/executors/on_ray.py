@@ -1,4 +1,5 @@
-"""Run a plan's stages on a Ray cluster, a task each; the store is a folder that every node shares.
+"""Run a plan's stages on a Ray cluster, a task each; the store is a folder that every node shares, or a bucket, of
+which every node keeps copies of its own.
 
 Only this process plans and schedules. Ray is asked for one task per stage, with what the stage needs, and for no
 more at once than it has room for; what a lost node was making is handed out again.
@@ -150,7 +151,7 @@ class RayCrew(Crew):
 
     Args:
         ray: the module, connected.
-        store: a folder that every node shares, under the same path.
+        store: a folder that every node shares, under the same path; or a bucket's.
         device: ``cpu`` or ``cuda``.
         workers: stages at once; None for as many as there is room for.
         batch_size: images at a time.
@@ -211,6 +212,7 @@ class RayCrew(Crew):
         # Where there is nothing to ask a GPU for, none is given.
         order = _Order(
             str(self._store.root.resolve()),
+            self._store.bucket,
             self._device if needs.gpus else "cpu",
             self._batch_size,
             wait,
@@ -274,11 +276,13 @@ class RayCrew(Crew):
         time.sleep(1.0)  # a share may take a moment to show what is new
         if outcome.status == "done" and is_made(stage, self._store):
             return outcome
-        return Outcome(
-            "lost",
-            detail=f"a node of the Ray cluster does not see the store at {self._store.root.resolve()}; the run's "
-            "folder, or --store, must be in a folder that every node shares, under the same path",
+        advice = (
+            "the run's folder, or --store, must be in a folder that every node shares, under the same path"
+            if self._store.bucket is None
+            else "AWS_ENDPOINT_URL and what else names the bucket's server must be the same on every node"
         )
+        where = self._store.bucket or self._store.root.resolve()
+        return Outcome("lost", detail=f"a node of the Ray cluster does not see the store at {where}; {advice}")
 
 
 @dataclass(frozen=True)
@@ -286,6 +290,7 @@ class _Order:
     """How a node is to attempt a stage."""
 
     store: str
+    bucket: str | None
     device: str
     batch_size: int
     wait: bool
@@ -303,9 +308,9 @@ def attempt_on_node(packed: bytes, order: _Order) -> dict[str, Any]:
             )
         )
     try:
-        if not (Path(order.store) / "objects").is_dir():  # to open it would be to make another
-            return asdict(Outcome("away"))
-        bench = _bench(order.store, order.device, order.batch_size)
+        if order.bucket is None and not (Path(order.store) / "objects").is_dir():
+            return asdict(Outcome("away"))  # to open it would be to make another
+        bench = _bench(order.store, order.bucket, order.device, order.batch_size)
         stage = pickle.loads(packed)  # from the process that runs the plan
     except UserError as error:
         return asdict(Outcome("mistake", detail=str(error)))
@@ -315,16 +320,17 @@ def attempt_on_node(packed: bytes, order: _Order) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _bench(store: str, device: str, batch_size: int) -> Workbench:
+def _bench(store: str, bucket: str | None, device: str, batch_size: int) -> Workbench:
     """What a node's process keeps between its tasks."""
     import torch
 
-    from mergerisk.store import open_store
+    from mergerisk.store import copies_of, open_store
     from mergerisk.study.workbench import Compute, Workbench
 
     # One thread a task: sums are then split the same way on every machine, whatever its number of cores.
     torch.set_num_threads(1)
-    return Workbench(open_store(Path(store)), Compute(device, batch_size))
+    folder = Path(store) if bucket is None else copies_of(bucket)
+    return Workbench(open_store(folder, bucket), Compute(device, batch_size))
 
 
 def measured_on_node(ray: Any, study: Study, device: str) -> Speeds:
