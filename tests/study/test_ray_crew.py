@@ -119,7 +119,10 @@ def toys(count: int, **images: int) -> list[Toy]:
     return [Toy(label=str(number), number=number, images=images) for number in range(count)]
 
 
-def test_a_stage_asks_for_what_it_needs_and_no_more_at_once_than_there_is(tmp_path: Path) -> None:
+def test_a_stage_asks_for_what_it_needs_and_no_more_at_once_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mergerisk.study.executors.needs.stated_memory", lambda: 64 * GIB)
     store = Store(tmp_path)
     files = Toy(label="files", number=100)
     store.folder(files.key).mkdir(parents=True)
@@ -131,7 +134,7 @@ def test_a_stage_asks_for_what_it_needs_and_no_more_at_once_than_there_is(tmp_pa
     run(ray, store, [*toys(8, forward=1), trains, asks], device="cuda")
     assert [(each["num_gpus"], each["memory"] / GIB) for each in ray.asked] == [
         *[(1, 2)] * 3,  # three GPUs
-        (0, 8),  # 1.5 for a process, and three models of 2
+        (0, 6),  # 1.5 for a process, and two models of 2
         *[(1, 2)] * 5,
         (1, 12),  # weights, gradients, moments: only the larger node has it
     ]

@@ -47,6 +47,10 @@ class Emr(EncoderMerging):
 
     rescale: Literal["sum", "tensor_mean"] = "sum"
 
+    def held(self, count: int) -> float:
+        """With a byte per entry for every expert's mask."""
+        return 3.5 + count / 4
+
     def make(
         self,
         base: Encoder,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from mergerisk.memory import check_room
 from mergerisk.merging.batch_norm import check_batch_norm, reestimate_batch_norm
 from mergerisk.merging.checks import check_calibration, check_range, check_single_precision, check_states
 from mergerisk.merging.experts import LazyExperts, states_of
@@ -82,6 +83,13 @@ class MergingMethod(ABC):
         """
         return {"training": sum(pools)} if self.needs_calibration else {}
 
+    def held(self, count: int) -> float:
+        """Memory that a merge of so many experts takes at most, the base's included, in models of the base's size.
+        Measured by ``benchmarks/encoder_memory.py``, of experts that are not all in memory.
+        """
+        del count
+        return 2.5
+
     def mixing(self, count: int) -> tuple[float, ...] | None:
         """The λ of a merge θ0 + Σ λt τt of so many experts, in their order; None where it is no such mix."""
         del count
@@ -118,7 +126,12 @@ class EncoderMerging(MergingMethod):
         self.check_count(len(experts))
         check_range(self, tensor_specs(base.state()))
         anew = not self.encoder_per_task and check_batch_norm(base, experts, calibration, batch_norm)
-        check_states(base.state(), states_of(experts))
+        state = base.state()
+        if base.mean.device.type == "cpu":  # elsewhere PyTorch keeps for itself what it has freed
+            size = sum(spec.nbytes for spec in tensor_specs(state).values())
+            what = f"merging {len(experts)} experts by {type(self).__name__}"
+            check_room(int((self.held(len(experts)) - 1) * size), base.mean.device, what)  # the base is there
+        check_states(state, states_of(experts))
         if not isinstance(experts, LazyExperts):  # which are all built like the base
             for task, expert in experts.items():
                 check_computes_as(base, expert, f"expert {task!r}")

@@ -50,5 +50,8 @@ class Stacked(MergingMethod):
         merged = self.method.restore(base, below("merge/", parts))
         return replace(self.correction.apply(merged, below("correction/", parts)), parts=dict(parts))
 
+    def held(self, count: int) -> float:
+        return max(self.method.held(count), 4.0)
+
     def check_count(self, count: int) -> None:
         self.method.check_count(count)

@@ -101,6 +101,10 @@ class WeMoE(LearnedMerging):
     batch_size: PositiveInt = 16
     learning_rate: PositiveFloat = 1e-4
 
+    def held(self, count: int) -> float:
+        """With the perceptrons of every expert."""
+        return 3.0 + count
+
     def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
         return {"training": self.steps * self.batch_size * len(pools)}
 

@@ -113,6 +113,8 @@ class StudyProgress:
             self._pace.give_up(stage)
             if event == "away":
                 self._print("the store is not there; waiting for it to come back")
+            elif event == "full":
+                self._print(f"memory does not suffice for {stage.kind} {stage.label} now; fewer are made at once")
             elif event == "lost":
                 self._print(f"lost: whoever was making {stage.kind} {stage.label}; it is made anew")
         if self._live:

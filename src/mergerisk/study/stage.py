@@ -74,6 +74,12 @@ class Stage(Keyed, ABC):
         return {}
 
     @property
+    def held(self) -> float:
+        """Memory that it takes at most, in models as large as the largest that it is given: weights in training
+        have gradients and moments."""
+        return 5.0 if self.cost().get("training") else 2.0
+
+    @property
     def spent(self) -> tuple[str, ...]:
         """Keys of what nothing needs any more once its own result is kept."""
         return ()

@@ -70,7 +70,8 @@ class Workbench:
         self._base = lru_cache(maxsize=2)(self._load_base)
         self._merged: Recent[Merged] = Recent(_MODEL_CACHE_BYTES)
         self._task = lru_cache(maxsize=8)(self._load_task)
-        self._settled = resident_memory() or 0
+        self.begun = self._settled = resident_memory() or 0
+        """Bytes that the process held before."""
 
     def artefact(self, key: str) -> Artefact:
         """From memory or from the store; see :meth:`mergerisk.store.Store.get`."""

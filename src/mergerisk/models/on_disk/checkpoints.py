@@ -73,6 +73,13 @@ def tensor_specs(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, TensorSpec
     return {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
+def loading_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Memory for all of a checkpoint's tensors in float32, and for as many as are stored otherwise beside them."""
+    specs = tensor_specs(tensors).values()
+    widened = sum(4 * math.prod(spec.shape) for spec in specs)
+    return widened + sum(spec.nbytes for spec in specs if spec.dtype != torch.float32)
+
+
 def pieces_of(tensors: Mapping[str, torch.Tensor], name: str, size: int) -> Iterator[torch.Tensor]:
     """A tensor's entries, flattened, in portions of ``size``; at least one, if it is empty.
 

@@ -21,7 +21,7 @@ from mergerisk.models.sources.family_images import native_side, read_preprocessi
 from mergerisk.models.sources.hub import commit_of, fetch
 from mergerisk.models.sources.hub import remark as hub_remark
 from mergerisk.models.sources.loading import is_factory
-from mergerisk.models.sources.saved_models import named_classes
+from mergerisk.models.sources.saved_models import check_loading, named_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,6 +126,7 @@ def _from_folder(name: str, folder: Path, stated: StatedPreprocessing | None) ->
         raise UserError(f"{name}: a file; give the folder that save_pretrained made")
     Checkpoint(folder)  # refuses pickles, and files that are cut short
     check_config(folder / CONFIG)  # says what is wrong with it, if it is that
+    check_loading(name, folder)
     try:
         with quiet_transformers(), without_adapter(folder) as place:
             loaded: Any = AutoModelForImageClassification.from_pretrained(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mergerisk.errors import UserError
+from mergerisk.memory import check_room
 from mergerisk.models.core.checks import check_finite, dtype_name
 from mergerisk.models.core.tied import tied_names
 from mergerisk.models.on_disk.checkpoints import StoredTensors, TensorSpec, align, tensor_specs
@@ -195,6 +196,7 @@ def read_state(
     specs = tensor_specs(reference)
     for name, own in names.items():
         _check_spec(own, specs[name], stored.specs.get(own), where)
+    check_room(sum(spec.nbytes for spec in specs.values()), torch.device("cpu"), where)
     state: State = {}
     for name, own in names.items():
         first = tied.get(name, name)

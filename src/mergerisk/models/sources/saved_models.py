@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mergerisk.errors import UserError, described
+from mergerisk.memory import check_room, free_bytes
 from mergerisk.models.core.checks import check_finite, freeze
 from mergerisk.models.core.encoder import Encoder
-from mergerisk.models.on_disk.checkpoints import Checkpoint
+from mergerisk.models.on_disk.checkpoints import Checkpoint, loading_bytes
 from mergerisk.models.on_disk.configs import check_config
 from mergerisk.models.on_disk.filenames import CONFIG, read_json, without_adapter
 from mergerisk.models.quiet import quiet_transformers
@@ -92,6 +94,7 @@ def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> An
 
     kind: Any = getattr(transformers, architecture)
     check_config(folder / CONFIG)
+    check_loading(who, folder, kind, **options)
     try:
         with quiet_transformers(), without_adapter(folder) as place:
             loaded: Any = kind.from_pretrained(
@@ -117,6 +120,28 @@ def from_folder(who: str, folder: Path, architecture: str, **options: Any) -> An
     if findings["missing_keys"]:
         raise UserError(f"{who}: the checkpoint lacks tensor {min(findings['missing_keys'])!r}")
     return model
+
+
+def check_loading(who: str, folder: Path, kind: Any = None, **options: Any) -> None:
+    """See that there is memory for a model in a folder, before it is loaded.
+
+    Args:
+        who: how the message begins.
+        folder: with its configuration, which is sound, and its checkpoint.
+        kind: its class, where the checkpoint may hold more than is loaded, such as a text tower.
+        **options: of the class.
+
+    Raises:
+        UserError: there is not.
+    """
+    checkpoint, cpu = Checkpoint(folder), torch.device("cpu")
+    needed = loading_bytes(checkpoint)
+    if kind is not None and needed > free_bytes(cpu):
+        with torch.device("meta"), quiet_transformers():
+            model = kind(kind.config_class.from_pretrained(folder, local_files_only=True), **options)
+        there = sum(math.prod(spec.shape) for spec in checkpoint.specs.values())
+        needed = needed * sum(tensor.numel() for tensor in model.state_dict().values()) // max(there, 1)
+    check_room(needed, cpu, who)
 
 
 def named_classes(names: Mapping[Any, Any] | None, count: int) -> tuple[str, ...] | None:

@@ -12,6 +12,7 @@ from mergerisk.errors import UserError
 from mergerisk.provenance import provenance
 from mergerisk.store import LostArtefactError
 from mergerisk.study.devices import kind_of
+from mergerisk.study.executors.needs import lacking_memory
 
 if TYPE_CHECKING:
     from mergerisk.store import Store
@@ -24,14 +25,15 @@ class Outcome:
     """How an attempt ended.
 
     Attributes:
-        status: ``done``; ``busy``, another run is making it; ``damaged``, the input ``detail`` was not what was
-            written and was moved aside, by this attempt or another; ``away``, the store is not there; ``lost``,
-            whoever made it is gone; ``mistake``, the user's; ``fault``, ours, ``detail`` is the traceback.
+        status: ``done``; ``busy``, another run is making it; ``full``, memory does not suffice; ``damaged``, the
+            input ``detail`` was not what was written and was moved aside, by this attempt or another; ``away``,
+            the store is not there; ``lost``, whoever made it is gone; ``mistake``, the user's; ``fault``, ours,
+            ``detail`` is the traceback.
         seconds: spent computing.
         detail: of the others, what is said of it; see ``status``.
     """
 
-    status: Literal["done", "busy", "damaged", "away", "lost", "mistake", "fault"]
+    status: Literal["done", "busy", "full", "damaged", "away", "lost", "mistake", "fault"]
     seconds: float = 0.0
     detail: str = ""
 
@@ -57,6 +59,8 @@ def attempt(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:
                 return Outcome("busy")
             if is_made(stage, store):  # another run made it in the meantime
                 return Outcome("done")
+            if lacking := lacking_memory(stage, store, bench.begun):
+                return Outcome("full", detail=lacking)
             return Outcome("done", make_artefact(stage, bench))
     except (LostArtefactError, UserError, OSError) as error:
         if is_away(store):

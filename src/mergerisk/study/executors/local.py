@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
+from mergerisk.free_memory import stated_memory
 from mergerisk.study.executors.attempt import Outcome, attempt
 from mergerisk.study.executors.crew import Crew
+from mergerisk.study.executors.needs import held_bytes, in_steps
 from mergerisk.study.executors.worker import ENVIRONMENT
 from mergerisk.threads import one_thread
 
@@ -44,8 +46,9 @@ def hire_local(devices: Sequence[str], batch_size: int) -> Hire:
             return
         processes: list[_WorkerProcess] = []
         try:
+            room = stated_memory()
             processes += (_WorkerProcess(store, device, batch_size) for device in devices[:left])
-            yield _Processes(processes)
+            yield _Processes(processes, store, room)
         finally:
             for process in processes:
                 process.close()
@@ -73,18 +76,37 @@ class _ThisProcess(Crew):
 
 
 class _Processes(Crew):
-    """Workers, a stage at a time each."""
+    """Workers, a stage at a time each; as many at once as memory suffices for, by what their stages are given.
 
-    def __init__(self, processes: Sequence[_WorkerProcess]) -> None:
+    Args:
+        processes: the workers.
+        store: where inputs are.
+        room: bytes that were free before any of them was started; None where the system does not say.
+    """
+
+    def __init__(self, processes: Sequence[_WorkerProcess], store: Store, room: int | None) -> None:
         self._free = [*processes]
-        self._busy: dict[_WorkerProcess, Stage] = {}
+        self._busy: dict[_WorkerProcess, tuple[Stage, int]] = {}
+        """Who makes what, and the bytes that it takes."""
+        self._store = store
+        self._room = room
+        self._lines: dict[str, int] = {}
+        """Line → bytes that each of its stages takes."""
+
+    def line(self, stage: Stage) -> str:
+        memory = in_steps(held_bytes(stage, self._store))
+        self._lines[str(memory)] = memory
+        return str(memory)
 
     def lines(self) -> Collection[str]:
-        return ("",) if self._free else ()
+        if not self._free or not self._busy or self._room is None:
+            return [*self._lines] if self._free else []
+        taken = sum(memory for _, memory in self._busy.values())
+        return [line for line, memory in self._lines.items() if not memory or taken + memory <= self._room]
 
     def start(self, stage: Stage, wait: bool) -> None:
         process = self._free.pop(0)
-        self._busy[process] = stage
+        self._busy[process] = (stage, self._lines[self.line(stage)])
         process.ask(stage, wait)
 
     def ended(self) -> tuple[Stage, Outcome]:
@@ -93,7 +115,7 @@ class _Processes(Crew):
                 answers.register(process, selectors.EVENT_READ, process)
             ((found, _), *_) = answers.select()
         process = found.data
-        stage = self._busy.pop(process)
+        stage, _ = self._busy.pop(process)
         self._free.append(process)
         return stage, process.answer(stage)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,8 @@ def run_stages(plan: Plan, store: Store, hire: Hire, *, listener: Listener = lam
             run.
 
     Raises:
-        UserError: a stage's material is at fault, the disk is full, or whoever made a stage was killed.
+        UserError: a stage's material is at fault, the disk is full, memory does not suffice for a stage even while
+            no other is made, or whoever made a stage was killed.
         StageFailedError: a fault of ours.
     """
     missing = {stage.key for stage in plan.missing(store)}
@@ -55,9 +57,9 @@ def run_stages(plan: Plan, store: Store, hire: Hire, *, listener: Listener = lam
     with hire(store, len(missing)) as crew:
         scheduler = Scheduler(plan.stages, plan.stages.keys() - missing, crew.line)
         lost: dict[str, int] = {}
-        running = 0
+        running, most = 0, math.inf
         while True:
-            while (taken := scheduler.take(crew.lines())) is not None:
+            while running < most and (taken := scheduler.take(crew.lines())) is not None:
                 stage, wait = taken
                 listener(stage, "started", 0.0)
                 crew.start(stage, wait)
@@ -66,6 +68,12 @@ def run_stages(plan: Plan, store: Store, hire: Hire, *, listener: Listener = lam
                 return
             stage, outcome = crew.ended()
             running -= 1
+            if outcome.status == "full":
+                if most == 1:  # it had the machine to itself
+                    raise UserError(outcome.detail)
+                most = max(1, running)
+            elif outcome.status == "done":
+                most = math.inf
             if outcome.status == "lost":
                 lost[stage.key] = lost.get(stage.key, 0) + 1
                 if lost[stage.key] >= _MOST_LOST:
@@ -85,7 +93,7 @@ def _settle(scheduler: Scheduler, stage: Stage, outcome: Outcome) -> None:
         scheduler.defer(stage)
     elif outcome.status == "damaged":
         scheduler.remake(stage, outcome.detail)
-    elif outcome.status in {"lost", "away"}:
+    elif outcome.status in {"lost", "away", "full"}:
         scheduler.repeat(stage)
     elif outcome.status == "mistake":
         raise UserError(outcome.detail)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from mergerisk.free_memory import resident_memory, stated_memory
+from mergerisk.store import LostArtefactError
+from mergerisk.study.kinds.held_out import HeldOut
+from mergerisk.study.kinds.load_task import LoadTask
 
 if TYPE_CHECKING:
     from mergerisk.store import Store
@@ -11,10 +17,11 @@ if TYPE_CHECKING:
 
 _PROCESS = 3 * 2**29
 """Bytes: PyTorch and the libraries, and what a workbench keeps between stages."""
-_HELD, _TRAINED = 3, 5
-"""Models at a time: the base, the last one and one more; and weights in training, with gradients and moments."""
 _STEP = 2**30
 """Memory is asked for in steps, so that stages that need about the same stand in one line."""
+_SMALL = 2**25
+"""Bytes of what is not looked at closely."""
+_IMAGES = (LoadTask.kind, HeldOut.kind)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Needs:
 
 def needs_of(stage: Stage, store: Store, device: str) -> Needs:
     """A GPU, if there are any and the stage passes images through models or computes on models of other stages;
-    and memory for a process, and for as many models as it holds, as large as the largest that it is given.
+    and memory for a process and for what it holds, see :func:`held_bytes`.
 
     Args:
         stage: whose inputs exist.
@@ -41,7 +48,53 @@ def needs_of(stage: Stage, store: Store, device: str) -> Needs:
     """
     cost = stage.cost()
     asks = any(count for how, count in cost.items() if how == "query")
-    largest = max((store.tensor_bytes(key) for key in stage.inputs.values()), default=0)
-    memory = _PROCESS + (_TRAINED if cost.get("training") else _HELD) * largest
     computes = not asks and bool(stage.inputs or any(cost.values()))
-    return Needs(int(device == "cuda" and computes), -(-memory // _STEP) * _STEP)
+    return Needs(int(device == "cuda" and computes), in_steps(_PROCESS + held_bytes(stage, store)))
+
+
+def in_steps(memory: int) -> int:
+    """Bytes, rounded up to what is asked for."""
+    return -(-memory // _STEP) * _STEP
+
+
+def held_bytes(stage: Stage, store: Store) -> int:
+    """Memory that a stage takes for what it is given, about: for as many models as it holds, as large as the
+    largest; and for tasks whose images are no file of rows. Batches are as large as fits beside them.
+
+    Args:
+        stage: whose inputs exist; what is not there is found by whoever makes the stage.
+        store: where.
+    """
+    sizes = {key: store.tensor_bytes(key) for key in stage.inputs.values()}
+    images = {key: size for key, size in sizes.items() if size > _SMALL and _kind(store, key) in _IMAGES}
+    largest = max((size for key, size in sizes.items() if key not in images), default=0)
+    return int(stage.held * largest) + sum(images.values())
+
+
+def _kind(store: Store, key: str) -> str:
+    try:
+        return str(store.manifest(key)["recipe"]["stage"])
+    except LostArtefactError:  # whoever reads it finds out
+        return ""
+
+
+def lacking_memory(stage: Stage, store: Store, begun: int) -> str | None:
+    """What a person is told where a stage needs more memory than can be had; None where it does not, or the system
+    does not say.
+
+    Args:
+        stage: whose inputs exist.
+        store: where.
+        begun: bytes that this process held before it made any stage: what it has taken since, stages share.
+    """
+    needed = held_bytes(stage, store)
+    if needed <= _SMALL or (free := stated_memory()) is None:
+        return None
+    free += max(0, (resident_memory() or 0) - begun)
+    if needed <= free:
+        return None
+    there = f"{free / 2**30:.2g} GiB are free on {socket.gethostname()}"
+    return (
+        f"stage {stage.kind} ({stage.label}) needs about {needed / 2**30:.2g} GiB of memory, and {there}; end "
+        "other programs, or use a machine with more or a smaller model: everything finished is kept"
+    )

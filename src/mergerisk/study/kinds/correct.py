@@ -52,6 +52,11 @@ class Correct(PartsStage):
         """Passes of calibration images, as the correction says."""
         return self.images
 
+    @property
+    def held(self) -> float:
+        """The base, the merge and an expert; adapters are small."""
+        return 3.0
+
     def run(self, bench: Workbench) -> Result:
         """The correction's parameters by name, fitted to the calibration images."""
         from mergerisk.merging.catalogue import CORRECTIONS

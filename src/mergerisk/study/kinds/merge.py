@@ -51,6 +51,13 @@ class Merge(ModelStage):
         """Passes of calibration images, as the method says."""
         return self.images
 
+    @property
+    def held(self) -> float:
+        """As the method says."""
+        from mergerisk import merging
+
+        return merging.create(self.method, **self.parameters).held(len(self.ingredients))
+
     def run(self, bench: Workbench) -> Result:
         """What the method restores the merged model from, arrays by name."""
         from mergerisk import merging
