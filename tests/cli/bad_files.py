@@ -205,3 +205,26 @@ BAD = [
     Bad("claims: long name", "claims", _claim(name=LONG), "claims[0].name: "),
     Bad("claims: long measure", "claims", _claim(measure=LONG), "measure"),
 ]  # fmt: skip
+
+ADVICE: dict[str, str] = {
+    "a key is text": r"must be text, as '",
+    "what is known": r"\(known: ",
+    "no alias holds itself": r"an alias holds itself|found unhashable key",
+    "fewer values": r"more than 200,000 values",
+    "less deep": r"nested more than 40 deep",
+    "characters": r"a text holds (a character that cannot be printed|half of a character), U\+",
+    "names of files": r"holds a name of \d+ bytes; file systems take 255",
+    "names of folders": r"give a name (of at most 200 bytes|without slashes)",
+    "texts": r"\d+ characters; at most 10,000",
+    "numbers": r"must be a number( or a fraction such as 8/255)?\b",
+    "digits": r"a text of \d+ digits for a number",
+    "finite numbers": r"must be a finite number",
+    "whole numbers": r"is beyond what a whole number may be",
+    "from and to": r"must be from 1e-09 to 10000\b",
+    "more than nothing": r"(must be above|greater than) 0\b",
+    "at least": r"greater than or equal to 0\.000001\b",
+    "at most": r"(less than or equal to|must be at most) \d",
+    "how many": r"at most 1000 values",
+    "lower": r"the largest number of the tensors' dtype; lower it",
+}
+"""What a message says to write instead, by kind → pattern of its words. Each is followed in ``test_advice.py``."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.cli.bad_files import Bad
+from tests.cli.bad_files import ADVICE, Bad
 from tests.cli.test_bad_files import validated
 
 if TYPE_CHECKING:
@@ -56,3 +57,55 @@ def test_advice_helps(case: Advice, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (code, len(line.splitlines())) == (2, 1), line
     assert case.advised in line
     assert said["right"][0] == 0, said["right"]
+
+
+def _claim(kind: str) -> dict[str, str]:
+    return {"claims": f"[{{kind: {kind}, name: n, sentence: s, measure: asr, expect: higher, against: 0.5}}]"}
+
+
+def _budget(epsilon: str, norm: str = "linf") -> dict[str, str]:
+    return {"budgets": f"{{epsilon: [{epsilon}], norm: {norm}}}"}
+
+
+def _aliases(levels: int) -> str:
+    """A list that stands for 9 to the power of so many values."""
+    lists = [f"&x{level} [{', '.join([f'*x{level - 1}' if level else '1'] * 9)}]" for level in range(levels)]
+    return f"[{', '.join(lists)}]"
+
+
+FOLLOWED: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    "a key is text": ("recipe", {"experts": "{1: a, b: b}"}, {"experts": "{'1': a, b: b}"}),
+    "what is known": ("claims", _claim("[[x]]"), _claim("rate")),
+    "no alias holds itself": ("study", {"merging": "&m [ties, *m]"}, {"merging": "&m [ties]"}),
+    "fewer values": ("study", {"seeds": _aliases(6)}, {"seeds": "[0, 1, 2]"}),
+    "less deep": ("study", {"heads": "{a: " + "[" * 150 + "]" * 150 + "}"}, {"heads": "{regularization: 2}"}),
+    "characters": ("study", {"name": r'"a\0b"'}, {"name": "ab"}),
+    "names of files": ("study", {"merging": f"[{{method: ties, label: {'n' * 256}}}]"}, {"merging": f"[{{method: ties, label: {'n' * 255}}}]"}),
+    "names of folders": ("study", {"name": "猫" * 67}, {"name": "猫" * 66}),
+    "texts": ("study", {"description": "x" * 10_001}, {"description": "x" * 10_000}),
+    "numbers": ("study", _budget("1e400"), _budget("8/255")),
+    "digits": ("study", {"images_per_task": "1" * 5000}, {"images_per_task": "100"}),
+    "finite numbers": ("study", {"experts": "{fine_tune: {learning_rate: .inf}}"}, {"experts": "{fine_tune: {learning_rate: 0.1}}"}),
+    "whole numbers": ("study", {"seeds": f"[{2**64}]"}, {"seeds": f"[{2**32 - 1}]"}),
+    "from and to": ("study", _budget("1e30", "l2"), _budget("10000", "l2")),
+    "more than nothing": ("study", _budget("0"), _budget("1e-9")),
+    "at least": ("study", {"preprocessing": "{mean: [0, 0, 0], std: [1.0e-7, 1, 1]}"}, {"preprocessing": "{mean: [0, 0, 0], std: [0.000001, 1, 1]}"}),
+    "at most": ("study", {"heads": "{regularization: 1000000001}"}, {"heads": "{regularization: 1000000000}"}),
+    "how many": ("study", _budget(", ".join(f"{i}/2000" for i in range(1, 1002))), _budget(", ".join(f"{i}/2000" for i in range(1, 1001)))),
+    "lower": ("study", {"merging": "[{method: task_arithmetic, scaling: 1.0e+300}]"}, {"merging": "[{method: task_arithmetic, scaling: 1.0e+30}]"}),
+}  # fmt: skip
+"""Kind of advice → a file that is given it, and the same as the advice says: at the limit, where it names one."""
+
+
+def test_every_kind_of_advice_in_the_table_is_followed() -> None:
+    assert FOLLOWED.keys() == ADVICE.keys()
+
+
+@pytest.mark.parametrize("kind", FOLLOWED)
+def test_following_it_leaves_nothing_wrong(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, wrong, right = FOLLOWED[kind]
+    for name, fields, expected in (("wrong", wrong, 2), ("right", right, 0)):
+        (tmp_path / name).mkdir()
+        code, said = validated(Bad("", file, fields, ""), tmp_path / name, capsys)
+        assert code == expected, said
+        assert bool(re.search(ADVICE[kind], said)) == (name == "wrong"), said

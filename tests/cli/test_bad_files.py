@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from mergerisk.plain_data import check_plain
 from mergerisk.statistics.claims.reading import parse_claims
 from mergerisk.study import parse_study
 from mergerisk.validation import parse_fraction
-from tests.cli.bad_files import BAD, FILES, Bad
+from tests.cli.bad_files import ADVICE, BAD, FILES, Bad
 from tests.tiny import MINIMAL
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def test_a_bad_file_is_one_line(bad: Bad, tmp_path: Path, capsys: pytest.Capture
     assert said.endswith("\n")
     assert len(said.splitlines()) == 1
     assert bad.said in said
+    assert any(re.search(words, said) for words in ADVICE.values()), "advice of no kind that is known, or none"
     assert len(said.replace(str(tmp_path), "")) < 500
     said.encode()  # what is no Unicode is not repeated
 
