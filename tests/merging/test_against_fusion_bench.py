@@ -20,6 +20,8 @@ NAMES = [
     "ties_mean",
     "dare",
     "tsv_m",
+    "wudi",
+    "doge_ta",
     "iso_c",
     "iso_cts",
     "iso_cts_half",

@@ -114,7 +114,16 @@ def layer_outputs(encoder: Encoder, images: Tensor) -> dict[str, Tensor]:
     return found
 
 
-WEIGHT_SPACE = ("weight_averaging", "task_arithmetic", "ties", "dare", "model_stock", "breadcrumbs", "tsv_m")
+WEIGHT_SPACE = (
+    "weight_averaging",
+    "task_arithmetic",
+    "ties",
+    "dare",
+    "della",
+    "model_stock",
+    "breadcrumbs",
+    "tsv_m",
+)
 DATA_DRIVEN: dict[str, dict[str, Any]] = {
     "fisher": {},
     "regmean": {},

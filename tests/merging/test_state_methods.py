@@ -39,6 +39,11 @@ VARIANTS: list[tuple[str, Parameters]] = [
     ("ties", {"variant": "sum", "trim": "per_tensor"}),
     ("dare", {}),
     ("dare", {"rescale": "l1_norm", "then": "ties"}),
+    ("della", {"drop_rate": 0.5, "window": 0.6}),
+    ("della", {"elect": False}),
+    ("wudi", {"steps": 5, "learning_rate": 0.01}),
+    ("wudi", {"variant": "closed_form"}),
+    ("doge_ta", {"steps": 5, "learning_rate": 0.01, "scaling": 0.5, "subspace": 2}),
     ("tsv_m", {}),
     ("iso_c", {}),
     ("iso_cts", {"common": 0.4}),
@@ -151,16 +156,15 @@ def merge(name: str, base: State, experts: Sequence[State], *, seed: int = 0, **
     return [{key: state[key] for key in base} for state in found]
 
 
-def kept(experts: Sequence[State], seed: int, drop_rate: float) -> list[State]:
-    """DARE's masks: a stream for every expert and for what its tensor holds."""
+def drawn(experts: Sequence[State], seed: int, name: str) -> list[State]:
+    """What decides which entries are dropped: a stream for every expert and for what its tensor holds."""
 
     def draws(value: Tensor, position: int) -> Tensor:
         digest = hashlib.blake2b(np.array(value.tolist(), dtype="<f4").tobytes(), digest_size=16).hexdigest()
-        return torch.rand(value.shape, generator=generator(seed, "dare", position, digest))
+        return torch.rand(value.shape, generator=generator(seed, name, position, digest))
 
     return [
-        {name: draws(value, position) >= drop_rate for name, value in expert.items()}
-        for position, expert in enumerate(experts)
+        {name: draws(value, position) for name, value in expert.items()} for position, expert in enumerate(experts)
     ]
 
 
@@ -172,8 +176,11 @@ def expected(name: str, base: State, experts: Sequence[State], *, seed: int = 0,
             if name == "emr":
                 return naive.emr(start, others, **parameters).states[task]
             if name == "dare":
-                masks = kept(others, seed, parameters.get("drop_rate", 0.5))
+                rate = parameters.get("drop_rate", 0.5)
+                masks = [{key: own >= rate for key, own in one.items()} for one in drawn(others, seed, "dare")]
                 return naive.dare(start, others, masks, **parameters)
+            if name == "della":
+                return naive.della(start, others, drawn(others, seed, "della"), **parameters)
             module = naive_merging if name in {"weight_averaging", "ties"} else naive
             result: State = getattr(module, name)(start, others, **parameters)
             return result
@@ -200,7 +207,9 @@ def assert_same(actual: Sequence[State], wanted: Sequence[State]) -> None:
 
 SCALED = [case for case in VARIANTS if case[0] not in {"weight_averaging", "emr", "model_stock", "slerp"}]
 SINGULAR = {"tsv_m", "iso_c", "iso_cts"}
-ORDERLESS = [case for case in VARIANTS if case[0] not in {"dare", "emr", "slerp"}]
+SPECTRAL = {*SINGULAR, "wudi", "doge_ta"}
+"""Decompositions, or slopes that rounding may turn where they are small, make these less exact."""
+ORDERLESS = [case for case in VARIANTS if case[0] not in {"dare", "della", "emr", "slerp"}]
 
 
 def label(case: object) -> str:
@@ -232,6 +241,17 @@ CASES: list[tuple[str, Parameters]] = [
     ("dare", {"then": "ties"}),
     ("dare", {"then": "ties", "variant": "sum"}),
     ("dare", {"then": "ties", "trim": "per_tensor", "density": 0.6, "scaling": 0.8, "rescale": "l1_norm"}),
+    ("della", {}),
+    ("della", {"window": 0.0, "elect": False}),
+    ("della", {"drop_rate": 0.8, "window": 0.39, "variant": "sum"}),
+    ("della", {"drop_rate": 0.5, "window": 0.9, "rescale": "l1_norm", "scaling": 0.7}),
+    ("della", {"elect": False, "scaling": 0.5}),
+    ("wudi", {"steps": 3, "others": "mean"}),
+    ("wudi", {"steps": 30, "learning_rate": 0.02, "scaling": 0.5}),
+    ("wudi", {"variant": "closed_form", "others": "mean"}),
+    ("doge_ta", {"steps": 3, "others": "mean"}),
+    ("doge_ta", {"steps": 30, "learning_rate": 0.01, "scaling": 0.6, "subspace": 1, "density": 0.7}),
+    ("doge_ta", {"steps": 30, "learning_rate": 0.01, "scaling": 0.6, "subspace": 2, "density": 1.0}),
     ("tsv_m", {}),
     ("tsv_m", {"scaling": 0.6}),
     ("iso_c", {}),
@@ -276,7 +296,7 @@ def test_matches_naive(case: tuple[str, Parameters], count: int) -> None:
     name, parameters = case
     base, experts = states(count)
     merged = merge(name, base, experts, seed=4, **parameters)
-    error = 1e-9 if name in SINGULAR else 1e-12
+    error = 1e-9 if name in SPECTRAL else 1e-12
     assert_close(merged, expected(name, base, experts, seed=4, **parameters), rtol=error, atol=error / 10)
 
 
@@ -288,7 +308,7 @@ def test_matches_naive_in_float32(case: tuple[str, Parameters], count: int) -> N
         parameters = {"threshold": 0.375} | parameters  # products with it are exact, too
     base, experts = states(count, torch.float32, exact=True)
     merged = merge(name, base, experts, seed=4, **parameters)
-    error = 2e-5 if name in SINGULAR else 1e-6
+    error = 2e-5 if name in SPECTRAL else 1e-6
     assert_close(merged, expected(name, base, experts, seed=4, **parameters), rtol=error, atol=error)
 
 
@@ -333,6 +353,29 @@ DEFAULTS: dict[str, Parameters] = {
         "variant": "mean",
         "trim": "global",
         "density": 0.2,
+    },
+    "della": {
+        "drop_rate": 0.3,
+        "window": 0.14,
+        "rescale": "expected",
+        "elect": True,
+        "variant": "mean",
+        "scaling": None,
+    },
+    "wudi": {
+        "variant": "early_stopped",
+        "steps": 300,
+        "learning_rate": 1e-5,
+        "others": "base",
+        "scaling": 1.0,
+    },
+    "doge_ta": {
+        "scaling": 0.07,
+        "density": 0.3,
+        "subspace": 6,
+        "steps": 400,
+        "learning_rate": 1e-4,
+        "others": "base",
     },
     "tsv_m": {"scaling": 1.0},
     "iso_c": {"scaling": 1.0},
@@ -534,6 +577,117 @@ def test_dare_without_drops_is_the_method_after_it(then: str) -> None:
     for rescale in ("expected", "l1_norm"):
         merged = merge("dare", base, experts, drop_rate=0.0, then=then, rescale=rescale)
         assert_close(merged, merge(then, base, experts), rtol=1e-12, atol=1e-12)
+
+
+# --- DELLA -----------------------------------------------------------------------------------------------
+
+
+def test_della_drops_by_rank_in_each_row_and_is_unbiased() -> None:
+    """Magnitudes far apart, so that rows and tensors would rank differently; shares of 600 draws."""
+    tau = torch.tensor([[1.0, -3.0, 2.0], [400.0, 200.0, -300.0]], dtype=torch.float64)
+    base = {"w": torch.zeros_like(tau)}
+    draws = [
+        merge("della", base, [{"w": tau}], seed=seed, drop_rate=0.5, window=0.8, elect=False, scaling=1.0)[0]["w"]
+        for seed in range(600)
+    ]
+    dropped = (torch.stack(draws) == 0).double().mean(dim=0)
+    wanted = torch.tensor([[0.9, 0.1, 0.5], [0.1, 0.9, 0.5]], dtype=torch.float64)
+    assert bool(((dropped - wanted).abs() <= 5 * (wanted * (1 - wanted) / 600).sqrt()).all())
+    error = (torch.stack(draws).mean(dim=0) - tau).abs()
+    assert bool((error <= 5 * tau.abs() * (wanted / (1 - wanted) / 600).sqrt()).all())
+
+
+def test_della_elects_the_sign_of_what_is_left() -> None:
+    base, experts = states(3)
+    summed, fused = (
+        merge("della", base, experts, seed=2, elect=elect, scaling=1.0)[0]["square"] - base["square"]
+        for elect in (False, True)
+    )
+    assert bool((summed * fused > 0).any())
+    assert bool((summed * fused >= 0).all())
+
+
+def test_della_follows_its_seed_and_draws_other_numbers_than_dare() -> None:
+    base, experts = states(2)
+    one, again, other = (merge("della", base, experts, seed=seed) for seed in (5, 5, 6))
+    assert_same(one, again)
+    assert not torch.equal(one[0]["square"], other[0]["square"])
+    (plain,) = merge("della", base, experts[:1], window=0.0, elect=False, scaling=1.0)
+    (dare,) = merge("dare", base, experts[:1], drop_rate=0.3, scaling=1.0)
+    assert not torch.equal(plain["square"] == base["square"], dare["square"] == base["square"])
+
+
+@pytest.mark.parametrize(("rate", "window"), [(0.3, 0.7), (0.8, 0.4), (0.1, 0.21)])
+def test_della_refuses_probabilities_that_are_none(rate: float, window: float) -> None:
+    with pytest.raises(UserError, match="window"):
+        merging.create("della", drop_rate=rate, window=window)
+
+
+# --- WUDI and DOGE-TA ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4)])
+def test_wudi_in_closed_form_of_copies_is_the_expert(shape: tuple[int, int], count: int) -> None:
+    base, (expert,) = states(1, shapes={"w": shape})
+    (merged,) = merge("wudi", base, [copied(expert) for _ in range(count)], variant="closed_form")
+    torch.testing.assert_close(merged["w"], expert["w"], rtol=1e-9, atol=1e-10)
+
+
+def test_wudi_in_closed_form_adds_up_tasks_that_do_not_interfere() -> None:
+    """Rows of one task are orthogonal to those of the other: none disturbs the other, and nothing need change."""
+    base, experts = zero_based(2, 3, (5, 8))
+    basis = torch.linalg.qr(experts[0]["w"].T).Q.T
+    for expert, own in zip(experts, (basis[:2], basis[2:]), strict=True):
+        expert["w"] = expert["w"][:, : len(own)] @ own
+    (merged,) = merge("wudi", base, experts, variant="closed_form")
+    torch.testing.assert_close(merged["w"], sum_of(experts), rtol=1e-7, atol=1e-7)
+
+
+def test_wudi_by_adam_reaches_the_closed_form_which_nothing_beats() -> None:
+    base, experts = zero_based(3, 4, (6, 4))
+    taus = [expert["w"] for expert in experts]
+    (exact,) = merge("wudi", base, experts, variant="closed_form")
+    (start,) = merge("wudi", base, experts, steps=1, learning_rate=1e-12)
+    (far,) = merge("wudi", base, experts, steps=3000, learning_rate=0.01)
+    torch.testing.assert_close(start["w"], sum_of(experts))
+    best, near, first = (float(naive.interference(one["w"], taus)) for one in (exact, far, start))
+    assert best <= near < best + 1e-3 * (first - best)
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        step = 1e-3 * torch.randn(6, 4, generator=draws, dtype=torch.float64)
+        assert float(naive.interference(exact["w"] + step, taus)) > best
+    (scaled,) = merge("wudi", base, [{"w": 100 * tau} for tau in taus], variant="closed_form")
+    torch.testing.assert_close(scaled["w"], 100 * exact["w"], rtol=1e-9, atol=0.0)
+
+
+def test_doge_ta_gives_every_task_the_same_length_whatever_its_own() -> None:
+    base, experts = zero_based(2, 5, (6, 4))
+    experts[1]["w"] = 1e3 * experts[1]["w"]
+    still: Parameters = {"density": 1.0, "learning_rate": 1e-12, "scaling": 0.5}
+    (one,) = merge("doge_ta", base, experts[:1], **still)
+    assert float(one["w"].norm()) == pytest.approx(0.5, rel=1e-6)
+    (both,) = merge("doge_ta", base, experts, **still)
+    lengths = [expert["w"] / expert["w"].norm() for expert in experts]
+    torch.testing.assert_close(both["w"], 0.5 * (lengths[0] + lengths[1]), rtol=1e-6, atol=1e-7)
+
+
+def test_doge_ta_lowers_its_gap_and_leaves_what_tasks_share() -> None:
+    """Two tasks write into the same two outputs, which are thus the shared space: those rows do not change. Each
+    has a third of its own, where the gap is closed."""
+    base, experts = zero_based(2, 6, (4, 9))
+    for expert, own in zip(experts, (2, 3), strict=True):
+        rows = torch.linalg.qr(expert["w"].T).Q.T
+        expert["w"] = torch.zeros(4, 9, dtype=torch.float64)
+        expert["w"][:2], expert["w"][own] = 5 * rows[:2], rows[own]
+    parameters: Parameters = {"density": 1.0, "subspace": 2, "steps": 2000, "learning_rate": 0.1, "scaling": 0.8}
+    (still,) = merge("doge_ta", base, experts, **parameters | {"steps": 1, "learning_rate": 1e-12})
+    (moved,) = merge("doge_ta", base, experts, **parameters)
+    torch.testing.assert_close(moved["w"][:2], still["w"][:2], rtol=1e-6, atol=1e-6)
+    for expert, own in zip(experts, (2, 3), strict=True):
+        row = expert["w"][own]
+        gaps = [abs(float(row @ (merged["w"][own] - row))) for merged in (still, moved)]
+        assert gaps[1] < 1e-2 * gaps[0]
 
 
 # --- singular values -------------------------------------------------------------------------------------

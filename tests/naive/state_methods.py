@@ -421,3 +421,174 @@ def slerp(base: State, experts: Sequence[State], t: float = 0.5) -> State:
             weights = (math.sin((1 - t) * angle) / math.sin(angle), math.sin(t * angle) / math.sin(angle))
         merged[name] = weights[0] * one[name] + weights[1] * other[name]
     return merged
+
+
+# --- drop by rank ----------------------------------------------------------------------------------------
+
+
+def drop_probabilities(tau: Tensor, drop_rate: float, window: float) -> Tensor:
+    """MAGPRUNE's, row by row: from ``p + window / 2`` for the smallest magnitude to ``p - window / 2``."""
+    rows = tau.shape[0] if tau.ndim >= 2 else 1
+    entries = tau.flatten().tolist()
+    length = len(entries) // max(rows, 1)
+    found = []
+    for row in range(rows if length else 0):
+        own = entries[row * length : (row + 1) * length]
+        order = sorted(range(length), key=lambda place, own=own: abs(own[place]))  # type: ignore[misc]
+        for place in range(length):
+            rank = order.index(place)
+            share = rank / (length - 1) if length > 1 else 0.5
+            found.append(drop_rate + window * (0.5 - share))
+    return torch.tensor(found, dtype=torch.float64).reshape(tau.shape)
+
+
+def della(
+    base: State,
+    experts: Sequence[State],
+    draws: Sequence[State],
+    *,
+    drop_rate: float = 0.3,
+    window: float = 0.14,
+    rescale: str = "expected",
+    elect: bool = True,
+    variant: str = "mean",
+    scaling: float | None = None,
+) -> State:
+    """DELLA (Deep et al. 2024, arXiv 2406.11617): drop what is drawn below its probability, elect, fuse."""
+    zeros = {name: torch.zeros_like(value) for name, value in base.items()}
+    dropped = []
+    for tau, numbers in zip(task_vectors(base, experts), draws, strict=True):
+        left = {}
+        for name, vector in tau.items():
+            chances = drop_probabilities(vector, drop_rate, window)
+            kept = vector * (numbers[name] >= chances.float()).double()
+            if rescale == "expected":
+                left[name] = kept / (1 - chances)
+            else:
+                total = float(kept.abs().sum())
+                left[name] = kept * (float(vector.abs().sum()) / total) if total > 0 else kept
+        dropped.append(left)
+    if not elect:
+        return add(base, task_arithmetic(zeros, dropped, 1.0), 0.3 if scaling is None else scaling)
+    usual = {"mean": 1.1, "sum": 0.3}[variant]
+    return add(base, ties(zeros, dropped, usual if scaling is None else scaling, 1.0, variant, "per_tensor"), 1.0)
+
+
+# --- descent ---------------------------------------------------------------------------------------------
+
+
+def adam(start: Tensor, gradient: Callable[[Tensor], Tensor], steps: int, rate: float) -> Tensor:
+    """Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1, as printed."""
+    place, first, second = start, torch.zeros_like(start), torch.zeros_like(start)
+    for step in range(1, steps + 1):
+        slope = gradient(place)
+        first = 0.9 * first + 0.1 * slope
+        second = 0.999 * second + 0.001 * slope**2
+        place = place - rate * (first / (1 - 0.9**step)) / (torch.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    return place
+
+
+def differentiated(loss: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The gradient of a loss, by autograd."""
+
+    def gradient(place: Tensor) -> Tensor:
+        leaf = place.clone().requires_grad_(True)
+        (found,) = torch.autograd.grad(loss(leaf), leaf)
+        return found
+
+    return gradient
+
+
+def interference(tau: Tensor, taus: Sequence[Tensor]) -> Tensor:
+    """WUDI's loss: ``sum_t ||(tau - tau_t) tau_t^T||² / ||tau_t||²``, of task matrices that are not 0."""
+    total = torch.zeros((), dtype=torch.float64)
+    for own in taus:
+        if bool(own.any()):
+            total = total + ((tau - own) @ own.T).square().sum() / own.square().sum()
+    return total
+
+
+def wudi(
+    base: State,
+    experts: Sequence[State],
+    variant: str = "early_stopped",
+    steps: int = 300,
+    learning_rate: float = 1e-5,
+    others: str = "base",
+    scaling: float = 1.0,
+) -> State:
+    """WUDI (Cheng et al. 2025, arXiv 2503.08099, algorithm 1), or the shortest minimiser of its loss."""
+    update = {}
+    for name in base:
+        taus = [tau[name] for tau in task_vectors(base, experts)]
+        if not is_matrix(base[name]):
+            mean = sum_of(taus) / len(taus)
+            update[name] = mean if others == "mean" else torch.zeros_like(mean)
+        elif variant == "early_stopped":
+
+            def loss(tau: Tensor, taus: list[Tensor] = taus) -> Tensor:
+                return interference(tau, taus)
+
+            start = sum_of(taus)
+            seen = any(bool(tau.any()) for tau in taus)
+            update[name] = adam(start, differentiated(loss), steps, learning_rate) if seen else start
+        else:
+            # Least squares, tau X = Y, from the stacked tasks themselves: no Gram matrix.
+            own = [tau for tau in taus if bool(tau.any())]
+            inputs = torch.cat(
+                [base[name].new_zeros(base[name].shape[1], 1), *(tau.T / tau.norm() for tau in own)], 1
+            )
+            outputs = torch.cat(
+                [base[name].new_zeros(base[name].shape[0], 1), *(tau @ tau.T / tau.norm() for tau in own)], 1
+            )
+            update[name] = outputs @ torch.linalg.pinv(inputs, rtol=1e-7)
+    return add(base, update, scaling)
+
+
+def doge_ta(
+    base: State,
+    experts: Sequence[State],
+    scaling: float = 0.07,
+    density: float = 0.3,
+    subspace: int = 6,
+    steps: int = 400,
+    learning_rate: float = 1e-4,
+    others: str = "base",
+) -> State:
+    """DOGE-TA (Wei et al. 2025, arXiv 2501.01230), as FusionBench's ``doge_ta`` defines lambda, Delta and masks."""
+    taus = task_vectors(base, experts)
+    chosen = [name for name in base if is_matrix(base[name])]
+    limits = []
+    for tau in taus:
+        entries = sorted((abs(value) for name in chosen for value in tau[name].flatten().tolist()), reverse=True)
+        limits.append(entries[max(1, round(density * len(entries))) - 1] if entries else 0.0)
+    update = {}
+    for name in base:
+        own = [tau[name] for tau in taus]
+        if name not in chosen:
+            mean = sum_of(own) / len(own)
+            update[name] = mean if others == "mean" else torch.zeros_like(mean)
+            continue
+        lambdas = [scaling / float(tau.norm()) if bool(tau.any()) else 0.0 for tau in own]
+        size = min(base[name].shape)
+        packed = [u for tau in own for u, _, _ in directions(tau, size // len(own))]
+        outside = torch.eye(base[name].shape[0], dtype=torch.float64)
+        if packed:
+            left, values, _ = torch.linalg.svd(torch.stack(packed, dim=1), full_matrices=False)
+            for direction, value in list(zip(left.T, values.tolist(), strict=True))[: size // subspace]:
+                if value > 1.0001:
+                    outside = outside - torch.outer(direction, direction)
+
+        def loss(change: Tensor, own: list[Tensor] = own, lambdas: list[float] = lambdas) -> Tensor:
+            merge = sum_of([weight * (tau + change) for weight, tau in zip(lambdas, own, strict=True)])
+            gaps = [(tau * (merge - tau)).sum(dim=1) for tau in own]
+            return torch.stack(gaps).square().sum()
+
+        def gradient(change: Tensor, loss: Callable[[Tensor], Tensor] = loss, outside: Tensor = outside) -> Tensor:
+            return outside @ differentiated(loss)(change)
+
+        change = adam(torch.zeros_like(base[name]), gradient, steps, learning_rate)
+        update[name] = torch.zeros_like(base[name])
+        for weight, tau, limit in zip(lambdas, own, limits, strict=True):
+            update[name] = update[name] + weight * (tau.abs() >= limit).double() * (tau + change)
+    return add(base, update, 1.0)

@@ -239,7 +239,7 @@ def test_a_file_of_several_merges(tmp_path: Path, states: dict[str, State], back
             "several merges that no other one uses; leave out the name",
         ),
         (("merge_method: linear", "method: ties"), "document 1: no merge_method; only mergekit's files"),
-        (("merge_method: linear", "merge_method: della"), "merge 'first': merge_method: mergekit's 'della'"),
+        (("merge_method: linear", "merge_method: sce"), "merge 'first': merge_method: mergekit's 'sce'"),
     ],
 )
 def test_several_merges_that_cannot_be_made_are_refused(

@@ -77,8 +77,8 @@ def test_a_configuration_makes_what_mergekit_makes(tmp_path: Path, name: str) ->
     (tmp_path / "mergekit.yaml").write_text(yaml.safe_dump(SAME[name]))
     out = merge_checkpoints(load_recipe(tmp_path / "mergekit.yaml"), tmp_path / "out")
     merged = load_file(out / "model.safetensors")
-    skip = "scale" if name == "breadcrumbs" else None  # of which mergekit keeps nothing
-    assert found.error({tensor: merged[tensor] for tensor in SHAPES}, found.merged[name], skip) < 1e-6
+    skip = ["scale"] if name == "breadcrumbs" else []  # of which mergekit keeps nothing
+    assert found.error({tensor: merged[tensor] for tensor in SHAPES}, found.merged[name], *skip) < 1e-6
 
 
 def given(method: str, **fields: Any) -> dict[str, Any]:
@@ -103,6 +103,17 @@ def given(method: str, **fields: Any) -> dict[str, Any]:
         ),
         ("dare_ties", {"density": 0.4, "normalize": True}, {"variant": "mean", "scaling": 1.0}),
         ("breadcrumbs", {"gamma": 0.1}, {"density": 1.0, "drop_top": 0.0}),  # mergekit then drops nothing
+        (
+            "della",
+            {"density": 0.4, "epsilon": 0.1},
+            {"drop_rate": 0.6, "window": 0.2, "rescale": "l1_norm", "variant": "mean", "scaling": 1.0},
+        ),
+        (
+            "della",
+            {"density": 0.5, "normalize": False, "lambda": 0.5},
+            {"window": 0.3, "variant": "sum", "scaling": 0.5},
+        ),
+        ("della_linear", {"density": 1, "rescale": False}, {"drop_rate": 0.0, "window": 0.0, "elect": False}),
     ],
 )
 def test_what_is_drawn_at_random_is_translated(
@@ -140,7 +151,7 @@ FILTERED = {"filter": "mlp", "value": 0.5}
         (given("ties", tokenizer={}), "tokenizers are not merged"),
         (given("ties", chat_template="auto"), "tokenizers are not merged"),
         (given("ties", base="x"), "base: unknown field of a mergekit configuration"),
-        (given("della"), "mergekit's 'della' has no counterpart here"),
+        (given("sce"), "mergekit's 'sce' has no counterpart here"),
         (given(["ties"]), "has no counterpart here"),  # type: ignore[arg-type]
         (given("ties", base_model=None), "base_model: mergekit's ties needs one"),
         (given("ties", base_model={"model": "x"}), "base_model: must be a path"),
@@ -182,7 +193,7 @@ def test_what_has_no_counterpart_is_one_line(config: dict[str, Any], message: st
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("method", ["ties", "dare_linear", "dare_ties", "breadcrumbs"])
+@pytest.mark.parametrize("method", ["ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs"])
 @pytest.mark.parametrize("name", ["weight", "density"])
 def test_numbers_that_differ_between_models_are_refused(method: str, name: str) -> None:
     own = [{"weight": 1, "density": 0.5}, {"weight": 1, "density": 0.5} | {name: 0.4}]
@@ -192,6 +203,6 @@ def test_numbers_that_differ_between_models_are_refused(method: str, name: str) 
 
 
 def test_a_file_names_itself_in_its_errors(tmp_path: Path) -> None:
-    (tmp_path / "mergekit.yaml").write_text(yaml.safe_dump(given("della")))
+    (tmp_path / "mergekit.yaml").write_text(yaml.safe_dump(given("sce")))
     with pytest.raises(UserError, match=r"mergekit\.yaml: merge_method"):
         load_recipe(tmp_path / "mergekit.yaml")

@@ -24,7 +24,11 @@ DARE         ``param_random_drop_`` draws from the global generator. That gets t
 TALL masks   ``generate_task_masks`` compares |θ0 - τt| with λ|Στ - τt| as its caller uses it, and gives the
              paper's masks if 0 is passed in θ0's place, as here. How many masks hold an entry is counted here:
              FusionBench does that with masks from disk.
-PCB, breadcrumbs    Not offered.
+WUDI         Same, where no task matrix is 0: ``early_stopped``, with ``others: mean``. Its learning rate is 1e-5.
+DOGE-TA      Takes tensors called "encoder" and "weight", which are given as the matrices alone; the others stay.
+             Keeps int(K·d) + 1 of the d entries of a task vector, as ``topk_values_mask`` does. Directions count as
+             shared whatever their singular value: here all of them are above 1. Steps and learning rate are its own.
+PCB, breadcrumbs, DELLA    Not offered.
 
 The functions get float64; what they give is rounded once, when it is stored.
 """
@@ -37,6 +41,7 @@ from typing import Any
 
 import torch
 from fusion_bench.method.dare.utils import param_random_drop_
+from fusion_bench.method.doge_ta.doge_ta import DOGE_TA_Algorithm
 from fusion_bench.method.emr_merging.utils import EMRModulatedModel, EMRTaskModulator, emr_merge
 from fusion_bench.method.isotropic_merging.iso_utils import iso_c, iso_cts
 from fusion_bench.method.model_stock.model_stock import compute_angle, compute_ratio, merge_weights
@@ -50,6 +55,7 @@ from fusion_bench.method.ties_merging.ties_merging_utils import (
     ties_merging,
     vector_to_state_dict,
 )
+from fusion_bench.method.wudi.wudi import wudi_merging
 from fusion_bench.models.parameter_dict import ParameterDictModel
 from fusion_bench.utils.state_dict_arithmetic import (
     state_dict_add,
@@ -121,6 +127,17 @@ def agreed(vectors: list[State], threshold: float, agreement: int) -> State:
     return {name: tensor * (sum(mask[name] for mask in masks) >= agreement) for name, tensor in total.items()}
 
 
+def projected(base: State, experts: list[State]) -> tuple[State, float]:
+    """DOGE-TA of the matrices, and the exact share of entries that it keeps."""
+    names = {name: f"encoder.{name}" for name, tensor in base.items() if tensor.ndim == 2}
+    states = [{new: state[name] for name, new in names.items()} for state in (base, *experts)]
+    pool = {str(position): as_module(state) for position, state in enumerate(states[1:])}
+    pool["_pretrained_"] = as_module(states[0])
+    merged = DOGE_TA_Algorithm(subspace=3, K=30, lamda=0.2).run(pool).state_dict()
+    count = sum(tensor.numel() for tensor in states[0].values())
+    return base | {name: merged[new] for name, new in names.items()}, (int(0.3 * count) + 1) / count
+
+
 def main() -> None:
     """Make and write the vectors."""
     torch.set_num_threads(1)  # sums are then added in one order
@@ -130,6 +147,7 @@ def main() -> None:
     count = sum(tensor.numel() for tensor in base.values())
     sparse = [dropped(vector, position, 0.3) for position, vector in enumerate(vectors)]
     kept = (int(TRIM * count) + 1) / count
+    doge, masked = projected(base, experts)
 
     pool = {str(position): as_module(expert) for position, expert in enumerate(experts)}
     pool["_pretrained_"] = as_module(base)
@@ -139,6 +157,8 @@ def main() -> None:
         "ties_sum": trimmed(base, vectors, "sum", 0.3),
         "ties_mean": trimmed(base, vectors, "mean", 1.0),
         "tsv_m": plus(base, compute_and_sum_svd_mem_reduction(vectors, accelerator="cpu"), 0.9),
+        "wudi": plus(base, wudi_merging(vectors, accelerator="cpu", iter_num=300), 1.0),
+        "doge_ta": doge,
         "iso_c": plus(base, iso_c(vectors, accelerator="cpu"), 1.3),
         "iso_cts": plus(base, iso_cts(vectors, 0.8, accelerator="cpu"), 1.5),
         "iso_cts_half": plus(base, iso_cts(vectors, 0.5, accelerator="cpu"), 1.0),
@@ -153,6 +173,8 @@ def main() -> None:
         "ties_sum": {"method": "ties", "variant": "sum", "trim": "global", "density": kept, "scaling": 0.3},
         "ties_mean": {"method": "ties", "variant": "mean", "trim": "global", "density": kept, "scaling": 1.0},
         "tsv_m": {"method": "tsv_m", "scaling": 0.9},
+        "wudi": {"method": "wudi", "steps": 300, "learning_rate": 1e-5, "others": "mean"},
+        "doge_ta": {"method": "doge_ta", "scaling": 0.2, "density": masked, "subspace": 3},
         "iso_c": {"method": "iso_c", "scaling": 1.3},
         "iso_cts": {"method": "iso_cts", "common": 0.8, "scaling": 1.5},
         "iso_cts_half": {"method": "iso_cts", "common": 0.5, "scaling": 1.0},

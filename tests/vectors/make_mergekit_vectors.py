@@ -19,6 +19,9 @@ breadcrumbs  One row per tensor. Drops int(gamma·n) and keeps int(density·n) o
              1, mergekit would drop fewer large entries, this project keep fewer: it is 3/8.
 model_stock  Same, without ``filter_wise``.
 slerp        Same; the "base" is the first of the two experts.
+della, della_linear    mergekit draws by ``torch.bernoulli`` from the global generator; here it is handed the numbers that
+             belong to each expert's tensor by name. ``epsilon`` is half of ``window``. It ranks convolutions along
+             their second dimension and fails for a single entry: both are left out.
 dare_linear  ``rescaled_masked_tensor`` with the L1 norm; the masks are drawn by tensors' names, since
              mergekit's own come from the global generator. What is left is added by task_arithmetic.
 
@@ -29,17 +32,21 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 from mergekit import merge_methods
 from mergekit.sparsify import RescaleNorm, rescaled_masked_tensor
-from tests.vectors.states import State, Vectors, cast, make_states
+from tests.vectors.states import SHAPES, State, Vectors, cast, make_states
 
 from mergerisk.randomness import generator
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 SEED = 11
-"""Of DARE's masks."""
+"""Of DARE's and DELLA's masks."""
 
 
 def dropped(base: State, expert: State, position: int, rate: float) -> State:
@@ -49,6 +56,29 @@ def dropped(base: State, expert: State, position: int, rate: float) -> State:
         draws = torch.rand(start.shape, generator=generator(SEED, "dare", position, name))
         result[name] = start + rescaled_masked_tensor(expert[name] - start, draws >= rate, RescaleNorm.l1)
     return result
+
+
+RANKED = [name for name, shape in SHAPES.items() if len(shape) in {1, 2}]
+"""Tensors of which DELLA ranks rows in mergekit as it does here."""
+
+
+def by_rank(merge: Callable[..., State], method: str, states: dict[str, State], **parameters: Any) -> State:
+    """What mergekit's DELLA makes of the tensors that it ranks as this project does; the others are the base's."""
+    merged = dict(states["base"])
+    for name in RANKED:
+        draws = iter(
+            torch.rand(states["base"][name].shape, generator=generator(SEED, "della", position, name))
+            for position in range(len(states) - 1)
+        )
+
+        def bernoulli(probabilities: torch.Tensor, draws: Iterator[torch.Tensor] = draws) -> torch.Tensor:
+            return (next(draws).reshape(probabilities.shape) >= 1 - probabilities).to(probabilities)
+
+        with patch("torch.bernoulli", bernoulli):
+            merged |= merge(
+                method, {model: {name: state[name]} for model, state in states.items()}, "base", **parameters
+            )
+    return merged
 
 
 def main() -> None:
@@ -78,6 +108,8 @@ def main() -> None:
         "model_stock": merge("model_stock", models, "base"),
         "slerp": merge("slerp", two, "expert_0", t=0.3),
         "dare": merge("task_arithmetic", {"base": base, **after_drop}, "base", weight=0.4),
+        "della": by_rank(merge, "della", models, weight=1.0, density=0.6, epsilon=0.2),
+        "della_linear": by_rank(merge, "della_linear", models, weight=0.4, density=0.6, epsilon=0.2),
     }
     ours: dict[str, dict[str, Any]] = {
         "weight_averaging": {"method": "weight_averaging", "coefficients": [0.4, 0.3, 0.2, 0.1]},
@@ -94,6 +126,23 @@ def main() -> None:
         "model_stock": {"method": "model_stock"},
         "slerp": {"method": "slerp", "t": 0.3, "experts": 2},
         "dare": {"method": "dare", "drop_rate": 0.3, "rescale": "l1_norm", "scaling": 0.4, "seed": SEED},
+        "della": {
+            "method": "della",
+            "drop_rate": 0.4,
+            "window": 0.4,
+            "rescale": "l1_norm",
+            "scaling": 1.0,
+            "seed": SEED,
+        },
+        "della_linear": {
+            "method": "della",
+            "drop_rate": 0.4,
+            "window": 0.4,
+            "rescale": "l1_norm",
+            "elect": False,
+            "scaling": 0.4,
+            "seed": SEED,
+        },
     }
     versions = {"mergekit": version("mergekit"), "torch": torch.__version__}
     file = Path(__file__).with_name("mergekit.safetensors")

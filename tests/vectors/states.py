@@ -69,10 +69,10 @@ def cast(state: State, dtype: torch.dtype) -> State:
 
 
 def draw_by_name(patch: pytest.MonkeyPatch, states: Sequence[State]) -> None:
-    """Let DARE draw its masks by tensors' names, as the scripts here did, and not by what tensors hold."""
+    """Let DARE and DELLA draw their masks by tensors' names, as the scripts here did, and not by what tensors hold."""
     names = {tuple(tensor.float().flatten().tolist()): name for state in states for name, tensor in state.items()}
     patch.setattr(
-        "mergerisk.merging.dare._identity", lambda tensor: names[tuple(tensor.float().flatten().tolist())]
+        "mergerisk.merging.dropped._identity", lambda tensor: names[tuple(tensor.float().flatten().tolist())]
     )
 
 
@@ -119,12 +119,12 @@ class Vectors:
             versions=versions,
         )
 
-    def error(self, one: State, two: State, skip: str | None = None) -> float:
+    def error(self, one: State, two: State, *skip: str) -> float:
         """The largest difference between two merged states, relative to the largest entry of any task vector
-        of the same tensor; without the tensor ``skip``."""
+        of the same tensor; without the tensors ``skip``."""
         assert list(one) == list(two) == list(SHAPES)
         errors = []
-        for name in SHAPES.keys() - {skip}:
+        for name in SHAPES.keys() - set(skip):
             size = max(float((expert[name] - self.base[name]).abs().max()) for expert in self.experts)
             errors.append(float((one[name].double() - two[name].double()).abs().max()) / size)
         return max(errors)

@@ -44,6 +44,12 @@ METHODS: Registry[type[MergingMethod]] = Registry(
             "arXiv 2311.03099",
         ),
         Entry(
+            "della",
+            "mergerisk.merging.della:Della",
+            "DARE that drops small entries more often than large ones, then elects signs and merges what agrees",
+            "arXiv 2406.11617",
+        ),
+        Entry(
             "fisher",
             "mergerisk.merging.fisher:Fisher",
             "mean weighted by each expert's diagonal Fisher information",
@@ -84,6 +90,18 @@ METHODS: Registry[type[MergingMethod]] = Registry(
             "mergerisk.merging.iso:IsoCts",
             "the same, with directions of single tasks beside the common ones",
             "arXiv 2502.04959",
+        ),
+        Entry(
+            "wudi",
+            "mergerisk.merging.wudi:Wudi",
+            "matrices whose task vector interferes least with each task's own",
+            "arXiv 2503.08099",
+        ),
+        Entry(
+            "doge_ta",
+            "mergerisk.merging.doge_ta:DogeTa",
+            "task arithmetic after one change to all task vectors, outside of what they share",
+            "arXiv 2501.01230",
         ),
         Entry(
             "consensus",

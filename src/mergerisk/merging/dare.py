@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
-from mergerisk.merging.states import StateMerging
+from mergerisk.merging.dropped import DropMerging, with_norm_of
 from mergerisk.merging.ties import Ties
-from mergerisk.randomness import generator
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from mergerisk.merging.material import Tensors
+    from mergerisk.merging.states import StateMerging
 
 
 @hyperparameters
-class Dare(StateMerging):
+class Dare(DropMerging):
     """DARE (Yu et al. 2024, arXiv 2311.03099, section 3), then task arithmetic or TIES.
 
     Every entry of every task vector τt = θt − θ0 is dropped with probability p, and what is left rescaled to
@@ -42,7 +37,7 @@ class Dare(StateMerging):
         density: share of all entries, dropped ones included, that TIES keeps.
     """
 
-    uses_seed: ClassVar[bool] = True
+    draws_of: ClassVar[str] = "dare"
 
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
     rescale: Literal["expected", "l1_norm"] = "expected"
@@ -52,68 +47,11 @@ class Dare(StateMerging):
     trim: Literal["global", "per_tensor"] = "global"
     density: Annotated[float, Field(gt=0, le=1)] = 0.2
 
-    def combine(
-        self, base: Tensors, experts: Sequence[Tensors], *, seed: int = 0
-    ) -> Iterator[tuple[str, torch.Tensor]]:
+    def follow(self) -> StateMerging | float:
         if self.then == "ties":
-            ties = Ties(variant=self.variant, trim=self.trim, density=self.density, scaling=self.scaling)
-            dropped = [_Dropped(self, base, expert, position, seed) for position, expert in enumerate(experts)]
-            yield from ties.combine(base, dropped)
-            return
-        scaling = 0.3 if self.scaling is None else self.scaling
-        for name, pretrained in base.items():
-            merged = pretrained.clone()
-            for position, expert in enumerate(experts):
-                tuned = expert[name]
-                merged.add_(self.drop(tuned - pretrained, _identity(tuned), position, seed), alpha=scaling)
-            yield name, merged
+            return Ties(variant=self.variant, trim=self.trim, density=self.density, scaling=self.scaling)
+        return 0.3 if self.scaling is None else self.scaling
 
-    def drop(self, vector: torch.Tensor, identity: str, position: int, seed: int) -> torch.Tensor:
-        """What is left of one tensor of a task vector, rescaled.
-
-        Args:
-            vector: of any shape; left as it is.
-            identity: of the expert's tensor; see :func:`_identity`.
-            position: the expert's, from 0.
-            seed: the merge's.
-        """
-        draws = torch.rand(
-            vector.shape, generator=generator(seed, "dare", position, identity), dtype=torch.float32
-        )
-        kept = torch.where((draws >= self.drop_rate).to(vector.device), vector, 0.0)
-        if self.rescale == "expected":
-            return kept / (1 - self.drop_rate)
-        norm = kept.abs().sum()
-        return kept * (vector.abs().sum() / norm) if norm > 0 else kept
-
-
-class _Dropped(Mapping[str, torch.Tensor]):
-    """θ0 + δt, each tensor made when it is asked for, and always the same."""
-
-    def __init__(self, method: Dare, base: Tensors, expert: Tensors, position: int, seed: int) -> None:
-        self._method = method
-        self._base = base
-        self._expert = expert
-        self._position = position
-        self._seed = seed
-        self._identities: dict[str, str] = {}
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        pretrained, tuned = self._base[name], self._expert[name]
-        if name not in self._identities:
-            self._identities[name] = _identity(tuned)
-        return pretrained + self._method.drop(
-            tuned - pretrained, self._identities[name], self._position, self._seed
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._base)
-
-    def __len__(self) -> int:
-        return len(self._base)
-
-
-def _identity(tensor: torch.Tensor) -> str:
-    """A digest of a tensor's values, the same in every dtype that holds them and on every device."""
-    values = tensor.detach().to("cpu", torch.float32).contiguous()
-    return hashlib.blake2b(values.reshape(-1).numpy().data, digest_size=16).hexdigest()
+    def drop(self, vector: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        kept = torch.where(draws >= self.drop_rate, vector, 0.0)
+        return kept / (1 - self.drop_rate) if self.rescale == "expected" else with_norm_of(kept, vector)

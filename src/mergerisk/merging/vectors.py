@@ -49,12 +49,15 @@ def magnitudes(base: Tensors, expert: Tensors, names: list[str], stride: int = 1
 
 
 def magnitude_threshold(base: Tensors, expert: Tensors, names: list[str], density: float) -> float:
-    """The magnitude of the smallest entry of τ among its largest ``density`` · count (rounded, at least one)."""
+    """The magnitude of the smallest entry of τ among its largest ``density`` · count (rounded, at least one); 0
+    if all entries are among them."""
     specs = tensor_specs(base)
     count = sum(math.prod(specs[name].shape) for name in names)
     if count == 0:
         return 0.0
     kept = max(1, round(density * count))
+    if kept == count:
+        return 0.0
     return kth_largest(lambda stride: magnitudes(base, expert, names, stride), count, kept)
 
 
@@ -70,7 +73,12 @@ def common_dtype(base: Tensors) -> torch.dtype:
 
 def mean_vector(pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
     """The mean of the experts' task vectors, in new memory."""
+    return sum_vector(pretrained, experts).div_(len(experts))
+
+
+def sum_vector(pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of the experts' task vectors, in new memory."""
     total = experts[0] - pretrained
     for expert in experts[1:]:
         total.add_(expert - pretrained)
-    return total.div_(len(experts))
+    return total

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import UserError, located
 from mergerisk.merging.checks import check_range
 from mergerisk.merging.dare import Dare
+from mergerisk.merging.doge_ta import DogeTa
 from mergerisk.merging.emr import Emr
 from mergerisk.merging.pcb import Pcb
 from mergerisk.merging.ties import Ties
@@ -96,5 +97,5 @@ def _check_local(method: MergingMethod) -> None:
     match method:
         case Ties(trim="global") | Dare(then="ties", trim="global"):
             raise UserError("the method ranks the entries of all layers together; set trim: per_tensor")
-        case Pcb() | Emr():
+        case Pcb() | Emr() | DogeTa():
             raise UserError("the method looks at all layers together; remove layers")

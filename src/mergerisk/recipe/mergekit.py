@@ -283,6 +283,19 @@ def _dare_ties(config: _Config) -> tuple[str, dict[str, Any]]:
     return "dare", _dropped(config) | trim | _elected(config, normalize=False)
 
 
+def _della_linear(config: _Config) -> tuple[str, dict[str, Any]]:
+    weights = set(_scalings(config))
+    if len(weights) > 1:
+        raise UserError(
+            "weight differs between models, which has no counterpart here: DELLA has one scaling for all"
+        )
+    return "della", _dropped_by_rank(config) | {"elect": False, "scaling": weights.pop()}
+
+
+def _della(config: _Config) -> tuple[str, dict[str, Any]]:
+    return "della", _dropped_by_rank(config) | _elected(config, normalize=True)
+
+
 def _breadcrumbs(config: _Config) -> tuple[str, dict[str, Any]]:
     if config.flag("rescale", False):
         raise UserError("rescale: true has no counterpart here: breadcrumbs does not rescale what it keeps")
@@ -327,6 +340,8 @@ _METHODS: dict[str, Callable[[_Config], tuple[str, dict[str, Any]]]] = {
     "ties": _ties,
     "dare_linear": _dare_linear,
     "dare_ties": _dare_ties,
+    "della": _della,
+    "della_linear": _della_linear,
     "breadcrumbs": _breadcrumbs,
     "model_stock": _model_stock,
     "slerp": _slerp,
@@ -352,12 +367,21 @@ def _elected(config: _Config, *, normalize: bool) -> dict[str, Any]:
     return {"variant": "sum", "scaling": factor * weight}
 
 
-def _dropped(config: _Config) -> dict[str, Any]:
-    """DARE's share of dropped entries."""
-    density = config.same("density", "DARE drops the same share of every task vector", 1.0)
+def _dropped(config: _Config, method: str = "DARE") -> dict[str, Any]:
+    """DARE's share of dropped entries, or that of a method after it."""
+    density = config.same("density", f"{method} drops the same share of every task vector", 1.0)
     if density < 1 and not config.flag("rescale", True):
-        raise UserError("rescale: false has no counterpart here: DARE rescales what it keeps")
+        raise UserError(f"rescale: false has no counterpart here: {method} rescales what it keeps")
     return {"drop_rate": max(0.0, 1.0 - density), "rescale": "l1_norm"}
+
+
+def _dropped_by_rank(config: _Config) -> dict[str, Any]:
+    """The same for DELLA, and how far its probabilities are apart."""
+    found = _dropped(config, "DELLA")
+    epsilon = config.same("epsilon", "DELLA's probabilities are as far apart in every task vector", 0.15)
+    if found["drop_rate"] == 0:  # mergekit then drops nothing
+        epsilon = 0.0
+    return found | {"window": 2 * epsilon}
 
 
 def _number(name: str, value: object, depth: float) -> float:
