@@ -143,12 +143,12 @@ class CWA(EnsembleAlgorithm):
     outer gradient is normalised per image, where their code divides by the size of the whole batch's.
 
     Attributes:
-        back: the step back, as a share of ε; theirs is 16/255/15.
+        back: the step back is ε over this number.
         step: of each member, as a multiple of ε; theirs is 250, so that most pixels go as far as they may.
         decay: of the inner momentum.
     """
 
-    back: NonNegativeFloat = 1 / 15
+    back: PositiveFloat = 15.0
     step: PositiveFloat = 250 * 255 / 16
     decay: NonNegativeFloat = 1.0
 
@@ -159,7 +159,7 @@ class CWA(EnsembleAlgorithm):
     def gradient(self, members: Members, point: torch.Tensor) -> torch.Tensor:
         epsilon = members.problem.epsilon
         momentum = members.memory.get("cwa", torch.zeros_like(point))
-        inner = members.stepped(point, members.together(point), -self.back * epsilon)
+        inner = members.stepped(point, members.together(point), -epsilon / self.back)
         for k in range(members.count):
             found = members.one(k, inner)
             length = torch.linalg.vector_norm(found, dim=(1, 2, 3), keepdim=True)
