@@ -46,8 +46,8 @@ PLAIN: dict[str, dict[str, Any]] = {
     "square": {"queries": 30},
 }
 """Attacks that any small classifier will do for, with parameters that make them cheap."""
-DEMANDING = {"pna_patchout", "tgr", "sgm", "universal"}
-"""Attacks that need a certain architecture or a file; test_model_attacks.py has them."""
+DEMANDING = {"pna_patchout", "tgr", "sgm", "att", "fpr", "universal"}
+"""Attacks that need a certain architecture or a file; test_model_attacks.py and test_transformer_attacks.py have them."""
 RANDOM = {
     "pgd",
     "di_fgsm",

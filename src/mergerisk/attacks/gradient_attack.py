@@ -148,6 +148,10 @@ class GradientAttack(Attack):
         """The source of gradients, for as long as the loop runs."""
         return nullcontext(self.loss_gradient(problem, problem.classifier))
 
+    def prepare(self, problem: Problem) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """What the loop remembers before its first step; found while nothing in the surrogate is changed yet."""
+        return {}
+
     def start(self, problem: Problem) -> torch.Tensor:
         """Where the loop starts: at the images."""
         return problem.images.clone()
@@ -172,9 +176,12 @@ class GradientAttack(Attack):
         steps, step_size = self.schedule(problem.epsilon)
         kept = {}
         zero_gradients = torch.zeros_like(problem.labels)
+        with torch.no_grad():
+            memory = self.prepare(problem)
         with torch.no_grad(), self.surrogate(problem) as oracle:
             start = self.start(problem)
-            run = Run(problem, self._inputs(), oracle, step_size, start, torch.zeros_like(start))
+            still = torch.zeros_like(start)
+            run = Run(problem, self._inputs(), oracle, step_size, start, still, memory=memory)
             run.gathered = self._gathering(run)
             for step in range(1, steps + 1):
                 run.last = step == steps
