@@ -68,3 +68,4 @@ from .vision_transformers import PNAPatchOut as PNAPatchOut
 from .warping import DeCowA as DeCowA
 from .watched import Watched as Watched
 from .watched import answers as answers
+from .weight_tuning import AWT as AWT

@@ -47,6 +47,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Entry(
             "sia", "mergerisk.attacks.patchwork:SIA", "MI-FGSM on blocks changed each its way", "arXiv 2309.14700"
         ),
+        Entry("awt", "mergerisk.attacks.weight_tuning:AWT", "PGN on a surrogate tuned to resist", "AAAI 2025"),
         Entry("decowa", "mergerisk.attacks.warping:DeCowA", "MI-FGSM on warped images", "arXiv 2402.03951"),
         Entry(
             "pna_patchout",

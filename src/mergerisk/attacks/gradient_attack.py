@@ -76,7 +76,7 @@ class Run:
         count = 0
         with torch.enable_grad():
             leaf = points.detach().requires_grad_()
-            for view in self._views(leaf, self.inputs):
+            for view in self.views(leaf):
                 # Back through the classifier, then through the transformation, whose graph views may share.
                 seen = oracle(view)
                 (gradient,) = torch.autograd.grad(view, leaf, seen, retain_graph=True)
@@ -84,6 +84,10 @@ class Run:
                 count += 1
         assert total is not None, "an input transformation gave no view"
         return total if count == 1 else total / count
+
+    def views(self, points: torch.Tensor) -> Iterator[torch.Tensor]:
+        """What the classifier is shown of points, through all input transformations."""
+        return self._views(points, self.inputs)
 
     def _views(self, images: torch.Tensor, inputs: tuple[InputTransform, ...]) -> Iterator[torch.Tensor]:
         if not inputs:
