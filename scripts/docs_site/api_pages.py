@@ -25,7 +25,6 @@ ROOMS = {
     "audit": "Audits",
     "leaderboard": "Leaderboards",
     "plots": "Pictures",
-    "listeners": "Listeners",
 }
 """Public rooms, and what their pages are called."""
 

@@ -183,7 +183,7 @@ _PLAIN = {
 
 def _place(location: Sequence[int | str]) -> Place:
     """A location without the names that pydantic gives to a union's branches."""
-    starts, whole = ("constrained-", "tuple[", "literal["), {"float", "int", "str", "bool", "none"}
+    starts, whole = ("constrained-", "tuple[", "dict[", "literal["), {"float", "int", "str", "bool", "none"}
     return Place(
         tuple(
             part

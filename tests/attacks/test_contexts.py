@@ -30,8 +30,6 @@ CHEAP = PLAIN | {
     "universal": {},
     "feature": {},
     "ilpd": {},
-    "att": {},
-    "fpr": {},
 }
 LOOPLESS = {"fgsm", "universal", "square"}
 

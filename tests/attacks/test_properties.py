@@ -37,7 +37,6 @@ PLAIN: dict[str, dict[str, Any]] = {
     "mef": {"neighbours": 2},
     "sia": {"patchworks": 2},
     "decowa": {"warps": 1},
-    "awt": {"neighbours": 1},
     "feature": {"layer": "maps"},
     "ilpd": {"layer": "maps"},
     "fia": {"ensemble": 2, "layer": "maps"},
@@ -47,8 +46,8 @@ PLAIN: dict[str, dict[str, Any]] = {
     "square": {"queries": 30},
 }
 """Attacks that any small classifier will do for, with parameters that make them cheap."""
-DEMANDING = {"pna_patchout", "tgr", "sgm", "att", "fpr", "universal"}
-"""Attacks that need a certain architecture or a file; test_model_attacks.py and test_transformer_attacks.py have them."""
+DEMANDING = {"pna_patchout", "tgr", "sgm", "universal"}
+"""Attacks that need a certain architecture or a file; test_model_attacks.py has them."""
 RANDOM = {
     "pgd",
     "di_fgsm",
@@ -62,7 +61,6 @@ RANDOM = {
     "mef",
     "sia",
     "decowa",
-    "awt",
     "feature",
     "ilpd",
     "fia",

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from mergerisk.audit.audited import AuditedItem
     from mergerisk.store import Store
-    from mergerisk.study import Plan, Study
-    from mergerisk.study.executors.events import Listener
+    from mergerisk.study import Plan, Stage, Study
     from mergerisk.study.executors.hiring import Executor
 
 JSON, MARKDOWN, PAGE = "audit.json", "audit.md", "audit.html"
@@ -69,7 +68,7 @@ def audit(
     force: bool = False,
     progress: bool = True,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
-    listeners: Sequence[Listener] = (),
+    listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> AuditResult:
     """Audit what is going to be released.
 
@@ -89,7 +88,7 @@ def audit(
         force: replace what another audit left in the folder.
         progress: show on standard error how far it is.
         prepared: called once everything is checked, before the first stage.
-        listeners: see :func:`mergerisk.run`.
+        listener: told of every stage's start and end.
 
     Raises:
         UserError: the audit, a file or an option is at fault; raised before any attack where it can be known.
@@ -123,7 +122,7 @@ def audit(
             force=force,
             progress=progress,
             prepared=begin,
-            listeners=listeners,
+            listener=listener,
         )
     resolved, items = begun[-1]
     audited = describe_work(resolved, read_record(folder)["computed"], items)

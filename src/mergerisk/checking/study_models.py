@@ -13,7 +13,6 @@ from mergerisk.errors import UserError
 from mergerisk.statistics import wilson_interval
 from mergerisk.store import open_store
 from mergerisk.study.devices import resolve_device
-from mergerisk.study.executors.events import RunStarted, nobody
 from mergerisk.study.executors.hiring import BATCH_SIZE
 from mergerisk.study.executors.local import hire_local
 from mergerisk.study.kinds.correct import Correct
@@ -28,9 +27,12 @@ from mergerisk.study.running import store_folder
 from mergerisk.study.variants.encoders import EncoderVariant
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mergerisk.store import Store
     from mergerisk.study import Study
-    from mergerisk.study.executors.events import Listener
     from mergerisk.study.planning import Plan
+    from mergerisk.study.stage import Stage
 
 PRETRAINED, EXPERT = "pretrained", "expert"
 
@@ -71,7 +73,8 @@ def check_study(
     *,
     device: str = "auto",
     offline: bool = False,
-    listener: Listener = nobody,
+    prepared: Callable[[Plan, Store], None] = lambda *_: None,
+    listener: Callable[[Stage, str, float], None] = lambda *_: None,
 ) -> StudyCheck:
     """Make a study's heads and experts, and see what they and the pretrained encoder say of its test images.
 
@@ -82,7 +85,8 @@ def check_study(
         out: the folder that the study would run into; ``runs/NAME`` by default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         offline: take what comes from a hub from its cache only.
-        listener: told what happens, as of a run; what it raises ends it.
+        prepared: called once everything is checked, before the first stage.
+        listener: told of every stage's start and end.
 
     Raises:
         UserError: the study, or a file it names, is at fault.
@@ -93,14 +97,13 @@ def check_study(
     resolved = load_study(study) if isinstance(study, str | Path) else resolve(study)
     folder = Path(out) if out is not None else Path("runs") / resolved.name
     check_output(folder)
-    computes = resolve_device(device)
+    computing = hire_local([resolve_device(device)], BATCH_SIZE)
     located = locate(resolved, offline=offline)
     placed = located.study
     outlines = check_material(placed)
     plan = unmerged(make_plan(placed, located.notes, outlines))
     store = open_store(store_folder(folder, None))
-    listener(RunStarted(resolved, folder, plan, store, computes, 1))
-    computing = hire_local([computes], BATCH_SIZE)
+    prepared(plan, store)
     clean, _ = run_and_collect(
         plan, store, computing, lambda: CleanTable().collect(Gathered(plan, store), ()), listener=listener
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+from pydantic import Field
 
 from mergerisk.merging.states import TensorMerging, one_each
 from mergerisk.merging.vectors import new_memory
@@ -45,24 +46,31 @@ class WeightAveraging(TensorMerging):
         return total
 
 
+_Lambda = float | tuple[float, ...]
+_WHAT = "task_arithmetic: scaling"
+
+
 @hyperparameters
 class TaskArithmetic(TensorMerging):
     """θ0 + λ Σ τt, with task vectors τt = θt − θ0 (Ilharco et al. 2023, arXiv 2212.04089, section 3).
 
     Attributes:
-        scaling: λ, or one λ per expert, in the experts' order; 0.3 is the paper's value for eight tasks.
+        scaling: λ, or one λ per expert, in the experts' order; 0.3 is the paper's value for eight tasks. Or a
+            mapping of layers to either; see :mod:`mergerisk.merging.per_layer`.
     """
 
-    scaling: float | tuple[float, ...] = 0.3
+    scaling: _Lambda | Annotated[dict[str, _Lambda], Field(min_length=1)] = 0.3
 
     def check_count(self, count: int) -> None:
-        one_each(self.scaling, count, "task_arithmetic: scaling")
+        for scaling in self.scaling.values() if isinstance(self.scaling, dict) else (self.scaling,):
+            one_each(scaling, count, _WHAT)
 
     def mixing(self, count: int) -> tuple[float, ...] | None:
-        return tuple(one_each(self.scaling, count, "task_arithmetic: scaling"))
+        return None if isinstance(self.scaling, dict) else tuple(one_each(self.scaling, count, _WHAT))
 
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
-        scalings = one_each(self.scaling, len(experts), "task_arithmetic: scaling")
+        assert not isinstance(self.scaling, dict), "a tensor is merged as at(name) says"
+        scalings = one_each(self.scaling, len(experts), _WHAT)
         merged = new_memory(pretrained).copy_(pretrained)
         vector = torch.empty_like(merged)
         for expert, scaling in zip(experts, scalings, strict=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field
 
+from mergerisk.merging.per_layer import Scaling, single
 from mergerisk.merging.states import TensorMerging
 from mergerisk.validation import hyperparameters
 
@@ -31,19 +32,19 @@ class Breadcrumbs(TensorMerging):
         drop_top: share of a row's largest entries that are dropped, in [0, 1); the paper's γ.
         granularity: ``row`` ranks each row of a tensor alone (first dimension × all the others; a tensor of fewer
             than two dimensions is one row); ``tensor`` takes the whole tensor as one row.
-        scaling: the paper's α. The defaults 0.2, 0.1 and 0.4 are those of the authors' usage example; their own
-            search goes over densities of 0.05 to 0.2 and top shares of 0.001 to 0.01.
+        scaling: the paper's α, or one per layer. The defaults 0.2, 0.1 and 0.4 are those of the authors' usage
+            example; their own search goes over densities of 0.05 to 0.2 and top shares of 0.001 to 0.01.
     """
 
     density: Annotated[float, Field(gt=0, le=1)] = 0.2
     drop_top: Annotated[float, Field(ge=0, lt=1)] = 0.1
     granularity: Literal["row", "tensor"] = "row"
-    scaling: float = 0.4
+    scaling: Scaling = 0.4
 
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         merged = pretrained.clone()
         for expert in experts:
-            merged.add_(self._masked(expert - pretrained), alpha=self.scaling)
+            merged.add_(self._masked(expert - pretrained), alpha=single(self.scaling))
         return merged
 
     def _masked(self, vector: torch.Tensor) -> torch.Tensor:

@@ -145,6 +145,18 @@ METHODS: Registry[type[MergingMethod]] = Registry(
             "MLPs become mixtures of the experts' under a router learnt by entropy",
             "arXiv 2402.00433",
         ),
+        Entry(
+            "lines",
+            "mergerisk.merging.lines:Lines",
+            "around any data-free method: deeper blocks keep more of what it changed (LiNeS)",
+            "arXiv 2410.17146",
+        ),
+        Entry(
+            "svc",
+            "mergerisk.merging.svc:Svc",
+            "around any data-free method: singular values lowered where tasks share a direction",
+            "arXiv 2602.05536",
+        ),
     ],
 )
 """Methods, each of which yields one encoder or one per task."""

@@ -16,7 +16,7 @@ from mergerisk.tasks.images import check_pixels
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mergerisk.merging.material import Calibration, Tensors
     from mergerisk.models.core.encoder import Encoder
@@ -59,12 +59,21 @@ def check_range(method: object, specs: Mapping[str, TensorSpec]) -> None:
     dtypes = {working_dtype(spec.dtype) for spec in specs.values() if spec.dtype.is_floating_point}
     largest = min((torch.finfo(dtype).max for dtype in dtypes), default=math.inf)
     for name, value in vars(method).items():
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in _numbers(value):
             if isinstance(number, float) and abs(number) > largest:
                 raise UserError(
                     f"{type(method).__name__}: {name} {number} exceeds {largest:.3g}, the largest number of the "
                     "tensors' dtype; lower it"
                 )
+
+
+def _numbers(value: object) -> Iterator[object]:
+    """A value, or those of a list of experts or a mapping of layers."""
+    if isinstance(value, tuple | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(one)
+    else:
+        yield value
 
 
 def check_single_precision(base: Encoder, method: str) -> None:

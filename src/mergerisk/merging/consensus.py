@@ -9,6 +9,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveInt
 
 from mergerisk.errors import UserError
+from mergerisk.merging.per_layer import Scaling, single
 from mergerisk.merging.states import TensorMerging, one_each
 from mergerisk.validation import hyperparameters
 
@@ -31,13 +32,13 @@ class Consensus(TensorMerging):
         threshold: λ ≥ 0 of all masks, or one per expert in their order. The paper picks one per task from 0.2,
             0.3, … 0.6 on validation data; 0.4 is the middle.
         agreement: number of masks, from 1 to T, that keep an entry; 2 is the paper's.
-        scaling: factor on the sum of task vectors; 0.3 is task arithmetic's (the paper tunes it on validation
-            data).
+        scaling: factor on the sum of task vectors, or one per layer; 0.3 is task arithmetic's (the paper tunes it
+            on validation data).
     """
 
     threshold: NonNegativeFloat | tuple[NonNegativeFloat, ...] = 0.4
     agreement: PositiveInt = 2
-    scaling: float = 0.3
+    scaling: Scaling = 0.3
 
     def check_count(self, count: int) -> None:
         if self.agreement > count:
@@ -53,4 +54,4 @@ class Consensus(TensorMerging):
         votes = torch.zeros_like(pretrained, dtype=torch.int32)
         for vector, threshold in zip(vectors, thresholds, strict=True):
             votes += vector.abs() > threshold * (total - vector).abs()
-        return pretrained + self.scaling * torch.where(votes >= self.agreement, total, 0.0)
+        return pretrained + single(self.scaling) * torch.where(votes >= self.agreement, total, 0.0)

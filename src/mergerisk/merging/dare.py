@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from mergerisk.merging.dropped import DropMerging, with_norm_of
+from mergerisk.merging.per_layer import Scaling
 from mergerisk.merging.ties import Ties
 from mergerisk.validation import hyperparameters
 
@@ -31,7 +32,8 @@ class Dare(DropMerging):
         rescale: ``expected`` divides by 1 − p (the paper); ``l1_norm`` gives each tensor the L1 norm it had before
             (mergekit), and leaves it alone if nothing of it is left.
         then: what merges the dropped task vectors.
-        scaling: λ; None for the usual value of what follows: 0.3 for task arithmetic, for TIES its variant's.
+        scaling: λ, or one per layer; None for the usual value of what follows: 0.3 for task arithmetic, for TIES
+            its variant's.
         variant: of TIES; this and the next two are unused by task arithmetic. See :class:`Ties`.
         trim: of TIES.
         density: share of all entries, dropped ones included, that TIES keeps.
@@ -42,12 +44,12 @@ class Dare(DropMerging):
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.5
     rescale: Literal["expected", "l1_norm"] = "expected"
     then: Literal["task_arithmetic", "ties"] = "task_arithmetic"
-    scaling: float | None = None
+    scaling: Scaling | None = None
     variant: Literal["mean", "sum"] = "mean"
     trim: Literal["global", "per_tensor"] = "global"
     density: Annotated[float, Field(gt=0, le=1)] = 0.2
 
-    def follow(self) -> StateMerging | float:
+    def follow(self) -> StateMerging | Scaling:
         if self.then == "ties":
             return Ties(variant=self.variant, trim=self.trim, density=self.density, scaling=self.scaling)
         return 0.3 if self.scaling is None else self.scaling

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, model_validator
 
 from mergerisk.merging.dropped import DropMerging, with_norm_of
+from mergerisk.merging.per_layer import Scaling
 from mergerisk.merging.ties import Ties
 from mergerisk.validation import hyperparameters
 
@@ -41,7 +42,8 @@ class Della(DropMerging):
         elect: False adds up what is left without an election (mergekit's ``della_linear``).
         variant: ``mean`` divides by the number of agreeing entries (the paper); ``sum`` does not. Unused without
             an election.
-        scaling: λ; None for 1.1 after an election, and 0.3, task arithmetic's, for ``sum`` and without one.
+        scaling: λ, or one per layer; None for 1.1 after an election, and 0.3, task arithmetic's, for ``sum`` and
+            without one.
     """
 
     draws_of: ClassVar[str] = "della"
@@ -51,7 +53,7 @@ class Della(DropMerging):
     rescale: Literal["expected", "l1_norm"] = "expected"
     elect: bool = True
     variant: Literal["mean", "sum"] = "mean"
-    scaling: float | None = None
+    scaling: Scaling | None = None
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:
@@ -61,7 +63,7 @@ class Della(DropMerging):
             )
         return self
 
-    def follow(self) -> StateMerging | float:
+    def follow(self) -> StateMerging | Scaling:
         scaling = (_USUAL[self.variant] if self.elect else 0.3) if self.scaling is None else self.scaling
         return (
             Ties(variant=self.variant, trim="per_tensor", density=1.0, scaling=scaling) if self.elect else scaling

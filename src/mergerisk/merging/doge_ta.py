@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from mergerisk.merging.descending import descend
+from mergerisk.merging.per_layer import Scaling, single
 from mergerisk.merging.singular import truncated_svd
 from mergerisk.merging.states import StateMerging
 from mergerisk.merging.vectors import magnitude_threshold, mean_vector
@@ -47,7 +48,7 @@ class DogeTa(StateMerging):
     squares.
 
     Attributes:
-        scaling: η; 0.07, the authors' for ViT-B/32.
+        scaling: η, or one per layer; 0.07, the authors' for ViT-B/32.
         density: share of entries in maskt, in (0, 1]; 0.3 in the authors' code. Entries that tie with the last one
             are in it.
         subspace: what min(m, n) is divided by for the number of shared directions; 6 in the authors' code.
@@ -57,7 +58,7 @@ class DogeTa(StateMerging):
             which leaves embeddings, too), ``mean`` adds the mean of τt.
     """
 
-    scaling: float = 0.07
+    scaling: Scaling = 0.07
     density: Annotated[float, Field(gt=0, le=1)] = 0.3
     subspace: PositiveInt = 6
     steps: PositiveInt = 400
@@ -77,7 +78,7 @@ class DogeTa(StateMerging):
         for name, pretrained in base.items():
             if len(shapes[name]) == 2 and math.prod(shapes[name]) > 0:
                 vectors = torch.stack([expert[name] - pretrained for expert in experts])
-                yield name, pretrained + self._merged(vectors, thresholds)
+                yield name, pretrained + self.at(name)._merged(vectors, thresholds)
             elif self.others == "base":
                 yield name, pretrained.clone()
             else:
@@ -91,7 +92,7 @@ class DogeTa(StateMerging):
             thresholds: per expert, the smallest magnitude in its mask.
         """
         norms = torch.linalg.vector_norm(vectors, dim=(1, 2))
-        weights = torch.where(norms > 0, self.scaling / norms, 0.0)
+        weights = torch.where(norms > 0, single(self.scaling) / norms, 0.0)
         change = self._change(vectors, weights)
         merged = torch.zeros_like(change)
         for vector, weight, threshold in zip(vectors, weights.tolist(), thresholds, strict=True):

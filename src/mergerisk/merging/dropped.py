@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from mergerisk.merging.per_layer import at
 from mergerisk.merging.states import StateMerging
 from mergerisk.randomness import generator
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mergerisk.merging.material import Tensors
+    from mergerisk.merging.per_layer import Scaling
 
 
 class DropMerging(StateMerging):
@@ -31,7 +33,7 @@ class DropMerging(StateMerging):
     """Names its random numbers."""
 
     @abstractmethod
-    def follow(self) -> StateMerging | float:
+    def follow(self) -> StateMerging | Scaling:
         """What merges the experts that are left: a method, or λ of the sum of what is left of task vectors."""
 
     @abstractmethod
@@ -52,11 +54,12 @@ class DropMerging(StateMerging):
             yield from follow.combine(base, dropped)
             return
         for name, pretrained in base.items():
+            scaling = at(follow, name) if isinstance(follow, dict) else follow
             merged = pretrained.clone()
             for position, expert in enumerate(experts):
                 tuned = expert[name]
                 left = self.left(tuned - pretrained, _identity(tuned), position, seed)
-                merged.add_(left, alpha=follow)
+                merged.add_(left, alpha=scaling)
             yield name, merged
 
     def left(self, vector: torch.Tensor, identity: str, position: int, seed: int) -> torch.Tensor:

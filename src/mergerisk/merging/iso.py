@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from pydantic import Field
 
+from mergerisk.merging.per_layer import Scaling, single
 from mergerisk.merging.singular import gram, inverse_root, truncated_svd
 from mergerisk.merging.states import TensorMerging
 from mergerisk.merging.vectors import mean_vector
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class Isotropic(TensorMerging):
     """Matrices are merged as :meth:`merge_matrix` says; all other tensors take the mean of τt."""
 
-    scaling: float
+    scaling: Scaling
 
     @abstractmethod
     def merge_matrix(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -28,10 +29,9 @@ class Isotropic(TensorMerging):
 
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         if pretrained.ndim != 2 or pretrained.numel() == 0:
-            return torch.add(pretrained, mean_vector(pretrained, experts), alpha=self.scaling)
-        return torch.add(
-            pretrained, self.merge_matrix([expert - pretrained for expert in experts]), alpha=self.scaling
-        )
+            return torch.add(pretrained, mean_vector(pretrained, experts), alpha=single(self.scaling))
+        vectors = [expert - pretrained for expert in experts]
+        return torch.add(pretrained, self.merge_matrix(vectors), alpha=single(self.scaling))
 
 
 @hyperparameters
@@ -42,10 +42,10 @@ class IsoC(Isotropic):
     polar factor, for which no SVD is needed; the mean is over all min(m, n) singular values.
 
     Attributes:
-        scaling: λ; 1 by default, as in the authors' code. The published tables tune it.
+        scaling: λ, or one per layer; 1 by default, as in the authors' code. The published tables tune it.
     """
 
-    scaling: float = 1.0
+    scaling: Scaling = 1.0
 
     def merge_matrix(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
         return flattened(torch.stack(list(vectors)).sum(dim=0))
@@ -63,11 +63,11 @@ class IsoCts(Isotropic):
     Attributes:
         common: share of the min(m, n) directions that are common, 0.8 in the paper; the rest is divided evenly
             between tasks, s = round((min(m, n) − ⌊share⌋) / T), and c is what that leaves.
-        scaling: λ; 1 by default, as in the authors' code. The published tables tune it.
+        scaling: λ, or one per layer; 1 by default, as in the authors' code. The published tables tune it.
     """
 
     common: Annotated[float, Field(ge=0, le=1)] = 0.8
-    scaling: float = 1.0
+    scaling: Scaling = 1.0
 
     def merge_matrix(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
         tasks, size = len(vectors), min(vectors[0].shape)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from pydantic import Field
 
+from mergerisk.merging.per_layer import Scaling, single
 from mergerisk.merging.selection import kth_largest
 from mergerisk.merging.states import StateMerging
 from mergerisk.merging.vectors import common_dtype, magnitudes, new_memory, together
@@ -41,12 +42,12 @@ class Pcb(StateMerging):
     Attributes:
         density: share of entries whose score counts, in (0, 1].
         clip: share of magnitudes clamped at either end, in [0, 0.5).
-        scaling: λ; the defaults of all three are those of the authors' code for vision models.
+        scaling: λ, or one per layer; the defaults of all three are those of the authors' code for vision models.
     """
 
     density: Annotated[float, Field(gt=0, le=1)] = 0.05
     clip: Annotated[float, Field(ge=0, lt=0.5)] = 0.0001
-    scaling: float = 1.2
+    scaling: Scaling = 1.2
 
     def combine(
         self,
@@ -60,9 +61,10 @@ class Pcb(StateMerging):
         cuts = [self._cut(base, experts, position, clamp, size) for position, clamp in enumerate(clamps)]
         for name, pretrained in base.items():
             merged = new_memory(pretrained)
+            scaling = single(self.at(name).scaling)
             pieces = together(({name: merged}, {name: pretrained}), name)
             for (out, start), vectors in zip(pieces, _vectors(base, experts, name), strict=True):
-                torch.add(start, self.scaling * _balanced(vectors, clamps, cuts), out=out)
+                torch.add(start, scaling * _balanced(vectors, clamps, cuts), out=out)
             yield name, merged
 
     def _clamp(self, base: Tensors, expert: Tensors, size: int) -> _Range:

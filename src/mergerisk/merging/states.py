@@ -10,11 +10,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, overload
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, overload
 
 import torch
 
 from mergerisk.errors import UserError
+from mergerisk.merging import per_layer
 from mergerisk.merging.batch_norm import is_statistic
 from mergerisk.merging.experts import states_of
 from mergerisk.merging.material import Merged
@@ -50,8 +52,24 @@ class StateMerging(EncoderMerging):
             Every name once, in any order, with a tensor that shares no memory with the inputs.
         """
 
+    def at(self, name: str) -> Self:
+        """The method as it merges one tensor: with one scaling, where layers have their own."""
+        scaling = getattr(self, "scaling", None)
+        if not isinstance(scaling, Mapping):
+            return self
+        return replace(self, scaling=per_layer.at(scaling, name))  # type: ignore[type-var]
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Whether the hyper-parameters suit the tensors that are merged, by their names.
+
+        Raises:
+            UserError: they say something of layers that the model does not have.
+        """
+        per_layer.check_patterns(self, names)
+
     def merge_states(self, base: Tensors, experts: Sequence[Tensors], *, seed: int = 0) -> State:
         """All merged tensors, in the base's order and dtypes; integer tensors are copies of the base's."""
+        self.check_names(merged_names(base))
         merged = dict(self.stream(base, experts, seed=seed))
         return {name: merged[name] for name in base}
 
@@ -69,14 +87,12 @@ class StateMerging(EncoderMerging):
     def _stream(self, base: Tensors, experts: Sequence[Tensors], seed: int) -> Iterator[tuple[str, torch.Tensor]]:
         tied = tied_names(base)
         specs = tensor_specs(base)
-        names = []
+        names = merged_names(base)
         for name, spec in specs.items():
             if not spec.dtype.is_floating_point:
                 yield name, base[name].clone()
             elif is_statistic(name, base):
                 yield name, torch.stack([expert[name].detach() for expert in experts]).mean(dim=0)
-            elif name not in tied:
-                names.append(name)
         working = [_Working(tensors, names) for tensors in (base, *experts)]
         for name, tensor in self.combine(working[0], working[1:], seed=seed):
             rounded = tensor.to(specs[name].dtype)
@@ -92,6 +108,16 @@ class StateMerging(EncoderMerging):
     ) -> Merged:
         parts = self.merge_states(base.state(), list(states_of(experts).values()), seed=seed)
         return Merged(base.with_state(parts), parts)
+
+
+def merged_names(state: Tensors) -> list[str]:
+    """The tensors that methods combine: floating ones, no BatchNorm's statistics, those that are tied once."""
+    tied = tied_names(state)
+    return [
+        name
+        for name, spec in tensor_specs(state).items()
+        if spec.dtype.is_floating_point and name not in tied and not is_statistic(name, state)
+    ]
 
 
 @contextmanager
@@ -116,7 +142,7 @@ class TensorMerging(StateMerging):
         seed: int = 0,  # noqa: ARG002  # nothing is random
     ) -> Iterator[tuple[str, torch.Tensor]]:
         for name, pretrained in base.items():
-            yield name, self.merge_tensor(pretrained, _Column(experts, name))
+            yield name, self.at(name).merge_tensor(pretrained, _Column(experts, name))
 
 
 class _Working(Mapping[str, torch.Tensor]):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
+from mergerisk.merging.per_layer import Scaling, single
 from mergerisk.merging.states import StateMerging
 from mergerisk.merging.vectors import magnitude_threshold, new_memory, together
 from mergerisk.validation import hyperparameters
@@ -34,14 +35,14 @@ class Ties(StateMerging):
         trim: ``global`` ranks all entries of a task together (the paper); ``per_tensor`` ranks each tensor
             alone (mergekit).
         density: share of entries kept, in (0, 1]. Entries that tie with the last one kept are kept too.
-        scaling: λ on the combined task vector; None for the variant's usual value: 1 for ``mean``, 0.3 for
-            ``sum``.
+        scaling: λ on the combined task vector, or one per layer; None for the variant's usual value: 1 for
+            ``mean``, 0.3 for ``sum``.
     """
 
     variant: Literal["mean", "sum"] = "mean"
     trim: Literal["global", "per_tensor"] = "global"
     density: Annotated[float, Field(gt=0, le=1)] = 0.2
-    scaling: float | None = None
+    scaling: Scaling | None = None
 
     def combine(
         self,
@@ -58,7 +59,7 @@ class Ties(StateMerging):
             found = [magnitude_threshold(base, expert, names, self.density) for expert in experts]
             thresholds |= dict.fromkeys(names, found)
         for name in base:
-            merged, elected, cancelled = self._merge(base, experts, name, thresholds[name], 1.0)
+            merged, elected, cancelled = self.at(name)._merge(base, experts, name, thresholds[name], 1.0)
             balance += elected
             if cancelled:  # their sign is that of the majority, which is known only at the end
                 undecided.append(name)
@@ -66,7 +67,7 @@ class Ties(StateMerging):
                 yield name, merged
         majority = 1.0 if balance >= 0 else -1.0
         for name in undecided:
-            yield name, self._merge(base, experts, name, thresholds[name], majority)[0]
+            yield name, self.at(name)._merge(base, experts, name, thresholds[name], majority)[0]
 
     def _merge(
         self,
@@ -85,7 +86,7 @@ class Ties(StateMerging):
             thresholds: per expert, the smallest magnitude kept.
             majority: the sign that cancelled entries take.
         """
-        scaling = {"mean": 1.0, "sum": 0.3}[self.variant] if self.scaling is None else self.scaling
+        scaling = {"mean": 1.0, "sum": 0.3}[self.variant] if self.scaling is None else single(self.scaling)
         pretrained = base[name]
         merged = new_memory(pretrained)
         bounds = [_just_below(threshold, pretrained.dtype) for threshold in thresholds]

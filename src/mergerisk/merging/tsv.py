@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mergerisk.merging.per_layer import Scaling, single
 from mergerisk.merging.singular import gram, inverse_root, truncated_svd
 from mergerisk.merging.states import TensorMerging
 from mergerisk.merging.vectors import mean_vector
@@ -29,18 +30,20 @@ class TsvM(TensorMerging):
     their place.
 
     Attributes:
-        scaling: λ; 1 in the paper.
+        scaling: λ, or one per layer; 1 in the paper.
     """
 
-    scaling: float = 1.0
+    scaling: Scaling = 1.0
 
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         if pretrained.ndim != 2 or pretrained.numel() == 0:
-            return torch.add(pretrained, mean_vector(pretrained, experts), alpha=self.scaling)
+            return torch.add(pretrained, mean_vector(pretrained, experts), alpha=single(self.scaling))
         rank = max(1, min(pretrained.shape) // len(experts))
         triples = [truncated_svd(expert - pretrained, rank) for expert in experts]
         left, values, right = (torch.cat(parts, dim=-1) for parts in zip(*triples, strict=True))
         roots = [inverse_root(gram(packed, torch.float64), pretrained.dtype)[0] for packed in (left, right)]
         # polar(U) S polar(V)ᵀ = U (UᵀU)^(−1/2) S (VᵀV)^(−1/2) Vᵀ: the roots may be large, and stay float64.
         middle = (roots[0] * values) @ roots[1]
-        return torch.addmm(pretrained, (left @ middle).to(pretrained), right.mT.to(pretrained), alpha=self.scaling)
+        return torch.addmm(
+            pretrained, (left @ middle).to(pretrained), right.mT.to(pretrained), alpha=single(self.scaling)
+        )

@@ -9,6 +9,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 
 from mergerisk.merging.descending import descend
+from mergerisk.merging.per_layer import Scaling, single
 from mergerisk.merging.singular import gram, inverse_root
 from mergerisk.merging.states import TensorMerging
 from mergerisk.merging.vectors import mean_vector, sum_vector
@@ -45,20 +46,20 @@ class Wudi(TensorMerging):
         learning_rate: 1e-5 in the paper.
         others: what becomes of tensors that are no matrices: ``base`` leaves them as they are (the authors' code),
             ``mean`` adds the mean of τt (FusionBench).
-        scaling: λ; 1, since the paper does without one.
+        scaling: λ, or one per layer; 1, since the paper does without one.
     """
 
     variant: Literal["early_stopped", "closed_form"] = "early_stopped"
     steps: PositiveInt = 300
     learning_rate: PositiveFloat = 1e-5
     others: Literal["base", "mean"] = "base"
-    scaling: float = 1.0
+    scaling: Scaling = 1.0
 
     def merge_tensor(self, pretrained: torch.Tensor, experts: Sequence[torch.Tensor]) -> torch.Tensor:
         if pretrained.ndim != 2 or pretrained.numel() == 0:
             if self.others == "base":
                 return pretrained.clone()
-            return torch.add(pretrained, mean_vector(pretrained, experts), alpha=self.scaling)
+            return torch.add(pretrained, mean_vector(pretrained, experts), alpha=single(self.scaling))
         if self.variant == "closed_form":  # C is to be inverted: it squares singular values, so float64
             loss = _interference(pretrained, experts, torch.float64)
             root, _ = inverse_root(loss.curvature, pretrained.dtype)
@@ -68,7 +69,7 @@ class Wudi(TensorMerging):
             change = descend(
                 torch.zeros_like(loss.total), loss.gradient, steps=self.steps, learning_rate=self.learning_rate
             )
-        return torch.add(pretrained, loss.total.add_(change).to(pretrained), alpha=self.scaling)
+        return torch.add(pretrained, loss.total.add_(change).to(pretrained), alpha=single(self.scaling))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from mergerisk.merging.dare import Dare
 from mergerisk.merging.doge_ta import DogeTa
 from mergerisk.merging.emr import Emr
 from mergerisk.merging.pcb import Pcb
+from mergerisk.merging.states import StateMerging
 from mergerisk.merging.ties import Ties
+from mergerisk.merging.wrapped import Wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -73,9 +75,9 @@ def methods_by_layer(
         UserError: hyper-parameters do not suit the experts; the method ranks the entries of all layers together;
             or a pattern matches no tensor.
     """
-    found: dict[MergingMethod, list[str]] = {}
     methods = {"": recipe.create_method()}
     check_range(methods[""], specs)
+    _check_names(methods[""], names)
     for pattern, changes in recipe.layers.items():
         with located(f"layers: {pattern}"):
             if not any(fnmatchcase(name, pattern) for name in names):
@@ -84,10 +86,21 @@ def methods_by_layer(
             _check_local(method)
             method.check_count(len(recipe.experts))
             check_range(method, specs)
+            _check_names(method, names)
+    found: dict[str, tuple[MergingMethod, list[str]]] = {}
     for name in names:
         pattern = next((pattern for pattern in recipe.layers if fnmatchcase(name, pattern)), "")
-        found.setdefault(methods[pattern], []).append(name)
-    return list(found.items())
+        method = methods[pattern]
+        found.setdefault(repr(method), (method, []))[1].append(name)
+    return list(found.values())
+
+
+def _check_names(method: MergingMethod, names: Sequence[str]) -> None:
+    """Raises:
+    UserError: see :meth:`mergerisk.merging.StateMerging.check_names`.
+    """
+    if isinstance(method, StateMerging):
+        method.check_names(names)
 
 
 def _check_local(method: MergingMethod) -> None:
@@ -97,5 +110,5 @@ def _check_local(method: MergingMethod) -> None:
     match method:
         case Ties(trim="global") | Dare(then="ties", trim="global"):
             raise UserError("the method ranks the entries of all layers together; set trim: per_tensor")
-        case Pcb() | Emr() | DogeTa():
+        case Pcb() | Emr() | DogeTa() | Wrapper():
             raise UserError("the method looks at all layers together; remove layers")

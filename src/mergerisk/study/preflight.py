@@ -355,20 +355,28 @@ def _check_models(study: Study) -> Encoder | None:
 
 
 def _check_blocks(study: Study, base: Encoder | None, faults: Faults) -> None:
-    """Whether the backbone has the blocks that merges are changed in.
+    """Whether the backbone has the blocks that merges are changed in, or scaled by.
 
     Args:
         study: with folders for models of the hub.
         base: the backbone; None if it was not loaded.
         faults: where what is wrong goes.
     """
-    from mergerisk.merging import ShuffledBlock
+    from mergerisk.merging import ShuffledBlock, create
+    from mergerisk.merging.states import StateMerging, merged_names
     from mergerisk.models import load_encoder
 
     for spec in study.merging:
-        if spec.intervention is not None and spec.intervention.kind == "shuffled_blocks":
-            with faults.collecting(), located(place("merging", item=spec.label)):
-                base = base or load_encoder(study.backbone, image_size=study.image_size)
+        shuffled = spec.intervention is not None and spec.intervention.kind == "shuffled_blocks"
+        if not shuffled and not any(isinstance(given, dict) for given in spec.parameters.values()):
+            continue
+        with faults.collecting(), located(place("merging", item=spec.label)):
+            base = base or load_encoder(study.backbone, image_size=study.image_size)
+            method = create(spec.name, **spec.parameters)
+            method = getattr(method, "method", method)  # of one with a correction on it
+            if isinstance(method, StateMerging):
+                method.check_names(merged_names(base.state()))
+            if spec.intervention is not None and shuffled:
                 ShuffledBlock(block=spec.intervention.value).reaches(base)
 
 

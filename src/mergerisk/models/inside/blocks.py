@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +14,7 @@ from mergerisk.errors import UserError, did_you_mean
 from mergerisk.models.inside.hooks import first_tensor, hooked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mergerisk.models.inside.hooks import Hook
 
@@ -42,6 +44,33 @@ def _lists(model: nn.Module) -> dict[str, list[nn.Module]]:
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList | nn.Sequential) and len({type(block) for block in module}) == 1
     }
+
+
+def blocks_in(names: Iterable[str]) -> tuple[str, ...]:
+    """What the names of each block's tensors begin with, in the order they run in, told by the names alone.
+
+    ``encoder.layer.0`` to ``encoder.layer.11``; or ``stages.0.layers.0`` to ``stages.3.layers.2``: where the
+    longest list is one of several alike, all of them are meant. Empty where nothing is numbered.
+    """
+    lists: dict[str, dict[str, set[int]]] = {}
+    for name in dict.fromkeys(names):
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            numbered = re.fullmatch(r"(.*?)(\d+)", parts[end - 1])
+            if numbered:
+                within = ".".join([*parts[: end - 1], numbered[1]])
+                lists.setdefault(re.sub(r"\d+", "#", within), {}).setdefault(within, set()).add(int(numbered[2]))
+    # Layers may be counted from 1, and a list has no gaps: otherwise the numbers mean something else.
+    whole = {
+        kind: alike
+        for kind, alike in lists.items()
+        if all(min(found) <= 1 and all(b - a == 1 for a, b in pairwise(sorted(found))) for found in alike.values())
+    }
+    if not whole:
+        return ()
+    kind = max(whole, key=lambda kind: (max(map(len, whole[kind].values())), -kind.count(".")))
+    blocks = [f"{within}{number}" for within, found in whole[kind].items() for number in found]
+    return tuple(sorted(blocks, key=lambda block: [int(number) for number in re.findall(r"\d+", block)]))
 
 
 def block_norms(model: nn.Module) -> dict[nn.Module, Norms]:
@@ -138,47 +167,6 @@ def branch_outputs(model: nn.Module, image: torch.Tensor) -> dict[nn.Module, Out
     Raises:
         UserError: a block has no such modules.
     """
-    found = {}
-    for block, (before, after) in _readers(model, image).items():
-        projections: list[nn.Module] = [part for part in before if isinstance(part, nn.Linear)]
-        mlp = _whole_branch(block, after)
-        if not projections or mlp is None:
-            raise UserError(
-                f"{type(block).__name__}: its queries, keys and values are not put out by linear layers, or its "
-                "MLP is no module of its own, so that their outputs cannot be reached"
-            )
-        found[block] = (projections, mlp)
-    return found
-
-
-def branch_modules(model: nn.Module, image: torch.Tensor) -> dict[nn.Module, tuple[nn.Module, nn.Module]]:
-    """Every pre-norm transformer block in the model, and the modules that its attention and its MLP are.
-
-    Told as in :func:`branch_outputs`.
-
-    Raises:
-        UserError: one of them is no module of its own.
-    """
-    found = {}
-    for block, readers in _readers(model, image).items():
-        attention, mlp = (_whole_branch(block, of_norm) for of_norm in readers)
-        if attention is None or mlp is None:
-            raise UserError(
-                f"{type(block).__name__}: its attention or its MLP is no module of its own, so that what it puts "
-                "out cannot be reached"
-            )
-        found[block] = (attention, mlp)
-    return found
-
-
-def _whole_branch(block: nn.Module, readers: list[nn.Module]) -> nn.Module | None:
-    """The one part of the block that reads the norm; a linear layer is a part of a branch, not the whole."""
-    parts = [module for module in block.children() if module in readers]
-    return parts[0] if len(parts) == 1 and not isinstance(parts[0], nn.Linear) else None
-
-
-def _readers(model: nn.Module, image: torch.Tensor) -> dict[nn.Module, tuple[list[nn.Module], list[nn.Module]]]:
-    """For every pre-norm transformer block, the modules that are given what its norms put out."""
     blocks = block_norms(model)
     norms = {norm: None for pair in blocks.values() for norm in pair}
     readers: dict[nn.Module, list[nn.Module]] = {norm: [] for norm in norms}
@@ -199,7 +187,17 @@ def _readers(model: nn.Module, image: torch.Tensor) -> dict[nn.Module, tuple[lis
         for module in model.modules():
             stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
         model(image.detach().requires_grad_())
-    return {block: (readers[before], readers[after]) for block, (before, after) in blocks.items()}
+    found = {}
+    for block, (before, after) in blocks.items():
+        projections: list[nn.Module] = [part for part in readers[before] if isinstance(part, nn.Linear)]
+        mlps = [module for module in block.children() if module in readers[after]]
+        if not projections or len(mlps) != 1:
+            raise UserError(
+                f"{type(block).__name__}: its queries, keys and values are not put out by linear layers, or its "
+                "MLP is no module of its own, so that their outputs cannot be reached"
+            )
+        found[block] = (projections, mlps[0])
+    return found
 
 
 def find_layer(model: nn.Module, name: str | None) -> nn.Module:

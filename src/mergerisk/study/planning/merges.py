@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.material import Tensors
     from mergerisk.models import State
+    from mergerisk.registry import Entry
     from mergerisk.study.backbone import Backbone
     from mergerisk.study.calibrating import CalibrationData
     from mergerisk.study.fields.interventions import Intervention
@@ -87,6 +88,14 @@ def own_method(study: Study, name: str) -> tuple[str, dict[str, Any]]:
             return spec.name, spec.parameters
     entry = METHODS.check(name)
     return entry.name, as_parameters(METHODS.create(entry.name, {}))
+
+
+def _entries(method: str, parameters: Mapping[str, Any]) -> Iterator[Entry]:
+    """Of a method, and of what it is wrapped around."""
+    yield METHODS.check(method)
+    inner = parameters.get("of")
+    if isinstance(inner, dict) and "method" in inner:
+        yield from _entries(inner["method"], inner)
 
 
 def merge_planner(
@@ -187,7 +196,7 @@ class MergePlanner:
             images["forward"] = images.get("forward", 0) + sum(self._pools())
         stage: dict[str, Any] = {
             "label": f"{method}{what}, seed {self.seed}",
-            "plugins": plugins(METHODS.check(method)),
+            "plugins": plugins(*_entries(method, parameters)),
             "backbone": self.backbone,
             "method": method,
             "parameters": parameters,

@@ -1,0 +1,54 @@
+"""Naive transcriptions of methods that change what another one merges, and of those that depend on the order of experts
+or on the low rank of what they changed: plain dicts of float64 tensors, full decompositions.
+
+``base`` is theta_0, ``experts`` are theta_t, ``merged`` is what the wrapped method gives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+State = dict[str, Tensor]
+
+
+def lines(
+    base: State,
+    experts: Sequence[State],
+    merged: State,
+    depth: Mapping[str, int],
+    blocks: int,
+    alpha: float | None,
+    beta: float,
+) -> State:
+    """``depth``: tensor → its block, from 0; tensors outside of blocks are not in it."""
+    if alpha is None:
+        tau = {name: torch.stack([expert[name] - base[name] for expert in experts]).sum(0) for name in base}
+        one = sum(float(tensor.abs().sum()) for tensor in tau.values())
+        two = sum(float((merged[name] - base[name]).abs().sum()) for name in base)
+        alpha = one / two / len(experts)
+    scale = {name: alpha + (beta * depth[name] / (blocks - 1) if name in depth else 0.0) for name in base}
+    return {name: base[name] + scale[name] * (merged[name] - base[name]) for name in base}
+
+
+def svc(base: State, experts: Sequence[State], merged: State, alpha: float | None) -> State:
+    alpha = 1 / len(experts) if alpha is None else alpha
+    result = {}
+    for name in base:
+        delta = merged[name] - base[name]
+        if delta.ndim == 2:
+            left, values, right = torch.linalg.svd(delta, full_matrices=False)
+            for r in range(len(values)):
+                weights = []
+                for expert in experts:
+                    own, whole = left[:, r] @ (expert[name] - base[name]), left[:, r] @ delta
+                    weights.append(max(alpha, float(whole @ own) / float(own @ own)))
+                values[r] *= len(experts) / sum(weights)
+            delta = left @ torch.diag(values) @ right
+        result[name] = base[name] + delta
+    return result
