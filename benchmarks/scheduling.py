@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING
 from idle_stages import Idle
 from mergerisk.store import Store
 from mergerisk.study import make_plan
+from mergerisk.study.executors.events import StageEnded
 from mergerisk.study.executors.hiring import workforce
 from mergerisk.study.executors.loop import run_stages
 from mergerisk.study.reading import parse_study
 
 if TYPE_CHECKING:
-    from mergerisk.study import Plan, Stage
+    from mergerisk.study import Plan
+    from mergerisk.study.executors.events import Event
     from mergerisk.study.executors.hiring import Workforce
 
 STUDY = {
@@ -47,8 +49,8 @@ def seconds_each(plan: Plan, store: Store, crew: Workforce) -> float:
     """Wall-clock seconds per stage, once every worker has ended one."""
     ends: list[float] = []
 
-    def listen(_stage: Stage, event: str, _seconds: float) -> None:
-        if event == "done":
+    def listen(event: Event) -> None:
+        if isinstance(event, StageEnded) and event.outcome.status == "done":
             ends.append(time.perf_counter())
 
     run_stages(plan, store, crew.hire, listener=listen)

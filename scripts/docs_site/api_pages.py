@@ -25,6 +25,7 @@ ROOMS = {
     "audit": "Audits",
     "leaderboard": "Leaderboards",
     "plots": "Pictures",
+    "listeners": "Listeners",
 }
 """Public rooms, and what their pages are called."""
 

@@ -3,6 +3,7 @@ from . import audit as audit
 from . import causes as causes
 from . import defenses as defenses
 from . import leaderboard as leaderboard
+from . import listeners as listeners
 from . import merging as merging
 from . import models as models
 from . import plots as plots

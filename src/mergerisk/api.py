@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mergerisk.errors import Faults, UserError
-from mergerisk.progress.study_progress import StudyProgress
+from mergerisk.listeners.events import RunFinished
+from mergerisk.listeners.told import listening
 from mergerisk.report.export import summary_to_json
 from mergerisk.report.exports import FORMATS, write_exports
 from mergerisk.report.page import render_html
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
     from mergerisk.report.summary import Summary
     from mergerisk.statistics import Claim, ClaimVerdict
     from mergerisk.statistics.explaining import Explanations, Moves
+    from mergerisk.study.executors.events import Listener
     from mergerisk.study.executors.hiring import Executor
     from mergerisk.study.finished import FinishedRun
     from mergerisk.study.planning import Plan
-    from mergerisk.study.stage import Stage
     from mergerisk.study.timing import Speeds
 
 MOST_SHARDS = 1000
@@ -110,7 +111,7 @@ def run(
     force: bool = False,
     progress: bool = True,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
-    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+    listeners: Sequence[Listener] = (),
 ) -> StudyResult:
     """Run a study, or what is left of it, and write its results and report.
 
@@ -132,8 +133,9 @@ def run(
         offline: take what comes from a hub from the cache of downloads only.
         force: replace the run of another study, if the folder holds one.
         progress: show on standard error how far it is.
-        prepared: called once everything is checked, before the first stage.
-        listener: told of every stage's start and end.
+        prepared: called once everything is checked, before the first stage; what it raises ends the run.
+        listeners: who is told what happens, besides ``run.log`` in the run's folder; see ``docs/trackers.md``. One
+            that fails is told no more, and the run goes on.
 
     Raises:
         UserError: the study, a file or an option is at fault; raised before any training where it can be known.
@@ -153,20 +155,12 @@ def run(
         offline=offline,
         force=force,
     )
-    with StudyProgress() if progress else nullcontext() as shown:
-
-        def begin(made: Plan, kept: Store) -> None:
-            if shown is not None:
-                shown.prepare(made, kept)
-            prepared(made, kept)
-
-        def listen(stage: Stage, event: str, seconds: float) -> None:
-            if shown is not None:
-                shown.listen(stage, event, seconds)
-            listener(stage, event, seconds)
-
-        finished = run_study(adjusted, folder, options, prepared=begin, listener=listen)
-    return _write(finished, folder, progress=progress)
+    with listening(listeners) as told:
+        with told.showing(progress):
+            finished = run_study(adjusted, folder, options, prepared=prepared, listener=told)
+        result = _write(finished, folder, progress=progress)
+        told(RunFinished(folder, result.summary))
+    return result
 
 
 def plan(

@@ -49,6 +49,15 @@ class ImageRandom:
     def __init__(self, seed: int, stream: str, indices: Sequence[int]) -> None:
         self._generators = [generator(seed, stream, index) for index in indices]
 
+    def each(self) -> list[ImageRandom]:
+        """Every image's stream by itself; numbers that one gives are not given again."""
+        streams = []
+        for own in self._generators:
+            stream = ImageRandom(0, "", [])
+            stream._generators = [own]
+            streams.append(stream)
+        return streams
+
     def uniform(self, *shape: int, like: torch.Tensor) -> torch.Tensor:
         """The next numbers in [0, 1) of every image: N × ``shape``, with ``like``'s dtype and device."""
         # Drawn in float64, so that decisions made with them are the same in every dtype.

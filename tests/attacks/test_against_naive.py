@@ -36,6 +36,7 @@ OWN: dict[str, dict[str, Any]] = {
     "mef": {"neighbours": 3},
     "sia": {"patchworks": 3},
     "decowa": {"warps": 1},
+    "awt": {"neighbours": 2, "learning_rate": 0.1, "sharpness": 0.3},
 }
 """Attacks that their own name describes, with a cost that tests can bear. DI comes further down."""
 
@@ -127,6 +128,17 @@ def test_targeted_matches_naive(name: str, loss: str, norm: str) -> None:
         ("emi_fgsm", {"samples": 4, "radius": 2.0, "decay": 0.3}),
         ("emi_fgsm", {"samples": 1, "radius": 0.5}),
         ("mef", {"neighbours": 2, "radius": 0.5, "inner_radius": 2.0, "inner_decay": 0.4, "decay": 1.0}),
+        (
+            "awt",
+            {
+                "neighbours": 1,
+                "radius": 1.0,
+                "balance": 0.9,
+                "learning_rate": 0.3,
+                "sharpness": 0.0,
+                "inertia": 0.9,
+            },
+        ),
         ("decowa", {"warps": 2, "mesh": 4, "strength": 0.4, "constraint": 0.7}),
         ("sia", {"patchworks": 2, "blocks": 1, "leave_out": ["scale", "turn"]}),
         (
@@ -289,6 +301,7 @@ def test_di_si_ti_mi_fgsm_matches_naive(norm: str) -> None:
         ("vmi_fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("pgn", {"inputs": [{"input": "ssa", "spectra": 2}]}, {"inputs": [naive.spectral(spectra=2)]}),
         ("gra", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
+        ("awt", {"inputs": [{"input": "ssa", "spectra": 2}]}, {"inputs": [naive.spectral(spectra=2)]}),
         ("decowa", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("mef", {"inputs": [{"input": "sia", "patchworks": 2}]}, {"inputs": [naive.patched(2)]}),
         ("emi_fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),

@@ -30,6 +30,8 @@ CHEAP = PLAIN | {
     "universal": {},
     "feature": {},
     "ilpd": {},
+    "att": {},
+    "fpr": {},
 }
 LOOPLESS = {"fgsm", "universal", "square"}
 

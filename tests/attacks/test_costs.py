@@ -12,7 +12,7 @@ from torch import nn
 from mergerisk import attacks
 from mergerisk.attacks import ATTACKS
 
-INSIDE = {"pna_patchout", "tgr", "sgm", "fia", "naa", "feature", "ilpd"}
+INSIDE = {"pna_patchout", "tgr", "sgm", "fia", "naa", "feature", "ilpd", "att", "fpr"}
 """Attacks that need more of a classifier than logits."""
 FROM_A_FILE = {"universal"}
 BY_QUERIES = {"square"}

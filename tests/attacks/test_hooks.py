@@ -23,7 +23,11 @@ from transformers import (
 )
 
 import mergerisk.attacks as at
-from mergerisk.attacks.vision_transformers import _without_extreme_entries, _without_extreme_tokens
+from mergerisk.attacks.vision_transformers import (
+    _without_extreme_entries,
+    _without_extreme_tokens,
+    patch_numbers,
+)
 from mergerisk.errors import UserError
 from mergerisk.models import Classifier, Encoder, Head
 from mergerisk.models.inside.attention import AttentionMaps
@@ -192,7 +196,7 @@ def test_a_softmax_over_something_else_is_left_alone() -> None:
     assert attention.met == 0
 
 
-@pytest.mark.parametrize("attack", [at.PNAPatchOut(), at.TGR()])
+@pytest.mark.parametrize("attack", [at.PNAPatchOut(), at.TGR(), at.ATT(tokens="inputs"), at.FPR()])
 @pytest.mark.parametrize("kind", ["vit", "clip", "dinov2", "multihead"])
 def test_fused_and_eager_attention_give_the_same_gradient(attack: Attack, kind: str) -> None:
     fused, eager = classifier(kind), classifier(kind, eager=True)
@@ -242,13 +246,13 @@ def test_patch_out_moves_only_the_kept_patches() -> None:
 def test_patches_lie_on_the_attacked_image() -> None:
     """Attacked at 8 pixels, a model that sees 16 in patches of 4 has patches of 2; at 6 pixels, of 1.5."""
     model = classifier("vit")
-    assert at.PNAPatchOut()._patches(model, torch.zeros(1, 3, 8, 8)).tolist()[:3] == [
+    assert patch_numbers(model, torch.zeros(1, 3, 8, 8), None).tolist()[:3] == [
         [0, 0, 1, 1, 2, 2, 3, 3],
         [0, 0, 1, 1, 2, 2, 3, 3],
         [4, 4, 5, 5, 6, 6, 7, 7],
     ]
-    assert at.PNAPatchOut()._patches(model, torch.zeros(1, 3, 6, 6))[0].tolist() == [0, 0, 1, 2, 2, 3]
-    given = at.PNAPatchOut(patch_size=3)._patches(model, torch.zeros(1, 3, 8, 8))
+    assert patch_numbers(model, torch.zeros(1, 3, 6, 6), None)[0].tolist() == [0, 0, 1, 2, 2, 3]
+    given = patch_numbers(model, torch.zeros(1, 3, 8, 8), 3)
     assert given[[0, 3, 7]].tolist() == [
         [0, 0, 0, 1, 1, 1, 2, 2],
         [3, 3, 3, 4, 4, 4, 5, 5],

@@ -37,6 +37,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "mef": {"neighbours": 2},
     "sia": {"patchworks": 2},
     "decowa": {"warps": 1},
+    "awt": {"neighbours": 1},
     "feature": {"layer": "maps"},
     "ilpd": {"layer": "maps"},
     "fia": {"ensemble": 2, "layer": "maps"},
@@ -46,8 +47,8 @@ PLAIN: dict[str, dict[str, Any]] = {
     "square": {"queries": 30},
 }
 """Attacks that any small classifier will do for, with parameters that make them cheap."""
-DEMANDING = {"pna_patchout", "tgr", "sgm", "universal"}
-"""Attacks that need a certain architecture or a file; test_model_attacks.py has them."""
+DEMANDING = {"pna_patchout", "tgr", "sgm", "att", "fpr", "universal"}
+"""Attacks that need a certain architecture or a file; test_model_attacks.py and test_transformer_attacks.py have them."""
 RANDOM = {
     "pgd",
     "di_fgsm",
@@ -61,6 +62,7 @@ RANDOM = {
     "mef",
     "sia",
     "decowa",
+    "awt",
     "feature",
     "ilpd",
     "fia",

@@ -335,7 +335,7 @@ def test_an_older_verdict_does_not_outlive_the_start_of_another(material: Path, 
     for name in ("audit.json", "audit.md", "audit.html"):
         (folder / name).write_bytes((finished / name).read_bytes())
     with pytest.raises(KeyboardInterrupt):
-        audit(material / "audit.yaml", folder, limit=3, listener=stop)
+        audit(material / "audit.yaml", folder, limit=3, listeners=[stop])
     assert not list(folder.glob("audit.*"))
 
 

@@ -14,6 +14,7 @@ import mergerisk as mr
 from mergerisk.checking import check_study
 from mergerisk.errors import UserError
 from tests.cli.test_cli import call
+from tests.heard import of_stages
 from tests.tiny import write_tiny_study
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def test_a_run_takes_up_what_a_check_made(tmp_path: Path, tiny_vit: Path) -> Non
     }
     made: list[tuple[str, str]] = []
     mr.run(
-        study, tmp_path / "run", device="cpu", listener=lambda stage, event, _: made.append((stage.kind, event))
+        study,
+        tmp_path / "run",
+        device="cpu",
+        listeners=[of_stages(lambda stage, event: made.append((stage.kind, event)))],
     )
     assert not {("expert", "done"), ("head", "done"), ("task", "done")} & set(made)
     clean = pd.read_parquet(tmp_path / "run" / "clean.parquet")
@@ -65,13 +69,13 @@ def test_damage_found_when_everything_is_made_is_said_and_made_again(tmp_path: P
             events.append(f"{stage.kind} damaged")
 
     out = tmp_path / "run"
-    found = check_study(study, out, device="cpu", listener=lambda stage, event, _: damage(stage, event, 1))
+    found = check_study(study, out, device="cpu", listener=of_stages(lambda stage, event: damage(stage, event, 1)))
     assert events == ["done", "clean damaged"]
     pd.testing.assert_frame_equal(found.accuracy, sound.accuracy)
     shutil.rmtree(out)
     events.clear()
     with pytest.raises(UserError, match=r"again 3 times; the disk is not sound"):
-        check_study(study, out, device="cpu", listener=lambda stage, event, _: damage(stage, event, 1000))
+        check_study(study, out, device="cpu", listener=of_stages(lambda stage, event: damage(stage, event, 1000)))
 
 
 def test_an_expert_without_use_is_named(

@@ -17,11 +17,19 @@ from mergerisk.progress import notebook, study_progress
 from mergerisk.progress.study_progress import StudyProgress
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
+from mergerisk.study.executors.attempt import Outcome
+from mergerisk.study.executors.events import RunStarted, StageEnded, StageStarted, tell_end
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from mergerisk.study import Plan
+
+
+def begun(plan: Plan, folder: Path) -> RunStarted:
+    return RunStarted(plan.study, folder, plan, Store(folder), "cpu", 1)
 
 
 def screen(*, terminal: bool, width: int = 100) -> tuple[io.StringIO, Console]:
@@ -34,9 +42,9 @@ def test_a_terminal_shows_a_bar_for_every_kind_done_or_not(tiny_study: Path, tmp
     file, console = screen(terminal=True)
     stage = next(iter(plan.stages.values()))
     with StudyProgress(console) as progress:
-        progress.prepare(plan, Store(tmp_path))
-        progress.listen(stage, "started", 0.0)
-        progress.listen(stage, "done", 0.1)
+        progress(begun(plan, tmp_path))
+        progress(StageStarted(stage))
+        progress(StageEnded(stage, Outcome("done", 0.1)))
     shown = file.getvalue()
     for words in ("load tasks", "fine-tune experts", "craft", "evaluate", "1/2", "time left not known yet"):
         assert words in shown
@@ -49,10 +57,10 @@ def test_a_kind_that_no_plan_foresaw_gets_a_bar(tiny_study: Path, tmp_path: Path
     file, console = screen(terminal=True)
     stage = next(iter(plan.stages.values()))
     with StudyProgress(console) as progress:
-        progress.listen(stage, "started", 0.0)
-        progress.prepare(plan, Store(tmp_path))
-        progress.listen(stage, "damaged", 0.0)
-        progress.listen(stage, "done", 0.1)
+        progress(StageStarted(stage))
+        progress(begun(plan, tmp_path))
+        tell_end(progress, stage, Outcome("damaged", detail=stage.key))
+        progress(StageEnded(stage, Outcome("done", 0.1)))
     assert "load tasks" in file.getvalue()
     assert f"damaged: what task {stage.label} left; moved aside in the store, and made again" in file.getvalue()
 
@@ -66,8 +74,8 @@ def test_lines_come_by_themselves_where_there_is_no_terminal(
     file, console = screen(terminal=False)
     stage = next(iter(plan.stages.values()))
     with StudyProgress(console) as progress:
-        progress.prepare(plan, Store(tmp_path))
-        progress.listen(stage, "started", 0.0)  # a long stage: nothing more is heard of it
+        progress(begun(plan, tmp_path))
+        progress(StageStarted(stage))  # a long stage: nothing more is heard of it
         deadline = time.monotonic() + 30
         while file.getvalue().count("[") < 2:
             assert time.monotonic() < deadline
@@ -120,9 +128,9 @@ def test_a_notebook_shows_one_line_that_changes(
     plan = make_plan(load_study(tiny_study))
     stage = next(iter(plan.stages.values()))
     with StudyProgress(Console(file=io.StringIO(), force_jupyter=True)) as progress:
-        progress.prepare(plan, Store(tmp_path))
-        progress.listen(stage, "started", 0.0)
-        progress.listen(stage, "done", 0.1)
+        progress(begun(plan, tmp_path))
+        progress(StageStarted(stage))
+        progress(StageEnded(stage, Outcome("done", 0.1)))
     assert made == [True]  # everything else changes what is there
     assert f"1/{len(plan.stages)} stages" in shown[-2]
     assert '<progress value="0.0' in shown[-2]

@@ -26,6 +26,8 @@ from mergerisk.recommending.spaces import reading, space_of, starts
 from mergerisk.statistics.curves import crossings
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, parse_study
+from mergerisk.study.executors.attempt import Outcome
+from mergerisk.study.executors.events import StageEnded
 from mergerisk.study.fields.search import Search
 from mergerisk.study.kinds.craft import Craft
 from mergerisk.study.kinds.held_out import HeldOut
@@ -178,7 +180,7 @@ def test_fewer_recipes_are_measured_where_they_would_take_most_of_the_time(
     assert len(front(made.tried)) > 1
     for limit, count in ((1e9, 2), (1.0, 1), (None, 2)):
         clock = Clock(limit, 0.0, 1)
-        clock.listen(stage, "done", 0.5)
+        clock(StageEnded(stage, Outcome("done", 0.5)))
         some, seconds = affordable(asked, {}, made.tried, Store(tmp_path), clock)
         assert len(some) == count
         assert seconds > 0.5

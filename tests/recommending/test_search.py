@@ -15,6 +15,8 @@ from mergerisk.recommending.scoring import Score, Tried, chosen, continued, fron
 from mergerisk.recommending.searching import ROUND, OutOfTime, search
 from mergerisk.recommending.space import Space
 from mergerisk.recommending.trials import JOURNAL, check_installed, open_trials
+from mergerisk.study.executors.attempt import Outcome
+from mergerisk.study.executors.events import StageEnded, StageStarted
 from mergerisk.study.fields.search import Between, OneOf
 from mergerisk.study.timing import Speeds
 
@@ -250,16 +252,16 @@ def test_a_clock_keeps_what_measuring_takes_and_goes_by_what_it_timed() -> None:
     assert clock.estimate([stage]) == 0.0
     clock.speeds = Speeds({"gradient": 10.0}, "cpu")
     assert clock.estimate([stage]) == pytest.approx(1.15 * 1.5)
-    clock.listen(stage, "done", 10.0)
+    clock(StageEnded(stage, Outcome("done", 10.0)))
     assert clock.estimate([stage, stage]) == pytest.approx(
         1.15 * 10.0
     )  # two of 10 s, by two workers, and a little more
     clock.reserve = 30.0
     now = 49.0
-    clock.listen(stage, "started", 0.0)
+    clock(StageStarted(stage))
     now = 51.0
     with pytest.raises(OutOfTime):
-        clock.listen(stage, "started", 0.0)
+        clock(StageStarted(stage))
 
 
 def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

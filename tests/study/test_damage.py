@@ -13,6 +13,7 @@ from mergerisk.errors import UserError
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
 from mergerisk.study.executors.scheduler import Scheduler
+from tests.heard import of_stages
 from tests.store.test_store import MANIFESTS
 from tests.tiny import arrays, write_tiny_study
 
@@ -76,7 +77,9 @@ def test_every_manifest_of_a_run_may_be_damaged(
             file.write_bytes(b"")
         damaged += 1
     events: list[tuple[str, str]] = []
-    mr.run(study, out, workers=workers, listener=lambda stage, event, _: events.append((event, stage.kind)))
+    mr.run(
+        study, out, workers=workers, listeners=[of_stages(lambda stage, event: events.append((event, stage.kind)))]
+    )
     assert contents(out) == sound
     said = [kind for event, kind in events if event == "damaged"]
     assert set(said) == {stage.kind for stage in plan.stages.values()} - {"clean", "evaluate"}
@@ -113,7 +116,7 @@ def test_a_file_of_images_that_becomes_shorter_while_a_run_reads_it(tiny_vit: Pa
     store = Store(out / "store")
     events: list[str] = []
 
-    def listen(stage: Stage, event: str, _: float) -> None:
+    def listen(stage: Stage, event: str) -> None:
         # Every checksum was right when the head was trained.
         if stage.kind == "head" and event == "done" and not events:
             with (artefact(store, stage.inputs["task"]) / "images.rows").open("r+b") as rows:
@@ -122,7 +125,7 @@ def test_a_file_of_images_that_becomes_shorter_while_a_run_reads_it(tiny_vit: Pa
         if event == "damaged":
             events.append(f"{stage.kind} damaged")
 
-    mr.run(path, out, listener=listen)
+    mr.run(path, out, listeners=[of_stages(listen)])
     assert contents(out) == contents(tmp_path / "sound")
     assert events == ["cut", "task damaged"]
 
@@ -131,12 +134,12 @@ def test_a_disk_that_damages_again_and_again_ends_the_run(study: Path, tmp_path:
     out = tmp_path / "run"
     store = Store(out / "store")
 
-    def listen(stage: Stage, event: str, _: float) -> None:
+    def listen(stage: Stage, event: str) -> None:
         if stage.kind == "task" and event == "done":
             (artefact(store, stage.key) / "manifest.json").write_bytes(b"")
 
     with pytest.raises(UserError, match=r"again 3 times; the disk is not sound, choose another --store"):
-        mr.run(study, out, listener=listen)
+        mr.run(study, out, listeners=[of_stages(listen)])
 
 
 def test_what_is_being_made_again_is_not_handed_out_twice(study: Path) -> None:

@@ -22,6 +22,7 @@ from mergerisk.study.executors.loop import run_stages
 from mergerisk.study.executors.needs import held_bytes
 from mergerisk.study.keyed import Input
 from mergerisk.study.kinds.merge import Merge
+from tests.heard import of_stages
 from tests.models.material import save_classifier
 from tests.study.toy_stages import Toy
 from tests.tiny import tiny_encoder
@@ -137,7 +138,7 @@ def test_fewer_are_made_at_once_where_memory_suffices_for_fewer(tmp_path: Path) 
         def hire(kept: Store, left: int) -> Iterator[Crew]:  # noqa: ARG001
             yield Machine(kept, room)
 
-        run_stages(plan(*stages), store, hire, listener=lambda _stage, event, _seconds: told.append(event))
+        run_stages(plan(*stages), store, hire, listener=of_stages(lambda _stage, event: told.append(event)))
         return told
 
     with pytest.raises(UserError, match="memory does not suffice"):

@@ -19,6 +19,7 @@ import pytest
 import mergerisk as mr
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
+from tests.heard import of_stages
 from tests.store.buckets import new_bucket, serving
 from tests.tiny import write_tiny_study
 
@@ -127,12 +128,20 @@ def test_a_worker_is_killed_and_the_store_is_away_for_a_while(
 
     thread = threading.Thread(target=disturb)
 
-    def listen(_stage: Stage, event: str, _seconds: float) -> None:
+    def listen(_stage: Stage, event: str) -> None:
         told.append(event)
         if not thread.ident:
             thread.start()
 
-    mr.run(study, out, executor="ray", address=cluster.address, workers=None, progress=False, listener=listen)
+    mr.run(
+        study,
+        out,
+        executor="ray",
+        address=cluster.address,
+        workers=None,
+        progress=False,
+        listeners=[of_stages(listen)],
+    )
     thread.join()
     assert contents(out) == local
     stages = make_plan(load_study(study)).stages
@@ -159,7 +168,7 @@ def test_nodes_share_a_bucket_and_nothing_else(
             thread.start()
 
     elsewhere: dict[str, Any] = {"executor": "ray", "address": cluster.address, "workers": None, "store": bucket}
-    mr.run(study, out, progress=False, listener=listen, **elsewhere)
+    mr.run(study, out, progress=False, listeners=[of_stages(listen)], **elsewhere)
     thread.join()
     assert contents(out) == local
     stages = make_plan(load_study(study)).stages
@@ -200,7 +209,7 @@ def test_the_process_that_plans_is_killed_and_a_node_is_lost(
         address=cluster.address,
         workers=None,
         progress=False,
-        listener=lambda _stage, event, _seconds: told.append(event),
+        listeners=[of_stages(lambda _stage, event: told.append(event))],
     )
     thread.join()
     assert contents(out) == local

@@ -16,6 +16,7 @@ from mergerisk.store import Store
 from mergerisk.study.executors.loop import run_stages
 from mergerisk.study.executors.on_ray import hire_ray, resolve_cluster_device
 from mergerisk.study.keyed import Input
+from tests.heard import of_stages
 from tests.study.toy_stages import Toy
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def run(
         plan,  # type: ignore[arg-type]
         store,
         hire_ray(ray, device, options.get("workers"), 8),
-        listener=lambda stage, event, _: told.append(f"{event} {stage.label}"),
+        listener=of_stages(lambda stage, event: told.append(f"{event} {stage.label}")),
     )
     assert all(store.has(stage.key) for stage in stages)
     return told

@@ -174,6 +174,6 @@ def test_missing_models_are_named_before_anything_runs(
 ) -> None:
     events: list[object] = []
     with pytest.raises(UserError) as caught:
-        mr.run(parse_study(MINIMAL | changes), tmp_path, listener=lambda *event: events.append(event))
+        mr.run(parse_study(MINIMAL | changes), tmp_path, listeners=[events.append])
     assert message in str(caught.value)
     assert events == []

@@ -24,6 +24,7 @@ from .ensemble_gradients import SVRE as SVRE
 from .ensemble_gradients import AdaEA as AdaEA
 from .ensemble_gradients import EnsembleAlgorithm as EnsembleAlgorithm
 from .filters import TranslationInvariance as TranslationInvariance
+from .forward_refinement import FPR as FPR
 from .gradient_attack import GradientAttack as GradientAttack
 from .gradient_attack import IterativeAttack as IterativeAttack
 from .gradient_attack import Run as Run
@@ -60,9 +61,11 @@ from .patchwork import SIA as SIA
 from .patchwork import Patchwork as Patchwork
 from .rejected import REJECTED as REJECTED
 from .square import Square as Square
+from .token_tuning import ATT as ATT
 from .universal import Universal as Universal
 from .vision_transformers import TGR as TGR
 from .vision_transformers import PNAPatchOut as PNAPatchOut
 from .warping import DeCowA as DeCowA
 from .watched import Watched as Watched
 from .watched import answers as answers
+from .weight_tuning import AWT as AWT

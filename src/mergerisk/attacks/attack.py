@@ -7,7 +7,7 @@ the budget itself are settled here, once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +22,7 @@ from mergerisk.randomness import ImageRandom, drawing, generator
 from mergerisk.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
 
@@ -78,6 +78,20 @@ class Problem:
     def classes(self) -> torch.Tensor:
         """The labels that the attack moves towards or away from."""
         return self.labels if self.targets is None else self.targets
+
+    def each(self) -> Iterator[Problem]:
+        """The images one by one, for attacks that do something for each that a batch cannot share."""
+        kind = type(self.ball)
+        for place, random in enumerate(self.random.each()):
+            one = slice(place, place + 1)
+            yield replace(
+                self,
+                images=self.images[one],
+                labels=self.labels[one],
+                targets=None if self.targets is None else self.targets[one],
+                ball=kind(self.images[one], self.epsilon),
+                random=random,
+            )
 
     @property
     def sign(self) -> int:

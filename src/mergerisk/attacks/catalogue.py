@@ -16,6 +16,7 @@ _SIGN = "mergerisk.attacks.gradient_sign"
 _NEIGHBOURS = "mergerisk.attacks.neighbours"
 _TRANSFORMERS = "mergerisk.attacks.vision_transformers"
 _FEATURES = "mergerisk.attacks.convolutional"
+_FORWARD = "mergerisk.attacks.forward_refinement"
 _EMBEDDING = "mergerisk.attacks.embedding"
 _ENSEMBLES = "mergerisk.attacks.ensemble_gradients"
 
@@ -46,6 +47,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Entry(
             "sia", "mergerisk.attacks.patchwork:SIA", "MI-FGSM on blocks changed each its way", "arXiv 2309.14700"
         ),
+        Entry("awt", "mergerisk.attacks.weight_tuning:AWT", "PGN on a surrogate tuned to resist", "AAAI 2025"),
         Entry("decowa", "mergerisk.attacks.warping:DeCowA", "MI-FGSM on warped images", "arXiv 2402.03951"),
         Entry(
             "pna_patchout",
@@ -54,6 +56,13 @@ ATTACKS: Registry[type[Attack]] = Registry(
             "arXiv 2109.04176",
         ),
         Entry("tgr", f"{_TRANSFORMERS}:TGR", "ViTs: extreme token gradients tamed", "arXiv 2303.15754"),
+        Entry("att", "mergerisk.attacks.token_tuning:ATT", "ViTs: token gradients tuned", "NeurIPS 2024"),
+        Entry(
+            "fpr",
+            "mergerisk.attacks.forward_refinement:FPR",
+            "ViTs: diverse attention, slow tokens",
+            "arXiv 2503.15404",
+        ),
         Entry("sgm", f"{_FEATURES}:SGM", "less gradient through residual branches", "arXiv 2002.05990"),
         Entry("fia", f"{_FEATURES}:FIA", "against important features of a layer", "arXiv 2107.14185"),
         Entry("naa", f"{_FEATURES}:NAA", "against a layer's attributions", "arXiv 2204.00008"),

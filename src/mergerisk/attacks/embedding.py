@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 import torch.nn.functional as F
 
-from mergerisk.attacks.ensemble import Ensemble
+from mergerisk.attacks.ensemble import members_of
 from mergerisk.attacks.gradient_sign import PGD
 from mergerisk.errors import UserError
 from mergerisk.models.core.encoder import Encoder
@@ -73,7 +73,7 @@ class Feature(PGD):
         """The classifiers to run, and in each the module whose output counts."""
         if self.layer is not None:
             return [(classifier, find_layer(classifier, self.layer))]
-        members = classifier.members if isinstance(classifier, Ensemble) else [classifier]
+        members = members_of(classifier)
         found: list[tuple[nn.Module, nn.Module]] = [
             (member, part) for member in members for part in member.modules() if isinstance(part, Encoder)
         ]

@@ -65,3 +65,8 @@ class Ensemble(nn.Module):
             return logits.log_softmax(dim=-1).mean(dim=0)
         # Of logarithms, so that probabilities too small for a float keep their gradient.
         return torch.logsumexp(logits.log_softmax(dim=-1), dim=0) - math.log(len(answers))
+
+
+def members_of(classifier: nn.Module) -> list[nn.Module]:
+    """The classifiers that an ensemble is made of, or the classifier itself."""
+    return list(classifier.members) if isinstance(classifier, Ensemble) else [classifier]

@@ -76,7 +76,7 @@ class Run:
         count = 0
         with torch.enable_grad():
             leaf = points.detach().requires_grad_()
-            for view in self._views(leaf, self.inputs):
+            for view in self.views(leaf):
                 # Back through the classifier, then through the transformation, whose graph views may share.
                 seen = oracle(view)
                 (gradient,) = torch.autograd.grad(view, leaf, seen, retain_graph=True)
@@ -84,6 +84,10 @@ class Run:
                 count += 1
         assert total is not None, "an input transformation gave no view"
         return total if count == 1 else total / count
+
+    def views(self, points: torch.Tensor) -> Iterator[torch.Tensor]:
+        """What the classifier is shown of points, through all input transformations."""
+        return self._views(points, self.inputs)
 
     def _views(self, images: torch.Tensor, inputs: tuple[InputTransform, ...]) -> Iterator[torch.Tensor]:
         if not inputs:
@@ -148,6 +152,10 @@ class GradientAttack(Attack):
         """The source of gradients, for as long as the loop runs."""
         return nullcontext(self.loss_gradient(problem, problem.classifier))
 
+    def prepare(self, problem: Problem) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """What the loop remembers before its first step; found while nothing in the surrogate is changed yet."""
+        return {}
+
     def start(self, problem: Problem) -> torch.Tensor:
         """Where the loop starts: at the images."""
         return problem.images.clone()
@@ -172,9 +180,12 @@ class GradientAttack(Attack):
         steps, step_size = self.schedule(problem.epsilon)
         kept = {}
         zero_gradients = torch.zeros_like(problem.labels)
+        with torch.no_grad():
+            memory = self.prepare(problem)
         with torch.no_grad(), self.surrogate(problem) as oracle:
             start = self.start(problem)
-            run = Run(problem, self._inputs(), oracle, step_size, start, torch.zeros_like(start))
+            still = torch.zeros_like(start)
+            run = Run(problem, self._inputs(), oracle, step_size, start, still, memory=memory)
             run.gathered = self._gathering(run)
             for step in range(1, steps + 1):
                 run.last = step == steps

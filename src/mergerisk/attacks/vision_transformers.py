@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mergerisk.attacks.gradient_attack import Oracle, Run
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Tokens = Literal["inputs", "outputs"]
+"""See :func:`token_places`."""
 
 
 class _AttentionAttack(MIFGSM):
@@ -42,13 +44,7 @@ class _AttentionAttack(MIFGSM):
         return AttentionMaps(self.change_map)
 
     def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
-        with torch.no_grad(), AttentionMaps(lambda maps: maps) as attention:
-            classifier(image)
-        if not attention.met:
-            raise UserError(
-                f"no attention map was met in {type(classifier).__name__}: the attack is for vision transformers "
-                "whose attention goes through scaled_dot_product_attention, nn.MultiheadAttention or a softmax"
-            )
+        check_attention(classifier, image)
 
     def surrogate(self, problem: Problem) -> AbstractContextManager[Oracle]:
         def classify(images: torch.Tensor) -> torch.Tensor:
@@ -57,6 +53,27 @@ class _AttentionAttack(MIFGSM):
             return logits
 
         return nullcontext(self.loss_gradient(problem, classify))
+
+
+def count_maps(classifier: nn.Module, image: torch.Tensor) -> int:
+    """How many attention maps one forward pass makes."""
+    attention = AttentionMaps(lambda maps: maps)
+    with torch.no_grad(), attention:
+        classifier(image)
+    return attention.met
+
+
+def check_attention(classifier: nn.Module, image: torch.Tensor) -> None:
+    """See that attention maps can be reached.
+
+    Raises:
+        UserError: none is made.
+    """
+    if not count_maps(classifier, image):
+        raise UserError(
+            f"no attention map was met in {type(classifier).__name__}: the attack is for vision transformers "
+            "whose attention goes through scaled_dot_product_attention, nn.MultiheadAttention or a softmax"
+        )
 
 
 @hyperparameters
@@ -83,7 +100,7 @@ class PNAPatchOut(_AttentionAttack):
 
     def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
         super().check(classifier, image)
-        self._patches(classifier, image)
+        patch_numbers(classifier, image, self.patch_size)
 
     def estimate(self, run: Run, point: torch.Tensor) -> torch.Tensor:
         images = run.problem.images
@@ -95,31 +112,37 @@ class PNAPatchOut(_AttentionAttack):
 
     def _mask(self, problem: Problem) -> torch.Tensor:
         """N × 1 × H × W: 1 on the patches that keep their perturbation, else 0."""
-        patches = self._patches(problem.classifier, problem.images)
+        patches = patch_numbers(problem.classifier, problem.images, self.patch_size)
         count = int(patches.max()) + 1
         draws = problem.random.uniform(count, like=problem.images.double())
         kept = draws.argsort(dim=1).argsort(dim=1) < max(1, round(self.kept * count))
         mask: torch.Tensor = kept[:, patches].to(problem.images)
         return mask[:, None]
 
-    def _patches(self, classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """int64, H × W: the number of the patch that each pixel is in, row by row.
 
-        Raises:
-            UserError: the classifier does not say how large its patches are.
-        """
-        sides = images.shape[-2:]
-        patch, seen = (self.patch_size, sides) if self.patch_size else _own_patches(classifier)
-        # In whole numbers, since patches may not end between two of the attacked pixels.
-        rows, columns = (
-            torch.arange(side, device=images.device) * whole // (patch * side)
-            for side, whole in zip(sides, seen, strict=True)
-        )
-        numbers: torch.Tensor = rows[:, None] * (columns.max() + 1) + columns
-        return numbers
+def patch_numbers(classifier: nn.Module, images: torch.Tensor, patch_size: int | None) -> torch.Tensor:
+    """int64, H × W: the number of the patch that each pixel is in, row by row.
+
+    Args:
+        classifier: a vision transformer.
+        images: N × C × H × W, those attacked.
+        patch_size: side of a patch in their pixels; None for the classifier's own, as they lie on these images.
+
+    Raises:
+        UserError: the classifier does not say how large its patches are.
+    """
+    sides = images.shape[-2:]
+    patch, seen = (patch_size, sides) if patch_size else own_patches(classifier)
+    # In whole numbers, since patches may not end between two of the attacked pixels.
+    rows, columns = (
+        torch.arange(side, device=images.device) * whole // (patch * side)
+        for side, whole in zip(sides, seen, strict=True)
+    )
+    numbers: torch.Tensor = rows[:, None] * (columns.max() + 1) + columns
+    return numbers
 
 
-def _own_patches(classifier: nn.Module) -> tuple[int, tuple[int, int]]:
+def own_patches(classifier: nn.Module) -> tuple[int, tuple[int, int]]:
     """Side of a vision transformer's patches, and height and width of the images it cuts into them, in pixels."""
     sizes = [module.image_size for module in classifier.modules() if isinstance(module, Encoder)]
     for module in classifier.modules():
@@ -165,7 +188,7 @@ class TGR(_AttentionAttack):
     qkv: Share = 0.75
     mlp: Share = 0.5
     maps: Literal["weights", "scores"] = "weights"
-    tokens: Literal["inputs", "outputs"] = "inputs"
+    tokens: Tokens = "inputs"
 
     def attention_maps(self) -> AttentionMaps:
         return AttentionMaps(self.change_map, scores=self.maps == "scores")
@@ -182,28 +205,49 @@ class TGR(_AttentionAttack):
                 f"{type(classifier).__name__} has no transformer blocks with a norm before each branch"
             )
         check_pre_norm(classifier, image)
-        self._places(classifier, image)
+        token_places(classifier, image, self.tokens)
 
     @contextmanager
     def surrogate(self, problem: Problem) -> Iterator[Oracle]:
+        places = token_places(problem.classifier, problem.images[:1], self.tokens)
         hooks = [
-            (module, changed_gradient(partial(_without_extreme_tokens, share)))
-            for module, share in self._places(problem.classifier, problem.images[:1])
+            (module, changed_gradient(partial(_without_extreme_tokens, self.share(kind))))
+            for kind, modules in places.items()
+            for module in modules
         ]
         with hooked(hooks), super().surrogate(problem) as oracle:
             yield oracle
 
-    def _places(self, classifier: nn.Module, image: torch.Tensor) -> list[tuple[nn.Module, float]]:
-        """The modules at whose outputs tokens' gradients are changed, and the factors."""
-        if self.tokens == "inputs":
-            norms = block_norms(classifier).values()
-            return [place for before, after in norms for place in ((before, self.qkv), (after, self.mlp))]
-        outputs = branch_outputs(classifier, image).values()
-        return [
-            place
-            for projections, mlp in outputs
-            for place in (*((projection, self.qkv) for projection in projections), (mlp, self.mlp))
-        ]
+    def share(self, kind: str) -> float:
+        """The factor of tokens' gradients at places of a kind; see :func:`token_places`."""
+        return self.mlp if kind == "mlp" else self.qkv
+
+
+def token_places(model: nn.Module, image: torch.Tensor, tokens: Tokens) -> dict[str, list[nn.Module]]:
+    """The modules of pre-norm transformer blocks whose outputs carry the gradients of tokens, by kind, in the
+    blocks' order.
+
+    Args:
+        model: a vision transformer.
+        image: 1 × C × H × W.
+        tokens: ``inputs``: the norms, kinds ``qkv`` and ``mlp``; ``outputs``: what makes queries, keys and values
+            of them, kind ``qkv``, or ``qkv 0``, ``qkv 1`` … where several layers do, and ``mlp``.
+
+    Raises:
+        UserError: a block's outputs cannot be reached.
+    """
+    places: dict[str, list[nn.Module]] = {}
+    if tokens == "inputs":
+        for before, after in block_norms(model).values():
+            places.setdefault("qkv", []).append(before)
+            places.setdefault("mlp", []).append(after)
+        return places
+    for projections, mlp in branch_outputs(model, image).values():
+        for number, projection in enumerate(projections):
+            kind = f"qkv {number}" if len(projections) > 1 else "qkv"
+            places.setdefault(kind, []).append(projection)
+        places.setdefault("mlp", []).append(mlp)
+    return places
 
 
 def _without_extreme_entries(share: float, gradient: torch.Tensor) -> torch.Tensor:

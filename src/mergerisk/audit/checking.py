@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 from mergerisk.audit.schema import in_words_of_audits, load_audit
 from mergerisk.checking import check_study
+from mergerisk.listeners.told import listening
 from mergerisk.study import load_study
 from mergerisk.yaml_files import read_mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from mergerisk.checking import StudyCheck
-    from mergerisk.store import Store
-    from mergerisk.study import Plan, Stage
 
 
 def check_file(
@@ -23,9 +22,8 @@ def check_file(
     *,
     device: str = "auto",
     offline: bool = False,
-    prepared: Callable[[Plan, Store], None] = lambda *_: None,
-    listener: Callable[[Stage, str, float], None] = lambda *_: None,
     settings: Sequence[str] = (),
+    progress: bool = True,
 ) -> StudyCheck:
     """Check the models that a file names; see :func:`mergerisk.checking.check_study`.
 
@@ -33,23 +31,17 @@ def check_file(
         file: a shipped study's name, or the path of a study's file or of an audit's, which has a ``base``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         offline: take what comes from a hub from its cache only.
-        prepared: called once everything is checked, before the first stage.
-        listener: told of every stage's start and end.
         settings: values instead of the file's; see :func:`mergerisk.given_settings.with_settings`.
+        progress: show on standard error how far it is.
 
     Raises:
         UserError: the file, or one that it names, is at fault.
     """
-    if not Path(file).is_file() or "base" not in read_mapping(Path(file), "a study or an audit"):
-        study = load_study(file, settings=settings) if settings else file
-        return check_study(study, device=device, offline=offline, prepared=prepared, listener=listener)
-    audit = load_audit(file, settings=settings)
-    with in_words_of_audits():
-        return check_study(
-            audit.to_study(),
-            Path("audits") / audit.name,
-            device=device,
-            offline=offline,
-            prepared=prepared,
-            listener=listener,
-        )
+    with listening() as told, told.showing(progress):
+        if not Path(file).is_file() or "base" not in read_mapping(Path(file), "a study or an audit"):
+            study = load_study(file, settings=settings) if settings else file
+            return check_study(study, device=device, offline=offline, listener=told)
+        audit = load_audit(file, settings=settings)
+        out = Path("audits") / audit.name
+        with in_words_of_audits():
+            return check_study(audit.to_study(), out, device=device, offline=offline, listener=told)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from mergerisk.audit.audited import AuditedItem
     from mergerisk.store import Store
-    from mergerisk.study import Plan, Stage, Study
+    from mergerisk.study import Plan, Study
+    from mergerisk.study.executors.events import Listener
     from mergerisk.study.executors.hiring import Executor
 
 JSON, MARKDOWN, PAGE = "audit.json", "audit.md", "audit.html"
@@ -68,7 +69,7 @@ def audit(
     force: bool = False,
     progress: bool = True,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
-    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+    listeners: Sequence[Listener] = (),
 ) -> AuditResult:
     """Audit what is going to be released.
 
@@ -88,7 +89,7 @@ def audit(
         force: replace what another audit left in the folder.
         progress: show on standard error how far it is.
         prepared: called once everything is checked, before the first stage.
-        listener: told of every stage's start and end.
+        listeners: see :func:`mergerisk.run`.
 
     Raises:
         UserError: the audit, a file or an option is at fault; raised before any attack where it can be known.
@@ -122,7 +123,7 @@ def audit(
             force=force,
             progress=progress,
             prepared=begin,
-            listener=listener,
+            listeners=listeners,
         )
     resolved, items = begun[-1]
     audited = describe_work(resolved, read_record(folder)["computed"], items)

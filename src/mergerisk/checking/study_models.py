@@ -13,6 +13,7 @@ from mergerisk.errors import UserError
 from mergerisk.statistics import wilson_interval
 from mergerisk.store import open_store
 from mergerisk.study.devices import resolve_device
+from mergerisk.study.executors.events import RunStarted, nobody
 from mergerisk.study.executors.hiring import BATCH_SIZE
 from mergerisk.study.executors.local import hire_local
 from mergerisk.study.kinds.correct import Correct
@@ -27,12 +28,9 @@ from mergerisk.study.running import store_folder
 from mergerisk.study.variants.encoders import EncoderVariant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mergerisk.store import Store
     from mergerisk.study import Study
+    from mergerisk.study.executors.events import Listener
     from mergerisk.study.planning import Plan
-    from mergerisk.study.stage import Stage
 
 PRETRAINED, EXPERT = "pretrained", "expert"
 
@@ -73,8 +71,7 @@ def check_study(
     *,
     device: str = "auto",
     offline: bool = False,
-    prepared: Callable[[Plan, Store], None] = lambda *_: None,
-    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+    listener: Listener = nobody,
 ) -> StudyCheck:
     """Make a study's heads and experts, and see what they and the pretrained encoder say of its test images.
 
@@ -85,8 +82,7 @@ def check_study(
         out: the folder that the study would run into; ``runs/NAME`` by default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         offline: take what comes from a hub from its cache only.
-        prepared: called once everything is checked, before the first stage.
-        listener: told of every stage's start and end.
+        listener: told what happens, as of a run; what it raises ends it.
 
     Raises:
         UserError: the study, or a file it names, is at fault.
@@ -97,13 +93,14 @@ def check_study(
     resolved = load_study(study) if isinstance(study, str | Path) else resolve(study)
     folder = Path(out) if out is not None else Path("runs") / resolved.name
     check_output(folder)
-    computing = hire_local([resolve_device(device)], BATCH_SIZE)
+    computes = resolve_device(device)
     located = locate(resolved, offline=offline)
     placed = located.study
     outlines = check_material(placed)
     plan = unmerged(make_plan(placed, located.notes, outlines))
     store = open_store(store_folder(folder, None))
-    prepared(plan, store)
+    listener(RunStarted(resolved, folder, plan, store, computes, 1))
+    computing = hire_local([computes], BATCH_SIZE)
     clean, _ = run_and_collect(
         plan, store, computing, lambda: CleanTable().collect(Gathered(plan, store), ()), listener=listener
     )

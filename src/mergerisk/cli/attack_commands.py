@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from mergerisk.cli.common_options import DEVICE, OFFLINE
+from mergerisk.cli.common_options import DEVICE, OFFLINE, QUIET
 
 
 @click.command()
@@ -59,6 +59,7 @@ from mergerisk.cli.common_options import DEVICE, OFFLINE
 @click.option("--limit", type=int, metavar="N", help="Attack at most N images, evenly over the classes.")
 @OFFLINE
 @click.option("--force", is_flag=True, help="Replace what an earlier attack left in DIR.")
+@QUIET
 def attack(
     model: str,
     images: Path,
@@ -79,6 +80,7 @@ def attack(
     limit: int | None,
     offline: bool,
     force: bool,
+    quiet: bool,
 ) -> None:
     """Craft adversarial images for MODEL from the folder IMAGES, and measure what they do once saved.
 
@@ -88,6 +90,7 @@ def attack(
     from rich.progress import TaskProgressColumn
 
     from mergerisk.cli.attack_words import describe_attack
+    from mergerisk.cli.speaking import speaking
     from mergerisk.crafting import (
         Crafting,
         craft_folder,
@@ -107,7 +110,7 @@ def attack(
         target_label=target_label,
         seed=seed,
     )
-    with Bar("crafting", TaskProgressColumn()) as progress:
+    with Bar("crafting", TaskProgressColumn(), shown=speaking(quiet)) as progress:
         crafted = craft_folder(
             model,
             images,

@@ -17,9 +17,11 @@ from mergerisk.cli.common_options import (
     JSON,
     LIMIT,
     OFFLINE,
+    QUIET,
     SET,
     SHARDS,
     STORE,
+    VERBOSE,
     WORKERS,
 )
 from mergerisk.errors import UserError
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 @ADDRESS
 @SHARDS
 @click.option("--force", is_flag=True, help="Replace what another audit left in DIR.")
+@QUIET
+@VERBOSE
 @click.option(
     "--fail-if",
     "gates",
@@ -73,6 +77,8 @@ def audit(
     address: str | None,
     shards: int,
     force: bool,
+    quiet: bool,
+    verbose: bool,
     gates: tuple[str, ...],
     verify: Path | None,
 ) -> None:
@@ -92,8 +98,10 @@ def audit(
     from mergerisk.audit import load_audit
     from mergerisk.audit.writing import to_json
     from mergerisk.cli.audit_words import describe_audit
+    from mergerisk.cli.speaking import speaking
     from mergerisk.cli.telling import tell
 
+    progress = speaking(quiet, verbose)
     result = run_audit(
         load_audit(file, fail_if=gates, settings=settings),
         out,
@@ -107,6 +115,7 @@ def audit(
         store=store,
         offline=offline,
         force=force,
+        progress=progress,
     )
     tell(describe_audit(result), json_file, lambda: to_json(result.verdict))
     if result.verdict.failed:
@@ -135,6 +144,8 @@ def _verify(folder: Path, file: Path | None, json_file: Path | None) -> None:
         "address",
         "shards",
         "force",
+        "quiet",
+        "verbose",
         "gates",
         "settings",
     ):

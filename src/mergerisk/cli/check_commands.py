@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mergerisk.cli.common_options import EXIT_GATE, JSON, OFFLINE, SET
+from mergerisk.cli.common_options import EXIT_GATE, JSON, OFFLINE, QUIET, SET, VERBOSE
 from mergerisk.errors import UserError
 
 
@@ -36,6 +36,8 @@ from mergerisk.errors import UserError
 @SET
 @JSON
 @OFFLINE
+@QUIET
+@VERBOSE
 def check(
     model: str,
     images: Path | None,
@@ -48,6 +50,8 @@ def check(
     settings: tuple[str, ...],
     json_file: Path | None,
     offline: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Compare what MODEL says of the folder IMAGES in its own library's way with what it says here, and say why.
 
@@ -60,20 +64,13 @@ def check(
     from mergerisk.audit.checking import check_file
     from mergerisk.checking import check as run_check
     from mergerisk.cli.check_words import check_to_json, describe_check, describe_study_check
+    from mergerisk.cli.speaking import speaking
     from mergerisk.cli.telling import tell
-    from mergerisk.progress.study_progress import StudyProgress
 
+    progress = speaking(quiet, verbose)
     if images is None:
         _needs_images(model)
-        with StudyProgress() as progress:
-            checked = check_file(
-                model,
-                device="cpu",
-                offline=offline,
-                prepared=progress.prepare,
-                listener=progress.listen,
-                settings=settings,
-            )
+        checked = check_file(model, device="cpu", offline=offline, settings=settings, progress=progress)
         tell(describe_study_check(checked), json_file, lambda: check_to_json(checked))
         return
     if settings:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mergerisk.cli.common_options import OFFLINE, SET
+from mergerisk.cli.common_options import OFFLINE, QUIET, SET
 
 
 @click.command()
@@ -16,7 +16,10 @@ from mergerisk.cli.common_options import OFFLINE, SET
 @SET
 @OFFLINE
 @click.option("--checksums", is_flag=True, help="Name the SHA-256 of every local ingredient in the model card.")
-def merge(recipe: Path, out: Path, force: bool, settings: tuple[str, ...], offline: bool, checksums: bool) -> None:
+@QUIET
+def merge(
+    recipe: Path, out: Path, force: bool, settings: tuple[str, ...], offline: bool, checksums: bool, quiet: bool
+) -> None:
     """Merge checkpoints on disk or on the hub, as the YAML file RECIPE says, into a model in DIR.
 
     Tensors are streamed: in memory is one of them at a time, for some methods of every expert. mergekit's
@@ -24,11 +27,18 @@ def merge(recipe: Path, out: Path, force: bool, settings: tuple[str, ...], offli
     """
     from rich.progress import DownloadColumn
 
+    from mergerisk.cli.speaking import speaking
     from mergerisk.progress.bar import Bar
     from mergerisk.recipe import load_merges, merge_checkpoints
 
+    shown = speaking(quiet)
+
+    def remark(line: str) -> None:
+        if shown:
+            click.echo(line, err=True)
+
     for content, place in load_merges(recipe, out, settings=settings):
-        with Bar("merging", DownloadColumn(binary_units=True)) as progress:
+        with Bar("merging", DownloadColumn(binary_units=True), shown=shown) as progress:
             folder = merge_checkpoints(
                 content,
                 place,
@@ -36,7 +46,7 @@ def merge(recipe: Path, out: Path, force: bool, settings: tuple[str, ...], offli
                 offline=offline,
                 checksums=checksums,
                 listener=progress.listen,
-                remark=lambda line: click.echo(line, err=True),
+                remark=remark,
             )
         click.echo(folder)
 

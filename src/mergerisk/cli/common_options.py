@@ -24,6 +24,13 @@ JSON = click.option(
     help="Write the same as JSON; - prints it instead of the words.",
 )
 
+QUIET = click.option("--quiet", is_flag=True, help="Say nothing but results and errors.")
+VERBOSE = click.option(
+    "--verbose",
+    is_flag=True,
+    help="Show every stage as it starts and ends, with its seconds, device and memory.",
+)
+
 
 def _studies(_context: click.Context, _argument: click.Parameter, begun: str) -> list[CompletionItem]:
     """What a shell may complete a study to: a shipped one, or a file."""

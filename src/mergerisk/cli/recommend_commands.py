@@ -14,8 +14,10 @@ from mergerisk.cli.common_options import (
     EXECUTOR,
     JSON,
     OFFLINE,
+    QUIET,
     SET,
     STORE,
+    VERBOSE,
     WORKERS,
 )
 
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 @EXECUTOR
 @ADDRESS
 @click.option("--force", is_flag=True, help="Replace the search of another study in DIR.")
+@QUIET
+@VERBOSE
 @JSON
 def recommend(
     file: str,
@@ -60,6 +64,8 @@ def recommend(
     executor: Executor,
     address: str | None,
     force: bool,
+    quiet: bool,
+    verbose: bool,
     json_file: Path | None,
 ) -> None:
     """Find the best trades of accuracy against risk for the study in FILE ("starter", or a YAML file).
@@ -72,12 +78,14 @@ def recommend(
 
     check_installed()
     from mergerisk.cli.recommend_words import describe_recommendation
+    from mergerisk.cli.speaking import speaking
     from mergerisk.cli.telling import tell
     from mergerisk.recommending.running import checked_limit
     from mergerisk.recommending.running import recommend as run_recommend
     from mergerisk.recommending.writing import to_json
     from mergerisk.study import load_study
 
+    progress = speaking(quiet, verbose)
     if limit is None and trials is None:
         limit = "30m"
     checked_limit(limit, trials, seed, workers)  # before anything is read
@@ -95,5 +103,6 @@ def recommend(
         store=store,
         offline=offline,
         force=force,
+        progress=progress,
     )
     tell(describe_recommendation(made), json_file, lambda: to_json(made))

@@ -16,11 +16,13 @@ from mergerisk.cli.common_options import (
     LIMIT,
     OFFLINE,
     OUT,
+    QUIET,
     SEED,
     SET,
     SHARDS,
     STORE,
     STUDY,
+    VERBOSE,
     WORKERS,
 )
 
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 @ADDRESS
 @SHARDS
 @click.option("--force", is_flag=True, help="Replace the run of another study in DIR.")
+@QUIET
+@VERBOSE
 @JSON
 def run(
     study: str,
@@ -63,18 +67,23 @@ def run(
     address: str | None,
     shards: int,
     force: bool,
+    quiet: bool,
+    verbose: bool,
     json_file: Path | None,
 ) -> None:
     """Run STUDY (a shipped one, such as "starter", or a YAML file), or what is left of it.
 
-    Running into the same folder resumes: everything finished is kept, whatever stopped the run.
+    Running into the same folder resumes: everything finished is kept, whatever stopped the run. What happened and
+    when is in run.log there.
     """
     from mergerisk import api
+    from mergerisk.cli.speaking import speaking
     from mergerisk.cli.study_words import describe_result
     from mergerisk.cli.telling import tell
     from mergerisk.report.export import summary_to_json
     from mergerisk.study import load_study
 
+    progress = speaking(quiet, verbose)
     result = api.run(
         load_study(study, data=data, settings=settings),
         out,
@@ -89,6 +98,7 @@ def run(
         store=store,
         offline=offline,
         force=force,
+        progress=progress,
     )
     tell(describe_result(result), json_file, lambda: summary_to_json(result.summary))
 

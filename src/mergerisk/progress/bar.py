@@ -27,11 +27,15 @@ class Bar:
         what: the work, in a word.
         amount: how its amount is shown.
         console: where.
+        shown: whether anybody is to see it.
     """
 
-    def __init__(self, what: str, amount: ProgressColumn, console: Console | None = None) -> None:
+    def __init__(
+        self, what: str, amount: ProgressColumn, console: Console | None = None, *, shown: bool = True
+    ) -> None:
         console = console or Console(stderr=True)
         self._what = what
+        self._shown = shown
         self._console = console
         self._live = console.is_terminal and not console.is_jupyter
         self._notebook = NotebookLine() if console.is_jupyter else None
@@ -59,6 +63,8 @@ class Bar:
 
     def listen(self, done: int, total: int) -> None:
         """Take note of work done."""
+        if not self._shown:
+            return
         now = time.monotonic()
         if self._begun is None:
             self._begun = self._said = now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Event, Thread
+import threading
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.text import Text
 from mergerisk.progress.notebook import NotebookLine
 from mergerisk.progress.pace import Pace
 from mergerisk.report.formatting import duration, plural
+from mergerisk.study.executors.events import RunStarted, StageEnded, StageStarted, Warned
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Task, TaskID
 
     from mergerisk.store import Store
+    from mergerisk.study.executors.events import Event
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
 
@@ -57,8 +59,8 @@ class StudyProgress:
         self._bars: dict[str, TaskID] = {}
         self._total: TaskID | None = None
         self._now: Stage | None = None
-        self._ended = Event()
-        self._lines: Thread | None = None
+        self._ended = threading.Event()
+        self._lines: threading.Thread | None = None
 
     def __enter__(self) -> StudyProgress:
         self._print(CHECKING)
@@ -76,7 +78,27 @@ class StudyProgress:
             took = duration(round(self._pace.elapsed))
             self._notebook.show(f"{plural(self._pace.done.total(), 'stage')} done in {took}", at_once=True)
 
-    def prepare(self, plan: Plan, store: Store) -> None:
+    def __call__(self, event: Event) -> None:
+        """Take note of what happened."""
+        match event:
+            case RunStarted():
+                self._begin(event.plan, event.store)
+            case StageStarted():
+                self._now = event.stage
+                self._pace.start(event.stage)
+                self._show(event.stage)
+            case StageEnded():
+                if event.outcome.status == "done":
+                    self._pace.finish(event.stage, event.outcome.seconds)
+                elif event.outcome.status == "damaged":
+                    self._pace.add(event.stage)
+                else:
+                    self._pace.give_up(event.stage)
+                self._show(event.stage)
+            case Warned():
+                self._print(event.text)
+
+    def _begin(self, plan: Plan, store: Store) -> None:
         """Say what is to be done."""
         missing = plan.missing(store)
         self._pace.plan(plan.stages.values(), missing)
@@ -90,7 +112,7 @@ class StudyProgress:
         if self._notebook is not None:
             return
         if not self._live:
-            self._lines = Thread(target=self._speak, daemon=True)
+            self._lines = threading.Thread(target=self._speak, daemon=True)
             self._lines.start()
             return
         for stage in {stage.kind: stage for stage in plan.stages.values()}.values():
@@ -99,24 +121,8 @@ class StudyProgress:
         self._draw_total()
         self._progress.start()
 
-    def listen(self, stage: Stage, event: str, seconds: float) -> None:
-        """Take note of a stage's start or end."""
-        if event == "started":
-            self._now = stage
-            self._pace.start(stage)
-        elif event == "done":
-            self._pace.finish(stage, seconds)
-        elif event == "damaged":
-            self._pace.add(stage)
-            self._print(f"damaged: what {stage.kind} {stage.label} left; moved aside in the store, and made again")
-        else:
-            self._pace.give_up(stage)
-            if event == "away":
-                self._print("the store is not there; waiting for it to come back")
-            elif event == "full":
-                self._print(f"memory does not suffice for {stage.kind} {stage.label} now; fewer are made at once")
-            elif event == "lost":
-                self._print(f"lost: whoever was making {stage.kind} {stage.label}; it is made anew")
+    def _show(self, stage: Stage) -> None:
+        """Show how far it is."""
         if self._live:
             self._draw(stage)
             self._draw_total()

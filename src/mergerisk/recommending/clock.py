@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import UserError, shown_text
 from mergerisk.progress.pace import weight
 from mergerisk.recommending.searching import OutOfTime
+from mergerisk.study.executors.events import StageEnded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from mergerisk.study.executors.events import Event
     from mergerisk.study.stage import Stage
     from mergerisk.study.timing import Speeds
 
@@ -79,16 +81,17 @@ class Clock:
         """Seconds until the search has to end; None without a limit."""
         return None if self.limit is None else self.limit - self.reserve - self.elapsed
 
-    def listen(self, stage: Stage, event: str, seconds: float) -> None:
-        """Take note of a stage's start or end.
+    def __call__(self, event: Event) -> None:
+        """Take note of what happened.
 
         Raises:
             OutOfTime: there is no time left.
         """
-        if event == "done" and seconds:
+        if isinstance(event, StageEnded) and event.outcome.status == "done" and event.outcome.seconds:
+            stage = event.stage
             with self._lock:
                 self._weights[stage.kind] += weight(stage)
-                self._seconds[stage.kind] += seconds
+                self._seconds[stage.kind] += event.outcome.seconds
         if self.left is not None and self.left <= 0:
             raise OutOfTime
 

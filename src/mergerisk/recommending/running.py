@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from mergerisk import api
 from mergerisk.errors import UserError
+from mergerisk.listeners.run_log import RunLog
+from mergerisk.listeners.told import Told
 from mergerisk.progress.study_progress import CHECKING
 from mergerisk.recommending.clock import Clock, parse_time
 from mergerisk.recommending.composing import compose, to_measure, to_search
@@ -21,7 +23,7 @@ from mergerisk.recommending.spaces import reading, space_of, starts
 from mergerisk.recommending.trials import JOURNAL, check_installed, open_trials
 from mergerisk.recommending.trying import Trying
 from mergerisk.recommending.writing import write_all
-from mergerisk.report.formatting import duration
+from mergerisk.report.formatting import duration, plural
 from mergerisk.store import bucket_named, open_store
 from mergerisk.study.executors.hiring import workforce
 from mergerisk.study.fields.search import Search
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
     from mergerisk.recommending.space import Space
     from mergerisk.recommending.trials import Trials
     from mergerisk.store import Store
+    from mergerisk.study.executors.events import Event
     from mergerisk.study.executors.hiring import Executor, Workforce
-    from mergerisk.study.stage import Stage
     from mergerisk.tasks.outline import Outline
     from mergerisk.tasks.source import TaskSource
 
@@ -109,13 +111,16 @@ def recommend(
     limit = checked_limit(time, trials, seed, workers)
     asked = resolve(study) if isinstance(study, Study) else load_study(study, data=data)
     folder = Path(out) if out is not None else Path("recommended") / asked.name
-    with SearchProgress(limit, trials) if progress else nullcontext() as shown:
+    with SearchProgress(limit, trials) if progress else nullcontext() as shown, RunLog() as lines:
+        told = Told([lines])
+        told.shown = shown
         if shown is not None:
             shown.say(CHECKING)
         said = asked.search or Search()
         space = space_of(to_search(asked), said)
         begins = starts(asked, space)
         check_output(folder)
+        lines.open(folder, asked)
         located = locate(compose(to_measure(asked), [_plain(space)])[0], offline=offline)
         outlines = check_material(located.study.model_copy(update={"attacked": "calibration"}))
         here = _placed(asked, located.study)
@@ -128,8 +133,9 @@ def recommend(
             open_trials(folder, space, begins, seed, of, force=force) as log,
         ):
             clock = Clock(limit, log.seconds, crew.workers)
-            found = _searched(base, outlines, kept, crew, log, clock, trials, here, shown)
+            found = _searched(base, outlines, kept, crew, log, clock, trials, here, shown, told)
             best = _best(here, outlines, found, kept, clock, log)
+            lines.say(f"{plural(len(found), 'recipe')} tried, {len(best)} of them are measured in {RUN}/")
             again = len(log.measured) > 1
             searching = log.seconds
     measuring, labels = compose(to_measure(asked), [one.recipe for one in best])
@@ -247,6 +253,7 @@ def _searched(
     most: int | None,
     here: Study,
     shown: SearchProgress | None,
+    told: Told,
 ) -> list[Tried]:
     """What was tried, on held-out images.
 
@@ -254,10 +261,9 @@ def _searched(
         UserError: the time did not suffice for one recipe.
     """
 
-    def listen(stage: Stage, event: str, seconds: float) -> None:
-        if shown is not None:
-            shown.listen(stage, event)
-        clock.listen(stage, event, seconds)
+    def listen(event: Event) -> None:
+        told(event)
+        clock(event)
 
     spent = 0.0
 

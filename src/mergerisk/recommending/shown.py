@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from mergerisk.progress.study_progress import LINE_EVERY
 from mergerisk.recommending.scoring import front
 from mergerisk.report.formatting import duration, plural
+from mergerisk.study.executors.events import StageEnded, StageStarted, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from mergerisk.recommending.clock import Clock
     from mergerisk.recommending.scoring import Tried
-    from mergerisk.study.stage import Stage
+    from mergerisk.study.executors.events import Event
 
 
 class SearchProgress:
@@ -62,12 +63,15 @@ class SearchProgress:
         """A line."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def listen(self, stage: Stage, event: str) -> None:
-        """Take note of a stage's start or end."""
-        with self._lock:
-            if event == "started":
-                self._now = f"{stage.noun} {stage.label}"
-            self._show()
+    def __call__(self, event: Event) -> None:
+        """Take note of what happened."""
+        if isinstance(event, Warned):
+            self.say(event.text)
+        elif isinstance(event, StageStarted | StageEnded):
+            with self._lock:
+                if isinstance(event, StageStarted):
+                    self._now = f"{event.stage.noun} {event.stage.label}"
+                self._show()
 
     def settle(self, found: Sequence[Tried], clock: Clock) -> None:
         """Take note of a round's end."""

@@ -13,7 +13,7 @@ from mergerisk.study.rounds import run_and_collect
 from mergerisk.study.tables.catalogue import ALWAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import pandas as pd
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from mergerisk.recommending.scoring import Score
     from mergerisk.store import Store
     from mergerisk.study.executors.crew import Hire
+    from mergerisk.study.executors.events import Listener
     from mergerisk.study.plan import Evaluation, Plan
     from mergerisk.study.schema import Study
-    from mergerisk.study.stage import Stage
     from mergerisk.tasks.outline import Outline
     from mergerisk.tasks.source import TaskSource
 
@@ -37,14 +37,14 @@ class Trying:
         outlines: of its tasks.
         store: where artefacts are.
         hire: who makes them.
-        listener: told of every stage's start and end; what it raises ends the round.
+        listener: told what happens; what it raises ends the round.
     """
 
     study: Study
     outlines: Mapping[TaskSource, Outline]
     store: Store
     hire: Hire
-    listener: Callable[[Stage, str, float], None]
+    listener: Listener
 
     def plan(self, recipes: Sequence[Recipe]) -> tuple[Plan, dict[Recipe, str]]:
         """The stages that recipes need, and what the plan calls these."""

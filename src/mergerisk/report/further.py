@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mergerisk.report.formatting import MISSING
 
@@ -92,6 +91,8 @@ def means(kept: Kept) -> pd.DataFrame:
 def mean_interval(values: pd.Series[float]) -> tuple[float, float, float]:
     """Mean and ends of Student's 95% interval, of the values that are known; NaN where there are none, no ends
     where there is one."""
+    from scipy import stats  # takes a second to load, which a run begins without
+
     known = values.dropna().to_numpy(dtype=np.float64)
     if len(known) < 2:
         return (float(known[0]) if len(known) else np.nan), np.nan, np.nan

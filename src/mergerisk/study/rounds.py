@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mergerisk.errors import UserError
 from mergerisk.store import LostArtefactError
+from mergerisk.study.executors.attempt import Outcome
+from mergerisk.study.executors.events import StageEnded, nobody, tell_end
 from mergerisk.study.executors.loop import run_stages
 
 if TYPE_CHECKING:
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 
     from mergerisk.store import Store
     from mergerisk.study.executors.crew import Hire
+    from mergerisk.study.executors.events import Event, Listener
     from mergerisk.study.planning import Plan
-    from mergerisk.study.stage import Stage
 
 T = TypeVar("T")
 
@@ -29,7 +31,7 @@ def run_and_collect(
     hire: Hire,
     collect: Callable[[], T],
     *,
-    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+    listener: Listener = nobody,
 ) -> tuple[T, frozenset[str]]:
     """What ``collect`` reads from the store once every stage is done.
 
@@ -41,7 +43,8 @@ def run_and_collect(
         store: where their artefacts are.
         hire: who makes them.
         collect: reads artefacts; nothing it did before it failed may matter.
-        listener: told of every stage's start and end, and of every artefact that was found damaged.
+        listener: told of every stage's start and end, and of every artefact that was found damaged. What it raises
+            ends the run.
 
     Returns:
         What ``collect`` gave, and the keys of the artefacts that were found damaged.
@@ -52,21 +55,25 @@ def run_and_collect(
     remade: Counter[str] = Counter()
     """How often each artefact that was found damaged was made again; several workers may find the same damage."""
 
-    def watch(stage: Stage, event: str, seconds: float) -> None:
-        if event == "damaged":
-            remade[stage.key] += 0
-            if remade[stage.key] >= _MOST_REMADE:
-                raise UserError(
-                    f"{store.root}: what stage {stage.kind} ({stage.label}) left was found damaged again after it "
-                    f"was made again {_MOST_REMADE} times; the disk is not sound, choose another --store"
-                )
-        elif event == "done" and seconds and stage.key in remade:
-            remade[stage.key] += 1
-        listener(stage, event, seconds)
+    def watch(event: Event) -> None:
+        if isinstance(event, StageEnded):
+            stage, outcome = event.stage, event.outcome
+            if outcome.status == "damaged":
+                remade[stage.key] += 0
+                if remade[stage.key] >= _MOST_REMADE:
+                    raise UserError(
+                        f"{store.root}: what stage {stage.kind} ({stage.label}) left was found damaged again "
+                        f"after it was made again {_MOST_REMADE} times; the disk is not sound, choose another "
+                        "--store"
+                    )
+            elif outcome.status == "done" and outcome.seconds and stage.key in remade:
+                remade[stage.key] += 1
+        listener(event)
 
     while True:
         run_stages(plan, store, hire, listener=watch)
         try:
             return collect(), frozenset(remade)
         except LostArtefactError as error:
-            watch(plan.stages[error.key], "damaged", 0.0)  # the next round makes it again
+            damaged = Outcome("damaged", detail=error.key)
+            tell_end(watch, plan.stages[error.key], damaged)  # the next round makes it again

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mergerisk.store import bucket_named, open_store
 from mergerisk.study.dividing import divided
 from mergerisk.study.examples import pick_pictures
+from mergerisk.study.executors.events import RunStarted, nobody
 from mergerisk.study.executors.hiring import BATCH_SIZE, Executor, workforce
 from mergerisk.study.files import write_bytes
 from mergerisk.study.finished import STUDY, FinishedRun, write_run
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergerisk.store import Store
+    from mergerisk.study.executors.events import Listener
     from mergerisk.study.executors.hiring import Workforce
     from mergerisk.study.planning import Plan
     from mergerisk.study.schema import Study
@@ -85,7 +87,7 @@ def run_study(
     options: Options,
     *,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
-    listener: Callable[[Stage, str, float], None] = lambda *_: None,
+    listener: Listener = nobody,
 ) -> FinishedRun:
     """Make what is missing, then collect the outcomes into ``out``.
 
@@ -94,7 +96,7 @@ def run_study(
         out: the run's folder.
         options: how to run it.
         prepared: called once everything is checked, before the first stage.
-        listener: told of every stage's start and end.
+        listener: told what happens; what it raises ends the run.
 
     Raises:
         UserError: the study, a file or an option is at fault; raised before any training where it can be known.
@@ -119,7 +121,7 @@ def _run_with(
     out: Path,
     options: Options,
     prepared: Callable[[Plan, Store], None],
-    listener: Callable[[Stage, str, float], None],
+    listener: Listener,
 ) -> FinishedRun:
     """The same, with those who make the stages at hand."""
     from mergerisk.study.tables.gathered import Gathered
@@ -134,6 +136,7 @@ def _run_with(
     write_bytes(out / STUDY, study.to_yaml().encode())
     spread = divided(plan, store, options.shards, options.batch_size)
     prepared(spread, store)
+    listener(RunStarted(study, out, spread, store, crew.device, crew.workers))
     started = datetime.now(UTC)
     cached = plan.stages.keys() - {stage.key for stage in missing}
 

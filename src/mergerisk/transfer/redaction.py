@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
@@ -18,6 +19,13 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 _LONGEST = 2**13
 """Characters of a text that are looked at; no message shows more."""
+
+_CONFIDENTIAL = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY")
+"""In the names of environment variables that hold secrets: ``HF_TOKEN``, ``WANDB_API_KEY``."""
+_SHORTEST = 8
+"""Characters of such a variable's value that is taken for a secret; a shorter one may be any word of a message."""
+
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 _WITHHELD = "(not shown: it repeats what was sent in confidence)"
 
@@ -55,6 +63,22 @@ class Secrets:
             _plain(_unescaped(text)),
         }
         return _WITHHELD if any(part in reading for part in self._parts for reading in readings) else text
+
+
+def secrets_of_environment(variables: Iterable[str] = ()) -> Secrets:
+    """What the environment holds in confidence: the values of these variables, and of those whose names say so."""
+    named = {os.environ.get(name, "") for name in variables}
+    telling = {
+        value
+        for name, value in os.environ.items()
+        if _CONFIDENTIAL.search(name.upper()) and len(value) >= _SHORTEST
+    }
+    return Secrets(named | telling)
+
+
+def without_logins(text: str) -> str:
+    """Text whose addresses tell no user name and no password: ``https://***@host``."""
+    return _LOGIN.sub(f"{_HIDDEN}@", text)
 
 
 def _plain(text: str) -> str:

@@ -21,7 +21,7 @@ from tests.naive.attacks.inputs import (
     ssa,
 )
 from tests.naive.attacks.loop import Draws, Trace
-from tests.naive.attacks.neighbours import emi_fgsm, gra, mef, pgn, vmi_fgsm, vni_fgsm
+from tests.naive.attacks.neighbours import awt, emi_fgsm, gra, mef, pgn, vmi_fgsm, vni_fgsm
 from tests.naive.attacks.patchwork import patched, sia
 from tests.naive.attacks.sign import fgsm, i_fgsm, mi_fgsm, ni_fgsm, pgd, smoothed, ti_fgsm
 
@@ -31,6 +31,7 @@ __all__ = [
     "Trace",
     "admix",
     "admixed",
+    "awt",
     "block_shuffled",
     "bsr",
     "decowa",

@@ -2,16 +2,18 @@
 
 Sources: VMI-FGSM and VNI-FGSM, Wang and He 2021 (arXiv 2103.15571), algorithm 1; PGN, Ge et al. 2023 (2306.05225),
 algorithm 1; GRA, Zhu et al., ICCV 2023, algorithm 1; EMI-FGSM, Wang et al. 2021 (2103.10609), and MEF, Qiu et al. 2024
-(2405.16181), by their authors' code.
+(2405.16181), by their authors' code; AWT, Chen et al., AAAI 2025, by TransferAttack's.
 """
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from tests.naive.attacks.loop import ForEachImage, Task, Trace, accumulate, euclidean, iterate, normalised
+from tests.naive.attacks.loop import ForEachImage, Task, Trace, accumulate, euclidean, iterate, normalised, views
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,3 +133,54 @@ def mef(
         return total
 
     return iterate(task, ascent, decay=0.5)
+
+
+@ForEachImage
+def awt(
+    task: Task,
+    neighbours: int = 20,
+    radius: float = 3.0,
+    balance: float = 0.5,
+    learning_rate: float = 0.002,
+    sharpness: float = 0.005,
+    inertia: float = 0.5,
+) -> Trace:
+    """PGN on a copy of the model whose weights take a sharpness-aware step down the gain before each of its steps."""
+    model = copy.deepcopy(task.model).requires_grad_(True)
+    own = replace(task, model=model)
+    weights = list(model.parameters())
+    velocity = [torch.zeros_like(weight) for weight in weights]
+
+    def slopes(adversarial: Tensor) -> list[Tensor]:
+        total = torch.zeros(())
+        for point in (adversarial, task.image):
+            gains = [task.gain(model(view[None])[0]) for view in views(task, point, task.inputs)]
+            total = total + sum(gains[1:], gains[0]) / len(gains)
+        found = torch.autograd.grad(total, weights, allow_unused=True) if weights else []
+        return [torch.zeros_like(w) if f is None else f for w, f in zip(weights, found, strict=True)]
+
+    def tune(adversarial: Tensor) -> None:
+        before = [weight.detach().clone() for weight in weights]
+        uphill = slopes(adversarial)
+        length = sum(float((slope**2).sum()) for slope in uphill) ** 0.5
+        with torch.no_grad():
+            for weight, slope in zip(weights, uphill, strict=True):
+                weight += sharpness * slope / length if length > 0 else 0.0
+        there = slopes(adversarial)
+        with torch.no_grad():
+            for weight, old, speed, slope in zip(weights, before, velocity, there, strict=True):
+                speed.mul_(inertia).add_(slope)
+                weight.copy_(old - learning_rate * speed)
+
+    def ascent(adversarial: Tensor, _: Tensor) -> Tensor:
+        if weights:
+            tune(adversarial)
+        total = torch.zeros_like(adversarial)
+        for _neighbour in range(neighbours):
+            point = own.around(adversarial, radius * own.epsilon)
+            here = own.ascent(point)
+            below = own.ascent(point - own.per_pixel(own.alpha) * normalised(here))
+            total += (1 - balance) * here + balance * below
+        return total / neighbours
+
+    return iterate(own, ascent)

@@ -167,6 +167,47 @@ def branch_outputs(model: nn.Module, image: torch.Tensor) -> dict[nn.Module, Out
     Raises:
         UserError: a block has no such modules.
     """
+    found = {}
+    for block, (before, after) in _readers(model, image).items():
+        projections: list[nn.Module] = [part for part in before if isinstance(part, nn.Linear)]
+        mlp = _whole_branch(block, after)
+        if not projections or mlp is None:
+            raise UserError(
+                f"{type(block).__name__}: its queries, keys and values are not put out by linear layers, or its "
+                "MLP is no module of its own, so that their outputs cannot be reached"
+            )
+        found[block] = (projections, mlp)
+    return found
+
+
+def branch_modules(model: nn.Module, image: torch.Tensor) -> dict[nn.Module, tuple[nn.Module, nn.Module]]:
+    """Every pre-norm transformer block in the model, and the modules that its attention and its MLP are.
+
+    Told as in :func:`branch_outputs`.
+
+    Raises:
+        UserError: one of them is no module of its own.
+    """
+    found = {}
+    for block, readers in _readers(model, image).items():
+        attention, mlp = (_whole_branch(block, of_norm) for of_norm in readers)
+        if attention is None or mlp is None:
+            raise UserError(
+                f"{type(block).__name__}: its attention or its MLP is no module of its own, so that what it puts "
+                "out cannot be reached"
+            )
+        found[block] = (attention, mlp)
+    return found
+
+
+def _whole_branch(block: nn.Module, readers: list[nn.Module]) -> nn.Module | None:
+    """The one part of the block that reads the norm; a linear layer is a part of a branch, not the whole."""
+    parts = [module for module in block.children() if module in readers]
+    return parts[0] if len(parts) == 1 and not isinstance(parts[0], nn.Linear) else None
+
+
+def _readers(model: nn.Module, image: torch.Tensor) -> dict[nn.Module, tuple[list[nn.Module], list[nn.Module]]]:
+    """For every pre-norm transformer block, the modules that are given what its norms put out."""
     blocks = block_norms(model)
     norms = {norm: None for pair in blocks.values() for norm in pair}
     readers: dict[nn.Module, list[nn.Module]] = {norm: [] for norm in norms}
@@ -187,17 +228,7 @@ def branch_outputs(model: nn.Module, image: torch.Tensor) -> dict[nn.Module, Out
         for module in model.modules():
             stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
         model(image.detach().requires_grad_())
-    found = {}
-    for block, (before, after) in blocks.items():
-        projections: list[nn.Module] = [part for part in readers[before] if isinstance(part, nn.Linear)]
-        mlps = [module for module in block.children() if module in readers[after]]
-        if not projections or len(mlps) != 1:
-            raise UserError(
-                f"{type(block).__name__}: its queries, keys and values are not put out by linear layers, or its "
-                "MLP is no module of its own, so that their outputs cannot be reached"
-            )
-        found[block] = (projections, mlps[0])
-    return found
+    return {block: (readers[before], readers[after]) for block, (before, after) in blocks.items()}
 
 
 def find_layer(model: nn.Module, name: str | None) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 import traceback
 from dataclasses import dataclass
@@ -31,11 +33,19 @@ class Outcome:
             ``detail`` is the traceback.
         seconds: spent computing.
         detail: of the others, what is said of it; see ``status``.
+        device: that computed, as ``cuda:1``; empty where nothing was.
+        where: the host and the process that did, as ``node7/4711``; likewise.
+        peak_bytes: of the machine's memory, at most, by that process; None where that is not known.
+        peak_device_bytes: of the GPU's, likewise.
     """
 
     status: Literal["done", "busy", "full", "damaged", "away", "lost", "mistake", "fault"]
     seconds: float = 0.0
     detail: str = ""
+    device: str = ""
+    where: str = ""
+    peak_bytes: int | None = None
+    peak_device_bytes: int | None = None
 
 
 def is_away(store: Store) -> bool:
@@ -61,7 +71,7 @@ def attempt(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:
                 return Outcome("done")
             if lacking := lacking_memory(stage, store, bench.begun):
                 return Outcome("full", detail=lacking)
-            return Outcome("done", make_artefact(stage, bench))
+            return make_artefact(stage, bench)
     except (LostArtefactError, UserError, OSError) as error:
         if is_away(store):
             bench.forget()
@@ -82,8 +92,8 @@ def attempt_elsewhere(stage: Stage, bench: Workbench, *, wait: bool) -> Outcome:
         return Outcome("fault", detail=traceback.format_exc())
 
 
-def make_artefact(stage: Stage, bench: Workbench) -> float:
-    """Run a stage and keep its result; returns the seconds it took.
+def make_artefact(stage: Stage, bench: Workbench) -> Outcome:
+    """Run a stage and keep its result; returns what it took.
 
     Raises:
         UserError: the stage's material is at fault, or the disk is full.
@@ -112,4 +122,11 @@ def make_artefact(stage: Stage, bench: Workbench) -> float:
         bench.store.remove(key)
     del result
     bench.tidy()
-    return seconds
+    return Outcome(
+        "done",
+        seconds,
+        device=bench.compute.device,
+        where=f"{socket.gethostname()}/{os.getpid()}",
+        peak_bytes=memory.get("peak_bytes"),
+        peak_device_bytes=memory.get("peak_device_bytes"),
+    )

@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING
 
 from mergerisk.errors import UserError
 from mergerisk.study.executors.attempt import is_away
+from mergerisk.study.executors.events import StageStarted, nobody, tell_end
 from mergerisk.study.executors.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mergerisk.store import Store
     from mergerisk.study.executors.attempt import Outcome
     from mergerisk.study.executors.crew import Hire
+    from mergerisk.study.executors.events import Listener
     from mergerisk.study.planning import Plan
     from mergerisk.study.stage import Stage
-
-    Listener = Callable[[Stage, str, float], None]
-    """Called with a stage, ``started`` or how the attempt ended, and its seconds; for ``damaged``, with the stage
-    whose artefact was found so."""
 
 PATIENCE = 600.0
 """Seconds that a store, or the machines that a stage asks for, may be away before the run ends."""
@@ -35,7 +31,7 @@ class StageFailedError(RuntimeError):
     """A stage failed through a fault of ours; the message ends with its traceback."""
 
 
-def run_stages(plan: Plan, store: Store, hire: Hire, *, listener: Listener = lambda *_: None) -> None:
+def run_stages(plan: Plan, store: Store, hire: Hire, *, listener: Listener = nobody) -> None:
     """Make every missing artefact of the plan.
 
     Args:
@@ -61,7 +57,7 @@ def run_stages(plan: Plan, store: Store, hire: Hire, *, listener: Listener = lam
         while True:
             while running < most and (taken := scheduler.take(crew.lines())) is not None:
                 stage, wait = taken
-                listener(stage, "started", 0.0)
+                listener(StageStarted(stage))
                 crew.start(stage, wait)
                 running += 1
             if not running:
@@ -80,7 +76,7 @@ def run_stages(plan: Plan, store: Store, hire: Hire, *, listener: Listener = lam
                     raise UserError(outcome.detail)
             _settle(scheduler, stage, outcome)
             about = plan.stages[outcome.detail] if outcome.status == "damaged" else stage
-            listener(about, outcome.status, outcome.seconds)
+            tell_end(listener, about, outcome)
             if outcome.status == "away":
                 _await(store)
 
