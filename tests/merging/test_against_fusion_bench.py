@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from mergerisk import merging
 from mergerisk.merging.emr import Emr, task_state
+from mergerisk.models import Encoder, Head
 from tests.vectors.states import EXPERTS, Vectors, cast, draw_by_name
+from tests.vectors.tower import SIDE, TASKS, WIDTH, Tower
 
 NAMES = [
     "weight_averaging",
@@ -80,3 +83,34 @@ def test_emr_matches_fusion_bench() -> None:
     parts = method.merge_tasks(v.base, experts)
     for position, task in enumerate(experts):
         assert v.error(task_state(v.base, parts, task), v.merged[f"emr_{position}"]) < 1e-6
+
+
+@pytest.mark.parametrize("non_diagonal", [0.95, 1.0])
+def test_regmean_plus_plus_matches_fusion_bench(non_diagonal: float) -> None:
+    with safe_open(Path(__file__).parents[1] / "vectors" / "regmean_plus_plus.safetensors", "pt") as stored:
+        tensors = {name: stored.get_tensor(name).double() for name in stored.keys()}  # noqa: SIM118
+        assert stored.metadata()["fusion-bench"] == "0.2.33"
+
+    def state(whose: str) -> dict[str, torch.Tensor]:
+        return {
+            name.removeprefix(f"{whose}/"): own for name, own in tensors.items() if name.startswith(f"{whose}/")
+        }
+
+    base = Encoder(Tower().double(), width=WIDTH, image_size=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3)
+    base = base.double().with_state(state("base"))
+    images = {task: tensors[f"{task}/images"] for task in TASKS}
+    own = {task: {name: tensor for name, tensor in state(task).items() if name != "images"} for task in TASKS}
+    experts = {task: base.with_state(own[task]) for task in TASKS}
+    head = Head(torch.ones(1, WIDTH), torch.zeros(1))
+    calibration = {task: merging.Calibration(images[task], head) for task in TASKS}
+    plain, found = (
+        merging.create(name, non_diagonal=non_diagonal)
+        .merge(base, experts, calibration=calibration)
+        .encoder.state()
+        for name in ("regmean", "regmean_plus_plus")
+    )
+    wanted = state(f"merged {non_diagonal}")
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-7, atol=1e-7, msg=f"{name}: ".__add__)
+    # Behind the first block, it is not what RegMean makes.
+    assert float((plain["blocks.2.wide.weight"] - wanted["blocks.2.wide.weight"]).abs().max()) > 1e-4

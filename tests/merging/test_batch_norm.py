@@ -127,6 +127,8 @@ WEIGHT_SPACE = (
 DATA_DRIVEN: dict[str, dict[str, Any]] = {
     "fisher": {},
     "regmean": {},
+    "regmean_plus_plus": {},
+    "esm": {},
     "adamerging": {"steps": 2, "batch_size": 4},
     "adamerging_plus_plus": {"steps": 2, "batch_size": 4},
 }

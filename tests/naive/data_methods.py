@@ -4,7 +4,7 @@ States are plain dicts of tensors; ``theta_t`` is expert t. What a model compute
 nothing here knows how encoders are built.
 
 Sources: Fisher merging, Matena and Raffel 2022 (arXiv 2111.09832), equations 4 to 6; RegMean, Jin et al. 2023
-(arXiv 2212.09849), equation 2 and section 3.3; AdaMerging++, Yang et al. 2024 (arXiv 2310.02575), after TIES,
+(arXiv 2212.09849), equation 2 and section 3.3; ESM, Li et al. 2026 (arXiv 2602.20208); AdaMerging++, Yang et al. 2024 (arXiv 2310.02575), after TIES,
 Yadav et al. 2023 (arXiv 2306.01708).
 """
 
@@ -145,6 +145,53 @@ def least_squares(inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor
     outputs = torch.cat([own @ weight.T / len(own) ** 0.5 for own, weight in zip(inputs, weights, strict=True)])
     solution: Tensor = torch.linalg.lstsq(rows, outputs).solution
     return solution.T
+
+
+# --- ESM -------------------------------------------------------------------------------------------------
+
+
+def essential(rows: Tensor, tau: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``rank`` largest principal directions (columns) of what ``tau`` changes about a layer's outputs, tau's
+    coordinates in them, and their eigenvalues; none that is 1e-7 of the largest singular value."""
+    _, values, right = torch.linalg.svd(rows @ tau.T, full_matrices=False)
+    kept = [i for i, value in enumerate(values.tolist()) if i < rank and value > 1e-7 * float(values[0])]
+    return right[kept].T, right[kept] @ tau, values[kept] ** 2 / len(rows)
+
+
+def flat(matrix: Tensor) -> Tensor:
+    """``U V^T mean(s)`` of ``U diag(s) V^T``, over the range."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    if len(values) == 0:
+        return matrix
+    kept = values > 1e-7 * values[0]
+    return float(values.mean()) * (left[:, kept] @ right[kept])
+
+
+def relative(norms: Sequence[float], power: float) -> list[float]:
+    """``(norm / mean norm)^power``."""
+    middle = sum(norms) / len(norms)
+    return [(norm / middle) ** power if middle > 0 else 1.0 for norm in norms]
+
+
+def esm_layer(
+    inputs: Sequence[Tensor], taus: Sequence[Tensor], polarisation: float = 2.0, weighting: float = 0.0
+) -> Tensor:
+    """The merged task matrix of one linear layer (Li et al. 2026, arXiv 2602.20208), before layers are compared."""
+    rank = max(1, taus[0].shape[0] // len(taus))
+    parts = [essential(rows, tau, rank) for rows, tau in zip(inputs, taus, strict=True)]
+    strengths = relative([float(coordinates.square().sum()) ** 0.5 for _, coordinates, _ in parts], polarisation)
+    bases, rows = [], []
+    for (basis, coordinates, values), strength in zip(parts, strengths, strict=True):
+        weights = [(float(value) / float(values.mean())) ** weighting for value in values]
+        for place, weight in enumerate(weights):
+            share = weight * len(weights) / sum(weights)
+            bases.append(share * basis[:, place])
+            rows.append(share * strength * coordinates[place])
+    if not bases:
+        return torch.zeros_like(taus[0])
+    table = torch.stack(rows)
+    columns = relative([float(column.square().sum()) ** 0.5 for column in table.T], polarisation)
+    return flat(torch.stack(bases, dim=1)) @ flat(table * torch.tensor(columns, dtype=torch.float64))
 
 
 # --- AdaMerging++ ----------------------------------------------------------------------------------------

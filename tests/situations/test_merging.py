@@ -31,6 +31,8 @@ TASKS = ("one", "two")
 FEW: dict[str, dict[str, Any]] = {
     "fisher": {"examples": 3},
     "regmean": {"examples": 6},
+    "regmean_plus_plus": {"examples": 6},
+    "esm": {"examples": 6},
     "adamerging": {"steps": 2, "batch_size": 2},
     "adamerging_plus_plus": {"steps": 2, "batch_size": 2},
     "we_moe": {"steps": 2, "batch_size": 2},

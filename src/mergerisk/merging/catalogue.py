@@ -62,6 +62,12 @@ METHODS: Registry[type[MergingMethod]] = Registry(
             "arXiv 2212.09849",
         ),
         Entry(
+            "regmean_plus_plus",
+            "mergerisk.merging.regmean_plus_plus:RegMeanPlusPlus",
+            "RegMean block by block, on what the merged blocks before put out",
+            "arXiv 2508.03121",
+        ),
+        Entry(
             "adamerging",
             "mergerisk.merging.adamerging:AdaMerging",
             "coefficients per layer learnt by minimising entropy on unlabelled images",
@@ -90,6 +96,12 @@ METHODS: Registry[type[MergingMethod]] = Registry(
             "mergerisk.merging.iso:IsoCts",
             "the same, with directions of single tasks beside the common ones",
             "arXiv 2502.04959",
+        ),
+        Entry(
+            "esm",
+            "mergerisk.merging.esm:Esm",
+            "directions in which each task changes what layers put out, made orthogonal to one another",
+            "arXiv 2602.20208",
         ),
         Entry(
             "wudi",

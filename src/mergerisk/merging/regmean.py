@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import nn
 
 from mergerisk.merging.learned import LearnedMerging
+from mergerisk.merging.linear_inputs import input_moments
+from mergerisk.merging.method import evaluated
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
 
     from mergerisk.merging.learned import Lesson
     from mergerisk.merging.material import Merged
-    from mergerisk.models.core.encoder import Encoder, State
+    from mergerisk.models.core.encoder import State
 
-_BATCH = 32
 _RIDGE = 1e-10
 """Relative to a diagonal of ones: far above what rounding can take from an eigenvalue, far below what matters."""
 
@@ -37,9 +35,8 @@ class RegMean(LearnedMerging):
     measured by their input's root mean square); weights of inputs that no image activates are the average. All of
     this in double precision: Gt's condition number is X's squared, more than single precision has digits for.
 
-    Linear layers are ``nn.Linear``, packed queries, keys and values included, and both projections of
-    ``nn.MultiheadAttention``, in self-attention. That module never calls its output projection as a layer, so a
-    copy without one tells what its inputs are. A layer that some expert never calls is averaged.
+    Linear layers are those of :func:`~mergerisk.merging.linear_inputs.input_moments`. A layer that some expert
+    never calls is averaged.
 
     Experts are in memory one at a time; what the equation needs of all of them is Gt, in × in, and Gt Wtᵀ of every
     layer, in double precision, once summed and once of the expert at hand.
@@ -55,94 +52,58 @@ class RegMean(LearnedMerging):
     examples: PositiveInt = 256
     non_diagonal: Annotated[float, Field(ge=0, le=1)] = 0.95
 
-    def held(self, count: int) -> float:
-        """Gram matrices of all layers, in double precision, of one expert and summed."""
-        del count
-        return 14.0
-
     def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
         return {"forward": sum(min(pool, self.examples) for pool in pools)}
 
     def learn(self, lesson: Lesson) -> Merged:
         averages = lesson.averages(lesson.pretrained)
-        grams: State = {}
-        targets: State = {}
-        seen: dict[str, int] = {}
+        regression = Regression(averages, self.non_diagonal)
         for task, tuned in lesson.states.items():
-            own = _grams(lesson.experts[task], lesson.chosen_images(task, self.examples), lesson.tied)
+            images = lesson.chosen_images(task, self.examples)
+            own = input_moments(evaluated(lesson.experts[task]), images, lesson.tied)
             for name in list(own):
-                gram = own.pop(name)
-                diagonal = gram.diagonal().clone()
-                gram.mul_(self.non_diagonal).diagonal().copy_(diagonal)
-                target = gram @ (tuned[name].double() - averages[name].double()).T
-                grams[name] = grams[name].add_(gram) if name in grams else gram
-                targets[name] = targets[name].add_(target) if name in targets else target
-                seen[name] = seen.get(name, 0) + 1
-        merged = dict(averages)
-        for name, count in seen.items():
-            if count == len(lesson.experts):
-                correction = _solve(grams.pop(name), targets.pop(name)).T
-                merged[name] = (averages[name].double() + correction).to(averages[name].dtype)
-        return lesson.merged(merged)
+                regression.add(name, own.pop(name), tuned[name])
+        return lesson.merged(averages | regression.solved(len(lesson.experts)))
 
 
-def _grams(encoder: Encoder, images: torch.Tensor, origin: Mapping[str, str]) -> State:
-    """By name of a linear layer's weight, XᵀX / N of its inputs, in × in, in double precision.
+class Regression:
+    """The normal equations of linear layers: Σ Gt and Σ Gt (Wt − W̄)ᵀ, summed expert by expert.
 
     Args:
-        encoder: left as it is.
-        images: N × 3 × H × W.
-        origin: other names of tied weights → the one that the inputs of all their layers are counted under.
+        averages: W̄ by name, among others.
+        non_diagonal: what the entries of Gt off its diagonal are multiplied by.
     """
-    # A twin, so that no hook is ever left on the expert, and none of its layers is in training mode.
-    twin = encoder.with_state(encoder.state())
-    known = twin.state()
-    sums: State = {}
-    counts: dict[str, int] = {}
 
-    def add(weight: str, inputs: torch.Tensor) -> None:
-        if weight in known and inputs.numel():
-            weight = origin.get(weight, weight)
-            tokens = inputs.reshape(-1, inputs.shape[-1]).double()
-            gram = tokens.T @ tokens
-            sums[weight] = sums[weight].add_(gram) if weight in sums else gram
-            counts[weight] = counts.get(weight, 0) + len(tokens)
+    def __init__(self, averages: Mapping[str, torch.Tensor], non_diagonal: float) -> None:
+        self._averages = averages
+        self._non_diagonal = non_diagonal
+        self._grams: State = {}
+        self._targets: State = {}
+        self._seen: dict[str, int] = {}
 
-    def linear(prefix: str, module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:  # noqa: ARG001
-        add(f"{prefix}weight", args[0])
+    def add(self, name: str, gram: torch.Tensor, tuned: torch.Tensor) -> None:
+        """Add one expert.
 
-    def attention(
-        prefix: str,
-        bare: nn.Module,
-        module: nn.Module,  # noqa: ARG001  # a hook's signature
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
-        if named["query"] is named["key"] is named["value"]:
-            add(f"{prefix}in_proj_weight", named["query"])
-            add(f"{prefix}out_proj.weight", bare(*args, **kwargs)[0])
+        Args:
+            name: of the layer's weight.
+            gram: its Gt, in × in, in double precision; it is written to.
+            tuned: its Wt, out × in.
+        """
+        diagonal = gram.diagonal().clone()
+        gram.mul_(self._non_diagonal).diagonal().copy_(diagonal)
+        target = gram @ (tuned.double() - self._averages[name].double()).T
+        self._grams[name] = self._grams[name].add_(gram) if name in self._grams else gram
+        self._targets[name] = self._targets[name].add_(target) if name in self._targets else target
+        self._seen[name] = self._seen.get(name, 0) + 1
 
-    for name, module in twin.backbone.named_modules():
-        prefix = f"{name}." if name else ""
-        if isinstance(module, nn.MultiheadAttention):
-            hook = partial(attention, prefix, _without_projection(module))
-            module.register_forward_pre_hook(hook, with_kwargs=True)
-        elif isinstance(module, nn.Linear):
-            module.register_forward_pre_hook(partial(linear, prefix))
-    with torch.no_grad():
-        for batch in images.split(_BATCH):
-            twin(batch.to(twin.mean.device))
-    return {name: total.div_(counts[name]) for name, total in sums.items()}
-
-
-def _without_projection(attention: nn.MultiheadAttention) -> nn.Module:
-    """A copy that puts out what its output projection would be given."""
-    bare = copy.deepcopy(attention)
-    nn.init.eye_(bare.out_proj.weight)
-    if bare.out_proj.bias is not None:
-        nn.init.zeros_(bare.out_proj.bias)
-    return bare
+    def solved(self, count: int) -> State:
+        """W by name, of the layers that so many experts were added for. Their sums are gone afterwards."""
+        merged = {}
+        for name in [name for name, seen in self._seen.items() if seen == count]:
+            correction = _solve(self._grams.pop(name), self._targets.pop(name)).T
+            average = self._averages[name]
+            merged[name] = (average.double() + correction).to(average.dtype)
+        return merged
 
 
 def _solve(gram: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

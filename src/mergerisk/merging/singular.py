@@ -43,6 +43,31 @@ def truncated_svd(
     return left.double(), values.double(), right.double()
 
 
+def output_directions(
+    matrix: torch.Tensor, moments: torch.Tensor, rank: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The principal directions of what a linear layer puts out: the ``rank`` largest eigenvectors of W G Wᵀ.
+
+    Args:
+        matrix: W, m × n, in float64.
+        moments: G = XᵀX / N of what it reads, n × n, in float64.
+        rank: 1 to m.
+        dtype: of the weights, which tells what is noise.
+
+    Returns:
+        Directions (m × r, orthonormal) and eigenvalues (r), largest first, without null ones.
+    """
+    if matrix.shape[0] <= matrix.shape[1]:
+        squares, left = _largest_eigenpairs(matrix @ moments @ matrix.mT, rank)
+        wanted = squares > _NULL[dtype] ** 2 * squares[0]
+        return left[:, wanted], squares[wanted]
+    squares, vectors = torch.linalg.eigh(moments)
+    outputs = matrix @ (vectors * squares.clamp(min=0).sqrt())
+    squares, right = _largest_eigenpairs(gram(outputs, torch.float64), min(rank, matrix.shape[1]))
+    wanted = squares > _NULL[dtype] ** 2 * squares[0]
+    return (outputs @ right[:, wanted]) / squares[wanted].sqrt(), squares[wanted]
+
+
 def gram(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """XᵀX of an m × n matrix, n × n."""
     wide = matrix.to(dtype)

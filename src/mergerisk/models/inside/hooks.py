@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -126,6 +126,16 @@ def layer_output(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> to
     if output is None or output.ndim == 0 or len(output) != len(images):
         raise UserError(f"{type(layer).__name__} does not put out one tensor per image; name another layer")
     return output
+
+
+def run_until(model: nn.Module, layer: nn.Module | None, images: torch.Tensor) -> None:
+    """Give ``images`` to ``model``; once ``layer`` has run, nothing after it is. All is run if that is None."""
+
+    def stop(module: nn.Module, arguments: tuple[object, ...], output: object) -> None:  # noqa: ARG001
+        raise _Reached
+
+    with hooked([] if layer is None else [(layer, stop)]), suppress(_Reached):
+        model(images)
 
 
 @contextmanager
