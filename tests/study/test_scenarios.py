@@ -37,6 +37,7 @@ SURROGATES = [
     "merged/weight_averaging",
     "merged/released",
     {"ensemble": ["expert", "outsider"], "label": "both"},
+    "averaged",
 ]
 
 
@@ -60,6 +61,7 @@ def finished(files: Path, tiny_vit: Path, tmp_path_factory: pytest.TempPathFacto
         other_architecture={"backbone": str(files / "other"), "fine_tune": {"epochs": 1}},
         targets=[{"label": "released", "encoder": str(files / "released.safetensors")}],
         surrogates=SURROGATES,
+        averaged={"fine_tune": {"epochs": 1}, "collect": {"epochs": 1, "learning_rate": 0.01}},
         budgets={"epsilon": ["8/255"]},
     )
     mr.run(path, folder / "run")
@@ -70,7 +72,7 @@ def test_every_attacker_is_tried_on_every_target(finished: Path) -> None:
     results = pd.read_parquet(finished / "results.parquet")
     labels = [
         "expert", "pretrained", "other_expert", "expert/blobs", "public", "outsider", "other_architecture",
-        "weight_averaging", "released", "both",
+        "weight_averaging", "released", "both", "averaged",
     ]  # fmt: skip
     assert set(results["surrogate"]) == set(labels)
     assert set(results["target"]) == {"expert", "pretrained", "weight_averaging", "task_arithmetic", "released"}
@@ -96,6 +98,7 @@ def test_what_a_surrogate_is(finished: Path) -> None:
     pd.testing.assert_frame_equal(rows("blobs", "other_expert"), rows("blobs", "public"))
     assert not rows("blobs", "outsider").equals(rows("blobs", "expert"))
     assert not rows("blobs", "other_architecture").equals(rows("blobs", "expert"))
+    assert not rows("blobs", "averaged").equals(rows("blobs", "outsider"))
 
 
 def stages(run: Path) -> tuple[list[Stage], Store]:
@@ -154,6 +157,18 @@ def test_an_outsider_without_data_has_the_tasks_own_under_another_seed() -> None
     experts = [stage for stage in plan.stages.values() if isinstance(stage, Expert)]
     assert [stage.seed for stage in experts] == [0, 1000]
     assert experts[0].inputs == experts[1].inputs
+
+
+def test_an_average_starts_where_an_outsider_stands_whose_classes_may_be_unbalanced() -> None:
+    plain = make_plan(parse_study(MINIMAL | {"surrogates": ["outsider", "averaged"]}))
+    kinds = {kind: [s for s in plain.stages.values() if s.kind == kind] for kind in ("expert", "average")}
+    (average,) = kinds["average"]
+    assert average.inputs["fine_tuned"] == next(s.key for s in kinds["expert"] if s.seed == 1000)
+    assert average.cost() == {"training": average.images * 10}
+    few = make_plan(parse_study(MINIMAL | {"surrogates": ["outsider"], "outsider": {"minority": 0.2}}))
+    (outsider,) = (s for s in few.stages.values() if isinstance(s, Expert) and s.seed == 1000)
+    assert outsider.key not in plain.stages
+    assert outsider.images == round(kinds["expert"][0].images * 0.625)  # a half, and a quarter of the other
 
 
 @pytest.mark.parametrize(

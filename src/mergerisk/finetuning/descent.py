@@ -14,7 +14,7 @@ from mergerisk.randomness import drawing
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from mergerisk.models.core.encoder import Encoder
 
@@ -28,6 +28,16 @@ class FineTuning:
     batch_size: PositiveInt = 64
     weight_decay: NonNegativeFloat = 0.01
 
+    def optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """What takes the steps."""
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, foreach=True)
+
+    def rate(self, step: int, total: int) -> float:
+        """The learning rate at a step, from 0, of all."""
+        warmup = max(1, total // 10)
+        share = (step + 1) / warmup if step < warmup else _cosine((step - warmup) / (total - warmup))
+        return self.learning_rate * share
+
 
 def descend(
     encoder: Encoder,
@@ -36,6 +46,7 @@ def descend(
     draws: torch.Generator,
     differentiate: Callable[[Encoder], Callable[[int, str, torch.Tensor], None]],
     what: str,
+    look: Callable[[int, Encoder], None] | None = None,
 ) -> Encoder:
     """A trained copy of an encoder, in evaluation mode throughout, as all encoders here are.
 
@@ -47,6 +58,7 @@ def descend(
         differentiate: given the copy, what leaves the gradient of a batch's loss in its parameters, which have
             none yet, from the epoch, the task and the images' positions.
         what: is trained on, in words.
+        look: is shown the copy after every step, with the step's number, from 1.
 
     Raises:
         UserError: a batch does not fit into memory, or the training diverged: weights are no longer finite.
@@ -54,17 +66,13 @@ def descend(
     _check_batch(encoder, recipe, what)
     trained = encoder.with_state({name: tensor.clone() for name, tensor in encoder.state().items()})
     trained.requires_grad_(True)
-    optimizer = torch.optim.AdamW(
-        trained.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
-    )
-    total = recipe.epochs * sum(math.ceil(count / recipe.batch_size) for count in counts.values())
-    warmup, step = max(1, total // 10), 0
+    optimizer = recipe.optimizer(trained.parameters())
+    total, step = recipe.epochs * sum(math.ceil(count / recipe.batch_size) for count in counts.values()), 0
     backward = differentiate(trained)
     for epoch in range(recipe.epochs):
         for task, rows in _batches(counts, recipe.batch_size, draws):
-            share = (step + 1) / warmup if step < warmup else _cosine((step - warmup) / (total - warmup))
             for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * share
+                group["lr"] = recipe.rate(step, total)
             optimizer.zero_grad()
             try:
                 backward(epoch, task, rows)
@@ -73,6 +81,8 @@ def descend(
                 raise
             optimizer.step()
             step += 1
+            if look is not None:
+                look(step, trained)
     _check_finite(trained, recipe, what)
     return trained.requires_grad_(False).eval()
 

@@ -45,7 +45,17 @@ def fine_tune(
 
 def _fine_tune(base: Encoder, head: Head, task: Task, recipe: FineTuning, seed: int) -> Encoder:
     train = task.training_split("fine-tuning")
-    device = base.mean.device
+    draws = generator(seed, "fine_tune", task.name)
+    differentiate = under_head(head, task, base.mean.device)
+    return descend(base, {task.name: len(train)}, recipe, draws, differentiate, f"fine-tuning on {task.name!r}")
+
+
+def under_head(
+    head: Head, task: Task, device: torch.device
+) -> Callable[[Encoder], Callable[[int, str, torch.Tensor], None]]:
+    """What :func:`~mergerisk.finetuning.descent.descend` asks for, of the cross-entropy of a task's training
+    images under its frozen head."""
+    train = task.training_split("fine-tuning")
 
     def differentiate(expert: Encoder) -> Callable[[int, str, torch.Tensor], None]:
         classifier = Classifier(expert, head)
@@ -57,5 +67,4 @@ def _fine_tune(base: Encoder, head: Head, task: Task, recipe: FineTuning, seed: 
 
         return backward
 
-    draws = generator(seed, "fine_tune", task.name)
-    return descend(base, {task.name: len(train)}, recipe, draws, differentiate, f"fine-tuning on {task.name!r}")
+    return differentiate

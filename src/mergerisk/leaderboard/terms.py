@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mergerisk.leaderboard.fitting import task_keys
 from mergerisk.report.cells import axes_of
 from mergerisk.report.worst import attackers
-from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, UNSEEN
+from mergerisk.study.fields.surrogates import AVERAGED, OTHER_ARCHITECTURE, OUTSIDER, UNSEEN
 from mergerisk.study.paths import without_places
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def _holder(study: Study, label: str) -> dict[str, Any]:
     kinds = {reference.kind for reference in spec.references}
     if kinds & {OUTSIDER, UNSEEN} and study.outsider is not None:
         said[OUTSIDER] = study.outsider.model_dump(mode="json")
+    if AVERAGED in kinds and study.averaged is not None:
+        said[AVERAGED] = study.averaged.model_dump(mode="json")
     if OTHER_ARCHITECTURE in kinds and study.other_architecture is not None:
         said[OTHER_ARCHITECTURE] = study.other_architecture.model_dump(mode="json")
     return dict(without_places(said))

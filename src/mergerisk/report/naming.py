@@ -9,6 +9,7 @@ _ATTACKERS = {
     "outsider": "an outsider’s model",
     "other_architecture": "a model of another architecture",
     "ensemble": "an ensemble of models",
+    "averaged": "an average of the attacker’s checkpoints",
     "unseen": "a model that no defense has seen",
     "own_merge": "the attacker’s own merge",
     "merged": "the merged model",  # what an audit calls the one to be released, unless it is given a name

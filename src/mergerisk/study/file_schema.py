@@ -16,7 +16,7 @@ from mergerisk.attacks import ATTACKS, ENSEMBLE_ALGORITHMS, FILTERS, INPUTS, Gra
 from mergerisk.causes import CAUSES
 from mergerisk.defenses import DEFENSES
 from mergerisk.docstrings import described
-from mergerisk.finetuning import FineTuning
+from mergerisk.finetuning import Collecting, FineTuning
 from mergerisk.merging import CORRECTIONS, METHODS
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def written_schema(kind: type[Model], title: str) -> str:
     for definition in schema["$defs"].values():
         if "fine_tune" in definition.get("properties", {}):
             definition["properties"]["fine_tune"] |= {"properties": parameters_of(FineTuning)}
+        if "collect" in definition.get("properties", {}):
+            definition["properties"]["collect"] |= {"properties": parameters_of(Collecting)}
     begin = {"$schema": GenerateJsonSchema.schema_dialect, "title": title}
     return json.dumps(begin | schema, indent=1, ensure_ascii=False) + "\n"
 

@@ -13,7 +13,7 @@ from mergerisk.disk import KEPT_FREE, make_folder
 from mergerisk.errors import Faults, Place, UserError, located, place
 from mergerisk.models.core.stated import of_base
 from mergerisk.models.sources.loading import BACKBONES, has_batch_norm
-from mergerisk.study.fields.surrogates import OUTSIDER, UNSEEN
+from mergerisk.study.fields.surrogates import AVERAGED, OUTSIDER, UNSEEN
 from mergerisk.study.hardening import detects
 from mergerisk.study.kinds.clean import Clean
 from mergerisk.study.kinds.evaluate import Evaluate
@@ -264,7 +264,7 @@ def _attackers_learn_from_all(study: Study) -> bool:
     """Whether an attacker fine-tunes on every attacked task: one whom no defense has seen, or an outsider without
     data or weights of their own."""
     own = study.outsider is not None and (study.outsider.task is not None or study.outsider.file is not None)
-    return UNSEEN in study.held or (OUTSIDER in study.held and not own)
+    return bool({UNSEEN, AVERAGED} & study.held) or (OUTSIDER in study.held and not own)
 
 
 def _check_heads(study: Study, outlines: Mapping[TaskSource, Outline], base: Encoder | None) -> None:

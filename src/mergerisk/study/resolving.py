@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.causes.catalogue import CAUSES
 from mergerisk.errors import Fault, Faults, Place, UserError, located, place
-from mergerisk.study.fields.surrogates import OTHER_ARCHITECTURE, OUTSIDER, OWN_MERGE, OWN_METHOD
+from mergerisk.study.fields.surrogates import AVERAGED, OTHER_ARCHITECTURE, OUTSIDER, OWN_MERGE, OWN_METHOD
 from mergerisk.study.further import TABLES
 from mergerisk.study.hardening import check_attacker, resolve_defense
 from mergerisk.study.hub_experts import hub_experts
@@ -29,6 +29,7 @@ def resolve(study: Study) -> Study:
     Raises:
         UserError: an unknown hyper-parameter, or a value out of range.
     """
+    from mergerisk.finetuning.averaged import Collecting
     from mergerisk.finetuning.descent import FineTuning
     from mergerisk.validation import construct
 
@@ -36,10 +37,14 @@ def resolve(study: Study) -> Study:
     with faults.collecting():
         fine_tune = construct(FineTuning, experts.fine_tune, place("experts", "fine_tune"))
         experts = experts.model_copy(update={"fine_tune": dataclasses.asdict(fine_tune)})
-    for field, changes in (("outsider", study.outsider), (OTHER_ARCHITECTURE, study.other_architecture)):
+    own = ((OUTSIDER, study.outsider), (AVERAGED, study.averaged), (OTHER_ARCHITECTURE, study.other_architecture))
+    for field, changes in own:
         if changes is not None:
             with faults.collecting():
                 construct(FineTuning, changes.fine_tune, place(field, "fine_tune"))
+    if study.averaged is not None:
+        with faults.collecting():
+            construct(Collecting, study.averaged.collect, place(AVERAGED, "collect"))
     if experts.source == "hub":
         with faults.collecting():
             found = hub_experts(study.backbone, study.task_names)

@@ -23,12 +23,13 @@ from mergerisk.study.fields.budgets import Budgets
 from mergerisk.study.fields.checks import Checks
 from mergerisk.study.fields.defenses import Defenses, DefenseSpec, behind_all, check_defended, each_defense
 from mergerisk.study.fields.interventions import each_of
-from mergerisk.study.fields.models import Data, Experts, Heads, OtherArchitecture, Outsider, TaskSpec
+from mergerisk.study.fields.models import Averaged, Data, Experts, Heads, OtherArchitecture, Outsider, TaskSpec
 from mergerisk.study.fields.named import AttackSpec, CauseSpec, MethodSpec, TableSpec
 from mergerisk.study.fields.names import BackboneName, ModelName
 from mergerisk.study.fields.search import Search
 from mergerisk.study.fields.surrogates import (
     ADAPTIVE,
+    AVERAGED,
     KNOWING,
     OTHER_ARCHITECTURE,
     OUTSIDER,
@@ -67,6 +68,7 @@ class Study(Model):
         ingredients: name → folder, file or hub id of a model that is merged too, though no task of the study is
             its own.
         outsider: an attacker who fine-tunes the backbone with data of their own.
+        averaged: an attacker who crafts on the average of checkpoints of their own fine-tuning.
         other_architecture: a surrogate that shares nothing with the merged models but the task.
         merging: methods to compare, and merges that something is changed about, to see what moves with it.
         attacks: transfer attacks.
@@ -102,6 +104,7 @@ class Study(Model):
     experts: Experts = Experts()
     ingredients: dict[str, ModelName] = Field(default_factory=dict)
     outsider: Outsider | None = None
+    averaged: Averaged | None = None
     other_architecture: OtherArchitecture | None = None
     merging: tuple[MethodSpec, ...] = ()
     attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1)]
@@ -272,6 +275,8 @@ class Study(Model):
         if self.outsider is not None and not self.outsider.offered and OUTSIDER not in self.held:
             unused = "neither among the surrogates nor offered to be merged"
             raise UserError(Fault(unused, place("outsider")))
+        if self.averaged is not None and AVERAGED not in self.held:
+            raise UserError(Fault("no surrogate is; add it to surrogates", place("averaged")))
         return self
 
     @model_validator(mode="after")

@@ -127,3 +127,32 @@ def select_balanced(labels: torch.Tensor, count: int, generator: torch.Generator
     # Stable, so that within a rank the shuffle decides which classes come first.
     order = shuffled[torch.sort(rank_in_class[shuffled], stable=True).indices]
     return order[:count].sort().values
+
+
+def select_unbalanced(
+    labels: torch.Tensor, classes: int, minority: float, generator: torch.Generator
+) -> torch.Tensor:
+    """Positions of images of which one half of the classes, drawn, makes up a share; sorted. It is thinned, or,
+    where it has less than that from the start, the other half is; within a half every class keeps the same share
+    of its images, rounded down, and one at least.
+
+    That is DUMB's axis of balance (Alecci et al. 2023, 10.1145/3607199.3607227: 50/50 to 20/80), which has two
+    classes, for any number of them.
+
+    Args:
+        labels: int64, N.
+        classes: how many there are; of an odd number the smaller half is the drawn one.
+        minority: the share, above 0 and below 1.
+        generator: of which classes, and of which of their images.
+    """
+    drawn = torch.randperm(classes, generator=generator)[: classes // 2]
+    small = torch.isin(labels, drawn)
+    few, many = int(small.sum()), int((~small).sum())
+    ratio = minority / (1 - minority) * many / few if few else 1.0
+    shuffled, left = torch.randperm(len(labels), generator=generator), []
+    for label in range(classes):
+        own = shuffled[labels[shuffled] == label]
+        kept = ratio if label in drawn.tolist() else 1 / ratio
+        count = int(len(own) * min(1.0, kept) + 1e-9)  # a share of whole images is not short of one by rounding
+        left.append(own[: max(1, count)])
+    return torch.cat(left).sort().values

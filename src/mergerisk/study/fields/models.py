@@ -139,6 +139,8 @@ class Outsider(Model):
         fine_tune: changes of the experts' hyper-parameters.
         seed: added to the study's.
         offered: whether the result is among the ingredients that are merged; ``task`` or ``file`` is then needed.
+        minority: share that one half of the classes, drawn, makes up of the training images; by default they are
+            left as they are.
     """
 
     task: Data | None = None
@@ -146,14 +148,32 @@ class Outsider(Model):
     fine_tune: dict[str, Any] = Field(default_factory=dict)
     seed: Annotated[Seed, Field(gt=0)] = 1000
     offered: bool = False
+    minority: Annotated[float, Field(gt=0, le=0.5)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Outsider:
         if self.task is not None and self.file is not None:
             raise ValueError("give the outsider's task, or its file, not both")
+        if self.minority is not None and self.file is not None:
+            raise ValueError("minority: the outsider's file is not fine-tuned in the run; leave one out")
         if self.offered and self.task is None and self.file is None:
             raise ValueError("offered to every merge: give the outsider's task or file")
         return self
+
+
+class Averaged(Model):
+    """An attacker who fine-tunes the backbone on every attacked task's training images, as an outsider without own
+    data does, trains on at a constant learning rate, and crafts on the mean of the weights that this passes.
+
+    Attributes:
+        fine_tune: changes of the experts' hyper-parameters.
+        collect: hyper-parameters of :class:`mergerisk.finetuning.Collecting`.
+        seed: added to the study's.
+    """
+
+    fine_tune: dict[str, Any] = Field(default_factory=dict)
+    collect: dict[str, Any] = Field(default_factory=dict)
+    seed: Annotated[Seed, Field(gt=0)] = 1000
 
 
 class OtherArchitecture(Model):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OUTSIDER = "outsider"
 OTHER_ARCHITECTURE = "other_architecture"
 UNSEEN = "unseen"
+AVERAGED = "averaged"
 OWN_MERGE = "own_merge"
 OWN_METHOD = "weight_averaging"
 """How an attacker merges unless a method is named: it asks for no hyper-parameter and no image."""
@@ -84,6 +85,10 @@ SURROGATES: Mapping[str, Scenario] = {
     ),
     OUTSIDER: Scenario("never", "the backbone, fine-tuned by the attacker: with another seed, or with own data"),
     UNSEEN: Scenario("never", "another such model, under a seed of its own: no defense is ever trained on it"),
+    AVERAGED: Scenario(
+        "never",
+        "the average of checkpoints that the attacker's own fine-tuning passes at a constant learning rate",
+    ),
     OTHER_ARCHITECTURE: Scenario("never", "a model that shares the task with the merge, but no weights"),
     OWN_MERGE: Scenario(
         "may be",
@@ -104,7 +109,7 @@ SURROGATES: Mapping[str, Scenario] = {
 }
 """Kinds of surrogates."""
 
-_ALIKE = ("expert", "pretrained", "other_expert", "ingredient", OUTSIDER, UNSEEN)
+_ALIKE = ("expert", "pretrained", "other_expert", "ingredient", OUTSIDER, UNSEEN, AVERAGED)
 """Those that are one encoder of the study's architecture under the task's head."""
 
 

@@ -56,11 +56,15 @@ class Expert(ModelStage):
 
         from mergerisk.finetuning import FineTuning, fine_tune
 
-        base, head, task = self.start(bench), bench.head(self.head), bench.task(self.task)
+        base, head, task = self.start(bench), bench.head(self.head), self.learns_from(bench)
         recipe = FineTuning(**self.fine_tuning)
         expert = fine_tune(base, head, task, recipe=recipe, seed=self.seed)
         steps = math.ceil(len(task.training_split("fine-tuning")) / recipe.batch_size)
         return Result(to_arrays(expert.state()), {"steps_per_epoch": steps})
+
+    def learns_from(self, bench: Workbench) -> Task:
+        """The task, for its training images."""
+        return bench.task(self.task)
 
     def start(self, bench: Workbench) -> Encoder:
         """What is fine-tuned: the pretrained encoder."""

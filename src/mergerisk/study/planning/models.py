@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from mergerisk.study.calibrating import CalibrationData
 from mergerisk.study.fields import surrogates
-from mergerisk.study.fields.models import Outsider
-from mergerisk.study.fields.surrogates import OUTSIDER, UNSEEN
+from mergerisk.study.fields.models import Averaged, Outsider
+from mergerisk.study.fields.surrogates import AVERAGED, OUTSIDER, UNSEEN
+from mergerisk.study.kinds.average import Average
 from mergerisk.study.kinds.expert import Expert
 from mergerisk.study.kinds.given_model import GivenModel
+from mergerisk.study.kinds.unbalanced_expert import UnbalancedExpert
 from mergerisk.study.planning.material import Carried, plan_head, plan_probe
 from mergerisk.study.planning.merges import merge_planner, plan_merges, plan_own_merges
+from mergerisk.validation import as_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +41,7 @@ class Models:
         released: target → a model made elsewhere.
         merges: merges that share an encoder, together.
         unseen: task → a model that no defense is trained on, if one attacks.
+        averages: task → the average that attacks it, if one does.
         own_merges: method, or a label of merging → what an attacker merges so.
         planner: what had the merges made.
         hidden: target whose merge is hidden → the merges that answer together.
@@ -51,6 +55,7 @@ class Models:
     released: Mapping[str, Input[State]]
     merges: tuple[MergeGroup, ...]
     unseen: Mapping[str, Input[State]]
+    averages: Mapping[str, Input[State]]
     own_merges: Mapping[str, Input[State]]
     planner: MergePlanner
     hidden: Mapping[str, tuple[Input[State] | None, ...]] = field(default_factory=dict)
@@ -73,6 +78,8 @@ class Models:
                 return self.own_merges[name or surrogates.OWN_METHOD]
             case surrogates.UNSEEN:
                 return self.unseen[task]
+            case surrogates.AVERAGED:
+                return self.averages[task]
             case _:
                 assert kind == OUTSIDER, kind
                 return self.outsiders[task]
@@ -106,6 +113,7 @@ def plan_models(study: Study, stages: Stages, material: Material, seed: int) -> 
         {spec.label: planner.given(spec.label, spec.encoder) for spec in study.targets if spec.encoder},
         tuple(plan_merges(study, merging)),
         planner.unseen(),
+        planner.averages(),
         plan_own_merges(study, merging),
         merging,
     )
@@ -149,7 +157,13 @@ class _ModelPlanner:
             return (
                 {
                     name: self._fine_tuned(
-                        name, task, Carried(material.backbone, material.heads[name]), changes, who, outsider.seed
+                        name,
+                        task,
+                        Carried(material.backbone, material.heads[name]),
+                        changes,
+                        who,
+                        outsider.seed,
+                        outsider.minority,
                     )
                     for name, task in material.tasks.items()
                 },
@@ -165,7 +179,7 @@ class _ModelPlanner:
             else plan_head(study, self.stages, material.backbone, source, task)
         )
         carried = Carried(material.backbone, head)
-        made = self._fine_tuned(source.name, task, carried, changes, who, outsider.seed)
+        made = self._fine_tuned(source.name, task, carried, changes, who, outsider.seed, outsider.minority)
         return dict.fromkeys(material.tasks, made), {OUTSIDER: task}, {OUTSIDER: head}
 
     def unseen(self) -> dict[str, Input[State]]:
@@ -179,6 +193,32 @@ class _ModelPlanner:
             )
             for name, task in material.tasks.items()
         }
+
+    def averages(self) -> dict[str, Input[State]]:
+        """Task → the average of checkpoints that a fine-tune on it passes, if an attacker holds one."""
+        if AVERAGED not in self.study.held:
+            return {}
+        from mergerisk.finetuning.averaged import Collecting
+
+        spec, material, made = self.study.averaged or Averaged(), self.material, {}
+        collecting = as_parameters(Collecting(**spec.collect))
+        for name, task in material.tasks.items():
+            carried = Carried(material.backbone, material.heads[name])
+            own = self._fine_tuned(name, task, carried, spec.fine_tune, "outsider on ", spec.seed)
+            made[name] = self.stages.add(
+                Average(
+                    label=f"{name}, seed {spec.seed + self.seed}",
+                    task=task,
+                    head=carried.head,
+                    backbone=carried.backbone,
+                    fine_tuned=own,
+                    collecting=collecting,
+                    name=name,
+                    seed=spec.seed + self.seed,
+                    images=self.stages.sizes(task).train,
+                )
+            )
+        return made
 
     def other(self, task: str) -> Input[State] | None:
         """The other architecture's encoder for a task."""
@@ -199,19 +239,21 @@ class _ModelPlanner:
         changes: Mapping[str, Any],
         who: str = "",
         seed: int = 0,
+        minority: float | None = None,
     ) -> Input[State]:
         """A model fine-tuned on a task from what carries its head, with the experts' hyper-parameters but for
-        ``changes``."""
-        seed += self.seed
-        return self.stages.add(
-            Expert(
-                label=f"{who}{name}, seed {seed}",
-                task=task,
-                head=carried.head,
-                backbone=carried.backbone,
-                fine_tuning={**self.study.experts.fine_tune, **changes},
-                name=name,
-                seed=seed,
-                images=self.stages.sizes(task).train,
-            )
-        )
+        ``changes``; on unbalanced classes where a half of them is to have a share."""
+        seed, images = seed + self.seed, self.stages.sizes(task).train
+        given: dict[str, Any] = {
+            "label": f"{who}{name}, seed {seed}",
+            "task": task,
+            "head": carried.head,
+            "backbone": carried.backbone,
+            "fine_tuning": {**self.study.experts.fine_tune, **changes},
+            "name": name,
+            "seed": seed,
+        }
+        if minority is None:
+            return self.stages.add(Expert(**given, images=images))
+        left = round(images / (2 * (1 - minority)))  # of classes that have as many images each
+        return self.stages.add(UnbalancedExpert(**given, images=left, minority=minority))
