@@ -43,7 +43,7 @@ from mergerisk.tasks import TASK_KINDS
 from mergerisk.transfer import HttpTarget, Queries
 from tests.attacks.test_adapter import stand_in_for_torchattacks
 from tests.cli.test_cli import call
-from tests.models.material import save_classifier, save_clip
+from tests.models.material import CLASSES, save_classifier, save_clip
 from tests.tasks.material import write_folder
 from tests.tiny import STUDY, write_tiny_study
 
@@ -139,6 +139,10 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     methods = [{"method": "adamerging", "steps": 2, "batch_size": 4}, "ties", "ties+surgery"]
     methods[2] = {"method": "ties+surgery", "surgery": {"steps": 2}}
     save_classifier(folder / "base", "vit")
+    example = folder / "examples" / "audit" / "material"
+    write_folder(example / "photos", {"": 6}, names=CLASSES)
+    for seed, name in enumerate(("base", "experts/traffic_signs", "experts/street_numbers")):
+        save_classifier(example / name, "vit", seed=seed)
     study = write_tiny_study(
         folder,
         Path("base"),

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 import mergerisk as mr
 from mergerisk.api import StudyResult
+from mergerisk.statistics import Epsilon50, Transfer
 from tests.report.test_report_exports import small  # noqa: F401  # a fixture
 
 if TYPE_CHECKING:
@@ -69,6 +71,28 @@ def test_a_method_has_the_reports_colour_in_every_picture(result: StudyResult) -
         assert colours <= {COLOURS[place]}
     colours = {line.get_color() for line in mr.plots.curves(result)[0].lines if line.get_label() == "dare"}
     assert colours == {COLOURS[place]}
+
+
+def test_what_was_measured_without_a_study_is_drawn_through_its_rates() -> None:
+    def measured(rates: list[float], norm: str = "linf") -> Transfer:
+        epsilons = [1 / 255, 2 / 255, 4 / 255][-len(rates) :]
+        table = pd.DataFrame({"epsilon": epsilons, "asr": rates, "images_both_correct": 50})
+        table["asr_low"], table["asr_high"] = table["asr"] - 0.1, table["asr"] + 0.1
+        return Transfer(pd.DataFrame(), table, Epsilon50(0.5, "measured", 0.4, 0.6), {}, norm)
+
+    plot = mr.plots.transfer({"ties": measured([0.2, 0.5, 0.9]), "dare": measured([0.3, 0.4])})
+    lines = {line.get_label(): line for line in plot.lines}
+    assert lines["ties"].get_ydata() == pytest.approx([20, 50, 90])
+    assert lines["dare"].get_ydata() == pytest.approx([30, 40])
+    assert lines["dare"].get_xdata() == pytest.approx(lines["ties"].get_xdata()[1:])  # at its own budgets
+    assert lines["ties"].get_color() != lines["dare"].get_color()
+    assert [tick.get_text() for tick in plot.get_xticklabels()] == ["1", "2", "4"]
+    assert [text.get_text() for text in plot.get_legend().get_texts()] == ["ties", "dare"]
+    assert len(mr.plots.transfer(measured([0.1, 0.2, 0.3])).collections) == 1  # a band
+    with pytest.raises(mr.UserError, match="budgets in l2 and linf do not stand on one axis"):
+        mr.plots.transfer({"ties": measured([0.2]), "far": measured([0.2], "l2")})
+    with pytest.raises(mr.UserError, match="nothing to draw"):
+        mr.plots.transfer({})
 
 
 def test_what_cannot_be_drawn_is_said_in_one_line(result: StudyResult) -> None:

@@ -42,7 +42,9 @@ from .models import load_sibling as load_sibling
 from .models import zero_shot as zero_shot
 from .recommending import Recommendation as Recommendation
 from .recommending import recommend as recommend
+from .statistics import Transfer as Transfer
 from .statistics import measure_transfer as measure_transfer
+from .statistics import measure_transfers as measure_transfers
 from .study import Study as Study
 from .study import load_study as load_study
 from .tasks import Split as Split

@@ -8,6 +8,7 @@ every picture of a study.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mergerisk.api import StudyResult
+    from mergerisk.statistics import Transfer
 
-__all__ = ["causes", "critical_differences", "curves", "heat_map", "prices", "risk_against_accuracy"]
+__all__ = ["causes", "critical_differences", "curves", "heat_map", "prices", "risk_against_accuracy", "transfer"]
 
 
 def risk_against_accuracy(
@@ -169,6 +171,29 @@ def prices(result: StudyResult | str | Path, ax: Axes | None = None) -> Axes:
         raise UserError("nothing in the study is defended; add defenses: [{defense: jpeg, of: MERGE}] to it")
     with _axes(ax) as plot:
         drawing.draw_prices(plot, found)
+    return plot
+
+
+def transfer(found: Transfer | Mapping[str, Transfer], ax: Axes | None = None) -> Axes:
+    """ASR in percent against the budget of what was measured without a study, with 95 % bands: a line per target.
+
+    Args:
+        found: of :func:`mergerisk.measure_transfers`, or one of :func:`mergerisk.measure_transfer`.
+        ax: what is drawn onto; a new figure's by default.
+
+    Raises:
+        UserError: there is nothing to draw, or the budgets are in different norms.
+    """
+    several = found if isinstance(found, Mapping) else {"target": found}
+    norms = {one.norm for one in several.values()}
+    if len(norms) != 1:
+        raise UserError(
+            f"budgets in {listing(sorted(norms))} do not stand on one axis; draw each by itself"
+            if norms
+            else "there is nothing to draw; give what measure_transfers returns"
+        )
+    with _axes(ax, (4, 2.8)) as plot:
+        drawing.draw_transfers(plot, several)
     return plot
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -58,3 +58,10 @@ def test_it_leads_to_a_verdict(
         assert words in out
         assert words in shown.text
     assert re.search(r"gate (FAILED|passed) on ", out)
+    # The page from Python is of the same material.
+    names: dict[str, Any] = {}
+    (snippet,) = [block for block in BLOCKS if block.page == "docs/python.md" and block.kind == "python"]
+    exec(snippet.text, names)
+    for found in names["found"].values():
+        assert found.asr(4 / 255).images > 10
+    assert (tmp_path / "transfer.pdf").read_bytes().startswith(b"%PDF")

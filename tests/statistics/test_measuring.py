@@ -16,7 +16,7 @@ from mergerisk.models.sources.classifiers import LoadedClassifier
 from tests.tiny import tiny_encoder, tiny_task
 
 if TYPE_CHECKING:
-    from mergerisk.statistics.measuring import Rate
+    from mergerisk.statistics.measured import Rate
 
 PLAIN = tiny_task(count=160)
 TASK = replace(PLAIN, class_names=("cat", "dog", "owl", "fox"))
@@ -106,6 +106,35 @@ def test_batches_and_order_change_nothing() -> None:
     ).outcomes
     same = whole[(whole["epsilon"] == 0.08) & whole["image"].isin(some.tolist())].set_index("image")
     pd.testing.assert_frame_equal(part.set_index("image"), same.loc[some.tolist()])
+
+
+def test_several_targets_are_asked_about_the_same_images_which_are_crafted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attack = mr.attacks.create("pgd", steps=2)
+    crafted, craft = [], type(attack).craft
+
+    def counted(self: Any, *given: Any, **options: Any) -> Any:
+        crafted.append(options["epsilon"])
+        return craft(self, *given, **options)
+
+    monkeypatch.setattr(type(attack), "craft", counted)
+    box = mr.transfer.CallableTarget(lambda images: SURROGATE(images), TASK.class_names)
+    models = {"one": TARGET, "box": box, "turned": mr.Classifier(tiny_encoder(2), renamed([2, 0, 3, 1]))}
+    images, labels = TASK.test.images, TASK.test.labels
+    options: Any = {"epsilon": BUDGETS, "class_names": TASK.class_names, "seed": 3}
+    found = mr.measure_transfers(SURROGATE, models, images, labels, attack, **options)
+    assert crafted == BUDGETS
+    assert [*found] == [*models]
+    for name, one in found.items():
+        alone = mr.measure_transfer(SURROGATE, models[name], images, labels, attack, **options)
+        assert set(one.outcomes["target"]) == {name}
+        pd.testing.assert_frame_equal(one.outcomes.drop(columns="target"), alone.outcomes.drop(columns="target"))
+    bad = models | {"turned": mr.Classifier(tiny_encoder(), renamed([0, 1, 2]))}
+    with pytest.raises(mr.UserError, match="turned: no class 'fox', which the task has"):
+        mr.measure_transfers(SURROGATE, bad, images, labels, attack, **options)
+    with pytest.raises(mr.UserError, match="there is no target to attack"):
+        mr.measure_transfers(SURROGATE, {}, images, labels, attack, **options)
 
 
 def renamed(order: list[int], names: list[str] | None = None) -> mr.Head:

@@ -37,9 +37,10 @@ from .intervals import mean_ratio_interval as mean_ratio_interval
 from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval
 from .judging import judge_claims as judge_claims
-from .measuring import Rate as Rate
-from .measuring import Transfer as Transfer
+from .measured import Rate as Rate
+from .measured import Transfer as Transfer
 from .measuring import measure_transfer as measure_transfer
+from .measuring import measure_transfers as measure_transfers
 from .pairs import ImagePairs as ImagePairs
 from .pairs import mcnemar as mcnemar
 from .poster import CITATION as CITATION

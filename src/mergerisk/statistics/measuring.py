@@ -1,11 +1,9 @@
-"""How often an attack made on one model fools another, measured in one call: outcomes, rates, intervals, ε50."""
+"""How often an attack made on one model fools others, measured in one call."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -15,150 +13,22 @@ from mergerisk.errors import UserError, located
 from mergerisk.models.core.checks import count_classes
 from mergerisk.models.inside.hooks import evaluating
 from mergerisk.models.sources.classifiers import LoadedClassifier
-from mergerisk.statistics.curves import epsilon50_of
-from mergerisk.statistics.intervals import wilson_interval
-from mergerisk.statistics.rate_tables import with_intervals
+from mergerisk.statistics.measured import judged
 from mergerisk.tasks.class_names import Classes
 from mergerisk.tasks.images import check_pixels
 from mergerisk.tasks.matching import matching_rows
-from mergerisk.text_tables import text_table
 from mergerisk.transfer.black_box import BlackBox
 from mergerisk.transfer.evaluate import predict
-from mergerisk.transfer.rates import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mergerisk.attacks import Attack, Norm
-    from mergerisk.statistics.curves import Epsilon50
+    from mergerisk.statistics.measured import Transfer
     from mergerisk.tasks.images import Images
 
 Model: TypeAlias = nn.Module | LoadedClassifier
 """Pixels in [0, 1] → logits."""
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A rate, or a ratio of two, with its 95 % interval.
-
-    Attributes:
-        value: NaN where nothing counts.
-        low: lower end.
-        high: upper end.
-        images: that it is of.
-    """
-
-    value: float
-    low: float
-    high: float
-    images: int
-
-    def __float__(self) -> float:
-        return self.value
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.images}" if self.images else "– of 0"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Transfer:
-    """What became of every image at every budget, and what follows.
-
-    Attributes:
-        outcomes: one row per image and budget, with the columns of a study's ``outcomes.parquet``
-            (:mod:`mergerisk.transfer.rates`).
-        rates: one row per budget, with the columns of a study's ``results.csv``
-            (:func:`mergerisk.statistics.rate_table`).
-        epsilon50: the budget that fools half of the images that both models get right, with its interval.
-        clean_accuracy: of ``surrogate`` and ``target`` on these images.
-        norm: of the budgets.
-    """
-
-    outcomes: pd.DataFrame
-    rates: pd.DataFrame
-    epsilon50: Epsilon50
-    clean_accuracy: Mapping[str, Rate]
-    norm: str
-
-    @property
-    def epsilons(self) -> tuple[float, ...]:
-        """The budgets, rising, in pixel units."""
-        return tuple(self.rates["epsilon"])
-
-    def asr(self, epsilon: float | None = None) -> Rate:
-        """Of the images that surrogate and target get right when clean, the share the target gets wrong under
-        attack; Wilson's interval.
-
-        Args:
-            epsilon: one of the budgets; may be left out if there is one.
-
-        Raises:
-            UserError: it was not measured.
-        """
-        return self._rate("asr", "images_both_correct", epsilon)
-
-    def asr_all(self, epsilon: float | None = None) -> Rate:
-        """Of all images, the share the target gets wrong under attack, clean errors included; see :meth:`asr`."""
-        return self._rate("asr_all", "images", epsilon)
-
-    def surrogate_asr(self, epsilon: float | None = None) -> Rate:
-        """The same as :meth:`asr`, on the surrogate itself."""
-        row = self._row(epsilon)
-        images = int(row["images_both_correct"])
-        return _share(float(row["surrogate_asr"]), images)
-
-    def relative_asr(self, epsilon: float | None = None) -> Rate:
-        """ASR on the target over ASR on the surrogate; Bonett and Price's interval of paired ratios."""
-        return self._rate("relative_asr", "images_both_correct", epsilon)
-
-    def _rate(self, name: str, images: str, epsilon: float | None) -> Rate:
-        row = self._row(epsilon)
-        value, low, high = (float(row[column]) for column in (name, f"{name}_low", f"{name}_high"))
-        return Rate(value, low, high, int(row[images]))
-
-    def _row(self, epsilon: float | None) -> pd.Series[float]:
-        if epsilon is None and len(self.rates) > 1:
-            raise UserError(f"measured at {len(self.rates)} budgets, {self._budgets()}; say at which")
-        near = np.isclose(
-            self.rates["epsilon"], self.epsilons[0] if epsilon is None else epsilon, rtol=1e-9, atol=0
-        )
-        if not near.any():
-            raise UserError(f"not measured at {self._budget(float(epsilon or 0))}; measured are {self._budgets()}")
-        found: pd.Series[float] = self.rates.iloc[int(near.argmax())]
-        return found
-
-    def _budget(self, epsilon: float) -> str:
-        return f"{255 * epsilon:.4g}/255" if self.norm == "linf" else f"{epsilon:.4g}"
-
-    def _budgets(self) -> str:
-        return ", ".join(map(self._budget, self.epsilons))
-
-    def __repr__(self) -> str:
-        accuracies = ", ".join(f"{name} {rate}" for name, rate in self.clean_accuracy.items())
-        measures = {
-            "ASR": self.asr,
-            "the surrogate's": self.surrogate_asr,
-            "relative ASR": self.relative_asr,
-            "ASR of all images": self.asr_all,
-        }
-        rows = [["budget", *measures]]
-        rows += [[self._budget(at), *(str(measure(at)) for measure in measures.values())] for at in self.epsilons]
-        half = [f"ε50 {self._half()}"] if len(self.rates) > 1 else []
-        about = f"Transfer of {self.rates['attack'][0]}, {self.norm}; clean accuracy: {accuracies}"
-        return "\n".join([about, text_table(rows), *half])
-
-    def _half(self) -> str:
-        half, images = self.epsilon50, int(self.rates["images_both_correct"][0])
-        if half.status == "no_images":
-            return "– of 0"
-        value = {"measured": half.value, "below_smallest": 0.0, "not_reached": np.inf}[half.status]
-        return f"{self._bound(value)} [{self._bound(half.low)}, {self._bound(half.high)}] of {images}"
-
-    def _bound(self, epsilon: float) -> str:
-        """A budget, or beyond which of the measured ones it lies."""
-        if epsilon == 0:
-            return f"below {self._budget(self.epsilons[0])}"
-        return f"above {self._budget(self.epsilons[-1])}" if np.isinf(epsilon) else self._budget(epsilon)
 
 
 def measure_transfer(
@@ -198,6 +68,60 @@ def measure_transfer(
     Raises:
         UserError: pixels out of range; labels, budgets or classes that do not fit; whatever the attack refuses.
     """
+    return measure_transfers(
+        surrogate,
+        {"target": target},
+        images,
+        labels,
+        attack,
+        epsilon=epsilon,
+        norm=norm,
+        class_names=class_names,
+        targets=targets,
+        seed=seed,
+        indices=indices,
+        batch_size=batch_size,
+    )["target"]
+
+
+def measure_transfers(
+    surrogate: Model,
+    models: Mapping[str, Model | BlackBox],
+    images: Images,
+    labels: torch.Tensor,
+    attack: Attack | str,
+    *,
+    epsilon: float | Sequence[float],
+    norm: Norm = "linf",
+    class_names: Sequence[str] | None = None,
+    targets: torch.Tensor | None = None,
+    seed: int = 0,
+    indices: Sequence[int] | torch.Tensor | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Transfer]:
+    """Attack a surrogate with images once, show them to several targets, and count for each.
+
+    The same as :func:`measure_transfer` of each, but crafted once: images do not depend on who is attacked.
+
+    Args:
+        surrogate: what the attacker holds.
+        models: the targets, by name.
+        images: see :func:`measure_transfer`; and so are all others.
+        labels: likewise.
+        attack: likewise.
+        epsilon: likewise.
+        norm: likewise.
+        class_names: likewise.
+        targets: likewise: labels that a targeted attack aims at.
+        seed: likewise.
+        indices: likewise.
+        batch_size: likewise.
+
+    Raises:
+        UserError: there are no targets; whatever :func:`measure_transfer` raises.
+    """
+    if not models:
+        raise UserError("there is no target to attack; give models by name")
     made = create(attack) if isinstance(attack, str) else attack
     epsilons = _budgets(epsilon)
     check_pixels(images)
@@ -208,16 +132,16 @@ def measure_transfer(
         (t.device for t in (*_module(surrogate).parameters(), *_module(surrogate).buffers())), pixels.device
     )
     pixels, labels = pixels.to(place), labels.to(place)
-    players = {"surrogate": _Player(surrogate, "surrogate"), "target": _Player(target, "target")}
-    names = class_names or players["surrogate"].names or players["target"].names
-    for player in players.values():
-        player.learn(names, players["surrogate"], pixels[:1])
-    first, second = players.values()
+    first = _Player(surrogate, "surrogate")
+    others = {name: _Player(model, name) for name, model in models.items()}
+    names = class_names or next((one.names for one in (first, *others.values()) if one.names), None)
+    for player in (first, *others.values()):
+        player.learn(names, first, pixels[:1])
     _check_labels(labels, len(pixels), first)
     asked = batch_size or _BATCH
-    clean = {role: player.predict(pixels, asked) for role, player in players.items()}
-    blocks = []
-    identities = range(len(pixels)) if indices is None else [int(index) for index in indices]
+    surrogate_clean = first.predict(pixels, asked)
+    clean = {name: player.predict(pixels, asked) for name, player in others.items()}
+    blocks: dict[str, list[pd.DataFrame]] = {name: [] for name in others}
     for budget in epsilons:
         crafted = made.craft(
             first.module,
@@ -234,43 +158,32 @@ def measure_transfer(
         aims = (
             torch.full_like(labels, -1).cpu() if crafted.targets is None else first.labels[crafted.targets.cpu()]
         )
-        blocks.append(
-            pd.DataFrame(
-                {
-                    "task": "task",
-                    "attack": _name_of(made),
-                    "surrogate": "surrogate",
-                    "target": "target",
-                    "epsilon": budget,
-                    "seed": seed,
-                    "steps": made.iterations,
-                    "image": identities,
-                    "label": labels.cpu().numpy(),
-                    "surrogate_clean": clean["surrogate"].numpy(),
-                    "target_clean": clean["target"].numpy(),
-                    "surrogate_adversarial": first.predict(crafted.adversarial, asked).numpy(),
-                    "target_adversarial": second.predict(crafted.adversarial, asked).numpy(),
-                    "aimed_at": aims.numpy(),
-                    "l2": changes.norm(dim=1).cpu().numpy(),
-                    "linf": changes.abs().amax(dim=1).cpu().numpy(),
-                    "zero_gradients": crafted.zero_gradients.cpu().numpy(),
-                }
+        said = first.predict(crafted.adversarial, asked)
+        for name, player in others.items():
+            blocks[name].append(
+                pd.DataFrame(
+                    {
+                        "task": "task",
+                        "attack": _name_of(made),
+                        "surrogate": "surrogate",
+                        "target": name,
+                        "epsilon": budget,
+                        "seed": seed,
+                        "steps": made.iterations,
+                        "image": range(len(pixels)) if indices is None else [int(index) for index in indices],
+                        "label": labels.cpu().numpy(),
+                        "surrogate_clean": surrogate_clean.numpy(),
+                        "target_clean": clean[name].numpy(),
+                        "surrogate_adversarial": said.numpy(),
+                        "target_adversarial": player.predict(crafted.adversarial, asked).numpy(),
+                        "aimed_at": aims.numpy(),
+                        "l2": changes.norm(dim=1).cpu().numpy(),
+                        "linf": changes.abs().amax(dim=1).cpu().numpy(),
+                        "zero_gradients": crafted.zero_gradients.cpu().numpy(),
+                    }
+                )
             )
-        )
-    return _judged(pd.concat(blocks, ignore_index=True), epsilons, norm)
-
-
-def _judged(outcomes: pd.DataFrame, epsilons: Sequence[float], norm: str) -> Transfer:
-    counted = count(outcomes)
-    happened, images = counted.happened, len(outcomes) // len(epsilons)
-    # One block of the same images per budget: who counts is the same in each.
-    wrong = happened.target_wrong.reshape(len(epsilons), images).T
-    half = epsilon50_of([(wrong[happened.counts[:images]], epsilons)])[0]
-    accuracy = {
-        role: _share(float(right[:images].mean()), images)
-        for role, right in (("surrogate", happened.surrogate_right), ("target", happened.target_right))
-    }
-    return Transfer(outcomes, with_intervals(counted.rates), half, accuracy, norm)
+    return {name: judged(pd.concat(rows, ignore_index=True), epsilons, norm) for name, rows in blocks.items()}
 
 
 class _Player:
@@ -367,9 +280,3 @@ def _check_labels(labels: torch.Tensor, count: int, surrogate: _Player) -> None:
             f"labels must lie in 0 to {classes - 1}, as the surrogate has {classes} classes, found "
             f"{int(labels.min())} to {int(labels.max())}"
         )
-
-
-def _share(value: float, images: int) -> Rate:
-    successes = 0 if np.isnan(value) else round(value * images)
-    low, high = wilson_interval(successes, images)
-    return Rate(value, float(low), float(high), images)

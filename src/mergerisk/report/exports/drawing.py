@@ -19,11 +19,13 @@ from mergerisk.report.risk import compared
 from mergerisk.report.standing import bars, places, ticks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from matplotlib.axes import Axes as Plot
 
     from mergerisk.report.prices import PriceList
     from mergerisk.report.view import View
-    from mergerisk.statistics import Standings
+    from mergerisk.statistics import Standings, Transfer
 
 COLOURS = ("#0072b2", "#d0540a", "#00825f", "#b0408a", "#8d6b00", "#3a8fc0", "#4b3bb3", "#8f2043")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "d")
@@ -68,7 +70,11 @@ def _style_of(view: View, target: str) -> dict[str, Any]:
     if target not in view.axes.methods:
         dashes = {"pretrained": ":", "experts_ensemble": "-."}
         return {"color": REFERENCE, "marker": ".", "linestyle": dashes.get(target, "--")}
-    place = view.axes.methods.index(target)
+    return _style_at(view.axes.methods.index(target))
+
+
+def _style_at(place: int) -> dict[str, Any]:
+    """Colour, mark and dash of the first, second, … of what is told apart."""
     later = place >= len(COLOURS)
     return {
         "color": COLOURS[place % len(COLOURS)],
@@ -117,22 +123,46 @@ def draw_curves(plot: Plot, view: View, surrogate: str, task: str) -> None:
         rows = here[here["target"] == target].sort_values("epsilon")
         columns = (rows[name].tolist() for name in ("epsilon", "asr", "asr_low", "asr_high"))
         curve = Curve.of(Point(at[epsilon], *rates) for epsilon, *rates in zip(*columns, strict=True))
-        x, y = [point.place for point in curve.points], [100 * point.asr for point in curve.points]
-        style = _style_of(view, target)
-        plot.plot(x, y, markersize=2.8, markeredgewidth=0.6, label=target, **style)
-        band = curve.band
-        plot.fill_between(
-            [point.place for point in band],
-            [100 * point.low for point in band],
-            [100 * point.high for point in band],
-            color=style["color"],
-            alpha=0.12,
-            linewidth=0,
-        )
-    plot.axhline(50, color=REFERENCE, linewidth=0.5, linestyle=":")
+        _draw_curve(plot, curve, target, _style_of(view, target))
+    _draw_budgets(plot, at.values(), [f"{255 * value:.3g}" for value in at])
     plot.set_title(shortened(task, 28), fontsize=8)
+
+
+def draw_transfers(plot: Plot, found: Mapping[str, Transfer]) -> None:
+    """ASR against the budget of what was measured on several targets, with 95 % bands; budgets in one norm."""
+    norms = {one.norm for one in found.values()}
+    epsilons = sorted({epsilon for one in found.values() for epsilon in one.epsilons})
+    at = dict(zip(epsilons, budget_places(epsilons), strict=True))
+    for place, (name, one) in enumerate(found.items()):
+        rates = [(epsilon, one.asr(epsilon)) for epsilon in one.epsilons]
+        points = (Point(at[epsilon], rate.value, rate.low, rate.high) for epsilon, rate in rates)
+        _draw_curve(plot, Curve.of(points), name, _style_at(place))
+    linf = norms == {"linf"}
+    _draw_budgets(plot, at.values(), [f"{255 * value:.3g}" if linf else f"{value:.3g}" for value in at])
+    plot.set_xlabel("ε (/255)" if linf else f"ε ({', '.join(norms)})")
+    plot.set_ylabel("ASR, %")
+    plot.legend(frameon=False)
+
+
+def _draw_curve(plot: Plot, curve: Curve, name: str, style: Mapping[str, Any]) -> None:
+    x, y = [point.place for point in curve.points], [100 * point.asr for point in curve.points]
+    plot.plot(x, y, markersize=2.8, markeredgewidth=0.6, label=name, **style)
+    band = curve.band
+    plot.fill_between(
+        [point.place for point in band],
+        [100 * point.low for point in band],
+        [100 * point.high for point in band],
+        color=style["color"],
+        alpha=0.12,
+        linewidth=0,
+    )
+
+
+def _draw_budgets(plot: Plot, places: Iterable[float], names: Sequence[str]) -> None:
+    """The axis of budgets, and half of the images as a line."""
+    plot.axhline(50, color=REFERENCE, linewidth=0.5, linestyle=":")
     plot.set_ylim(-2, 102)
-    plot.set_xticks([*at.values()], [f"{255 * value:.3g}" for value in at])
+    plot.set_xticks([*places], names)
 
 
 def heat_map_size(view: View) -> tuple[float, float]:
