@@ -1,36 +1,23 @@
-"""Make the pictures of causes that README and docs show.
-
-    python scripts/cause_pictures.py runs/real-causes
-
-writes docs/images/causes.png, measures of the diagnostics against ASR while task arithmetic is changed (from the
-run's summary.json), and docs/images/gradients.png, the report's drawing of gradient alignment, with the system's
-Chromium.
-Needs the extras ``test`` and ``figures``.
-"""
+"""The pictures of causes, of a run of real-causes: screenshots.py makes them."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from PIL import Image
+import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 from playwright.sync_api import sync_playwright
 
 from mergerisk.report.measure_words import words_of
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.lines import Line2D
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
 MEASURES = (
     "gradient_alignment",
     "gradient_size_l1",
@@ -100,19 +87,3 @@ def gradients(run: Path, out: Path) -> None:
         page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
         page.locator(".gradients").first.screenshot(path=out)
         browser.close()
-
-
-def main() -> None:
-    """Both."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a finished run of starter-causes or real-causes")
-    run = parser.parse_args().run
-    for name, draw in (("causes.png", causes), ("gradients.png", gradients)):
-        draw(run, IMAGES / name)
-        with Image.open(IMAGES / name) as picture:  # few colours: half the bytes
-            picture.convert("RGB").quantize(128).save(IMAGES / name, optimize=True)
-        print(IMAGES / name)
-
-
-if __name__ == "__main__":
-    main()

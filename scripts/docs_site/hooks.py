@@ -10,7 +10,7 @@ import api_pages
 import catalogues
 import commands
 import notebooks
-from links import PROJECT, ROOT, Elsewhere, replaced, shown
+from links import PROJECT, ROOT, Elsewhere, replaced, shown, with_dark
 from mkdocs.structure.files import File
 
 from mergerisk.audit import Audit
@@ -83,11 +83,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Links as the site has them; names in a handwritten page's tables lead to their own pages."""
+    """Links and pictures as the site has them; names in a handwritten page's tables lead to their own pages."""
     uri = page.file.src_uri
     if page.file.generated_by is not None:
         return markdown
-    markdown = replaced(markdown, f"docs/{uri}", uri, Elsewhere())
+    markdown = replaced(with_dark(markdown, f"docs/{uri}"), f"docs/{uri}", uri, Elsewhere())
     for catalogue in catalogues.CATALOGUES:
         if catalogue.page == uri:
             for entry in catalogues.own_entries(catalogue.registry):

@@ -18,6 +18,7 @@ PROJECT = {"CHANGELOG.md": "project/changelog.md", "CONTRIBUTING.md": "project/c
 """Pages outside of ``docs/`` that the site shows, and where."""
 
 _LINK = re.compile(r"(\]\()(?!\w+:|#|/)([^)\s#]+)(#[^)\s]*)?(\))")
+_PICTURE = re.compile(r"(!\[[^\]]*\])\((?!\w+:|/)([^)\s#]+\.png)\)(\{[^}\n]*\})?")
 _FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -56,6 +57,25 @@ def replaced(text: str, source: str, page: str, elsewhere: Elsewhere) -> str:
 
     parts = _FENCE.split(text)
     return "".join(part if part.startswith("```") else _LINK.sub(one, part) for part in parts)
+
+
+def with_dark(text: str, source: str) -> str:
+    """A page's Markdown whose pictures give way, for readers in the dark, to those that lie beside them.
+
+    Args:
+        text: Markdown; fenced blocks stay as they are.
+        source: the page's file, from the repository's root: ``NAME-dark.png`` is looked for beside ``NAME.png``.
+    """
+
+    def both(match: re.Match[str]) -> str:
+        dark = match[2].removesuffix(".png") + "-dark.png"
+        if not (ROOT / posixpath.dirname(source) / dark).is_file():
+            return match[0]
+        settings = match[3] or ""
+        return f"{match[1]}({match[2]}#only-light){settings}{match[1]}({dark}#only-dark){settings}"
+
+    parts = _FENCE.split(text)
+    return "".join(part if part.startswith("```") else _PICTURE.sub(both, part) for part in parts)
 
 
 def shown(path: str) -> str:

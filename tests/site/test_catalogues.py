@@ -94,6 +94,15 @@ def test_links_lead_where_the_site_has_files(scripts: None) -> None:  # noqa: AR
     )
 
 
+def test_a_picture_gives_way_to_the_one_for_the_dark_beside_it(scripts: None) -> None:  # noqa: ARG001
+    import links
+
+    kept = "![b](../images/causes.png) [c](../images/report.png)\n```\n![a](../images/report.png)\n```\n"
+    text = "![a](../images/report.png){ width=3 } " + kept
+    light, dark = "![a](../images/report.png#only-light)", "![a](../images/report-dark.png#only-dark)"
+    assert links.with_dark(text, "docs/start/compare.md") == f"{light}{{ width=3 }}{dark}{{ width=3 }} {kept}"
+
+
 def test_ranges_are_said_in_words(scripts: None) -> None:  # noqa: ARG001
     from catalogues import values
 
