@@ -228,6 +228,68 @@ def test_a_file_of_several_merges(tmp_path: Path, states: dict[str, State], back
         torch.testing.assert_close(last[name], base + 0.5 * (first[name] - base))
 
 
+RECIPES = """
+name: pair
+base: ./base.safetensors
+experts: [./one.safetensors, ./two.safetensors]
+method: weight_averaging
+coefficients: [0.25, 0.75]
+---
+name: trio
+base: pair
+experts: {merged: pair, one: ./one.safetensors}
+method: task_arithmetic
+scaling: 0.5
+---
+base: ./base.safetensors
+experts: [pair, trio, ./two.safetensors]
+method: weight_averaging
+"""
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_merge_may_be_an_ingredient_of_other_recipes(
+    tmp_path: Path, states: dict[str, State], order: tuple[int, ...]
+) -> None:
+    parts = RECIPES.split("---\n")
+    (tmp_path / "several.yaml").write_text("---\n".join(parts[place] for place in order))
+    merges = load_merges(tmp_path / "several.yaml", tmp_path / "out")
+    assert [folder.name for _, folder in merges] == ["out-pair", "out-trio", "out"]
+    assert [*merges[2][0].experts] == ["out-pair", "out-trio", "two"]
+    for recipe, folder in merges:
+        merge_checkpoints(recipe, folder)
+    found = {name: load_file(tmp_path / name / "model.safetensors") for name in ("out-pair", "out-trio", "out")}
+    for name in NAMES:
+        one, two = (states[which][name] for which in ("one", "two"))
+        pair = (one + 3 * two) / 4
+        trio = pair + 0.5 * (one - pair)
+        torch.testing.assert_close(found["out-pair"][name], pair)
+        torch.testing.assert_close(found["out-trio"][name], trio)
+        torch.testing.assert_close(found["out"][name], (pair + trio + two) / 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[./one.safetensors, ./two.safetensors]", "[trio, pair]"), "in a circle: 'pair', 'trio'$"),
+        (("[./one.safetensors, ./two.safetensors]", "[pair]"), "in a circle: 'pair'$"),
+        (("name: trio", "name: pair"), "document 2: a second merge called 'pair'"),
+        (("scaling: 0.5", "scalin: 0.5"), "merge 'trio': scalin: neither a field of a recipe nor"),
+        (
+            ("experts: [./one.safetensors, ./two.safetensors]", "experts: 3"),
+            "merge 'pair': experts: must be a mapping",
+        ),
+    ],
+)
+def test_recipes_that_cannot_be_merged_together_are_refused(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    (tmp_path / "several.yaml").write_text(RECIPES.replace(*change, 1))
+    with pytest.raises(UserError, match=message) as raised:
+        load_merges(tmp_path / "several.yaml", tmp_path / "out")
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -238,7 +300,7 @@ def test_a_file_of_several_merges(tmp_path: Path, states: dict[str, State], back
             ("model: first", "model: ./one.safetensors"),
             "several merges that no other one uses; leave out the name",
         ),
-        (("merge_method: linear", "method: ties"), "document 1: no merge_method; only mergekit's files"),
+        (("merge_method: linear\n", ""), "document 1: no method; in a file of several each document is a merge"),
         (("merge_method: linear", "merge_method: sce"), "merge 'first': merge_method: mergekit's 'sce'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Files of several merges, as mergekit-multimerge reads them: later ones may merge what earlier ones made."""
+"""Files of several merges, this package's recipes or mergekit's: each may merge what others made."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def load_merges(path: str | Path, out: str | Path, *, settings: Sequence[str] = 
     """What a recipe's file asks for: recipes, in the order they can be carried out in, and their folders.
 
     Args:
-        path: a file of :func:`load_recipe`, or one of mergekit's with several documents, each with a ``name`` but
-            at most one, by which others may refer to what it makes.
+        path: a file of :func:`load_recipe`, or one with several documents, each a recipe or a configuration of
+            mergekit's (multimerge) with a ``name`` but at most one, by which others may refer to what it makes: as
+            an ingredient, or as their base.
         out: the folder of the only merge; of several the folder of the one without a name, or of the one that no
             other merges. The others get folders beside it, ``OUT-NAME``.
         settings: values instead of those of a file with one merge; see
             :func:`mergerisk.given_settings.with_settings`.
 
     Raises:
-        UserError: whatever :func:`load_recipe` raises; several documents that are not mergekit's, or whose names
-            are missing, not unique, or merge one another in a circle.
+        UserError: whatever :func:`load_recipe` raises; several documents whose names are missing, not unique, or
+            merge one another in a circle.
     """
     path, out = Path(path), Path(out)
     if path.is_dir() or len(documents := read_mappings(path, "a recipe")) == 1:
@@ -40,7 +41,7 @@ def load_merges(path: str | Path, out: str | Path, *, settings: Sequence[str] = 
         raise UserError(f"{path}: holds several merges, and --set speaks of one; save the one meant by itself")
     with located(str(path)):
         merges = _named(documents)
-        used = {name: _referred(content) & merges.keys() for name, content in merges.items()}
+        used = {name: _ingredients(content) & merges.keys() for name, content in merges.items()}
         order = _in_order(used)
         ends = [name for name in merges if not any(name in others for others in used.values())]
         last = "" if "" in merges else ends[0] if len(ends) == 1 else None
@@ -52,8 +53,11 @@ def load_merges(path: str | Path, out: str | Path, *, settings: Sequence[str] = 
         found = []
         for name in order:
             with located(f"merge {name!r}" if name else "the merge without a name"):
-                content = _placed(merges[name], {other: str(folders[other].absolute()) for other in used[name]})
-                found.append((parse_recipe(translate(content), path.parent), folders[name]))
+                places = {other: str(folders[other].absolute()) for other in used[name]}
+                content = merges[name]
+                mergekits = "merge_method" in content
+                own = translate(_placed(content, places)) if mergekits else _recipe(content, places)
+                found.append((parse_recipe(own, path.parent), folders[name]))
         return found
 
 
@@ -61,8 +65,8 @@ def _named(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The merges by name; one may have none."""
     merges: dict[str, dict[str, Any]] = {}
     for position, content in enumerate(documents):
-        if "merge_method" not in content:
-            raise UserError(f"document {position + 1}: no merge_method; only mergekit's files hold several merges")
+        if not content.keys() & {"method", "merge_method"}:
+            raise UserError(f"document {position + 1}: no method; in a file of several each document is a merge")
         name = content.get("name", "")
         if not isinstance(name, str) or (name and not _NAME.fullmatch(name)):
             raise UserError(f"document {position + 1}: name: choose one that can be a folder's")
@@ -71,6 +75,31 @@ def _named(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             raise UserError(f"document {position + 1}: {what}; give it a name of its own")
         merges[name] = content
     return merges
+
+
+def _ingredients(content: Mapping[str, Any]) -> set[str]:
+    """What a merge is made of, and what it begins with."""
+    if "merge_method" in content:
+        return _referred(content)
+    experts = content.get("experts")
+    listed = [*experts.values()] if isinstance(experts, dict) else experts if isinstance(experts, list) else []
+    listed = [content.get("base"), *listed]
+    return {one for one in listed if isinstance(one, str)}
+
+
+def _recipe(content: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    """A recipe without its name, with folders where it names other merges."""
+    experts = content.get("experts")
+    if isinstance(experts, list) and all(isinstance(spec, str) for spec in experts):
+        experts = [places.get(spec, spec) for spec in experts]
+    elif isinstance(experts, dict):
+        experts = {
+            name: places.get(spec, spec) if isinstance(spec, str) else spec for name, spec in experts.items()
+        }
+    base = content.get("base")
+    placed = {"base": places.get(base, base) if isinstance(base, str) else base, "experts": experts}
+    kept = {key: value for key, value in content.items() if key != "name"}
+    return kept | {key: value for key, value in placed.items() if key in content}
 
 
 def _referred(value: object) -> set[str]:
@@ -107,6 +136,8 @@ def _in_order(used: Mapping[str, set[str]]) -> list[str]:
     while left := [name for name in used if name not in done]:
         ready = [name for name in left if used[name] <= set(done)]
         if not ready:
+            while waiting := [name for name in left if not any(name in used[other] for other in left)]:
+                left = [name for name in left if name not in waiting]  # in no circle, but after one
             raise UserError(f"merges use one another in a circle: {', '.join(map(repr, left))}")
         done += ready
     return done
