@@ -57,8 +57,8 @@ VARIANTS: list[tuple[str, Parameters]] = [
     ("slerp", {"t": 0.3}),
 ]
 DATA_FREE = list(dict.fromkeys(name for name, _ in VARIANTS))
-WRAPPERS = ["lines", "svc"]
-"""Tested in ``test_wrapped.py``, on states with blocks."""
+ELSEWHERE = ["lines", "svc", "opcm"]
+"""Tested in ``test_wrapped.py`` and ``test_sequential.py``, on states with blocks."""
 SHAPES: Shapes = {
     "scale": (),
     "bias": (7,),
@@ -339,7 +339,7 @@ def test_matches_naive_on_any_shapes(problem: tuple[str, Parameters, State, list
 
 def test_all_data_free_methods_are_tested_here() -> None:
     found = [name for name in merging.METHODS.names() if not merging.METHODS.load(name).needs_calibration]
-    assert sorted([*DATA_FREE, *WRAPPERS]) == sorted(found)
+    assert sorted([*DATA_FREE, *ELSEWHERE]) == sorted(found)
     assert {name for name, _ in CASES} == set(DATA_FREE)
 
 

@@ -52,3 +52,36 @@ def svc(base: State, experts: Sequence[State], merged: State, alpha: float | Non
             delta = left @ torch.diag(values) @ right
         result[name] = base[name] + delta
     return result
+
+
+def opcm(base: State, experts: Sequence[State], alpha: float) -> State:
+    """Experts in the order they arrive in; lambdas as they are in the paper, step by step."""
+
+    def length(state: State) -> float:
+        return float(sum((tensor**2).sum() for tensor in state.values())) ** 0.5
+
+    taus = [{name: expert[name] - base[name] for name in base} for expert in experts]
+    delta, before = taus[0], 1.0
+    for t, tau in enumerate(taus[1:], start=2):
+        grown = {}
+        for name in base:
+            own = tau[name]
+            if own.ndim == 2:
+                left, values, right = torch.linalg.svd(delta[name], full_matrices=True)
+                block = left.T @ own @ right.T
+                r, total = 0, 0.0
+                for value in values:
+                    total += float(value)
+                    if total > alpha * float(values.sum()):
+                        break
+                    r += 1
+                for i in range(block.shape[0]):
+                    for j in range(block.shape[1]):
+                        if i == j or (i < r and j < r):
+                            block[i, j] = 0
+                own = left @ block @ right
+            grown[name] = before * delta[name] + own
+        mean = sum(length(one) for one in taus[:t]) / t
+        before = length(grown) / mean
+        delta = {name: tensor / before for name, tensor in grown.items()}
+    return {name: base[name] + delta[name] for name in base}

@@ -158,6 +158,12 @@ METHODS: Registry[type[MergingMethod]] = Registry(
             "arXiv 2402.00433",
         ),
         Entry(
+            "opcm",
+            "mergerisk.merging.opcm:Opcm",
+            "experts one after another, each outside of what those before it changed",
+            "arXiv 2501.09522",
+        ),
+        Entry(
             "lines",
             "mergerisk.merging.lines:Lines",
             "around any data-free method: deeper blocks keep more of what it changed (LiNeS)",
