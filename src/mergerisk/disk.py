@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import inspect
 import os
 import secrets
 import shutil
 import stat
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from mergerisk.errors import UserError
 
@@ -23,6 +26,12 @@ _SPARE_BYTES = 2**20
 
 KEPT_FREE = 64 * 2**20
 """Bytes that a study leaves free besides what it needs."""
+
+_NO_LOCKS = "the file system has no locks"
+
+_NO_STAND_IN: dict[str, Any] = (
+    {"fallback_to_soft": False} if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters else {}
+)
 
 _ROOM = "free space or choose another --out"
 
@@ -37,6 +46,41 @@ def refuse_special(path: Path) -> None:
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"{path}: a pipe, a socket or a device, no file; move it away")
+
+
+@contextmanager
+def locked(file: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock, which the system frees if this process dies.
+
+    Where the file system has none, nothing stands in for it: a file that says that somebody is there would outlast
+    whoever made it.
+
+    Args:
+        file: that is locked; made if it does not exist.
+        wait: for another holder, instead of giving up at once.
+
+    Yields:
+        Whether it was obtained; always, when waiting.
+
+    Raises:
+        OSError: the file cannot be made, or the file system has no locks.
+    """
+    lock = FileLock(file, **_NO_STAND_IN)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    except NotImplementedError as error:  # which older versions of filelock raise
+        raise OSError(errno.ENOSYS, _NO_LOCKS) from error
+    except OSError as error:
+        if error.errno in {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}:
+            raise OSError(error.errno, _NO_LOCKS) from error
+        raise
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def flush(place: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -14,6 +16,7 @@ import pytest
 
 from mergerisk.errors import UserError
 from mergerisk.store import LostArtefactError, Store, content_key
+from mergerisk.study.query_budget import SharedQueries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,6 +100,35 @@ def test_what_stands_where_an_artefact_belongs_is_moved_aside(kind: str, name: s
             store.verify(KEY)
     put(store)
     read(Store(tmp_path))
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_line(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS without a lock daemon, and some shares of clusters. Nothing stands in for a lock: who waits would wait for
+    what a killed process left."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    store = Store(tmp_path / "store")
+    for use, said in (
+        (
+            lambda: _make(store),
+            "cannot be locked: the file system has no locks; move it away, or choose another store",
+        ),
+        (lambda: SharedQueries(tmp_path / "queries.json", 9).spend(1), "kept here: the file system has no locks;"),
+    ):
+        with pytest.raises(UserError) as caught:
+            use()
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not store.has(KEY)
+    assert not (tmp_path / "queries.json").exists()
+    monkeypatch.undo()
+    _make(store)
 
 
 @pytest.mark.parametrize("kind", ["folder", "link to itself"])

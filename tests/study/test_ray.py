@@ -6,6 +6,7 @@ Starting Ray takes many seconds, so one cluster serves all, and few runs are mad
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 import mergerisk as mr
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
+from tests.cli.test_cli import call
 from tests.heard import of_stages
 from tests.store.buckets import new_bucket, serving
 from tests.tiny import write_tiny_study
@@ -150,6 +152,14 @@ def test_a_worker_is_killed_and_the_store_is_away_for_a_while(
     store = Store(out / "store")
     for key in stages:
         store.get(key)  # every checksum holds
+
+
+def test_a_plan_is_timed_on_a_node(study: Path, cluster: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    address = ("--executor", "ray", "--address", cluster.address)
+    code, out, _ = call(capsys, "plan", study, "--measure", *address)
+    assert code == 0
+    assert re.search(r"\(CPU, one thread: [\d,]+ forward, [\d,]+ gradient, [\d,]+ training images a second\)", out)
+    assert " with 2 workers (as here)" in out
 
 
 def test_nodes_share_a_bucket_and_nothing_else(

@@ -16,6 +16,8 @@ from mergerisk.store import Store
 from mergerisk.study.executors.loop import run_stages
 from mergerisk.study.executors.on_ray import hire_ray, resolve_cluster_device
 from mergerisk.study.keyed import Input
+from mergerisk.study.timing import Speeds
+from tests.cli.test_cli import call
 from tests.heard import of_stages
 from tests.study.toy_stages import Toy
 
@@ -206,6 +208,25 @@ def test_devices_of_a_cluster_are_rays_to_choose() -> None:
         resolve_cluster_device(without, "cuda")
     with pytest.raises(UserError, match="which GPU a stage gets is Ray's choice"):
         resolve_cluster_device(with_gpus, "cuda:1")
+
+
+def test_a_plan_is_timed_on_one_of_a_clusters_workers(
+    tiny_study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray: Any = FakeRay([{"CPU": 1}, {"CPU": 2}])
+    ray.is_initialized = lambda: True
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    speeds = Speeds(dict.fromkeys(("forward", "gradient", "training"), 100.0), "a node's CPU")
+    monkeypatch.setattr("mergerisk.study.timing.measure_speeds", lambda _, device: {"cpu": speeds}[device])
+    asked = ("plan", tiny_study, "--measure", "--executor", "ray")
+    code, out, err = call(capsys, *asked)
+    assert (code, err) == (0, "")
+    assert ray.asked == [{"num_cpus": 1, "num_gpus": 0, "max_retries": 0, "name": "measure"}]
+    assert "(a node's CPU: 100 forward, 100 gradient, 100 training images a second)" in out
+    assert " with 3 workers (as here)" in out
+    ray.crashes = 1
+    code, _, err = call(capsys, *asked)
+    assert (code, err) == (2, "mergerisk: no node of the Ray cluster could be measured: WorkerCrashedError\n")
 
 
 def test_what_keeps_a_cluster_from_being_used_is_a_line(

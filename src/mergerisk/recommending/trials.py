@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
+from mergerisk.disk import locked
 from mergerisk.errors import UserError, first_line
 from mergerisk.recommending.recipe import Recipe
 from mergerisk.recommending.scoring import Score, Tried
@@ -170,12 +169,13 @@ def open_trials(
 
     file = folder / JOURNAL
     digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
-    lock = FileLock(folder / f"{JOURNAL}.ours", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"{folder}: a search is under way here; wait for it, or choose another --out") from error
-    try:
+    with ExitStack() as held:
+        try:
+            ours = held.enter_context(locked(folder / f"{JOURNAL}.ours", wait=False))
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be locked: {error.strerror}; choose another --out") from error
+        if not ours:
+            raise UserError(f"{folder}: a search is under way here; wait for it, or choose another --out")
         # Nobody else writes here: what a killed process left is not waited for, and half a line is none.
         (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)
         _whole_lines(file)
@@ -199,8 +199,6 @@ def open_trials(
             if known is None:
                 study.set_user_attr(_OF, digest)
             yield Trials(study, space, starts, seed)
-    finally:
-        lock.release()
 
 
 def _study(file: Path, storage: Any) -> optuna.Study:

@@ -17,18 +17,17 @@ import errno
 import hashlib
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from mergerisk.disk import flush, flushed, is_full, make_folder
-from mergerisk.errors import UserError, first_line
+from mergerisk.disk import flush, flushed, is_full, locked, make_folder
+from mergerisk.errors import UserError
 from mergerisk.row_files import RowFile, write_rows
 from mergerisk.store._checksums import compare, digest, regular_file
 from mergerisk.store._manifests import FORMAT, MANIFEST, sealed, unsealed
@@ -377,21 +376,14 @@ class Store:
         Raises:
             UserError: the lock's file cannot be made or locked.
         """
-        lock = FileLock(self.root / "locks" / f"{key}.lock")
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            yield False
-            return
-        except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
-            what = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
-            raise UserError(
-                f"{lock.lock_file}: cannot be locked: {what}; move it away, or choose another store"
-            ) from error
-        try:
-            yield True
-        finally:
-            lock.release()
+        file = self.root / "locks" / f"{key}.lock"
+        with ExitStack() as held:
+            try:
+                ours = held.enter_context(locked(file, wait=wait))
+            except OSError as error:
+                what = f"{file}: cannot be locked: {error.strerror}"
+                raise UserError(f"{what}; move it away, or choose another store") from error
+            yield ours
 
 
 def _write_failure(place: Path, error: OSError) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
+from mergerisk.disk import locked
 from mergerisk.errors import UserError
 from mergerisk.store.keys import content_key
 from mergerisk.study.files import write_bytes
@@ -69,7 +68,7 @@ class SharedQueries(QueryBudget):
             UserError: the budget does not allow them, or the count cannot be kept.
         """
         try:
-            with FileLock(self.path.with_name(f"{self.path.name}.lock")):
+            with locked(self.path.with_name(f"{self.path.name}.lock")):
                 write_bytes(self.path, json.dumps({"used": self.check(count)}).encode())
         except OSError as error:
             raise _unusable(self.path, error) from error
