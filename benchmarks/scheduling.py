@@ -27,7 +27,9 @@ from mergerisk.study.executors.loop import run_stages
 from mergerisk.study.reading import parse_study
 
 if TYPE_CHECKING:
-    from mergerisk.study import Plan
+    from collections.abc import Sequence
+
+    from mergerisk.study import Plan, Stage
     from mergerisk.study.executors.events import Event
     from mergerisk.study.executors.hiring import Workforce
 
@@ -43,6 +45,11 @@ STUDY = {
     "budgets": {"epsilon": ["1/255", "2/255", "3/255", "4/255", "6/255", "8/255"], "steps": 10},
     "images_per_task": 64,
 }
+
+
+def plan_of(stages: Sequence[Stage]) -> Plan:
+    """A plan of these stages and no others."""
+    return replace(make_plan(parse_study(dict(STUDY), Path())), stages={stage.key: stage for stage in stages})
 
 
 def seconds_each(plan: Plan, store: Store, crew: Workforce) -> float:
@@ -77,7 +84,7 @@ def main(count: int) -> None:
             for workers in (1, 2):
                 with workforce(executor=executor, workers=workers) as crew:
                     empty = Store(place / f"idle-{executor}-{workers}")
-                    each = seconds_each(replace(plan, stages={stage.key: stage for stage in idle}), empty, crew)
+                    each = seconds_each(plan_of(idle), empty, crew)
                     print(f"{executor}, {workers} workers: {1000 * each:.1f} ms per idle stage", flush=True)
                     store = Store(place / "study")
                     crafts = {key: stage for key, stage in plan.stages.items() if stage.kind == "craft"}

@@ -15,6 +15,9 @@ study="${1:?give the study: sbatch slurm.sh study.yaml}"
 # shellcheck disable=SC1091
 source "$SHARED/environment/bin/activate"
 export HF_HOME="$SHARED/hub" RAY_USAGE_STATS_ENABLED=0
+# Who has no token does not get in: any code can be run on a Ray cluster. Earlier versions of Ray know no tokens.
+RAY_AUTH_TOKEN="$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')"
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
 head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 address="$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}'):6379"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -243,3 +244,12 @@ def test_what_keeps_a_cluster_from_being_used_is_a_line(
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
     fails("an address of a Ray cluster is HOST:PORT", executor="ray", address="here")
     fails("127.0.0.1:1: nothing answers there", executor="ray", address="127.0.0.1:1")
+
+    def joins(**_: Any) -> None:
+        why = RuntimeError("ray.exceptions.AuthenticationError: RPC error: token is missing")
+        raise ConnectionError("Failed to connect to Ray cluster") from why
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=joins))
+    with socket.create_server(("127.0.0.1", 0)) as listens:
+        address = f"127.0.0.1:{listens.getsockname()[1]}"
+        fails("asks for a token; set RAY_AUTH_MODE=token", executor="ray", address=address)

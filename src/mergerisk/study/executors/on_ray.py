@@ -78,12 +78,26 @@ def connected(address: str | None, workers: int | None) -> Iterator[Any]:
     try:
         ray.init(**options)
     except Exception as error:  # a bare one, where a node is too slow to start
+        if address is not None and _asks_for_a_token(error):
+            raise UserError(
+                f"--address {address}: the Ray cluster asks for a token; set RAY_AUTH_MODE=token, and "
+                "RAY_AUTH_TOKEN to what ~/.ray/auth_token holds where it was started, unless that file is here too"
+            ) from error
         where = "Ray does not start" if address is None else f"--address {address}: no Ray cluster answers there"
         raise UserError(f"{where}: {first_line(error)}") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _asks_for_a_token(error: BaseException | None) -> bool:
+    """Whether that is why a cluster was not joined, which Ray says somewhere in the chain of errors."""
+    while error is not None:
+        if "AuthenticationError" in f"{type(error).__name__} {error}":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _check_answers(address: str) -> None:
