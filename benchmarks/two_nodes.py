@@ -124,7 +124,7 @@ def timed(
         address=address,
         workers=1 if address is None else None,
         progress=False,
-        listener=listen,
+        listeners=[listen],
     )
     seconds = time.perf_counter() - start
     thread.join()

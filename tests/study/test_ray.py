@@ -172,7 +172,7 @@ def test_nodes_share_a_bucket_and_nothing_else(
         target=lambda: os.kill(once(lambda: [pid for node in nodes for pid in busy(node)])[0], signal.SIGKILL)
     )
 
-    def listen(_stage: Stage, event: str, _seconds: float) -> None:
+    def listen(_stage: Stage, event: str) -> None:
         told.append(event)
         if not thread.ident:
             thread.start()
