@@ -9,7 +9,7 @@ import torch
 
 import mergerisk as mr
 from mergerisk.errors import UserError
-from mergerisk.merging import METHODS, merge_state_dicts
+from mergerisk.merging import METHODS, StateMerging, merge_state_dicts
 from mergerisk.merging.per_layer import at
 from mergerisk.models.inside.blocks import blocks_in, transformer_blocks
 
@@ -42,13 +42,9 @@ def test_a_pattern_is_a_part_of_a_name_between_dots(pattern: str, name: str, mat
 
 
 def with_scaling() -> list[str]:
-    """Methods whose scaling may be a mapping of layers."""
-    found = []
-    for name in METHODS.names():
-        field = getattr(METHODS.load(name), "__dataclass_fields__", {}).get("scaling")
-        if field is not None and name != "we_moe":  # whose routers begin there
-            found.append(name)
-    return found
+    """Data-free methods with a scaling, which may be a mapping of layers."""
+    kinds = {name: METHODS.load(name) for name in METHODS.names()}
+    return [name for name, kind in kinds.items() if issubclass(kind, StateMerging) and hasattr(kind, "scaling")]
 
 
 def models(count: int) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:

@@ -57,8 +57,8 @@ VARIANTS: list[tuple[str, Parameters]] = [
     ("slerp", {"t": 0.3}),
 ]
 DATA_FREE = list(dict.fromkeys(name for name, _ in VARIANTS))
-ELSEWHERE = ["lines", "svc", "opcm"]
-"""Tested in ``test_wrapped.py`` and ``test_sequential.py``, on states with blocks."""
+ELSEWHERE = ["lines", "svc", "opcm", "knots_ties"]
+"""Tested in ``test_wrapped.py``, ``test_sequential.py`` and ``test_knots.py``, on states with blocks."""
 SHAPES: Shapes = {
     "scale": (),
     "bias": (7,),

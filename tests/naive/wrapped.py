@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tests.naive.merging import ties
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -85,3 +87,29 @@ def opcm(base: State, experts: Sequence[State], alpha: float) -> State:
         before = length(grown) / mean
         delta = {name: tensor / before for name, tensor in grown.items()}
     return {name: base[name] + delta[name] for name in base}
+
+
+def knots_ties(
+    base: State, experts: Sequence[State], density: float, scaling: float, variant: str = "mean"
+) -> State:
+    """Tensors that no expert changes take no part."""
+    parts: dict[str, Tensor] = {}
+    moved: list[State] = [{} for _ in experts]
+    for name in base:
+        taus = [expert[name] - base[name] for expert in experts]
+        if all(float(tau.abs().max()) == 0 for tau in taus):
+            continue
+        if taus[0].ndim == 2:
+            left, values, right = torch.linalg.svd(torch.cat(taus, dim=1), full_matrices=False)
+            rank = int((values > 1e-7 * values[0]).sum())
+            parts[name] = left[:, :rank]
+            whole = torch.diag(values[:rank]) @ right[:rank]
+            taus = list(whole.split(taus[0].shape[1], dim=1))
+        for state, tau in zip(moved, taus, strict=True):
+            state[name] = tau
+    zero = {name: torch.zeros_like(tensor) for name, tensor in moved[0].items()}
+    merged = ties(zero, moved, variant=variant, density=density, scaling=1.0)
+    result = {name: tensor.clone() for name, tensor in base.items()}
+    for name, tensor in merged.items():
+        result[name] += scaling * (parts[name] @ tensor if name in parts else tensor)
+    return result

@@ -72,7 +72,7 @@ def draw_by_name(patch: pytest.MonkeyPatch, states: Sequence[State]) -> None:
     """Let DARE and DELLA draw their masks by tensors' names, as the scripts here did, and not by what tensors hold."""
     names = {tuple(tensor.float().flatten().tolist()): name for state in states for name, tensor in state.items()}
     patch.setattr(
-        "mergerisk.merging.dropped._identity", lambda tensor: names[tuple(tensor.float().flatten().tolist())]
+        "mergerisk.merging.dropped.identity", lambda tensor: names[tuple(tensor.float().flatten().tolist())]
     )
 
 

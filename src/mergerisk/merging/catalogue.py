@@ -164,6 +164,12 @@ METHODS: Registry[type[MergingMethod]] = Registry(
             "arXiv 2501.09522",
         ),
         Entry(
+            "knots_ties",
+            "mergerisk.merging.knots:KnotsTies",
+            "TIES in a basis that the experts' low-rank changes share (KnOTS), for LoRA",
+            "arXiv 2410.19735",
+        ),
+        Entry(
             "lines",
             "mergerisk.merging.lines:Lines",
             "around any data-free method: deeper blocks keep more of what it changed (LiNeS)",

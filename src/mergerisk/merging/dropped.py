@@ -58,7 +58,7 @@ class DropMerging(StateMerging):
             merged = pretrained.clone()
             for position, expert in enumerate(experts):
                 tuned = expert[name]
-                left = self.left(tuned - pretrained, _identity(tuned), position, seed)
+                left = self.left(tuned - pretrained, identity(tuned), position, seed)
                 merged.add_(left, alpha=scaling)
             yield name, merged
 
@@ -67,7 +67,7 @@ class DropMerging(StateMerging):
 
         Args:
             vector: of any shape; left as it is.
-            identity: of the expert's tensor; see :func:`_identity`.
+            identity: of the expert's tensor; see :func:`identity`.
             position: the expert's, from 0.
             seed: the merge's.
         """
@@ -95,7 +95,7 @@ class _Dropped(Mapping[str, torch.Tensor]):
     def __getitem__(self, name: str) -> torch.Tensor:
         pretrained, tuned = self._base[name], self._expert[name]
         if name not in self._identities:
-            self._identities[name] = _identity(tuned)
+            self._identities[name] = identity(tuned)
         return pretrained + self._method.left(
             tuned - pretrained, self._identities[name], self._position, self._seed
         )
@@ -107,7 +107,7 @@ class _Dropped(Mapping[str, torch.Tensor]):
         return len(self._base)
 
 
-def _identity(tensor: torch.Tensor) -> str:
+def identity(tensor: torch.Tensor) -> str:
     """A digest of a tensor's values, the same in every dtype that holds them and on every device."""
     values = tensor.detach().to("cpu", torch.float32).contiguous()
     return hashlib.blake2b(values.reshape(-1).numpy().data, digest_size=16).hexdigest()

@@ -11,6 +11,7 @@ from mergerisk.merging.checks import check_range
 from mergerisk.merging.dare import Dare
 from mergerisk.merging.doge_ta import DogeTa
 from mergerisk.merging.emr import Emr
+from mergerisk.merging.knots import KnotsTies
 from mergerisk.merging.opcm import Opcm
 from mergerisk.merging.pcb import Pcb
 from mergerisk.merging.states import StateMerging
@@ -111,5 +112,5 @@ def _check_local(method: MergingMethod) -> None:
     match method:
         case Ties(trim="global") | Dare(then="ties", trim="global"):
             raise UserError("the method ranks the entries of all layers together; set trim: per_tensor")
-        case Pcb() | Emr() | DogeTa() | Opcm() | Wrapper():
+        case Pcb() | Emr() | DogeTa() | KnotsTies() | Opcm() | Wrapper():
             raise UserError("the method looks at all layers together; remove layers")
