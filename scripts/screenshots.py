@@ -112,6 +112,7 @@ PICTURES = {
     "report-phone.png": Picture("run", _phone()),
     "report-phone-dark.png": Picture("run", _phone(scheme="dark")),
     "audit.png": Picture("audit", _screen("audit.html")),
+    "audit-dark.png": Picture("audit", _screen("audit.html", scheme="dark")),
     "causes.png": Picture("causes", cause_pictures.causes),
     "gradients.png": Picture("causes", cause_pictures.gradients),
     "transfer.png": Picture("material", snippet_of_python_page),

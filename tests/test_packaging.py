@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,19 +22,19 @@ from packaging.utils import canonicalize_name
 import mergerisk as mr
 
 ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def test_whatever_describes_the_software_says_the_same() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     meta = json.loads((ROOT / "codemeta.json").read_text())
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert meta["version"] == cited["version"] == mr.__version__
-    assert meta["description"] == project["description"]
-    assert meta["license"].endswith(f"/{project['license']}")
-    assert cited["license"] == project["license"]
-    assert meta["keywords"] == project["keywords"]
-    assert meta["runtimePlatform"] == f"Python {project['requires-python']}"
-    assert [author["name"] for author in meta["author"]] == [author["name"] for author in project["authors"]]
+    assert meta["description"] == PROJECT["description"]
+    assert meta["license"].endswith(f"/{PROJECT['license']}")
+    assert cited["license"] == PROJECT["license"]
+    assert meta["keywords"] == PROJECT["keywords"]
+    assert meta["runtimePlatform"] == f"Python {PROJECT['requires-python']}"
+    assert [author["name"] for author in meta["author"]] == [author["name"] for author in PROJECT["authors"]]
     urls = {one.get("url") or one["identifier"] for one in meta["referencePublication"]}
     assert urls == {one.get("url") or f"https://doi.org/{one['doi']}" for one in cited["references"]}
 
@@ -79,13 +81,56 @@ def test_the_wheel_holds_the_package_with_all_its_data(packed: Path) -> None:
         assert f"mergerisk/{data}" in held
     assert any(name.startswith("mergerisk/models/starter/") and name.endswith(".safetensors") for name in held)
     described = Metadata.from_email(metadata, validate=True)  # as an index does
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert str(described.version) == mr.__version__
-    assert described.requires_python == SpecifierSet(project["requires-python"])
-    assert set(described.provides_extra or ()) == set(project["optional-dependencies"])
+    assert described.requires_python == SpecifierSet(PROJECT["requires-python"])
+    assert set(described.provides_extra or ()) == set(PROJECT["optional-dependencies"])
     needed = {
         canonicalize_name(one.name): one.specifier for one in described.requires_dist or () if not one.marker
     }
-    stated = map(Requirement, project["dependencies"])
+    stated = map(Requirement, PROJECT["dependencies"])
     assert needed == {canonicalize_name(one.name): one.specifier for one in stated}
     assert points.split("\n")[:2] == ["[console_scripts]", "mergerisk = mergerisk.cli.main:main"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Of the Dockerfile: instruction and what follows it."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    lines = re.sub(r"^#.*\n", "", text, flags=re.M).replace("\\\n", " ").splitlines()
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines if line)]
+
+
+def test_the_image_is_pinned_runs_the_starter_study_and_is_not_root() -> None:
+    found = instructions()
+    bases = [rest.split(" AS ")[0] for word, rest in found if word == "FROM"]
+    assert len(bases) == 2
+    assert len(set(bases)) == 1  # what is built in one runs in the other
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", bases[0])
+    minor = int(bases[0].split(".")[1])
+    assert f"Programming Language :: Python :: 3.{minor}" in PROJECT["classifiers"]
+    last = dict(found[max(place for place, (word, _) in enumerate(found) if word == "FROM") :])
+    assert last["USER"] not in {"", "0", "root"}
+    assert (json.loads(last["ENTRYPOINT"]), json.loads(last["CMD"])) == (["mergerisk"], ["run", "starter"])
+    installs = [rest for word, rest in found if word == "RUN" and "pip install" in rest]
+    assert installs
+    assert all("--no-cache-dir" in rest and "-c constraints.txt" in rest for rest in installs)
+    (pinned,) = re.findall(r"torch==([\d.]+)\+cpu", " ".join(installs))
+    assert f"torch=={pinned}" in (ROOT / "constraints.txt").read_text().splitlines()
+
+
+def test_what_the_image_copies_is_let_through_and_makes_the_wheel(packed: Path, tmp_path: Path) -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = {
+        source
+        for word, rest in instructions()
+        if word == "COPY" and not rest.startswith("--from")
+        for source in rest.split()[:-1]
+    }
+    assert "*" in ignored
+    assert {f"!{source}" for source in copied} == {line for line in ignored if line.startswith("!")}
+    for source in copied:
+        place = packed / source
+        (shutil.copytree if place.is_dir() else shutil.copy)(place, tmp_path / source)
+    build = [sys.executable, "-m", "hatchling", "build", "-d", "dist", "-t", "wheel"]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").iterdir()
+    assert wheel.read_bytes() == (packed / "dist" / wheel.name).read_bytes()
