@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import mergerisk as mr
+from mergerisk.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -134,3 +137,34 @@ def test_what_the_image_copies_is_let_through_and_makes_the_wheel(packed: Path, 
     subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").iterdir()
     assert wheel.read_bytes() == (packed / "dist" / wheel.name).read_bytes()
+
+
+CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch", "huggingface-hub": "huggingface_hub"}
+"""What conda-forge calls by another name."""
+
+
+def test_the_conda_recipe_asks_for_what_the_package_asks_for_and_tries_commands_that_exist() -> None:
+    recipe = yaml.safe_load((ROOT / "packaging" / "conda" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert recipe["context"]["version"] == mr.__version__
+    assert f">={recipe['context']['python_min']}" == PROJECT["requires-python"]
+    python, *rest = recipe["requirements"]["run"]
+    assert python == "python >=${{ python_min }}"
+    asked = {name: SpecifierSet(bounds) for name, _, bounds in (one.partition(" ") for one in rest)}
+    needed = map(Requirement, PROJECT["dependencies"])
+    names = {canonicalize_name(one.name): one.specifier for one in needed}
+    assert asked == {CONDA.get(name, name): bounds for name, bounds in names.items()}
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert {one.replace(">=", " >=") for one in build} < set(recipe["requirements"]["host"])
+    assert recipe["about"]["summary"] == PROJECT["description"]
+    assert recipe["about"]["license"] == PROJECT["license"]
+    (name, place), *_ = PROJECT["scripts"].items()
+    assert recipe["build"]["python"]["entry_points"] == [f"{name} = {place}"]
+    tried = [shlex.split(line) for test in recipe["tests"] for line in test.get("script", ())]
+    assert ["mergerisk", "--version"] in tried
+    for program, command, *words in tried:
+        assert program == "mergerisk"
+        if not command.startswith("-"):
+            cli.commands[command].make_context(command, words)
+    for test in recipe["tests"]:
+        for module in test.get("python", {}).get("imports", ()):
+            assert find_spec(module) is not None
