@@ -70,7 +70,7 @@ def test_lines_is_the_transcription(of: dict[str, Any], alpha: float | None) -> 
 def test_lines_begins_with_the_mean_and_ends_with_it_and_beta() -> None:
     """Of task arithmetic α is 1/T, whatever its λ."""
     base, experts = states(4)
-    merged = merging.merge_state_dicts("lines", base, experts, beta=0.25)
+    merged = merging.merge_state_dicts("lines", base, experts, beta=0.25 / 0.3)
     mean = merging.merge_state_dicts("weight_averaging", base, experts)
     more = merging.merge_state_dicts("task_arithmetic", base, experts, scaling=0.25 + 0.25)
     for name, depth in {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import Field
 
 from mergerisk.errors import UserError
 from mergerisk.merging.wrapped import Inner, Wrapper
@@ -34,16 +33,16 @@ class Lines(Wrapper):
         of: the method; see :class:`mergerisk.merging.wrapped.Wrapper`.
         alpha: α; None for the paper's rule for merges, ‖Σ τt‖₁ / (T · ‖Δm‖₁) over all tensors, for which
             everything is merged twice.
-        beta: β, how much more the last block gets than the first. The paper searches it on labelled images; here
-            it is task arithmetic's λ for eight tasks.
+        beta: β, how much more of Δm the last block gets than the first. The paper searches it on labelled images,
+            around methods of λ = 1; 1 around task arithmetic of λ = 0.3 is the paper's 0.3.
 
     Raises:
         UserError: the tensors' names hold no blocks.
     """
 
-    of: Inner = Field(default_factory=lambda: {"method": "task_arithmetic", "scaling": 1.0})
+    of: Inner = "task_arithmetic"
     alpha: float | None = None
-    beta: float = 0.3
+    beta: float = 1.0
 
     def check_names(self, names: Sequence[str]) -> None:
         super().check_names(names)

@@ -37,7 +37,7 @@ class Svc(Wrapper):
             singular values. None for 1/T, the paper's; the authors' script takes 1 for TSV-M.
     """
 
-    of: Inner = Field(default_factory=lambda: {"method": "task_arithmetic", "scaling": 0.3})
+    of: Inner = "task_arithmetic"
     alpha: Annotated[float, Field(gt=0, le=1)] | None = None
 
     def combine(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from mergerisk.errors import UserError
 from mergerisk.merging.catalogue import METHODS
@@ -39,7 +39,12 @@ _WRITTEN = {
     ]
 }
 
-Inner = Annotated[dict[str, Any], BeforeValidator(_resolved), WithJsonSchema(_WRITTEN)]
+Inner = Annotated[
+    dict[str, Any] | str,  # a default is a name, which is resolved like any other
+    BeforeValidator(_resolved),
+    WithJsonSchema(_WRITTEN),
+    Field(validate_default=True),
+]
 """A method by name, or a mapping of ``method`` to it and hyper-parameters."""
 
 
@@ -57,6 +62,7 @@ class Wrapper(StateMerging):
     @property
     def inner(self) -> StateMerging:
         """The method whose Δm it is."""
+        assert isinstance(self.of, dict), "it is resolved where it is given"
         parameters = {name: value for name, value in self.of.items() if name != "method"}
         made: StateMerging = METHODS.create(self.of["method"], parameters)
         return made
