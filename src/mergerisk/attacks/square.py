@@ -50,17 +50,17 @@ class Square(Attack):
 
     @torch.no_grad()
     def perturb(self, problem: Problem) -> torch.Tensor:
-        search = (_Stripes if isinstance(problem.ball, LinfBall) else _Bumps)(problem)
+        search = (Stripes if isinstance(problem.ball, LinfBall) else Bumps)(problem)
         best = problem.ball.project(search.start())
         gain = self._gain(problem, best, torch.arange(len(best), device=best.device))
         for query in range(1, self.queries):
-            square = self._side(query, best.shape[-2:])
+            square = self.side(query, best.shape[-2:])
             draws = problem.random.uniform(search.numbers, like=best)
             left = (gain <= 0).nonzero()[:, 0]
             if not len(left):
                 break
             tried = search.changed(best[left], left, square, draws[left])
-            tried = _put_back(problem, best, left, tried)
+            tried = put_back(problem, best, left, tried)
             found = self._gain(problem, tried, left)
             better = found > gain[left]
             best[left[better]], gain[left[better]] = tried[better], found[better]
@@ -76,7 +76,7 @@ class Square(Attack):
             raise UserError(f"the classifier says NaN of {int(gain.isnan().sum())} images; check its weights")
         return gain
 
-    def _side(self, query: int, size: torch.Size) -> int:
+    def side(self, query: int, size: torch.Size) -> int:
         """Of the square at a query, in pixels."""
         share = query / self.queries * 10_000
         area = self.area / 2 ** sum(share > limit for limit in _HALVED_AT)
@@ -84,7 +84,7 @@ class Square(Attack):
         return min(max(round(math.sqrt(area * height * width)), 1), height, width)
 
 
-def _put_back(problem: Problem, best: torch.Tensor, rows: torch.Tensor, tried: torch.Tensor) -> torch.Tensor:
+def put_back(problem: Problem, best: torch.Tensor, rows: torch.Tensor, tried: torch.Tensor) -> torch.Tensor:
     """Into ball and box, which are of all the images."""
     whole = best.clone()
     whole[rows] = tried
@@ -102,7 +102,7 @@ def _signs(draws: torch.Tensor) -> torch.Tensor:
     return torch.where(draws < 0.5, -1.0, 1.0).to(draws)
 
 
-class _Stripes:
+class Stripes:
     """The search in L∞."""
 
     def __init__(self, problem: Problem) -> None:
@@ -128,7 +128,7 @@ def _squares(draws: torch.Tensor, square: int, shape: torch.Size) -> torch.Tenso
     return (down[:, :, None] & across[:, None, :])[:, None]
 
 
-class _Bumps:
+class Bumps:
     """The search in L2."""
 
     def __init__(self, problem: Problem) -> None:

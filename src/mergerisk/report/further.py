@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mergerisk.report.formatting import MISSING
+from mergerisk.statistics.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ def in_short(kept: Kept) -> FurtherTable:
     by, measured = _parted(declared)
     shown = _middle if declared.shown_by == "median" else _mean
     rows = [
-        (*map(_named, key), *(shown(group[column.name]) for column in measured), f"{len(group):,}")
+        (*map(_named, key), *(shown(group[column.name], column) for column in measured), f"{len(group):,}")
         for key, group in _groups(table, by)
     ]
     return FurtherTable(
@@ -82,18 +83,21 @@ def means(kept: Kept) -> pd.DataFrame:
     for key, group in _groups(table, by):
         row: dict[str, object] = dict(zip((column.name for column in by), key, strict=True))
         for column in measured:
-            ends = mean_interval(group[column.name])
+            ends = mean_interval(group[column.name], rate=column.holds == "yes_no")
             row |= dict(zip((column.name, f"{column.name}_low", f"{column.name}_high"), ends, strict=True))
         rows.append(row | {"rows": len(group)})
     return pd.DataFrame(rows)
 
 
-def mean_interval(values: pd.Series[float]) -> tuple[float, float, float]:
-    """Mean and ends of Student's 95% interval, of the values that are known; NaN where there are none, no ends
-    where there is one."""
+def mean_interval(values: pd.Series[float], *, rate: bool = False) -> tuple[float, float, float]:
+    """Mean and ends of Student's 95% interval, or Wilson's of a ``rate``, of the values that are known; NaN where
+    there are none, no ends where there is one."""
     from scipy import stats  # takes a second to load, which a run begins without
 
     known = values.dropna().to_numpy(dtype=np.float64)
+    if rate and len(known):
+        low, high = wilson_interval(known.sum(), len(known))
+        return float(known.mean()), float(low), float(high)
     if len(known) < 2:
         return (float(known[0]) if len(known) else np.nan), np.nan, np.nan
     half = float(stats.t.ppf(0.975, len(known) - 1)) * float(known.std(ddof=1)) / len(known) ** 0.5
@@ -104,7 +108,11 @@ def mean_interval(values: pd.Series[float]) -> tuple[float, float, float]:
 def _parted(declared: Declared) -> tuple[list[Column], list[Column]]:
     """What tells groups of rows apart, and what was measured."""
     by = [column for column in declared.columns if column.holds in {"name", "setting"}]
-    measured = [column for column in declared.columns if column.holds == "number" and column.name not in _PLACES]
+    measured = [
+        column
+        for column in declared.columns
+        if column.holds in {"number", "yes_no"} and column.name not in _PLACES
+    ]
     return by, measured
 
 
@@ -122,15 +130,15 @@ def _named(key: object) -> str:
     return f"{key:.3g}" if isinstance(key, float) else str(key)
 
 
-def _mean(values: pd.Series[float]) -> str:
+def _mean(values: pd.Series[float], column: Column) -> str:
     """Mean with its interval; a dash where nothing is known."""
-    mean, low, high = mean_interval(values)
+    mean, low, high = mean_interval(values, rate=column.holds == "yes_no")
     if np.isnan(mean):
         return MISSING
     return f"{mean:.3g}" if np.isnan(low) else f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _middle(values: pd.Series[float]) -> str:
+def _middle(values: pd.Series[float], _: Column) -> str:
     """Median and quartiles; a dash where nothing is known."""
     known = values.dropna()
     if known.empty:

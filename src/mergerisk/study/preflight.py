@@ -17,6 +17,7 @@ from mergerisk.study.fields.surrogates import AVERAGED, OUTSIDER, UNSEEN
 from mergerisk.study.hardening import detects
 from mergerisk.study.kinds.clean import Clean
 from mergerisk.study.kinds.evaluate import Evaluate
+from mergerisk.study.kinds.query import Query
 from mergerisk.study.named_sources import named_sources
 from mergerisk.study.notes import task_sources
 from mergerisk.study.query_budget import shared_queries
@@ -118,7 +119,7 @@ def check_queries(missing: Iterable[Stage], root: Path, *, apart: bool = False) 
     wanted: Counter[str] = Counter()
     budgets: dict[str, TargetSpec] = {}
     for stage in missing:
-        if isinstance(stage, Clean | Evaluate) and isinstance(stage.target, BlackBoxVariant):
+        if isinstance(stage, Clean | Evaluate | Query) and isinstance(stage.target, BlackBoxVariant):
             spec = stage.target.spec
             wanted[spec.label] += stage.cost()["query"]
             budgets[spec.label] = spec

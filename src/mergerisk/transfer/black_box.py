@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import httpx2
 import numpy as np
@@ -46,6 +46,18 @@ _SCORE_BYTES = 128
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
+class Said(NamedTuple):
+    """What a target says of images.
+
+    Attributes:
+        labels: int64, N, on the CPU.
+        scores: float64, N × classes, likewise; None of a target that says labels alone.
+    """
+
+    labels: torch.Tensor
+    scores: torch.Tensor | None
+
+
 class BlackBox(ABC):
     """A target that says labels, and nothing of how it finds them.
 
@@ -63,11 +75,15 @@ class BlackBox(ABC):
         """How messages call it."""
 
     @abstractmethod
-    def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The labels of each portion, int64."""
+    def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[Said]:
+        """What it says of each portion."""
 
     def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """Predicted labels, int64, N, on the CPU.
+        """Predicted labels, int64, N, on the CPU; see :meth:`ask`."""
+        return self.ask(images).labels
+
+    def ask(self, images: torch.Tensor) -> Said:
+        """What it says of images, each of which is a query.
 
         Args:
             images: floating point, N × 3 × H × W, in [0, 1].
@@ -79,14 +95,18 @@ class BlackBox(ABC):
         if images.shape[1] != 3:
             raise UserError(f"{self.name}: images must be N × 3 × H × W, got {tuple(images.shape)}")
         if not len(images):
-            return torch.empty(0, dtype=torch.int64)
-        return torch.cat(list(self._answers(images.split(self.batch_size))))
+            return Said(torch.empty(0, dtype=torch.int64), None)
+        said = list(self._answers(images.split(self.batch_size)))
+        scores = [one.scores for one in said if one.scores is not None]
+        whole = torch.cat(scores) if len(scores) == len(said) else None
+        return Said(torch.cat([one.labels for one in said]), whole)
 
-    def _from_labels(self, labels: Sequence[object], count: int) -> torch.Tensor:
-        """Labels from numbers or class names."""
+    def _from_labels(self, labels: Sequence[object], count: int) -> Said:
+        """What is said, from numbers or class names."""
         self._check_count(len(labels), count)
         classes = Classes(self.class_names, len(self.class_names))
-        return torch.tensor([self._from_label(label, classes) for label in labels], dtype=torch.int64)
+        found = torch.tensor([self._from_label(label, classes) for label in labels], dtype=torch.int64)
+        return Said(found, None)
 
     def _from_label(self, label: object, classes: Classes) -> int:
         match label:
@@ -102,8 +122,8 @@ class BlackBox(ABC):
             f"{len(self.class_names) - 1}{hint}"
         )
 
-    def _from_scores(self, scores: object, count: int) -> torch.Tensor:
-        """Labels from N × K scores; of equal scores the first counts."""
+    def _from_scores(self, scores: object, count: int) -> Said:
+        """What is said, from N × K scores; of equal scores the first counts."""
         array = _as_array(scores)
         if array is None or array.ndim != 2 or array.dtype.kind not in "iuf":
             raise UserError(f"{self.name}: scores must be {count} rows of {len(self.class_names)} numbers each")
@@ -114,7 +134,7 @@ class BlackBox(ABC):
             )
         if np.isnan(array).any():
             raise UserError(f"{self.name}: a score is NaN")
-        return torch.from_numpy(array.argmax(axis=1))
+        return Said(torch.from_numpy(array.argmax(axis=1)), torch.from_numpy(array.astype(np.float64)))
 
     def _quoted(self, label: object) -> str:
         """A label that is none, as messages show it."""
@@ -153,7 +173,7 @@ class CallableTarget(BlackBox):
         named = self.function if hasattr(self.function, "__qualname__") else type(self.function)
         return f"{named.__module__}:{named.__qualname__}"
 
-    def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[Said]:
         for portion in portions:
             answer = self._ask(portion)
             array = _as_array(answer)
@@ -253,7 +273,7 @@ class HttpTarget(BlackBox):
             raise UserError(f"{self.url}: environment variable {variable} holds what a header cannot")
         return value
 
-    def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    def _answers(self, portions: Sequence[torch.Tensor]) -> Iterator[Said]:
         # Refused as a whole at once, instead of in the middle with queries gone.
         self.queries.check(sum(len(portion) for portion in portions))
         with Exchanges(self._headers(), self.timeout) as exchanges:
@@ -298,7 +318,7 @@ class HttpTarget(BlackBox):
             "runs, or allow more retries or a longer timeout"
         )
 
-    def _read(self, answer: Answer, count: int) -> torch.Tensor:
+    def _read(self, answer: Answer, count: int) -> Said:
         try:
             content = answer.parsed()
         except (ValueError, RecursionError):

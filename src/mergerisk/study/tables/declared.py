@@ -20,13 +20,13 @@ class Column:
 
     Attributes:
         name: of the column.
-        holds: a ``name`` (of a task, an attack, a model), a ``number``, a ``reason`` why a number is missing, or a
-            ``setting``, a number that tells rows apart as names do.
+        holds: a ``name`` (of a task, an attack, a model), a ``number``, a ``reason`` why a number is missing, a
+            ``setting``, a number that tells rows apart as names do, or ``yes_no``, 1 or 0, whose mean is a rate.
         meaning: in words, with units.
     """
 
     name: str
-    holds: Literal["name", "number", "reason", "setting"]
+    holds: Literal["name", "number", "reason", "setting", "yes_no"]
     meaning: str
 
 
@@ -76,7 +76,7 @@ class Declared:
         for column in self.columns:
             if column.name not in table.columns:
                 return f"lacks the column {column.name!r}"
-            if column.holds in {"number", "setting"} and not is_numeric_dtype(table[column.name]):
+            if column.holds in {"number", "setting", "yes_no"} and not is_numeric_dtype(table[column.name]):
                 return f"the column {column.name!r} holds no numbers"
         return "holds no rows" if table.empty and not self.may_be_empty else None
 
