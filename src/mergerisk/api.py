@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mergerisk.errors import Faults, UserError
+from mergerisk.listeners.catalogue import listeners_of
 from mergerisk.listeners.events import RunFinished
 from mergerisk.listeners.told import listening
 from mergerisk.report.export import summary_to_json
@@ -111,7 +112,7 @@ def run(
     force: bool = False,
     progress: bool = True,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
-    listeners: Sequence[Listener] = (),
+    listeners: Sequence[str | Listener] = (),
 ) -> StudyResult:
     """Run a study, or what is left of it, and write its results and report.
 
@@ -134,12 +135,13 @@ def run(
         force: replace the run of another study, if the folder holds one.
         progress: show on standard error how far it is.
         prepared: called once everything is checked, before the first stage; what it raises ends the run.
-        listeners: who is told what happens, besides ``run.log`` in the run's folder; see ``docs/trackers.md``. One
-            that fails is told no more, and the run goes on.
+        listeners: who is told what happens, besides ``run.log`` in the run's folder: ``"mlflow"``, ``"wandb"``, or
+            whatever can be called; see ``docs/trackers.md``. One that fails is told no more, and the run goes on.
 
     Raises:
         UserError: the study, a file or an option is at fault; raised before any training where it can be known.
     """
+    heard = listeners_of(listeners)
     if not 1 <= shards <= MOST_SHARDS:
         raise UserError(f"--shards must be between 1 and {MOST_SHARDS}, got {shards}")
     adjusted = adjust(_resolved(study, data), seed=seed, limit=limit)
@@ -155,7 +157,7 @@ def run(
         offline=offline,
         force=force,
     )
-    with listening(listeners) as told:
+    with listening(heard) as told:
         with told.showing(progress):
             finished = run_study(adjusted, folder, options, prepared=prepared, listener=told)
         result = _write(finished, folder, progress=progress)

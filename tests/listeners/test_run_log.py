@@ -14,7 +14,6 @@ from mergerisk.listeners import RunFailed, RunFinished, RunStarted, Warned
 from mergerisk.study import load_study, make_plan
 from mergerisk.study.kinds.merge import Merge
 from tests.cli.test_cli import call
-from tests.tiny import write_tiny_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,24 +31,6 @@ def said(folder: Path) -> list[str]:
     times = [line[1] for line in lines if line]
     assert times == sorted(times)
     return [line[3] for line in lines if line]
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
-    few = {
-        "merging": ["weight_averaging"],
-        "attacks": ["fgsm"],
-        "surrogates": ["pretrained"],
-        "images_per_task": 3,
-    }
-    return write_tiny_study(tmp_path_factory.mktemp("study"), tiny_vit, **few)
-
-
-@pytest.fixture(scope="module")
-def finished(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("logged") / "run"
-    mr.run(study, folder, workers=2, progress=False)
-    return folder
 
 
 def test_the_log_has_every_stage_with_its_seconds_memory_and_place(finished: Path, study: Path) -> None:

@@ -68,7 +68,12 @@ def test_what_is_installed_runs_in_a_study(installed: dict[str, str], tiny_vit: 
     changes = {"merging": MERGING, "surrogates": ["expert"], "attacks": ATTACKS, "tasks": tasks}
     study = write_tiny_study(tmp_path, tiny_vit, **changes)
     write_csv(tmp_path, "blobs")
-    mergerisk(installed, "run", str(study), "--out", str(tmp_path / "run"), "--workers", "2")
+    diary = tmp_path / "diary.txt"
+    run = ("run", str(study), "--out", str(tmp_path / "run"), "--workers", "2", "--listener", "diary")
+    mergerisk(installed | {"DIARY": str(diary)}, *run)
+    events = diary.read_text().split()
+    assert (events[0], events[-1]) == ("RunStarted", "RunFinished")
+    assert events.count("StageStarted") == events.count("StageEnded") > 20
     outcomes = pd.read_parquet(tmp_path / "run" / "outcomes.parquet")
     # tasks × attacks × (merges + expert + pretrained) × budgets × images
     assert len(outcomes) == 2 * 4 * 6 * 3 * 12

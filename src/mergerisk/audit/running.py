@@ -69,7 +69,7 @@ def audit(
     force: bool = False,
     progress: bool = True,
     prepared: Callable[[Plan, Store], None] = lambda *_: None,
-    listeners: Sequence[Listener] = (),
+    listeners: Sequence[str | Listener] = (),
 ) -> AuditResult:
     """Audit what is going to be released.
 

@@ -16,6 +16,7 @@ from mergerisk.cli.common_options import (
     EXIT_GATE,
     JSON,
     LIMIT,
+    LISTENER,
     OFFLINE,
     QUIET,
     SET,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 @ADDRESS
 @SHARDS
 @click.option("--force", is_flag=True, help="Replace what another audit left in DIR.")
+@LISTENER
 @QUIET
 @VERBOSE
 @click.option(
@@ -77,6 +79,7 @@ def audit(
     address: str | None,
     shards: int,
     force: bool,
+    listeners: tuple[str, ...],
     quiet: bool,
     verbose: bool,
     gates: tuple[str, ...],
@@ -116,6 +119,7 @@ def audit(
         offline=offline,
         force=force,
         progress=progress,
+        listeners=listeners,
     )
     tell(describe_audit(result), json_file, lambda: to_json(result.verdict))
     if result.verdict.failed:
@@ -144,13 +148,14 @@ def _verify(folder: Path, file: Path | None, json_file: Path | None) -> None:
         "address",
         "shards",
         "force",
+        "listeners",
         "quiet",
         "verbose",
         "gates",
         "settings",
     ):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option = {"gates": "fail-if", "settings": "set"}.get(name, name)
+            option = {"gates": "fail-if", "listeners": "listener", "settings": "set"}.get(name, name)
             raise UserError(f"--verify runs nothing: leave out --{option}")
     found = verify(folder, file)
     tell(describe_verification(found), json_file, lambda: found_to_json(found))

@@ -24,6 +24,13 @@ JSON = click.option(
     help="Write the same as JSON; - prints it instead of the words.",
 )
 
+LISTENER = click.option(
+    "--listener",
+    "listeners",
+    multiple=True,
+    metavar="NAME",
+    help="Have it told what happens, as mlflow or wandb; repeatable. See: mergerisk list listeners.",
+)
 QUIET = click.option("--quiet", is_flag=True, help="Say nothing but results and errors.")
 VERBOSE = click.option(
     "--verbose",

@@ -25,6 +25,7 @@ LISTS = {
     "inputs": "input transformations that attacks can name",
     "filters": "gradient filters that attacks can name",
     "ensembles": "how attacks can follow several surrogates",
+    "listeners": "what can be told how a run goes",
     "studies": "studies that ship with the package",
 }
 """What ``mergerisk list`` can show, each in a few words."""

@@ -24,7 +24,7 @@ def describe_names(what: str, width: int | None = None) -> str:
 
     Args:
         what: tasks, backbones, surrogates, merging, attacks, causes, defenses, inputs, filters,
-            ensembles or studies.
+            ensembles, listeners or studies.
         width: columns of the terminal that long cells are wrapped to fit. None for one line per name, however
             long, so that ``grep`` finds a name with everything that belongs to it.
     """
@@ -85,6 +85,10 @@ def _names(what: str) -> list[dict[str, str]]:
         return _rows(DEFENSES)
     if what == "merging":
         return _merging()
+    if what == "listeners":
+        from mergerisk.listeners.catalogue import LISTENERS
+
+        return _two_columns({entry.name: entry.summary for entry in LISTENERS.entries()})
     from mergerisk.study.shipped import shipped_studies
     from mergerisk.yaml_files import read_mapping
 

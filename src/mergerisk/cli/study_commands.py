@@ -14,6 +14,7 @@ from mergerisk.cli.common_options import (
     EXECUTOR,
     JSON,
     LIMIT,
+    LISTENER,
     OFFLINE,
     OUT,
     QUIET,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @ADDRESS
 @SHARDS
 @click.option("--force", is_flag=True, help="Replace the run of another study in DIR.")
+@LISTENER
 @QUIET
 @VERBOSE
 @JSON
@@ -67,6 +69,7 @@ def run(
     address: str | None,
     shards: int,
     force: bool,
+    listeners: tuple[str, ...],
     quiet: bool,
     verbose: bool,
     json_file: Path | None,
@@ -99,6 +102,7 @@ def run(
         offline=offline,
         force=force,
         progress=progress,
+        listeners=listeners,
     )
     tell(describe_result(result), json_file, lambda: summary_to_json(result.summary))
 

@@ -1,3 +1,4 @@
+from .catalogue import LISTENERS as LISTENERS
 from .events import Event as Event
 from .events import Outcome as Outcome
 from .events import RunFailed as RunFailed
@@ -6,3 +7,6 @@ from .events import RunStarted as RunStarted
 from .events import StageEnded as StageEnded
 from .events import StageStarted as StageStarted
 from .events import Warned as Warned
+from .in_mlflow import MlflowTracker as MlflowTracker
+from .in_wandb import WandbTracker as WandbTracker
+from .tracked import Tracker as Tracker
