@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import subprocess
+import sys
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +23,7 @@ from tests.store.test_store import MANIFESTS
 from tests.tiny import arrays, write_tiny_study
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from mergerisk.study import Plan, Stage
 
@@ -104,6 +109,48 @@ def test_flipped_payloads_with_two_workers(study: Path, sound: list[bytes], tmp_
     assert contents(out) == sound
 
 
+def unreadable(file: Path) -> None:
+    """For everybody: root reads what nobody may."""
+    file.unlink()
+    file.mkdir()
+
+
+WAYS: dict[str, Callable[[Path], object]] = {
+    "a bit flipped": lambda file: file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1])),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "emptied": lambda file: file.write_bytes(b""),
+    "deleted": Path.unlink,
+    "zeroed": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+    "other JSON": lambda file: file.write_bytes(b'{"files": {}}'),
+    "unreadable": unreadable,
+}
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_meet_the_same_damage(study: Path, sound: list[bytes], tmp_path: Path) -> None:
+    """Every file of every artefact in another way than the one before, but for what is made last, which is gone."""
+    store = tmp_path / "store"
+    mr.run(study, tmp_path / "first", store=store, progress=False)
+    ways = itertools.cycle(WAYS.values())
+    spoilt = set()
+    for key, stage in make_plan(load_study(study)).stages.items():
+        if stage.kind in {"clean", "evaluate"}:
+            Store(store).set_aside(key)
+            continue
+        for file in sorted(artefact(Store(store), key).iterdir()):
+            next(ways)(file)
+        spoilt.add(stage.kind)
+    assert spoilt >= {"task", "head", "expert", "merge", "correct", "craft"}
+    command = [sys.executable, "-m", "mergerisk", "run", str(study), "--store", str(store), "--workers", "1"]
+    runs = [
+        subprocess.Popen([*command, "--out", str(tmp_path / name)], stderr=subprocess.DEVNULL) for name in "ab"
+    ]
+    assert [run.wait(timeout=300) for run in runs] == [0, 0]
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") == sound
+    for key in make_plan(load_study(study)).stages:
+        Store(store).get(key)
+
+
 def test_a_file_of_images_that_becomes_shorter_while_a_run_reads_it(tiny_vit: Path, tmp_path: Path) -> None:
     made = arrays("stripes")
     for index, (image, label, split) in enumerate(zip(made["images"], made["labels"], made["split"], strict=True)):
@@ -140,6 +187,30 @@ def test_a_disk_that_damages_again_and_again_ends_the_run(study: Path, tmp_path:
 
     with pytest.raises(UserError, match=r"again 3 times; the disk is not sound, choose another --store"):
         mr.run(study, out, listeners=[of_stages(listen)])
+
+
+def test_a_clock_that_jumps_back_changes_nothing(
+    study: Path, sound: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour every time that it is asked."""
+    asked = []
+
+    class Backwards(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            asked.append(1)
+            return datetime(2026, 1, 1, tzinfo=tz) - len(asked) * timedelta(hours=1)
+
+    for module in ("mergerisk.study.executors.attempt", "mergerisk.study.running"):
+        monkeypatch.setattr(f"{module}.datetime", Backwards)
+    out = tmp_path / "run"
+    for cached in (False, True):
+        mr.run(study, out, progress=False)
+        assert contents(out) == sound
+        record = json.loads((out / "run.json").read_text())
+        assert 0 <= record["seconds"] < 600, "of what was computed, whatever the clock says"
+        assert all(took["cached"] == (took["count"] if cached else 0) for took in record["kinds"].values())
+    assert len(asked) > 10
 
 
 def test_what_is_being_made_again_is_not_handed_out_twice(study: Path) -> None:
