@@ -24,6 +24,7 @@ LISTENERS: Registry[Callable[[], Listener]] = Registry(
         ),
     ],
 )
+"""What ``--listener`` can name: whatever is called without anything and gives a listener."""
 
 
 def listeners_of(given: Iterable[str | Listener]) -> tuple[Listener, ...]:
