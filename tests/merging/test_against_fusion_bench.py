@@ -28,6 +28,8 @@ NAMES = [
     "iso_c",
     "iso_cts",
     "iso_cts_half",
+    "svc",
+    "opcm",
     "consensus",
     "model_stock",
     "slerp",
@@ -38,7 +40,7 @@ def tolerance(name: str, dtype: torch.dtype) -> float:
     """What roundings may do, relative to the largest entry of a task vector; the stored values have one, 1e-7."""
     if name == "model_stock":
         return 1e-5  # FusionBench adds 1e-8 to a product of norms, which is 1e-3 for the scalar
-    if dtype == torch.float32 and name in {"tsv_m", "iso_c", "iso_cts", "iso_cts_half"}:
+    if dtype == torch.float32 and name in {"tsv_m", "iso_c", "iso_cts", "iso_cts_half", "svc", "opcm"}:
         return 2e-5  # roundings grow by the matrices' condition, up to 50: a single SVD is off by 2e-6 here
     return 1e-6
 

@@ -28,6 +28,10 @@ WUDI         Same, where no task matrix is 0: ``early_stopped``, with ``others: 
 DOGE-TA      Takes tensors called "encoder" and "weight", which are given as the matrices alone; the others stay.
              Keeps int(K·d) + 1 of the d entries of a task vector, as ``topk_values_mask`` does. Directions count as
              shared whatever their singular value: here all of them are above 1. Steps and learning rate are its own.
+SVC          ``…_calibration_accelerated`` is the same. The slower form beside it takes answers along each task's
+             own singular vectors, not the merge's.
+OPCM         ``OPCMForCLIP`` is for CLIP; its two functions that merge a tensor are called here in its loop's
+             place, matrices by the one for the weights of linear layers.
 PCB, breadcrumbs, DELLA    Not offered.
 
 The functions get float64; what they give is rounded once, when it is stored.
@@ -35,8 +39,10 @@ The functions get float64; what they give is rounded once, when it is stored.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -46,6 +52,9 @@ from fusion_bench.method.emr_merging.utils import EMRModulatedModel, EMRTaskModu
 from fusion_bench.method.isotropic_merging.iso_utils import iso_c, iso_cts
 from fusion_bench.method.model_stock.model_stock import compute_angle, compute_ratio, merge_weights
 from fusion_bench.method.simple_average import simple_average
+from fusion_bench.method.singular_value_calibration.utils import (
+    subspace_consistency_spectral_calibration_accelerated,
+)
 from fusion_bench.method.slerp.slerp import slerp_on_state_dicts
 from fusion_bench.method.tall_mask.task_arithmetic import generate_task_masks
 from fusion_bench.method.task_arithmetic.task_arithmetic import TaskArithmeticAlgorithm
@@ -65,6 +74,7 @@ from fusion_bench.utils.state_dict_arithmetic import (
 )
 from tests.vectors.states import EXPERTS, State, Vectors, cast, make_states
 from torch import nn
+from transformers.models.clip import modeling_clip
 
 from mergerisk.randomness import generator
 
@@ -138,6 +148,42 @@ def projected(base: State, experts: list[State]) -> tuple[State, float]:
     return base | {name: merged[new] for name, new in names.items()}, (int(0.3 * count) + 1) / count
 
 
+def calibrated(base: State, experts: list[State], merged: State, alpha: float) -> State:
+    """SVC of every matrix of a merge."""
+
+    def one(name: str) -> torch.Tensor:
+        tuned = [expert[name] for expert in experts]
+        return subspace_consistency_spectral_calibration_accelerated(base[name], tuned, merged[name], alpha, "cpu")
+
+    return {name: one(name) if tensor.ndim == 2 else tensor for name, tensor in merged.items()}
+
+
+def arrived(base: State, experts: list[State], alpha: float) -> State:
+    """OPCM of experts in their order."""
+    # What FusionBench imports beside it transformers 5 does not have, and nothing here uses.
+    modeling_clip.CLIPVisionTransformer = modeling_clip.CLIPVisionModel  # type: ignore[attr-defined]
+    opcm = import_module("fusion_bench.method.opcm.opcm").OPCMForCLIP
+
+    def length(state: State) -> float:
+        return float(torch.linalg.vector_norm(state_dict_to_vector(state_dict_sub(state, base))))
+
+    def one(name: str, before: State, expert: State) -> torch.Tensor:
+        given = (loop, before[name], base[name], expert[name], name)
+        if base[name].ndim == 2:
+            return opcm.merge_linear_weights(*given, alpha)
+        return opcm.merge_other_parameters(*given)
+
+    merged, lengths = experts[0], [length(experts[0])]
+    loop = SimpleNamespace(previous_lambda_t=1, lambda_t=1)
+    for expert in experts[1:]:
+        lengths.append(length(expert))
+        mean = sum(lengths) / len(lengths)
+        grown = {name: one(name, merged, expert) for name in base}
+        loop.previous_lambda_t = length(grown) / mean
+        merged = plus(base, dict(state_dict_sub(grown, base)), mean / length(grown))
+    return merged
+
+
 def main() -> None:
     """Make and write the vectors."""
     torch.set_num_threads(1)  # sums are then added in one order
@@ -162,6 +208,8 @@ def main() -> None:
         "iso_c": plus(base, iso_c(vectors, accelerator="cpu"), 1.3),
         "iso_cts": plus(base, iso_cts(vectors, 0.8, accelerator="cpu"), 1.5),
         "iso_cts_half": plus(base, iso_cts(vectors, 0.5, accelerator="cpu"), 1.0),
+        "svc": calibrated(base, experts, plus(base, state_dict_sum(vectors), 0.3), 1 / EXPERTS),
+        "opcm": arrived(base, experts, 0.5),
         "consensus": plus(base, agreed(vectors, 0.40625, 2), 0.3),
         "dare": plus(base, state_dict_sum(sparse), 0.4),
         "model_stock": stock_of_two(base, *experts[:2]),
@@ -178,6 +226,8 @@ def main() -> None:
         "iso_c": {"method": "iso_c", "scaling": 1.3},
         "iso_cts": {"method": "iso_cts", "common": 0.8, "scaling": 1.5},
         "iso_cts_half": {"method": "iso_cts", "common": 0.5, "scaling": 1.0},
+        "svc": {"method": "svc", "of": {"method": "task_arithmetic", "scaling": 0.3}},
+        "opcm": {"method": "opcm", "alpha": 0.5},
         "consensus": {"method": "consensus", "threshold": 0.40625, "agreement": 2, "scaling": 0.3},
         "dare": {"method": "dare", "drop_rate": 0.3, "rescale": "expected", "scaling": 0.4, "seed": SEED},
         "model_stock": {"method": "model_stock", "experts": 2},

@@ -28,8 +28,8 @@ class Svc(Wrapper):
 
     Embeddings are matrices too; the authors' code leaves them out, by their names. A task without an answer along
     u_r (0/0; the authors' floor of 1e-12 makes it 0) counts as α. Directions whose σ_r is rounding noise stay as
-    they are. Trap: FusionBench 0.2.33 takes tasks' answers along their own singular vectors, where they
-    cannot be compared, instead of along the merge's.
+    they are. Trap: the slower of FusionBench's two forms (0.2.33) takes tasks' answers along their own singular
+    vectors, where they cannot be compared, instead of along the merge's.
 
     Attributes:
         of: the method; see :class:`mergerisk.merging.wrapped.Wrapper`.
