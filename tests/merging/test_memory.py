@@ -33,6 +33,8 @@ FEW: dict[str, dict[str, Any]] = {
     "regmean": {"examples": 3},
     "regmean_plus_plus": {"examples": 3},
     "esm": {"examples": 3},
+    "wudi": {"steps": 2},
+    "doge_ta": {"steps": 2},
     "we_moe": {"steps": 2, "batch_size": 4},
 }
 STACKED = [f"{method}+{name}" for name in CORRECTIONS.names() for method in ("weight_averaging", "emr")]

@@ -585,18 +585,18 @@ def test_dare_without_drops_is_the_method_after_it(then: str) -> None:
 
 
 def test_della_drops_by_rank_in_each_row_and_is_unbiased() -> None:
-    """Magnitudes far apart, so that rows and tensors would rank differently; shares of 600 draws."""
+    """Magnitudes far apart, so that rows and tensors would rank differently; shares of 200 draws."""
     tau = torch.tensor([[1.0, -3.0, 2.0], [400.0, 200.0, -300.0]], dtype=torch.float64)
     base = {"w": torch.zeros_like(tau)}
     draws = [
         merge("della", base, [{"w": tau}], seed=seed, drop_rate=0.5, window=0.8, elect=False, scaling=1.0)[0]["w"]
-        for seed in range(600)
+        for seed in range(200)
     ]
     dropped = (torch.stack(draws) == 0).double().mean(dim=0)
     wanted = torch.tensor([[0.9, 0.1, 0.5], [0.1, 0.9, 0.5]], dtype=torch.float64)
-    assert bool(((dropped - wanted).abs() <= 5 * (wanted * (1 - wanted) / 600).sqrt()).all())
+    assert bool(((dropped - wanted).abs() <= 5 * (wanted * (1 - wanted) / 200).sqrt()).all())
     error = (torch.stack(draws).mean(dim=0) - tau).abs()
-    assert bool((error <= 5 * tau.abs() * (wanted / (1 - wanted) / 600).sqrt()).all())
+    assert bool((error <= 5 * tau.abs() * (wanted / (1 - wanted) / 200).sqrt()).all())
 
 
 def test_della_elects_the_sign_of_what_is_left() -> None:
