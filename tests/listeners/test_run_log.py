@@ -13,6 +13,7 @@ import mergerisk as mr
 from mergerisk.listeners import RunFailed, RunFinished, RunStarted, Warned
 from mergerisk.study import load_study, make_plan
 from mergerisk.study.kinds.merge import Merge
+from mergerisk.transfer.redaction import secrets_of_environment
 from tests.cli.test_cli import call
 
 if TYPE_CHECKING:
@@ -115,6 +116,22 @@ def test_a_listener_that_fails_is_told_no_more_and_no_secret_is_said(
     for text in (shown, (tmp_path / "run" / "run.log").read_text()):
         assert SECRET not in text
         assert "hushhush" not in text
+
+
+def test_a_line_is_not_withheld_for_where_a_secret_lies_or_for_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "tiny: 2 settings; artefacts in /root/.cache/runs, http://host:80/ answers"
+    for name, value in (
+        ("HF_TOKEN_PATH", "/root/.cache/huggingface/token"),
+        ("TOKEN_URL", "http://host:80/login"),
+        ("DB_PASSWORD", "tiny"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
+        monkeypatch.setenv(name, value)
+        assert secrets_of_environment().hidden(line) == line
+    monkeypatch.setenv("NAMED", "host:80")
+    assert "host" not in secrets_of_environment(["NAMED"]).hidden(line)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "/Zq81+in+Base64")
+    assert secrets_of_environment().hidden("with /Zq81+in+Base64") == "with ***"
 
 
 def test_the_log_is_no_reason_to_end_a_run(study: Path, finished: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from mergerisk.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NO_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"
-"""What the hub's library asks before it shows how far a download is."""
+_SILENCE = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_SILENT": "true"}
+"""Environment variables by which libraries are told to say nothing of downloads and of what they record."""
 
 
 def speaking(quiet: bool, verbose: bool = False) -> bool:
@@ -31,7 +31,7 @@ def speaking(quiet: bool, verbose: bool = False) -> bool:
         raise UserError("--quiet and --verbose exclude each other: leave one out")
     context = click.get_current_context()
     if quiet:
-        context.with_resource(_without_bars())
+        context.with_resource(_silent_libraries())
     if verbose:
         context.with_resource(_logged())
     return not (quiet or verbose)
@@ -54,17 +54,15 @@ def _logged() -> Iterator[None]:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
-    """Have downloads show nothing."""
-    before = os.environ.get(_NO_BARS)
-    os.environ[_NO_BARS] = "1"
+def _silent_libraries() -> Iterator[None]:
+    """Have libraries say nothing of their own, but where somebody has chosen what they say."""
+    added = {name: value for name, value in _SILENCE.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_NO_BARS]
-        else:
-            os.environ[_NO_BARS] = before
+        for name in added:
+            del os.environ[name]
 
 
 class _StandardError(logging.Handler):

@@ -25,6 +25,9 @@ _CONFIDENTIAL = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|AC
 _SHORTEST = 8
 """Characters of such a variable's value that is taken for a secret; a shorter one may be any word of a message."""
 
+_OF_PLACES = re.compile(r"(PATH|FILE|DIR|HOME)$")
+"""How names end that say where a secret lies, as ``HF_TOKEN_PATH`` does."""
+
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 _WITHHELD = "(not shown: it repeats what was sent in confidence)"
@@ -71,9 +74,14 @@ def secrets_of_environment(variables: Iterable[str] = ()) -> Secrets:
     telling = {
         value
         for name, value in os.environ.items()
-        if _CONFIDENTIAL.search(name.upper()) and len(value) >= _SHORTEST
+        if _CONFIDENTIAL.search(name.upper()) and len(value) >= _SHORTEST and not _is_place(name, value)
     }
     return Secrets(named | telling)
+
+
+def _is_place(name: str, value: str) -> bool:
+    """Whether a variable says where a secret lies, not what it is: a secret in Base64 may begin with a slash too."""
+    return _OF_PLACES.search(name.upper()) is not None or "://" in value or os.path.exists(value)  # noqa: PTH110
 
 
 def without_logins(text: str) -> str:
