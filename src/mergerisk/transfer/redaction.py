@@ -80,7 +80,7 @@ def secrets_of_environment(variables: Iterable[str] = ()) -> Secrets:
 
 
 def _is_place(name: str, value: str) -> bool:
-    """Whether a variable says where a secret lies, not what it is: a secret in Base64 may begin with a slash too."""
+    """Whether a variable says where a secret lies, not what it is: one in Base64 may begin with a slash too."""
     return _OF_PLACES.search(name.upper()) is not None or "://" in value or os.path.exists(value)  # noqa: PTH110
 
 
