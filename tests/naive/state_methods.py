@@ -517,7 +517,7 @@ def wudi(
     others: str = "base",
     scaling: float = 1.0,
 ) -> State:
-    """WUDI (Cheng et al. 2025, arXiv 2503.08099, algorithm 1), or the shortest minimiser of its loss."""
+    """WUDI (Cheng et al. 2025, arXiv 2503.08099), or the shortest minimiser of its loss."""
     update = {}
     for name in base:
         taus = [tau[name] for tau in task_vectors(base, experts)]

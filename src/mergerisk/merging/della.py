@@ -20,7 +20,7 @@ _USUAL = {"mean": 1.1, "sum": 0.3}
 
 @hyperparameters
 class Della(DropMerging):
-    """DELLA-merging (Deep et al. 2024, arXiv 2406.11617, section 3): drop by MAGPRUNE, elect, fuse.
+    """DELLA-merging (Deep et al. 2024, arXiv 2406.11617) as in the authors' code: drop by MAGPRUNE, elect, fuse.
 
     Drop: the n entries of every row of a task vector τt = θt − θ0 are ranked by magnitude, r = 0 for the smallest,
     and entry r is dropped with probability p_r = p + ε/2 − ε · r / (n − 1), p in the mean. What is left is
@@ -34,13 +34,13 @@ class Della(DropMerging):
     probability is p here.
 
     Attributes:
-        drop_rate: p, in [0, 1). 0.3 is the authors' example of use, as are ε and λ; the paper tunes all three.
+        drop_rate: p, in [0, 1). 0.3 is the authors' example of use, as are ε and λ.
         window: ε, how far the probabilities of a row are apart; p ± ε/2 must be in [0, 1). 0 is DARE. mergekit's
             ``epsilon`` is half of it.
-        rescale: ``expected`` divides by 1 − p_r (the paper); ``l1_norm`` gives each tensor the L1 norm it had
+        rescale: ``expected`` divides by 1 − p_r (the authors); ``l1_norm`` gives each tensor the L1 norm it had
             before (mergekit), and leaves it alone if nothing of it is left.
         elect: False adds up what is left without an election (mergekit's ``della_linear``).
-        variant: ``mean`` divides by the number of agreeing entries (the paper); ``sum`` does not. Unused without
+        variant: ``mean`` divides by the number of agreeing entries (the authors); ``sum`` does not. Unused without
             an election.
         scaling: λ, or one per layer; None for 1.1 after an election, and 0.3, task arithmetic's, for ``sum`` and
             without one.

@@ -27,7 +27,7 @@ _ALONE = 1 + 1e-4
 
 @hyperparameters
 class DogeTa(StateMerging):
-    """Adaptive projective gradient descent on task arithmetic (Wei et al. 2025, arXiv 2501.01230, algorithm 1), as
+    """Adaptive projective gradient descent on task arithmetic (Wei et al. 2025, arXiv 2501.01230), as
     the authors' code in FusionBench (``doge_ta``) has it. Data-free, of matrices τt (m × n) alone.
 
     1. λt = η / ‖τt‖ (Frobenius), matrix by matrix.

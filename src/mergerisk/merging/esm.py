@@ -57,11 +57,11 @@ class Esm(LearnedMerging):
     Experts are in memory one at a time; Pt and At are kept of all, in double precision: k (m + n) numbers a layer.
 
     Attributes:
-        examples: images read per task, chosen at random; 32 in the paper.
+        examples: images read per task, chosen at random; 32 in the authors' code.
         polarisation: the exponent 2 of steps 2 and 4; 0 leaves them out.
         weighting: w: directions i of Pt and At are multiplied by (λi / mean λ)^w, divided by the mean of that over
             i, with λi their eigenvalues.
-        scaling: λ; the paper picks it on labelled images.
+        scaling: λ; the authors pick it on labelled images.
     """
 
     stream: ClassVar[str] = "esm"

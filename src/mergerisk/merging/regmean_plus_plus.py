@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @hyperparameters
 class RegMeanPlusPlus(LearnedMerging):
-    """RegMean++ (Nguyen et al. 2025, arXiv 2508.03121, algorithm 1): the equation of :class:`RegMean`, with other
+    """RegMean++ (Nguyen et al. 2025, arXiv 2508.03121): the equation of :class:`RegMean`, with other
     inputs. A block of the merge reads what the merged blocks before it put out, not what the expert's do. So
     blocks are merged in their order, and the Xt of a block are what the layers of expert t's block read behind the
     merged blocks before it. All other tensors, biases too, are averaged.
@@ -39,8 +39,8 @@ class RegMeanPlusPlus(LearnedMerging):
     block.
 
     Attributes:
-        examples: images read per task, chosen at random; all of them if there are fewer. The paper's value.
-        non_diagonal: α, what the entries of Gt off its diagonal are multiplied by; 0.95 in the paper.
+        examples: images read per task, chosen at random; all of them if there are fewer. The authors' value.
+        non_diagonal: α, what the entries of Gt off its diagonal are multiplied by; 0.95 is the authors'.
     """
 
     stream: ClassVar[str] = "regmean_plus_plus"

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @hyperparameters
 class Wudi(TensorMerging):
-    """WUDI-merging (Cheng et al. 2025, arXiv 2503.08099, algorithm 1): data-free, matrix by matrix.
+    """WUDI-merging (Cheng et al. 2025, arXiv 2503.08099) as in the authors' code: data-free, matrix by matrix.
 
     The rows of a task matrix τt (m × n) span about what the layer reads on task t, so that a merged task matrix τ
     disturbs that task by (τ − τt) τtᵀ. τ minimises Σ ‖(τ − τt) τtᵀ‖² / ‖τt‖² (Frobenius norms), and θ = θ0 + λ τ.
     The gradient is 2 (τ C − D), with C = Σ τtᵀτt / ‖τt‖² and D = Σ τt τtᵀτt / ‖τt‖².
 
-    ``early_stopped`` is what the paper publishes: some steps of Adam from Σ τt, far from the minimum.
+    ``early_stopped`` is what the authors publish: some steps of Adam from Σ τt, far from the minimum.
     ``closed_form`` is the minimum itself, D C⁺, which the authors report as worse (arXiv 2606.07289, and 82.3 %
     instead of 84.6 % on eight tasks of ViT-B/32 in their code): directions that task vectors hardly span weigh as
     much there as those they do.
@@ -41,9 +41,9 @@ class Wudi(TensorMerging):
     Experts' matrices are read one after another, twice; C and the gradient at Σ τt are all that is kept of them.
 
     Attributes:
-        variant: ``early_stopped`` (the paper), or ``closed_form``, the loss's minimum.
-        steps: of Adam, betas (0.9, 0.999); 300 in the paper. Unused by ``closed_form``, as is the next.
-        learning_rate: 1e-5 in the paper.
+        variant: ``early_stopped`` (the authors), or ``closed_form``, the loss's minimum.
+        steps: of Adam, betas (0.9, 0.999); 300 in the authors' code. Unused by ``closed_form``, as is the next.
+        learning_rate: 1e-5 there.
         others: what becomes of tensors that are no matrices: ``base`` leaves them as they are (the authors' code),
             ``mean`` adds the mean of τt (FusionBench).
         scaling: λ, or one per layer; 1, since the paper does without one.
