@@ -42,9 +42,13 @@ def test_a_pretrained_vit_sees_real_images_better_than_chance(data: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_small_part_of_real_small_runs_to_the_end(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["real-small", "real-cnn"])
+def test_a_small_part_of_a_real_study_runs_to_the_end(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The shipped study with fewer tasks, epochs, steps and images: every surrogate, on every target."""
-    content = yaml.safe_load(shipped_studies()["real-small"].read_text(encoding="utf-8"))
+    monkeypatch.syspath_prepend(data / "mobilenet-v2")
+    content = yaml.safe_load(shipped_studies()[name].read_text(encoding="utf-8"))
     content |= {
         "tasks": [
             {"task": f"tasks/{name}.npz", "limit": {"train": 300, "test": 100}} for name in ("cifar10", "mnist")

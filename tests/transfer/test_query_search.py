@@ -11,8 +11,10 @@ import torch
 
 import mergerisk as mr
 from mergerisk.attacks import Watched
+from mergerisk.cli.main import main
 from mergerisk.errors import UserError
 from mergerisk.randomness import ImageRandom
+from mergerisk.report.exports.query_curves import query_curves
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, parse_study
 from mergerisk.study.kinds.query import Query
@@ -199,7 +201,7 @@ def test_a_run_counts_every_query(tiny_vit: Path, tmp_path: Path, monkeypatch: p
         ],
     )
     run = tmp_path / "run"
-    mr.run(study, run, workers=1, progress=False)
+    result = mr.run(study, run, workers=1, progress=False)
     table, outcomes = pd.read_parquet(run / "queries.parquet"), pd.read_parquet(run / "outcomes.parquet")
     assert len(table) == 2 * 2 * 2 * 12  # surrogates × targets × searches × images
     by = ["task", "attack", "surrogate", "target", "epsilon", "seed", "image"]
@@ -219,8 +221,20 @@ def test_a_run_counts_every_query(tiny_vit: Path, tmp_path: Path, monkeypatch: p
     store = Store(run / "store")
     asked = sum(int(store.get(s.key).arrays["asked"].sum()) for s in stages if s.target.answers_by == "query")
     assert sum(map(int, log.read_text().split())) == 12 + 2 * 2 * 3 * 12 + asked
-    page = (run / "report.html").read_text()
-    assert "queries.parquet" in page
+    assert "queries.parquet" in (run / "report.html").read_text()
+    curves = query_curves(result.summary, "pretrained")
+    assert [curve[:2] for curve in curves][:2] == [
+        ("weight_averaging", "square"),
+        ("weight_averaging", "simba_ods"),
+    ]
+    own = both[
+        right & (both["surrogate"] == "pretrained") & (both["target"] == "box") & (both["search"] == "square")
+    ]
+    (rates,) = (curve.rates for curve in curves if curve[:2] == ("box", "square"))
+    assert [rates[0], rates[3], rates[-1]] == pytest.approx([own[f"fooled_by_{n}"].mean() for n in (1, 4, 8)])
+    assert (np.diff(rates) >= 0).all()
+    main(["report", str(run), "--export", str(tmp_path / "export"), "--formats", "svg"])
+    assert (tmp_path / "export" / "figures" / "queries_pretrained.svg").is_file()
 
 
 @pytest.mark.parametrize(

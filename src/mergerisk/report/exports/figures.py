@@ -24,6 +24,7 @@ from mergerisk.report.exports.drawing import (
     heat_map_size,
     standings_size,
 )
+from mergerisk.report.exports.query_curves import draw_query_curves, query_curves
 from mergerisk.report.formatting import budget
 from mergerisk.report.measure_words import words_of
 from mergerisk.report.naming import holder
@@ -78,6 +79,12 @@ def pictures(view: View) -> Iterator[Picture]:
                 f"heat_map{tail}",
                 f"Relative ASR in percent of attacks made on {holder(surrogate)} at {at}",
                 _alone(draw_heat_map, view, surrogate, size=heat_map_size(view)),
+            )
+        if asked := query_curves(view.summary, surrogate):
+            yield Picture(
+                f"queries{tail}",
+                f"ASR against queries from images made on {holder(surrogate)} on",
+                _alone(draw_query_curves, asked),
             )
     standing = view.standing
     if standing is not None and len(standing.methods) > 1:
