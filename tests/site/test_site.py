@@ -106,3 +106,17 @@ def test_pages_fit_and_ask_for_nothing_and_search_finds(opened: tuple[Any, Path]
     assert not complaints
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:", "about:"))]
     context.close()
+
+
+@needs_chromium
+def test_pages_print_with_nothing_to_press_and_nothing_cut_off(opened: tuple[Any, Path]) -> None:
+    browser, site = opened
+    page = browser.new_page(viewport={"width": 688, "height": 1000})  # A4 less margins, in CSS pixels
+    page.emulate_media(media="print")
+    for name in ("attacks", "performance", "results/real-small", "methods/ties"):
+        page.goto((site / f"{name}.html").as_uri())
+        for part in (".md-header", ".md-sidebar", ".md-footer", ".md-clipboard", ".headerlink"):
+            assert page.locator(f"{part}:visible").count() == 0, (name, part)
+        beyond = "all => all.filter(one => one.getBoundingClientRect().right > innerWidth + 1).length"
+        assert page.locator(".md-typeset table, .md-typeset pre > code").evaluate_all(beyond) == 0, name
+    page.close()
