@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,12 +15,12 @@ from mergerisk.errors import UserError
 from mergerisk.models.core.encoder import Encoder
 from mergerisk.models.inside.attention import AttentionMaps
 from mergerisk.models.inside.blocks import block_norms, branch_outputs, check_pre_norm
+from mergerisk.models.inside.class_token import all_tokens
 from mergerisk.models.inside.hooks import changed_gradient, hooked
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from torch import nn
 
@@ -46,13 +46,15 @@ class _AttentionAttack(MIFGSM):
     def check(self, classifier: nn.Module, image: torch.Tensor) -> None:
         check_attention(classifier, image)
 
-    def surrogate(self, problem: Problem) -> AbstractContextManager[Oracle]:
+    @contextmanager
+    def surrogate(self, problem: Problem) -> Iterator[Oracle]:
         def classify(images: torch.Tensor) -> torch.Tensor:
             with self.attention_maps():
                 logits: torch.Tensor = problem.classifier(images)
             return logits
 
-        return nullcontext(self.loss_gradient(problem, classify))
+        with all_tokens(problem.classifier):
+            yield self.loss_gradient(problem, classify)
 
 
 def count_maps(classifier: nn.Module, image: torch.Tensor) -> int:

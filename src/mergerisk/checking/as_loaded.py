@@ -13,6 +13,7 @@ from mergerisk.checking.own import as_pixels, pooled
 from mergerisk.crafting.images import read_image
 from mergerisk.errors import UserError
 from mergerisk.models.core.classifier import Classifier, Head
+from mergerisk.models.inside.class_token import all_tokens
 from mergerisk.models.on_disk.filenames import CONFIG, read_json
 from mergerisk.models.sources.classifiers import load_classifier
 from mergerisk.models.sources.heads import checkpoint_head, zero_shot
@@ -68,7 +69,8 @@ class HiddenState(nn.Module):
 
         handle = self.encoder.backbone.register_forward_hook(keep)
         try:
-            self.encoder(images)
+            with all_tokens(self.encoder):
+                self.encoder(images)
         finally:
             handle.remove()
         return found[0]

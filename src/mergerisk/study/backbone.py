@@ -22,6 +22,8 @@ class Backbone(Keyed):
         name: where it is; see :func:`mergerisk.load_encoder`.
         image_size: side of the images it sees in pixels; None for that of its pretraining.
         preprocessing: instead of its own, or ``base``: its own for every model made from it.
+        passes: the version of how a forward pass is computed, raised when its rounding changes: everything made
+            with the backbone is then made anew.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -30,6 +32,7 @@ class Backbone(Keyed):
     name: str = unkeyed()
     image_size: int | None = unkeyed(default=None)
     preprocessing: StatedPreprocessing | Literal["base"] | None = unkeyed(default=None)
+    passes: int = 2
 
     @classmethod
     def of(

@@ -39,10 +39,12 @@ def transformer_blocks(backbone: nn.Module) -> dict[str, nn.Module]:
 
 def _lists(model: nn.Module) -> dict[str, list[nn.Module]]:
     """The lists of modules of one class, by name."""
+    # Classes are told by their names: the last block may be of a subclass of its own, called alike.
     return {
         name: list(module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList | nn.Sequential) and len({type(block) for block in module}) == 1
+        if isinstance(module, nn.ModuleList | nn.Sequential)
+        and len({type(block).__name__ for block in module}) == 1
     }
 
 

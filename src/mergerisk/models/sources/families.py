@@ -18,6 +18,7 @@ from mergerisk.models.core.checks import check_finite
 from mergerisk.models.core.preprocessing import (
     Normalization,
 )
+from mergerisk.models.inside.class_token import class_token_alone
 from mergerisk.models.sources.vit import (
     class_token,
     class_token_resized,
@@ -55,6 +56,7 @@ class Family:
         resample: how images are resized, likewise.
         patches: whether images are cut into patches, which must divide them.
         any_size: whether all image sizes are alike to it, so that its preprocessor says which it was used with.
+        class_token: whether its features are the class token alone, the first that its last block puts out.
         classifier: name of the linear layer that classifies its features in a checkpoint for image classification;
             empty if there is none such.
     """
@@ -66,6 +68,7 @@ class Family:
     resample: Resample = "bilinear"
     patches: bool = True
     any_size: bool = False
+    class_token: bool = False
     classifier: str = "classifier"
 
 
@@ -88,7 +91,9 @@ class ClipFeatures(nn.Module):
 
     def forward(self, backbone: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised pixels, N × 3 × S × S → features, N × embedding."""
-        token: torch.Tensor = backbone(pixel_values=pixels, interpolate_pos_encoding=self.resized).pooler_output
+        with class_token_alone(backbone):
+            output = backbone(pixel_values=pixels, interpolate_pos_encoding=self.resized)
+        token: torch.Tensor = output.pooler_output
         return token if self.projection is None else F.linear(token, self.projection)
 
 
@@ -173,15 +178,17 @@ def _clip(config: Any, checkpoint: Checkpoint, resized: bool) -> tuple[Features,
 _MOBILENET_WIDTH = 1280
 """Features of MobileNetV2 at a depth multiplier of 1."""
 
-_CLIP_VISION = Family("CLIPVisionModel", _clip, normalization=_CLIP, resample="bicubic", classifier="")
+_CLIP_VISION = Family(
+    "CLIPVisionModel", _clip, normalization=_CLIP, resample="bicubic", class_token=True, classifier=""
+)
 _SIGLIP_VISION = Family("SiglipVisionModel", _siglip, normalization=Normalization(), resample="bicubic")
 
 FAMILIES: Mapping[str, Family] = {
     "beit": Family("BeitModel", _pooled_tokens, normalization=Normalization()),
     "clip": _CLIP_VISION,
     "clip_vision_model": _CLIP_VISION,
-    "vit": Family("ViTModel", _vit, {"add_pooling_layer": False}, Normalization()),
-    "deit": Family("DeiTModel", _vit, {"add_pooling_layer": False}, resample="bicubic"),
+    "vit": Family("ViTModel", _vit, {"add_pooling_layer": False}, Normalization(), class_token=True),
+    "deit": Family("DeiTModel", _vit, {"add_pooling_layer": False}, resample="bicubic", class_token=True),
     "dinov2": Family("Dinov2Model", _dinov2, resample="bicubic", any_size=True),
     "dinov2_with_registers": Family("Dinov2WithRegistersModel", _dinov2, resample="bicubic", any_size=True),
     "convnext": Family("ConvNextModel", _convolutional, resample="bicubic", patches=False, any_size=True),
@@ -216,7 +223,7 @@ FAMILIES: Mapping[str, Family] = {
     "siglip": _SIGLIP_VISION,
     "siglip_vision_model": _SIGLIP_VISION,
     "swin": Family("SwinModel", _swin, resample="bicubic"),
-    "vit_mae": Family("ViTMAEModel", _vit_mae, classifier=""),
+    "vit_mae": Family("ViTMAEModel", _vit_mae, class_token=True, classifier=""),
 }
 """By ``model_type`` in ``config.json``."""
 

@@ -11,6 +11,9 @@ from mergerisk.errors import UserError, described
 from mergerisk.memory import check_room, free_bytes
 from mergerisk.models.core.checks import check_finite, freeze
 from mergerisk.models.core.encoder import Encoder
+from mergerisk.models.inside.blocks import transformer_blocks
+from mergerisk.models.inside.class_token import may_be_alone
+from mergerisk.models.inside.patches import project_patches
 from mergerisk.models.on_disk.checkpoints import Checkpoint, loading_bytes
 from mergerisk.models.on_disk.configs import check_config
 from mergerisk.models.on_disk.filenames import CONFIG, read_json, without_adapter
@@ -65,6 +68,9 @@ def load(
     )
     check_finite(encoder.state(), who)
     freeze(encoder)
+    project_patches(model)
+    if family.class_token:
+        may_be_alone(list(transformer_blocks(model).values())[-1])
     if image_size is not None and size != native:
         _try(who, encoder)
     return encoder
