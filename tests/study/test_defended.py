@@ -104,7 +104,7 @@ def test_who_knows_a_defense_crafts_through_it(finished: Path) -> None:
             for target in (evaluation.target for evaluation in run.clean)
             if ("coarse" if sweep.surrogate == "coarse" else "expert") in target.columns
         )
-        kept = bench.arrays(stage.key)
+        kept = bench.crafted(stage.key)
         images = bench.task(stage.task).test.images[kept["indices"]]
         rounded = images.round().requires_grad_()
         loss = torch.nn.functional.cross_entropy(held.classifier(bench)(rounded), kept["labels"], reduction="sum")

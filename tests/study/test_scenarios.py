@@ -19,6 +19,7 @@ from mergerisk.study.kinds.craft import Craft
 from mergerisk.study.kinds.expert import Expert
 from mergerisk.study.kinds.merge import Merge
 from mergerisk.study.variants.encoders import EncoderVariant
+from mergerisk.study.workbench import Compute, Workbench
 from tests.tiny import MINIMAL, save_tiny_models, write_tiny_study
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def test_the_other_architecture_carries_a_head_of_its_own(finished: Path) -> Non
     )
     outcomes = pd.read_parquet(finished / "outcomes.parquet")
     chosen = outcomes[(outcomes["task"] == "blobs") & (outcomes["surrogate"] == "other_architecture")]
-    adversarial = torch.from_numpy(store.get(craft.key).arrays["adversarial"])[-1]
+    adversarial = Workbench(store, Compute()).crafted(craft.key)["adversarial"][-1]
     said = mr.transfer.predict(classifier, adversarial).tolist()
     assert chosen[chosen["target"] == "expert"]["surrogate_adversarial"].tolist() == said
 

@@ -123,7 +123,7 @@ class Store:
             recipe: what it is the result of.
             info: small facts that belong to it.
             provenance: how it came about; not part of the key.
-            compressed: names of arrays with few distinct values, kept as Parquet (dictionary, zstd).
+            compressed: names of arrays with few distinct values, kept as Parquet (zstd).
             spooled: further arrays of the payload, from :meth:`spool`; moved, not copied.
 
         Raises:

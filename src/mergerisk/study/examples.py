@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as save_safetensors
 
+from mergerisk.study.differences import decoded
 from mergerisk.tasks.arrays import TEST
 from mergerisk.transfer import what_happened
 
@@ -88,7 +89,8 @@ def _picture(row: pd.Series, sweep: Sweep, task_key: str, store: Store) -> Pictu
         "target_says": names[row["target_adversarial"]],
     }
     clean = clean_pixels(task, int(row["image"]))
-    return Picture(facts, clean, crafted["adversarial"][-1, place].transpose(1, 2, 0))
+    changed = decoded(crafted, clean.transpose(2, 0, 1)[None], slice(place, place + 1))
+    return Picture(facts, clean, changed[-1, 0].transpose(1, 2, 0))
 
 
 def clean_pixels(task: Artefact, image: int) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.provenance import git_revision, versions
+from mergerisk.study.differences import crafted_shape
 from mergerisk.study.kinds.craft import Craft
 from mergerisk.study.kinds.expert import Expert
 from mergerisk.study.kinds.given_model import GivenModel
@@ -55,7 +56,7 @@ def _counts(plan: Plan, store: Store, outlines: Mapping[TaskSource, Outline]) ->
     if read != outlines:
         plan = make_plan(plan.study, outlines=read)
     crafted = [key for key, stage in plan.stages.items() if isinstance(stage, Craft)]
-    images = sum(store.manifest(key)["shapes"]["adversarial"][1] for key in crafted)
+    images = sum(crafted_shape(store.manifest(key))[1] for key in crafted)
     passed = image_counts(plan.stages.values())
     return {"crafted_images": images, **{f"images_{how}": count for how, count in passed.items()}}
 

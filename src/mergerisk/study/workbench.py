@@ -16,6 +16,7 @@ from mergerisk.models import Head, load_encoder
 from mergerisk.models.core.stated import of_base
 from mergerisk.models.on_disk.checkpoints import Checkpoint
 from mergerisk.models.sources.siblings import in_form
+from mergerisk.study.differences import CHANGE, decoded
 from mergerisk.study.recent import Recent
 from mergerisk.tasks import Skipped, TaskArrays, to_task
 
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     from mergerisk.models import Encoder, State
     from mergerisk.models.core.stated import StatedPreprocessing
     from mergerisk.store import Artefact, Store
+    from mergerisk.store.artefacts import Arrays
     from mergerisk.study.backbone import Backbone
     from mergerisk.study.calibrating import CalibrationData
     from mergerisk.study.keyed import Input
     from mergerisk.tasks import Task
 
 _CACHE_BYTES = 256 * 2**20
-"""Artefacts kept in memory between stages."""
+"""Artefacts kept in memory between stages; and as much of crafted images, whole."""
 _MODEL_CACHE_BYTES = 256 * 2**20
 """Models kept in memory between stages: many small ones, or the last one alone."""
 _LARGE = 32 * 2**20
@@ -67,6 +69,7 @@ class Workbench:
         self.store = store
         self.compute = compute
         self._artefacts: Recent[Artefact] = Recent(_CACHE_BYTES)
+        self._crafted: Recent[Arrays] = Recent(_CACHE_BYTES)
         self._base = lru_cache(maxsize=2)(self._load_base)
         self._merged: Recent[Merged] = Recent(_MODEL_CACHE_BYTES)
         self._task = lru_cache(maxsize=8)(self._load_task)
@@ -80,6 +83,7 @@ class Workbench:
     def forget(self) -> None:
         """Keep nothing in memory any more, since what it was read from was damaged."""
         self._artefacts = Recent(_CACHE_BYTES)
+        self._crafted = Recent(_CACHE_BYTES)
         self._base.cache_clear()
         self._task.cache_clear()
         self._merged = Recent(_MODEL_CACHE_BYTES)
@@ -98,6 +102,11 @@ class Workbench:
     def arrays(self, key: str) -> dict[str, torch.Tensor]:
         """An artefact's payload as CPU tensors."""
         return {name: torch.from_numpy(array) for name, array in self.artefact(key).arrays.items()}
+
+    def crafted(self, key: str) -> dict[str, torch.Tensor]:
+        """What a ``craft`` stage keeps, with its images whole: ``adversarial``, iterates × N × 3 × H × W."""
+        arrays = self._crafted.get(key, _nbytes, lambda: self._load_crafted(key))
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def base(self, backbone: Backbone) -> Encoder:
         """The pretrained encoder."""
@@ -180,6 +189,14 @@ class Workbench:
         self.store.verify(key)
         return Checkpoint(self.store.tensors(key))
 
+    def _load_crafted(self, key: str) -> Arrays:
+        arrays = self.store.get(key).arrays
+        if CHANGE not in arrays:
+            return arrays
+        task = self._task(self.store.manifest(key)["recipe"]["inputs"]["task"])
+        clean = task.test.images[torch.from_numpy(arrays["indices"])].numpy()
+        return {**arrays, "adversarial": decoded(arrays, clean)}
+
     def _load_task(self, key: str) -> Task:
         """A task from the store; images that are kept in rows stay on disk until they are asked for."""
         artefact = self.artefact(key)
@@ -199,7 +216,11 @@ class Workbench:
 
 def _bytes(artefact: Artefact) -> int:
     """Of its payload."""
-    return sum(array.nbytes for array in artefact.arrays.values())
+    return _nbytes(artefact.arrays)
+
+
+def _nbytes(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 def _alone(encoder: Encoder) -> Merged:

@@ -104,7 +104,7 @@ class CheckDefense(ArrayStage):
         images, labels = images[right], labels[right]
         made: dict[str, torch.Tensor] = {}
         for name, crafted in self.transferred.items():
-            kept = bench.arrays(crafted.key)
+            kept = bench.crafted(crafted.key)
             places = torch.searchsorted(kept["indices"], indices[right.cpu()])
             made[name] = kept["adversarial"][-1][places].to(device)
         unaware = attacks.create("pgd", steps=self.steps, float64_logits=True)

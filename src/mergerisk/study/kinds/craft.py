@@ -30,6 +30,8 @@ class Craft(Divisible):
 
     Keeps ``adversarial`` (iterates × images × …, the last iterate last), ``l2`` and ``linf`` of every iterate's
     change, and per image ``indices``, ``labels``, ``aimed_at`` (−1 where untargeted) and ``zero_gradients``.
+    Where few changes make the images, these are kept instead (:mod:`mergerisk.study.differences`);
+    :meth:`Workbench.crafted` gives whole images either way.
 
     Attributes:
         task: whose test images are attacked.
@@ -48,7 +50,7 @@ class Craft(Divisible):
 
     kind: ClassVar[str] = "craft"
     noun: ClassVar[str] = "craft"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     rank: ClassVar[int] = 6
 
     task: Input[Task]
@@ -115,13 +117,21 @@ class Craft(Divisible):
             **{name: size.numpy() for name, size in sizes.items()},
         }
 
-    def joined(self, bench: Workbench, parts: Sequence[Mapping[str, NDArray[Any]]]) -> Result:  # noqa: ARG002
+    def joined(self, bench: Workbench, parts: Sequence[Mapping[str, NDArray[Any]]]) -> Result:
         """The parts' arrays, end to end; those of iterates along their second axis."""
         import numpy as np
+        import torch
+
+        from mergerisk.study.differences import CHANGE, encoded
 
         filled = [part for part in parts if part]
         arrays = {
             name: np.concatenate([part[name] for part in filled], axis=int(name in _BY_ITERATE))
             for name in filled[0]
         }
-        return Result(arrays, compressed=("adversarial",))
+        clean = bench.task(self.task).test.images[torch.from_numpy(arrays["indices"])].numpy()
+        fewer = encoded(arrays["adversarial"], clean)
+        if fewer is None:
+            return Result(arrays, compressed=("adversarial",))
+        del arrays["adversarial"]
+        return Result(arrays | fewer, compressed=(CHANGE,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mergerisk.study.differences import crafted_shape
 from mergerisk.study.keyed import Input, unkeyed
 from mergerisk.study.kinds.shards import Divisible
 from mergerisk.study.stage import Result
@@ -58,7 +59,7 @@ class Evaluate(Divisible):
         if first >= last > 0:
             return {}
         sets = range(first // max(1, each), -(-last // max(1, each)))
-        shown = [bench.arrays(self.crafted[place].key)["adversarial"].flatten(0, 1) for place in sets]
+        shown = [bench.crafted(self.crafted[place].key)["adversarial"].flatten(0, 1) for place in sets]
         before = sets.start * each
         rows = torch.cat(shown)[first - before : last - before]
         return {"predictions": self.target.answer(bench, rows, first).numpy()}
@@ -74,5 +75,5 @@ class Evaluate(Divisible):
 
     def _layout(self, bench: Workbench) -> tuple[int, int]:
         """Iterates and images of every set."""
-        iterates, images = bench.store.manifest(self.crafted[0].key)["shapes"]["adversarial"][:2]
+        iterates, images, *_ = crafted_shape(bench.store.manifest(self.crafted[0].key))
         return iterates, images

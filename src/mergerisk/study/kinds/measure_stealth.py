@@ -60,7 +60,7 @@ class MeasureStealth(ArrayStage):
         reasons: dict[str, str] = {}
         clean = bench.task(self.task).test.images
         for epsilon, made in zip(self.epsilons, self.crafted, strict=True):
-            kept = bench.arrays(made.key)
+            kept = bench.crafted(made.key)
             indices = kept["indices"]
             images, adversarial = (
                 several.to(bench.compute.device) for several in (clean[indices], kept["adversarial"][-1])

@@ -72,7 +72,7 @@ class Query(ArrayStage):
         """One row per attacked image."""
         from mergerisk.transfer import SEARCHES, search
 
-        kept, device = bench.arrays(self.crafted.key), bench.compute.device
+        kept, device = bench.crafted(self.crafted.key), bench.compute.device
         indices = kept["indices"]
         images = bench.task(self.task).test.images[indices].to(device)
         found = search(
