@@ -1,7 +1,6 @@
 """Time of the attacks against their limit: forward and backward to the input, in plain PyTorch, and nothing else.
 
     python benchmarks/attacks.py                        # every attack, one thread of a CPU, ViT-Ti/16 at 224 px
-    python benchmarks/attacks.py mi_fgsm ti_fgsm --torchattacks     # and torchattacks', if it is installed
     python benchmarks/attacks.py mi_fgsm --precision bfloat16       # and how far its images agree with float32's
     python benchmarks/attacks.py --device cuda --compile            # on a GPU: share of its measured matrix peak
 
@@ -130,22 +129,6 @@ def timed_gradients(clock: Clock) -> Iterator[list[float]]:
         GradientAttack.gradient_of = plain  # type: ignore[method-assign]
 
 
-def torchattacks_cases(names: list[str], classifier: nn.Module, steps: int) -> dict[str, Any]:
-    """torchattacks' attacks of the same names, with as many gradients."""
-    import torchattacks
-
-    steps_of = {"eps": 8 / 255, "alpha": 2 / 255, "steps": steps}
-    known = {
-        "i_fgsm": lambda: torchattacks.BIM(classifier, **steps_of),
-        "pgd": lambda: torchattacks.PGD(classifier, **steps_of),
-        "mi_fgsm": lambda: torchattacks.MIFGSM(classifier, **steps_of),
-        "ni_fgsm": lambda: torchattacks.NIFGSM(classifier, **steps_of),
-        "ti_fgsm": lambda: torchattacks.TIFGSM(classifier, **steps_of, diversity_prob=0.0),
-        "di_fgsm": lambda: torchattacks.DIFGSM(classifier, **steps_of),
-    }
-    return {name: known[name]() for name in names if name in known}
-
-
 def matrix_peak(device: str, precision: str) -> float:
     """FLOP/s of a large matrix product in the precision asked for."""
     size = 8192 if device == "cuda" else 2048
@@ -167,7 +150,6 @@ def main() -> None:
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile the classifier (CUDA graphs on a GPU)"
     )
-    parser.add_argument("--torchattacks", action="store_true", help="measure torchattacks' in the same rounds")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -176,12 +158,11 @@ def main() -> None:
     labels = torch.arange(options.batch, device=options.device) % CLASSES
     clock = Clock(options.device)
     peak = matrix_peak(options.device, options.precision)
-    peer_title = "  torchattacks, s/gradient" if options.torchattacks else ""
     print(
         f"torch {torch.__version__}, {options.device}, batch {options.batch}, "
         f"matrix product {peak / 1e9:.0f} GFLOP/s"
     )
-    print(f"{'attack':14} {'gradients':>9} {'s/gradient':>10} {'limit':>8} {'over':>7}{peer_title}")
+    print(f"{'attack':14} {'gradients':>9} {'s/gradient':>10} {'limit':>8} {'over':>7}")
     for name in names:
         classifier: Any = (resnet() if name == "sgm" else vit()).to(options.device)
         if options.compile:
@@ -209,15 +190,6 @@ def main() -> None:
             rounds.append((whole / sum(inside) - 1, whole / count, clock.time(limit)))
         over, ours, least = (min(column) for column in zip(*rounds, strict=True))
         line = f"{name:14} {count:9} {ours:10.3f} {least:8.3f} {over:7.1%}"
-        if options.torchattacks:
-            for theirs in torchattacks_cases([name], classifier, count).values():
-
-                def peer(theirs: Any = theirs) -> torch.Tensor:
-                    made: torch.Tensor = theirs(images, labels)
-                    return made
-
-                rest = min(clock.time(peer) / count for _ in range(options.repeats))
-                line += f" {rest:12.3f}"
         if options.precision == "bfloat16":
             pair = craft(), craft(plain)
             pixels = (pair[0] == pair[1]).float().mean()
