@@ -239,7 +239,9 @@ def test_a_finished_run_is_read_and_judged_in_python(place: Path) -> None:
 
 def test_every_benchmark_is_named_on_a_page() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    scripts = {script.name for script in (ROOT / "benchmarks").glob("*.py")} - {"idle_stages.py"}  # others import it
+    scripts = {script.name for script in (ROOT / "benchmarks").glob("*.py")} - {
+        "idle_stages.py"
+    }  # others import it
     assert {name for name in scripts if f"benchmarks/{name}" not in text} == set()
 
 
