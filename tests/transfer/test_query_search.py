@@ -14,6 +14,7 @@ from mergerisk.attacks import Watched
 from mergerisk.cli.main import main
 from mergerisk.errors import UserError
 from mergerisk.randomness import ImageRandom
+from mergerisk.registry import Entry
 from mergerisk.report.exports.query_curves import query_curves
 from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan, parse_study
@@ -235,6 +236,21 @@ def test_a_run_counts_every_query(tiny_vit: Path, tmp_path: Path, monkeypatch: p
     assert (np.diff(rates) >= 0).all()
     main(["report", str(run), "--export", str(tmp_path / "export"), "--formats", "svg"])
     assert (tmp_path / "export" / "figures" / "queries_pretrained.svg").is_file()
+
+
+def test_another_version_of_an_installed_search_asks_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = parse_study(
+        MINIMAL | {"seeds": [0, 1], "tables": [{"table": "queries", "searches": ["square", "mine"]}]}
+    )
+    made = {}
+    for version in ("mine 1.0", "mine 2.0"):
+        entry = Entry("mine", "mergerisk.transfer.query_search:SquareSearch", "", distribution=version)
+        monkeypatch.setitem(vars(SEARCHES), "_installed", {"mine": entry})
+        made[version] = [stage for stage in make_plan(study).stages.values() if isinstance(stage, Query)]
+        assert len({stage.label for stage in made[version]}) == len(made[version])
+    for before, after in zip(*made.values(), strict=True):
+        assert (before.key == after.key) == (before.search == "square")
+        assert before.plugins == (("mine 1.0",) if before.search == "mine" else ())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, PositiveInt
 
 from mergerisk.errors import UserError, did_you_mean
+from mergerisk.registry import plugins
 from mergerisk.study.keyed import Input
 from mergerisk.study.kinds.query import Query
 from mergerisk.study.plan import Piece
@@ -111,7 +112,9 @@ class QueriesTable(RunTable):
                     for name, how in searches.items():
                         made = scene.add(
                             Query(
-                                label=f"{label} by {name}, {sweep.attack} on {scene.name} from {sweep.surrogate}",
+                                label=f"{label} by {name}, {sweep.attack} on {scene.name} from {sweep.surrogate}, "
+                                f"seed {scene.seed}",
+                                plugins=plugins(SEARCHES.check(name)),
                                 task=scene.task,
                                 surrogate=scene.surrogates[sweep.surrogate],
                                 target=target,
