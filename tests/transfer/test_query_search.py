@@ -135,6 +135,34 @@ def test_simba_follows_what_changes_the_surrogate(norm: Any, epsilon: float) -> 
     assert max(map(len, recorder.seen)) > 1, "images that are left are asked about together"
 
 
+class Trembling(SmoothClassifier):
+    """Draws from PyTorch's global generator."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images + 0.01 * torch.randn_like(images))
+
+
+def test_a_surrogate_is_followed_by_as_many_images_as_there_is_memory_for_and_draws_by_the_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target, images, _ = smooth_problem(5, 3, 6, 5)
+    labels = target(images).argmax(dim=1)
+    settings: dict[str, Any] = {"how": SEARCHES.create("simba_ods", {}), "epsilon": 2 / 255, "queries": 6}
+
+    def found(surrogate: torch.nn.Module) -> Tensor:
+        return search(asking(target), surrogate, images, labels, images, **settings).adversarial
+
+    state = torch.get_rng_state()
+    torch.testing.assert_close(
+        found(Trembling(3, 6, 5, seed=1)), found(Trembling(3, 6, 5, seed=1)), rtol=0, atol=0
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    whole, recorder = found(SmoothClassifier(3, 6, 5, seed=1)), Recorder(SmoothClassifier(3, 6, 5, seed=1))
+    monkeypatch.setattr("mergerisk.attacks.given.fitting", lambda *_: 2)
+    torch.testing.assert_close(found(recorder), whole, rtol=0, atol=1e-10)
+    assert max(map(len, recorder.seen)) == 2
+
+
 class Alarmed(Watched):
     """Rejects everything that is brighter than a clean image; answers wrongly."""
 

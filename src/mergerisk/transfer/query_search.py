@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -13,10 +14,12 @@ from pydantic import PositiveFloat
 
 from mergerisk.attacks.attack import Pool, Problem
 from mergerisk.attacks.budget import LinfBall, ball
+from mergerisk.attacks.given import first_look
 from mergerisk.attacks.rejected import REJECTED
 from mergerisk.attacks.square import Bumps, Square, Stripes, put_back
 from mergerisk.attacks.watched import answered, heard
 from mergerisk.errors import UserError
+from mergerisk.memory import halved, in_portions
 from mergerisk.models.inside.hooks import evaluating, frozen
 from mergerisk.randomness import ImageRandom, drawing
 from mergerisk.registry import Entry, Registry
@@ -126,24 +129,33 @@ class _DirectionsSearching(Searching):
         self.along = torch.zeros_like(problem.images)
         self.back = torch.zeros_like(problem.labels, dtype=torch.bool)
 
-    def propose(self, best: torch.Tensor, rows: torch.Tensor, query: int) -> torch.Tensor:  # noqa: ARG002
-        with torch.enable_grad():
-            anew = rows[~self.back[rows]]
-            leaf = best[anew].detach().requires_grad_()
-            logits = self.problem.classifier(leaf) if len(anew) else leaf.new_zeros(0, 1)
-            # Of all images, so that an image's draws do not depend on the others' success.
-            weights = 2 * self.problem.random.uniform(self._classes(logits), like=best) - 1
-            if len(anew):
-                (found,) = torch.autograd.grad((logits * weights[anew].to(logits)).sum(), leaf)
-                self.along[anew] = self.problem.ball.unit(found)
+    def propose(self, best: torch.Tensor, rows: torch.Tensor, query: int) -> torch.Tensor:
+        problem, (classes, most) = self.problem, self._look
+        # Of all images, so that an image's draws do not depend on the others' success.
+        weights = 2 * problem.random.uniform(classes, like=best) - 1
+        anew = rows[~self.back[rows]]
+
+        def slopes(start: int, stop: int) -> torch.Tensor:
+            some = anew[start:stop]
+            with torch.enable_grad():
+                leaf = best[some].detach().requires_grad_()
+                logits = problem.classifier(leaf)
+                (found,) = torch.autograd.grad((logits * weights[some].to(logits)).sum(), leaf)
+            return found
+
+        if len(anew):
+            with drawing(problem.seed, "direction", query, device=best.device):
+                found = torch.cat(in_portions(slopes, len(anew), halved(len(anew), most)))
+            self.along[anew] = problem.ball.unit(found)
         way = torch.where(self.back[rows], -1.0, 1.0).to(best)[:, None, None, None]
         return best[rows] + self.size * way * self.along[rows]
 
-    def _classes(self, logits: torch.Tensor) -> int:
-        """How many classes the surrogate has, seen once."""
-        if logits.shape[1] > 1:
-            self.known = logits.shape[1]
-        return self.known
+    @cached_property
+    def _look(self) -> tuple[int, int]:
+        """How many classes the surrogate has, and for how many images at a time there is memory."""
+        problem = self.problem
+        with drawing(problem.seed, "look", device=problem.images.device):
+            return first_look(problem.classifier, problem.images[:1], problem.labels, "the surrogate")
 
     def learn(self, rows: torch.Tensor, better: torch.Tensor) -> None:
         self.back[rows] = ~self.back[rows] & ~better
