@@ -14,14 +14,14 @@ import pytest
 import yaml
 
 import mergerisk as mr
-from mergerisk.listeners import RunStarted
+from mergerisk.listeners import Outcome, RunFailed, RunStarted, StageEnded, Tracker
 from mergerisk.listeners.tracked import LONGEST, MOST_PARAMETERS, metrics_of, parameters_of
 from mergerisk.study import load_study
 from tests.cli.test_cli import call
 from tests.report.synthetic import summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mergerisk import StudyResult
 
@@ -148,6 +148,55 @@ def test_a_tracker_that_fails_loses_no_run_and_says_so_once(
     code, out, err = call(capsys, "run", study, "--out", finished, "--listener", "mlflow")
     assert (code, err.count("listener mlflow failed")) == (0, 1)
     assert "report.html" in out
+
+
+class Noting(Tracker):
+    """Keeps what it is told; a run of the study called ``refused`` begins, and then fails to."""
+
+    name = "noting"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[object] = []
+
+    def begin(self, study: str, parameters: Mapping[str, str], facts: Mapping[str, str]) -> None:
+        del parameters, facts
+        self.noted.append(study)
+        if study == "refused":
+            raise OSError("too many parameters")
+
+    def progress(self, stages: int) -> None:
+        self.noted.append(stages)
+
+    def measure(self, metrics: Mapping[str, float]) -> None:
+        raise NotImplementedError
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        raise NotImplementedError
+
+    def keep(self, files: list[Path]) -> None:
+        raise NotImplementedError
+
+    def end(self, how: str) -> None:
+        self.noted.append(how)
+
+
+def test_a_run_that_fails_to_begin_is_not_left_open_and_each_is_counted_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mergerisk.listeners.tracked.EVERY", 0.0)
+    tracker, study = Noting(), load_study("starter")
+    started = [
+        RunStarted(study.model_copy(update={"name": name}), Path(), *(None,) * 2, "cpu", 1)  # type: ignore[arg-type]
+        for name in ("one", "other", "refused")
+    ]
+    done = StageEnded(None, Outcome("done"))  # type: ignore[arg-type]
+    for event in (started[0], done, done, RunFailed(KeyboardInterrupt()), started[1], done):
+        tracker(event)
+    assert tracker.noted == ["one", 1, 2, "stopped", "other", 1]
+    with pytest.raises(OSError, match="too many parameters"):
+        tracker(started[2])
+    assert tracker.noted[6:] == ["refused", "failed"]
 
 
 def test_a_missing_extra_and_a_wrong_name_are_refused_before_any_work(

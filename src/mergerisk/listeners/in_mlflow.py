@@ -40,6 +40,7 @@ class MlflowTracker(Tracker):
         self._own = True
 
     def begin(self, study: str, parameters: Mapping[str, str], facts: Mapping[str, str]) -> None:
+        self._run = ""  # should this fail, no run before it is ended again
         self._client = self._mlflow.MlflowClient()
         active = self._mlflow.active_run()
         self._own = active is None

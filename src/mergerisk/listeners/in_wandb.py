@@ -41,7 +41,7 @@ class WandbTracker(Tracker):
         self._study = ""
 
     def begin(self, study: str, parameters: Mapping[str, str], facts: Mapping[str, str]) -> None:
-        self._study = study
+        self._study, self._run = study, None  # should this fail, no run before it is ended again
         self._own = self._wandb.run is None
         if self._own:
             settings = self._wandb.Settings(console="off")

@@ -65,8 +65,8 @@ class Tracker(ABC):
         if isinstance(event, RunStarted):
             revision = git_revision()
             facts = versions() | ({} if revision is None else {"git_revision": revision})
+            self._open, self._done, self._said = True, 0, time.monotonic()
             self.begin(event.study.name, parameters_of(event.study), facts)
-            self._open, self._said = True, time.monotonic()
         elif not self._open:
             return
         elif isinstance(event, StageEnded) and event.outcome.status == "done":
@@ -113,7 +113,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def end(self, how: str) -> None:
-        """The run is over: ``finished``, ``failed`` or ``stopped``."""
+        """The run is over: ``finished``, ``failed``, also to begin, or ``stopped``."""
 
 
 def parameters_of(study: Study) -> dict[str, str]:
