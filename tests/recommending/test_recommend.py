@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,6 +170,12 @@ def test_the_same_command_goes_on_and_prints_it(
 def test_too_little_time_is_said_and_what_was_made_is_kept(study: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did not suffice to try one recipe; everything finished is kept"):
         mr.recommend(study, tmp_path / "out", time=0.001, progress=False)
+    assert re.search(
+        r" ERROR ended, after .* did not suffice to try one recipe", (tmp_path / "out/run.log").read_text()
+    )
+    (tmp_path / "unlogged" / "run.log").mkdir(parents=True)
+    with pytest.raises(UserError, match="suffice"):  # and no fault of the log's
+        mr.recommend(study, tmp_path / "unlogged", time=0.001, progress=False)
     assert (tmp_path / "out" / "search.journal").is_file()
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergerisk.report.summary import Summary
+    from mergerisk.study.schema import Study
 
 __all__ = [
     "Event",
@@ -20,6 +21,8 @@ __all__ = [
     "RunFailed",
     "RunFinished",
     "RunStarted",
+    "SearchEnded",
+    "SearchStarted",
     "StageEnded",
     "StageStarted",
     "Warned",
@@ -48,3 +51,31 @@ class RunFailed(Event):
     """
 
     error: BaseException
+
+
+@dataclass(frozen=True)
+class SearchStarted(Event):
+    """A search for recipes begins, in rounds of stages.
+
+    Attributes:
+        study: what is searched for, resolved.
+        folder: of the search.
+    """
+
+    study: Study
+    folder: Path
+
+
+@dataclass(frozen=True)
+class SearchEnded(Event):
+    """Recipes were tried, and the best are about to be measured.
+
+    Attributes:
+        tried: how many.
+        best: how many of them.
+        folder: of the run in which these are measured.
+    """
+
+    tried: int
+    best: int
+    folder: Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.disk import mebibytes
 from mergerisk.errors import UserError, described
-from mergerisk.listeners.events import RunFailed, RunFinished
+from mergerisk.listeners.events import RunFailed, RunFinished, SearchEnded, SearchStarted
 from mergerisk.progress.study_progress import CHECKING
 from mergerisk.provenance import git_revision, versions
 from mergerisk.report.formatting import duration, plural
@@ -81,6 +81,10 @@ class RunLog:
                 self.open(event.folder, event.study)
                 for line in _beginning(event):
                     self.say(line)
+            case SearchStarted(study, folder):
+                self.open(folder, study)
+            case SearchEnded(tried, best, folder):
+                self.say(f"{plural(tried, 'recipe')} tried, {best} of them are measured in {folder}")
             case StageStarted(stage):
                 self.say(f"{stage.noun} {stage.label}: started")
             case StageEnded(stage, outcome):

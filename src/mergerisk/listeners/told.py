@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mergerisk.errors import described
-from mergerisk.listeners.events import RunFailed
+from mergerisk.listeners.events import RunFailed, SearchStarted
 from mergerisk.listeners.run_log import RunLog
 from mergerisk.progress.study_progress import StudyProgress
 from mergerisk.study.executors.events import RunStarted, Warned
@@ -33,7 +33,7 @@ class Told:
         """What shows progress: told first, and ends the run if it raises, as a person wants who closes a pipe."""
 
     def __call__(self, event: Event) -> None:
-        self._started = self._started or isinstance(event, RunStarted)
+        self._started = self._started or isinstance(event, RunStarted | SearchStarted)
         if self.shown is not None:
             self.shown(event)
         for listener in [*self._listeners]:

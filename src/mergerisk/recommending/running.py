@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from mergerisk import api
 from mergerisk.errors import UserError
-from mergerisk.listeners.run_log import RunLog
-from mergerisk.listeners.told import Told
+from mergerisk.listeners.events import SearchEnded, SearchStarted
+from mergerisk.listeners.told import listening
 from mergerisk.progress.study_progress import CHECKING
 from mergerisk.recommending.clock import Clock, parse_time
 from mergerisk.recommending.composing import compose, to_measure, to_search
@@ -23,7 +23,7 @@ from mergerisk.recommending.spaces import reading, space_of, starts
 from mergerisk.recommending.trials import JOURNAL, check_installed, open_trials
 from mergerisk.recommending.trying import Trying
 from mergerisk.recommending.writing import write_all
-from mergerisk.report.formatting import duration, plural
+from mergerisk.report.formatting import duration
 from mergerisk.store import bucket_named, open_store
 from mergerisk.study.executors.hiring import workforce
 from mergerisk.study.fields.search import Search
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from mergerisk.listeners.told import Told
     from mergerisk.recommending.recipe import Recipe
     from mergerisk.recommending.scoring import Tried
     from mergerisk.recommending.space import Space
@@ -111,8 +112,7 @@ def recommend(
     limit = checked_limit(time, trials, seed, workers)
     asked = resolve(study) if isinstance(study, Study) else load_study(study, data=data)
     folder = Path(out) if out is not None else Path("recommended") / asked.name
-    with SearchProgress(limit, trials) if progress else nullcontext() as shown, RunLog() as lines:
-        told = Told([lines])
+    with listening() as told, SearchProgress(limit, trials) if progress else nullcontext() as shown:
         told.shown = shown
         if shown is not None:
             shown.say(CHECKING)
@@ -120,7 +120,7 @@ def recommend(
         space = space_of(to_search(asked), said)
         begins = starts(asked, space)
         check_output(folder)
-        lines.open(folder, asked)
+        told(SearchStarted(asked, folder))
         located = locate(compose(to_measure(asked), [_plain(space)])[0], offline=offline)
         outlines = check_material(located.study.model_copy(update={"attacked": "calibration"}))
         here = _placed(asked, located.study)
@@ -135,7 +135,7 @@ def recommend(
             clock = Clock(limit, log.seconds, crew.workers)
             found = _searched(base, outlines, kept, crew, log, clock, trials, here, shown, told)
             best = _best(here, outlines, found, kept, clock, log)
-            lines.say(f"{plural(len(found), 'recipe')} tried, {len(best)} of them are measured in {RUN}/")
+            told(SearchEnded(len(found), len(best), folder / RUN))
             again = len(log.measured) > 1
             searching = log.seconds
     measuring, labels = compose(to_measure(asked), [one.recipe for one in best])
