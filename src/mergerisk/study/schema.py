@@ -36,7 +36,7 @@ from mergerisk.study.fields.surrogates import (
     WHITE_BOX,
     SurrogateSpec,
 )
-from mergerisk.study.fields.targets import ROUTED, Reference, TargetSpec
+from mergerisk.study.fields.targets import ROUTED, ReferenceLine, TargetSpec
 from mergerisk.study.fields.written import TEXT, AlsoWritten
 from mergerisk.study.paths import without_places
 from mergerisk.tasks.loading import SUITES
@@ -115,7 +115,7 @@ class Study(Model):
         )
     )
     targets: tuple[TargetSpec, ...] = ()
-    references: tuple[Reference, ...] = ()
+    references: tuple[ReferenceLine, ...] = ()
     defenses: Defenses = ()
     checks: Checks = Checks()
     causes: Annotated[tuple[CauseSpec, ...], AlsoWritten({"const": "all"})] = ()

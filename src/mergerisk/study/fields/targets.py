@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 ENSEMBLE, ROUTED = "experts_ensemble", "experts_routed"
-Reference = Literal["experts_ensemble", "experts_routed"]
+ReferenceLine = Literal["experts_ensemble", "experts_routed"]
 """Lines to hold merges against that are no merges: the mean of all ingredients' probabilities, each under the
 attacked task's head; every task answered by its own expert, which supposes that somebody knows the task."""
 
