@@ -10,7 +10,8 @@ import torch
 from pydantic import Field, PositiveInt
 
 from mergerisk.attacks.attack import Crafted
-from mergerisk.attacks.gradient_attack import GradientAttack, Run, gradient_sizes, losses_averaged
+from mergerisk.attacks.gradient_attack import GradientAttack, Run, losses_averaged
+from mergerisk.attacks.gradients import gradient_sizes
 from mergerisk.attacks.losses import closeness, difference_of_logits_ratio
 from mergerisk.validation import hyperparameters
 

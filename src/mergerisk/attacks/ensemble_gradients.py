@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from mergerisk.attacks.gradients import normalised
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class SVRE(EnsembleAlgorithm):
             drawn = members.problem.random.uniform(like=point) * members.count
             chosen = drawn.long().clamp(max=members.count - 1)
             found = members.chosen(chosen, inner) - excess[chosen, rows]
-            momentum = _normalised(found) + self.decay * momentum
+            momentum = normalised(found) + self.decay * momentum
             inner = members.stepped(inner, momentum)
         return momentum
 
@@ -247,7 +248,7 @@ class SMER(EnsembleAlgorithm):
                 scale = weights.gather(1, chosen[:, None])[:, 0]
                 found = members.chosen(chosen, inner, scale)
                 weights = self._reweighed(members, inner, weights)
-                momentum = _normalised(found) + self.decay * momentum
+                momentum = normalised(found) + self.decay * momentum
                 inner = members.stepped(inner, momentum)
         members.memory["smer"] = weights
         return momentum
@@ -266,9 +267,3 @@ class SMER(EnsembleAlgorithm):
 def _forwards(count: int) -> int:
     """Forward passes as gradients, of which one takes two and a half."""
     return -(-2 * count // 5)
-
-
-def _normalised(gradient: torch.Tensor) -> torch.Tensor:
-    """Over its mean absolute value per image; zero where that is."""
-    size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
-    return gradient / size.where(size > 0, 1.0)

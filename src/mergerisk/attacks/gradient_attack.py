@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, InstanceOf, NonNegativeFloat, PositiveFloa
 
 from mergerisk.attacks.attack import Attack, Crafted
 from mergerisk.attacks.ensemble import Ensemble
+from mergerisk.attacks.gradients import gradient_sizes, normalised
 from mergerisk.attacks.losses import Loss, closeness
 from mergerisk.attacks.members import RunMembers
 from mergerisk.attacks.parts import GradientFilter, InputTransform, parse_filters, parse_inputs
@@ -314,26 +315,3 @@ def losses_averaged(
     if isinstance(classifier, Ensemble) and classifier.combine == "loss":
         return list(classifier.members)
     return [classifier]
-
-
-def normalised(gradient: torch.Tensor) -> torch.Tensor:
-    """``gradient`` (N × C × H × W) over its mean absolute value per image.
-
-    An all-zero gradient stays zero; 0/0 here would freeze the image for good.
-    """
-    # Not `vector_norm`, which takes several times as long.
-    size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
-    return gradient / size.where(size > 0, 1.0)
-
-
-def gradient_sizes(gradient: torch.Tensor) -> torch.Tensor:
-    """N: the largest absolute value of each image's gradient.
-
-    Raises:
-        UserError: one is NaN or infinite.
-    """
-    sizes = gradient.abs().amax(dim=(1, 2, 3))
-    broken = int((~torch.isfinite(sizes)).sum())
-    if broken:
-        raise UserError(f"the classifier's gradient is NaN or infinite for {broken} images; check its weights")
-    return sizes

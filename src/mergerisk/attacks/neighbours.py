@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from mergerisk.attacks.gradient_attack import normalised
 from mergerisk.attacks.gradient_sign import MIFGSM, NIFGSM
+from mergerisk.attacks.gradients import normalised
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from mergerisk.attacks.gradient_attack import gradient_sizes
 from mergerisk.attacks.gradient_sign import MIFGSM
+from mergerisk.attacks.gradients import gradient_sizes
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
