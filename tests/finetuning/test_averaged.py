@@ -98,3 +98,10 @@ def test_a_half_of_the_classes_makes_up_a_share() -> None:
     assert [place for place, count in enumerate(left(0.5)) if count == 40] == few, "the same classes"
     without = labels[~torch.isin(labels, torch.tensor(few))]
     assert sorted(left(0.2, without)) == [0, 0, 40, 40, 40]
+
+
+def test_a_half_of_the_classes_without_images_leaves_the_other_whole() -> None:
+    labels = torch.zeros(6, dtype=torch.int64)
+    for seed in range(4):  # whichever half is drawn
+        rows = select_unbalanced(labels, 2, 0.25, torch.Generator().manual_seed(seed))
+        assert rows.tolist() == list(range(6))

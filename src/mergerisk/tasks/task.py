@@ -148,7 +148,7 @@ def select_unbalanced(
     drawn = torch.randperm(classes, generator=generator)[: classes // 2]
     small = torch.isin(labels, drawn)
     few, many = int(small.sum()), int((~small).sum())
-    ratio = minority / (1 - minority) * many / few if few else 1.0
+    ratio = minority / (1 - minority) * many / few if few and many else 1.0
     shuffled, left = torch.randperm(len(labels), generator=generator), []
     for label in range(classes):
         own = shuffled[labels[shuffled] == label]
