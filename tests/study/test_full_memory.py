@@ -194,6 +194,15 @@ def test_models_are_not_loaded_where_they_do_not_fit(tmp_path: Path, monkeypatch
         load_expert(encoder, folder)
 
 
+def test_merges_ask_for_what_was_measured_of_them() -> None:
+    """By ``benchmarks/encoder_memory.py``, of seven experts: see docs/reliability.md."""
+    for name, measured in {
+        "weight_averaging": 2.1, "ties": 2.4, "emr": 5.4, "fisher": 7.2, "regmean": 13.7, "we_moe": 10.5,
+        "weight_averaging+surgery": 3.8,
+    }.items():  # fmt: skip
+        assert measured / 1.1 < merging.create(name).held(7) < 1.25 * measured, name
+
+
 def test_experts_are_not_merged_where_the_merge_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     base, experts = tiny_encoder(), {name: tiny_encoder(seed) for seed, name in enumerate("ab", 1)}
     size = sum(tensor.nbytes for tensor in base.state().values())
