@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mergerisk.disk import mebibytes
 from mergerisk.errors import UserError, described
 from mergerisk.listeners.events import RunFailed, RunFinished, SearchEnded, SearchStarted
-from mergerisk.progress.study_progress import CHECKING
+from mergerisk.progress.study_progress import CHECKING, to_do
 from mergerisk.provenance import git_revision, versions
 from mergerisk.report.formatting import duration, plural
 from mergerisk.study.executors.events import RunStarted, StageEnded, StageStarted, Warned
@@ -104,13 +104,9 @@ class RunLog:
 
 
 def _beginning(event: RunStarted) -> Iterator[str]:
-    plan, left = event.plan, len(event.plan.missing(event.store))
-    yield (
-        f"{event.study.name}: {plural(event.study.settings, 'setting')}, {plural(len(plan.stages), 'stage')}, "
-        f"{len(plan.stages) - left} of them finished already; artefacts in {event.store.root}"
-    )
+    yield to_do(event.plan, len(event.plan.missing(event.store)), event.store)
     yield f"device {event.device}, {plural(event.workers, 'worker')}"
-    yield from (f"note: {note}" for note in plan.notes)
+    yield from (f"note: {note}" for note in event.plan.notes)
 
 
 def _ending(outcome: Outcome) -> str:

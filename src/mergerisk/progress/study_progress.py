@@ -31,6 +31,14 @@ FIRST_LINE, LINE_EVERY = 1.0, 15.0
 """Seconds to the first line, and between lines, where there is no terminal."""
 
 
+def to_do(plan: Plan, missing: int, store: Store) -> str:
+    """What a run is to do, and how much of it is done, in a line."""
+    return (
+        f"{plan.study.name}: {plural(plan.study.settings, 'setting')}, {plural(len(plan.stages), 'stage')}, "
+        f"{len(plan.stages) - missing} of them finished already; artefacts in {store.root}"
+    )
+
+
 class StudyProgress:
     """A bar per kind of stage in a terminal; a line that changes in a notebook; a line now and then elsewhere, as
     in a pipe.
@@ -102,11 +110,7 @@ class StudyProgress:
         """Say what is to be done."""
         missing = plan.missing(store)
         self._pace.plan(plan.stages.values(), missing)
-        cached = len(plan.stages) - len(missing)
-        self._print(
-            f"{plan.study.name}: {plural(plan.study.settings, 'setting')}, {plural(len(plan.stages), 'stage')}, "
-            f"{cached} of them finished already; artefacts in {store.root}"
-        )
+        self._print(to_do(plan, len(missing), store))
         if not missing:
             return
         if self._notebook is not None:
