@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -85,6 +86,15 @@ class _MeanOfTokens(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return tokens.mean(dim=1, keepdim=True).expand_as(tokens)
+
+
+@pytest.mark.parametrize("family", READ)
+def test_an_encoder_is_pickled_and_computes_as_before(family: str, tmp_path: Path) -> None:
+    encoder = saved(tmp_path / "model", family)
+    again = pickle.loads(pickle.dumps(encoder))
+    assert type(last_block(again)) is type(last_block(encoder))
+    assert isinstance(last_block(again), ClassTokenBlock)
+    torch.testing.assert_close(again(images()), encoder(images()), rtol=0, atol=0)
 
 
 def test_a_part_that_was_exchanged_is_given_all_tokens(tmp_path: Path) -> None:

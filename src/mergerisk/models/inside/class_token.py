@@ -61,6 +61,12 @@ class ClassTokenBlock(nn.Module):
         alone: torch.Tensor = (first + mlp(after(first))).unsqueeze(1)
         return alone
 
+    def __reduce_ex__(
+        self, protocol: object
+    ) -> tuple[Any, ...]:  # no module holds its class, for pickle to look up
+        own = type(self).__mro__[type(self).__mro__.index(ClassTokenBlock) + 1]
+        return _made_again, (own,), self.__dict__
+
     def _untouched(self) -> bool:
         """Whether the block's parts are those that it was loaded with, and nobody watches them."""
         parts = tuple(self.modules())
@@ -119,6 +125,12 @@ def all_tokens(model: nn.Module) -> Iterator[None]:
 def _before(kind: type[nn.Module]) -> type[nn.Module]:
     """``kind`` with :class:`ClassTokenBlock` before it, under its own name."""
     return type(kind.__name__, (ClassTokenBlock, kind), {})
+
+
+def _made_again(kind: type[nn.Module]) -> nn.Module:
+    """A block before ``kind``, without its state: what pickle and deepcopy begin with."""
+    made = _before(kind)
+    return made.__new__(made)
 
 
 def _output(attention: nn.Module) -> Any:
