@@ -61,9 +61,8 @@ class ClassTokenBlock(nn.Module):
         alone: torch.Tensor = (first + mlp(after(first))).unsqueeze(1)
         return alone
 
-    def __reduce_ex__(
-        self, protocol: object
-    ) -> tuple[Any, ...]:  # no module holds its class, for pickle to look up
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        # Its class is made as it is needed: pickle could look it up in no module.
         own = type(self).__mro__[type(self).__mro__.index(ClassTokenBlock) + 1]
         return _made_again, (own,), self.__dict__
 
@@ -127,8 +126,8 @@ def _before(kind: type[nn.Module]) -> type[nn.Module]:
     return type(kind.__name__, (ClassTokenBlock, kind), {})
 
 
-def _made_again(kind: type[nn.Module]) -> nn.Module:
-    """A block before ``kind``, without its state: what pickle and deepcopy begin with."""
+def _made_again(kind: Any) -> nn.Module:
+    """A block that stands before ``kind``, without its state: what pickle and deepcopy begin with."""
     made = _before(kind)
     return made.__new__(made)
 
