@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
-from mergerisk.statistics import mean_ratio_interval, paired_ratio_interval, wilson_interval
+from mergerisk.statistics import mean_interval, mean_ratio_interval, paired_ratio_interval, wilson_interval
 from tests.naive.intervals import bonett_price, ratio_of_means
 
 
@@ -121,3 +121,10 @@ def test_ratio_of_means_covers_the_true_ratio() -> None:
         low, high = mean_ratio_interval(*(tuple(part[:, :, time]) for part in ends), rho[:, time])  # type: ignore[arg-type]
         covered += low <= truth <= high
     assert covered / 2000 == pytest.approx(0.955, abs=0.02)
+
+
+def test_the_interval_of_a_mean_equals_scipys() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=7)
+    expected = ttest_1samp(values, 0.0).confidence_interval(0.9)
+    assert mean_interval(values, confidence=0.9) == pytest.approx(tuple(expected), rel=1e-12)
+    assert np.isnan(mean_interval(values[:1])).all()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mergerisk.report.formatting import MISSING
-from mergerisk.statistics.intervals import wilson_interval
+from mergerisk.statistics.intervals import mean_interval, wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,26 +83,23 @@ def means(kept: Kept) -> pd.DataFrame:
     for key, group in _groups(table, by):
         row: dict[str, object] = dict(zip((column.name for column in by), key, strict=True))
         for column in measured:
-            ends = mean_interval(group[column.name], rate=column.holds == "yes_no")
+            ends = _with_interval(group[column.name], column)
             row |= dict(zip((column.name, f"{column.name}_low", f"{column.name}_high"), ends, strict=True))
         rows.append(row | {"rows": len(group)})
     return pd.DataFrame(rows)
 
 
-def mean_interval(values: pd.Series[float], *, rate: bool = False) -> tuple[float, float, float]:
-    """Mean and ends of Student's 95% interval, or Wilson's of a ``rate``, of the values that are known; NaN where
-    there are none, no ends where there is one."""
-    from scipy import stats  # takes a second to load, which a run begins without
-
+def _with_interval(values: pd.Series[float], column: Column) -> tuple[float, float, float]:
+    """Mean and ends of Student's 95% interval, or Wilson's of a rate, of the values that are known; NaN where
+    there are none, no ends where there is one number."""
     known = values.dropna().to_numpy(dtype=np.float64)
-    if rate and len(known):
-        low, high = wilson_interval(known.sum(), len(known))
-        return float(known.mean()), float(low), float(high)
-    if len(known) < 2:
-        return (float(known[0]) if len(known) else np.nan), np.nan, np.nan
-    half = float(stats.t.ppf(0.975, len(known) - 1)) * float(known.std(ddof=1)) / len(known) ** 0.5
-    mean = float(known.mean())
-    return mean, mean - half, mean + half
+    if not len(known):
+        return np.nan, np.nan, np.nan
+    if column.holds == "yes_no":
+        low, high = map(float, wilson_interval(known.sum(), len(known)))
+    else:
+        low, high = mean_interval(known)
+    return float(known.mean()), low, high
 
 
 def _parted(declared: Declared) -> tuple[list[Column], list[Column]]:
@@ -132,7 +129,7 @@ def _named(key: object) -> str:
 
 def _mean(values: pd.Series[float], column: Column) -> str:
     """Mean with its interval; a dash where nothing is known."""
-    mean, low, high = mean_interval(values, rate=column.holds == "yes_no")
+    mean, low, high = _with_interval(values, column)
     if np.isnan(mean):
         return MISSING
     return f"{mean:.3g}" if np.isnan(low) else f"{mean:.3g} [{low:.3g}, {high:.3g}]"

@@ -33,6 +33,7 @@ from .differences import paired_difference as paired_difference
 from .differences import unpaired_difference as unpaired_difference
 from .doubts import doubts as doubts
 from .facts import Fact as Fact
+from .intervals import mean_interval as mean_interval
 from .intervals import mean_ratio_interval as mean_ratio_interval
 from .intervals import paired_ratio_interval as paired_ratio_interval
 from .intervals import wilson_interval as wilson_interval

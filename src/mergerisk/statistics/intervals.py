@@ -1,11 +1,11 @@
-"""Intervals for single rates, and for ratios of two."""
+"""Intervals for single rates, for ratios of two, and for means."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -115,3 +115,20 @@ def _quadratic(
         float(a.sum() * b.sum() - (correlation * a_reach * b_reach).sum()),
         float(a.sum() ** 2 - (a_reach**2).sum()),
     )
+
+
+def mean_interval(values: ArrayLike, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's interval of a mean.
+
+    Args:
+        values: of which it is, one dimension.
+        confidence: coverage aimed at, in (0, 1).
+
+    Returns:
+        Lower and upper end; NaN of fewer than two values.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    if len(known) < 2:
+        return np.nan, np.nan
+    half = float(stdtrit(len(known) - 1, 0.5 + confidence / 2)) * float(known.std(ddof=1)) / len(known) ** 0.5
+    return float(known.mean()) - half, float(known.mean()) + half
