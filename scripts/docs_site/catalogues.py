@@ -175,7 +175,8 @@ def _measured(tables: list[_Told]) -> str:
     for table in tables:
         lines = [table.titles, ("---",) * len(table.titles), *table.rows]
         rows = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        parts.append(f"{table.section}. {table.above.partition('. ')[0].rstrip('.')}.\n\n{rows}\n")
+        said = (table.section, table.above.partition(". ")[0].rstrip("."))
+        parts.append(f"{'. '.join(part for part in said if part)}.\n\n{rows}\n")
     return "\n".join(parts)
 
 
