@@ -185,7 +185,8 @@ SURROUNDINGS = {
 def states_other_than_plain(called: Mode) -> list[str]:
     """The methods whose merge of plain states is another than outside of ``called``, or could not be learnt from."""
     draws = torch.Generator().manual_seed(2)
-    base = {"w": torch.randn(300, 200, generator=draws), "b": torch.randn(70_000, generator=draws)}
+    shapes = {"layers.0.w": (300, 200), "layers.1.b": (70_000,)}
+    base = {name: torch.randn(shape, generator=draws) for name, shape in shapes.items()}
     experts = [{k: t + 0.1 * torch.randn(t.shape, generator=draws) for k, t in base.items()} for _ in TASKS]
     other = []
     for name in METHODS.names():

@@ -363,6 +363,8 @@ def _check_blocks(study: Study, base: Encoder | None, faults: Faults) -> None:
         base: the backbone; None if it was not loaded.
         faults: where what is wrong goes.
     """
+    if base is None and study.backbone not in BACKBONES:
+        return  # it cannot be loaded, which has been said
     from mergerisk.merging import ShuffledBlock, create
     from mergerisk.merging.states import StateMerging, merged_names
     from mergerisk.models import load_encoder
