@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from transformers import ViTConfig, ViTModel
 
 from mergerisk import merging
 from mergerisk.errors import UserError
+from mergerisk.memory import live_bytes
 from mergerisk.models import load_classifier, load_encoder, load_expert
 from mergerisk.store import Store
 from mergerisk.study.executors.attempt import Outcome
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from mergerisk.models import Encoder
     from mergerisk.study.stage import Stage
 
 GIB = 2**30
@@ -201,6 +204,36 @@ def test_merges_ask_for_what_was_measured_of_them() -> None:
         "weight_averaging+surgery": 3.8,
     }.items():  # fmt: skip
         assert measured / 1.1 < merging.create(name).held(7) < 1.25 * measured, name
+
+
+@pytest.mark.parametrize("name", ["esm", "regmean_plus_plus", "knots_ties", "ties"])
+def test_merges_ask_for_what_they_make(name: str, tmp_path: Path) -> None:
+    """Counted tensor by tensor, in a ViT of the usual proportions: the base, what is made, and an expert, which is read
+    whole where images pass through it."""
+    size = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 12, "num_attention_heads": 2}
+    ViTModel(ViTConfig(**size, image_size=32, patch_size=8), add_pooling_layer=False).save_pretrained(tmp_path)
+    base = load_encoder(str(tmp_path))
+    draws = torch.Generator().manual_seed(0)
+
+    def expert() -> Encoder:
+        """The base and a change of rank 1, as of LoRA; of any rank where that makes no difference."""
+        changes = {
+            key: torch.randn(len(tensor), 1, generator=draws) @ torch.randn(1, tensor.shape[1], generator=draws)
+            if name == "knots_ties"
+            else torch.randn(tensor.shape, generator=draws)
+            for key, tensor in base.state().items()
+            if tensor.ndim == 2 or name != "knots_ties"
+        }
+        state = base.state()
+        return base.with_state({key: state[key] + 0.02 * changes.get(key, 0.0) for key in state})
+
+    experts = {str(number): expert() for number in range(7)}
+    images = merging.Calibration(torch.rand(4, 3, 32, 32, generator=draws), None)
+    method = merging.create(name)
+    given = dict.fromkeys(experts, images) if method.needs_calibration else None
+    made = live_bytes(lambda: method.merge(base, experts, calibration=given, seed=0))
+    models = made / sum(tensor.nbytes for tensor in base.state().values()) + 1 + (name == "esm")
+    assert models / 1.1 < method.held(7) < 1.25 * models
 
 
 def test_experts_are_not_merged_where_the_merge_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,11 @@ class Esm(LearnedMerging):
     weighting: NonNegativeFloat = 0.0
     scaling: float = 1.0
 
+    def held(self, count: int) -> float:
+        """Second moments of one expert's inputs, and directions and coordinates of all, in double precision."""
+        del count
+        return 11.0
+
     def cost(self, pools: Sequence[int]) -> Mapping[str, int]:
         return {"forward": sum(min(pool, self.examples) for pool in pools)}
 

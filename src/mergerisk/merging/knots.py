@@ -50,6 +50,11 @@ class KnotsTies(StateMerging):
     scaling: Scaling = 0.6
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    def held(self, count: int) -> float:
+        """Of experts of a low rank; those of a full one take about 5 models and one per expert."""
+        del count
+        return 3.5
+
     def combine(
         self, base: Tensors, experts: Sequence[Tensors], *, seed: int = 0
     ) -> Iterator[tuple[str, torch.Tensor]]:
