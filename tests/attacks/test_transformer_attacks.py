@@ -190,3 +190,24 @@ def test_no_map_is_met_outside() -> None:
         after = model(pixels)
     assert attention.met == 4
     torch.testing.assert_close(after, before)
+
+
+class Darkness(attacks.Watched):
+    """A classifier beside which somebody watches for bright images, and cares for nothing else."""
+
+    def __init__(self, classifier: torch.nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def heard(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classifier(images), 1e6 * images.mean(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize("name", ["pna_patchout", "tgr", *NAMES])
+def test_an_attack_that_reaches_attention_hears_the_alarm(name: str) -> None:
+    """All that the alarm leaves to do is to darken the image."""
+    images, labels = pictures()
+    # TGR and ATT change gradients inside the classifier alone, which the alarm does not pass.
+    found = craft(name, Darkness(SURROGATES["vit"]().classifier), images, labels, BUDGETS["linf"])
+    assert bool((found <= images.to(found)).all())
+    assert bool((found < images.to(found)).any())

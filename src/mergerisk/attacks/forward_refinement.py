@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 
 from mergerisk.attacks.ensemble import members_of
 from mergerisk.attacks.gradient_sign import MIFGSM
-from mergerisk.attacks.vision_transformers import check_attention, count_maps
+from mergerisk.attacks.vision_transformers import asked_within, check_attention, count_maps
 from mergerisk.errors import UserError
 from mergerisk.models.inside.attention import AttentionMaps
 from mergerisk.models.inside.blocks import block_norms, branch_modules, check_pre_norm
@@ -77,19 +77,17 @@ class FPR(MIFGSM):
             chosen = self._chosen(len(block_norms(member)))
             diversified += [block in chosen for block in range(count_maps(member, image))]
 
-        def classify(images: torch.Tensor) -> torch.Tensor:
+        def maps_diversified() -> AttentionMaps:
             turns = iter(diversified)
 
             def change(maps: torch.Tensor) -> torch.Tensor:
                 return self._diverse(maps, problem) if next(turns, False) else maps
 
-            with AttentionMaps(change):
-                logits: torch.Tensor = problem.classifier(images)
-            return logits
+            return AttentionMaps(change)
 
         branches = [part for pair in branch_modules(problem.classifier, image).values() for part in pair]
         with hooked((part, changed_output(self._remembering())) for part in branches):
-            yield self.loss_gradient(problem, classify)
+            yield asked_within(maps_diversified, self.loss_gradient(problem, problem.classifier))
 
     def _chosen(self, depth: int) -> set[int]:
         if self.blocks is not None:

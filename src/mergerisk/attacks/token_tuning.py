@@ -16,6 +16,7 @@ from mergerisk.attacks.vision_transformers import (
     TGR,
     Share,
     Tokens,
+    asked_within,
     count_maps,
     own_patches,
     patch_numbers,
@@ -196,7 +197,7 @@ class ATT(TGR):
                 for block in range(blocks)
             ]
 
-        def classify(images: torch.Tensor) -> torch.Tensor:
+        def maps_watched() -> AttentionMaps:
             changes = iter(of_maps)
 
             def watch(maps: torch.Tensor) -> torch.Tensor:
@@ -205,12 +206,10 @@ class ATT(TGR):
                     maps.register_hook(change)
                 return maps
 
-            with AttentionMaps(watch, scores=self.maps == "scores"):
-                logits: torch.Tensor = problem.classifier(images)
-            return logits
+            return AttentionMaps(watch, scores=self.maps == "scores")
 
         with hooked(hooks):
-            yield self.loss_gradient(problem, classify)
+            yield asked_within(maps_watched, self.loss_gradient(problem, problem.classifier))
 
 
 def _grid(member: nn.Module, tokens: int) -> tuple[int, int]:

@@ -20,7 +20,8 @@ from mergerisk.models.inside.hooks import changed_gradient, hooked
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from torch import nn
 
@@ -48,13 +49,19 @@ class _AttentionAttack(MIFGSM):
 
     @contextmanager
     def surrogate(self, problem: Problem) -> Iterator[Oracle]:
-        def classify(images: torch.Tensor) -> torch.Tensor:
-            with self.attention_maps():
-                logits: torch.Tensor = problem.classifier(images)
-            return logits
-
         with all_tokens(problem.classifier):
-            yield self.loss_gradient(problem, classify)
+            yield asked_within(self.attention_maps, self.loss_gradient(problem, problem.classifier))
+
+
+def asked_within(context: Callable[[], AbstractContextManager[object]], oracle: Oracle) -> Oracle:
+    """``oracle``, asked within a context of its own each time: what is attacked is still seen as what it is, an
+    ensemble that averages losses, or a classifier that is watched."""
+
+    def gradient(images: torch.Tensor) -> torch.Tensor:
+        with context():
+            return oracle(images)
+
+    return gradient
 
 
 def count_maps(classifier: nn.Module, image: torch.Tensor) -> int:

@@ -61,6 +61,9 @@ class AWT(PGN):
 
     Tuning costs four gradients a step: at x_adv and at x, twice each.
 
+    What is tuned is known by its logits alone: of an ensemble that averages losses by the mean log-softmax, of a
+    classifier that is watched without its alarm.
+
     Attributes:
         learning_rate: η; TransferAttack's for ResNet-50, as ``sharpness``.
         sharpness: ρ.
