@@ -115,7 +115,7 @@ def main() -> None:
             command += ["--workers", str(options.workers)]
             command += [] if options.limit is None else ["--limit", str(options.limit)]
             start = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(command, check=True)
             wall = time.perf_counter() - start
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent = used.ru_utime + used.ru_stime
