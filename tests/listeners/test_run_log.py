@@ -119,9 +119,9 @@ def test_a_listener_that_fails_is_told_no_more_and_no_secret_is_said(
 
 
 def test_a_line_is_not_withheld_for_where_a_secret_lies_or_for_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "tiny: 2 settings; artefacts in /root/.cache/runs, http://host:80/ answers"
+    line = "tiny: 2 settings; artefacts in /home/somebody/.cache/runs, http://host:80/ answers"
     for name, value in (
-        ("HF_TOKEN_PATH", "/root/.cache/huggingface/token"),
+        ("HF_TOKEN_PATH", "/home/somebody/.cache/huggingface/token"),
         ("TOKEN_URL", "http://host:80/login"),
         ("DB_PASSWORD", "tiny"),
         ("TOKENIZERS_PARALLELISM", "false"),

@@ -106,3 +106,21 @@ def _with(path: Path, defense: dict[str, str]) -> Path:
     """The study, with a defense."""
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"defenses": [defense]}))
     return path
+
+
+def test_a_study_of_the_shipped_backbone_loads_no_model_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hyper-parameters of corrections are no layers; a scaling by layer is looked up in the model's."""
+    loaded: list[str] = []
+
+    def load(name: str, **_: object) -> None:
+        loaded.append(name)
+        raise UserError("loaded")
+
+    monkeypatch.setattr("mergerisk.models.load_encoder", load)
+    check_material(load_study("starter"))
+    assert not loaded
+    with pytest.raises(UserError, match="loaded"):
+        check_material(
+            load_study("starter", settings=["merging=[{method: ties, scaling: {layers.0: 0.2, '*': 1}}]"])
+        )
+    assert loaded == ["starter-vit"]

@@ -14,7 +14,6 @@ from pydantic import NonNegativeFloat, PositiveInt
 from mergerisk.attacks.ensemble import members_of
 from mergerisk.attacks.vision_transformers import (
     TGR,
-    Share,
     Tokens,
     asked_within,
     count_maps,
@@ -26,7 +25,7 @@ from mergerisk.errors import UserError
 from mergerisk.models.inside.attention import AttentionMaps
 from mergerisk.models.inside.blocks import block_norms
 from mergerisk.models.inside.hooks import changed_gradient, hooked, layer_output
-from mergerisk.validation import hyperparameters
+from mergerisk.validation import Share, hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from mergerisk.models.inside.attention import AttentionMaps
 from mergerisk.models.inside.blocks import block_norms, branch_outputs, check_pre_norm
 from mergerisk.models.inside.class_token import all_tokens
 from mergerisk.models.inside.hooks import changed_gradient, hooked
-from mergerisk.validation import hyperparameters
+from mergerisk.validation import Share, hyperparameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mergerisk.attacks.attack import Problem
     from mergerisk.attacks.gradient_attack import Oracle, Run
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Literal["inputs", "outputs"]
 """See :func:`token_places`."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 
+from mergerisk.merging.dare import Dare
 from mergerisk.merging.dropped import identity
 from mergerisk.merging.per_layer import Scaling, single
 from mergerisk.merging.singular import truncated_svd
@@ -90,6 +91,7 @@ class KnotsTies(StateMerging):
             place: the expert's.
             seed: the merge's.
         """
-        draws = generator(seed, "knots", place, identity(tuned))
-        kept = torch.rand(vector.shape, generator=draws, dtype=torch.float32).to(vector.device) >= self.drop_rate
-        return torch.where(kept, vector / (1 - self.drop_rate), 0.0)
+        draws = torch.rand(
+            vector.shape, generator=generator(seed, "knots", place, identity(tuned)), dtype=torch.float32
+        )
+        return Dare(drop_rate=self.drop_rate).drop(vector, draws.to(vector.device))

@@ -17,6 +17,7 @@ from mergerisk.report.cells import average_over_seeds, axes_of, default_epsilon
 from mergerisk.report.epsilon50 import ALL
 from mergerisk.report.risk import Mean, asr_table, compared_cells
 from mergerisk.study.fields.surrogates import OWN_MERGE
+from mergerisk.study.fields.targets import ROUTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,5 +159,5 @@ def _turned(pair: PairOf) -> PairOf:
 def holds(surrogate: str, target: str) -> bool:
     """Whether the attacker may hold what is attacked: ``expert/NAME`` is the expert of a task of that name, and
     routing answers by the task's expert."""
-    own = target in ("expert", "experts_routed") and surrogate.partition("/")[0] == "expert"
+    own = target in ("expert", ROUTED) and surrogate.partition("/")[0] == "expert"
     return surrogate == target or own

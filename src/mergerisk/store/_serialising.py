@@ -42,13 +42,15 @@ def _content(array: NDArray[Any]) -> memoryview:
 
 
 def to_parquet(array: NDArray[Any]) -> bytes:
-    """An array of few distinct values as the bytes of a Parquet file (zstd; but for integers by a dictionary); its
-    shape is not kept."""
+    """An array of few distinct values as the bytes of a Parquet file (zstd; floats by a dictionary), without its
+    shape."""
     sink = pa.BufferOutputStream()
     table = pa.table({"value": np.ascontiguousarray(array).reshape(-1)})
     # Integers are their own dictionary, and packed into bits they are compressed less.
-    few = array.dtype.kind == "f"
-    pq.write_table(table, sink, compression="zstd", compression_level=None if few else 9, use_dictionary=few)
+    if array.dtype.kind == "f":
+        pq.write_table(table, sink, compression="zstd", use_dictionary=True)
+    else:
+        pq.write_table(table, sink, compression="zstd", compression_level=9, use_dictionary=False)
     return bytes(sink.getvalue())
 
 

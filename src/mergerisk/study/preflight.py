@@ -371,7 +371,8 @@ def _check_blocks(study: Study, base: Encoder | None, faults: Faults) -> None:
 
     for spec in study.merging:
         shuffled = spec.intervention is not None and spec.intervention.kind == "shuffled_blocks"
-        if not shuffled and not any(isinstance(given, dict) for given in spec.parameters.values()):
+        layers = any(isinstance(spec.parameters.get(name), dict) for name in ("scaling", "of"))
+        if not shuffled and not layers:
             continue
         with faults.collecting(), located(place("merging", item=spec.label)):
             base = base or load_encoder(study.backbone, image_size=study.image_size)

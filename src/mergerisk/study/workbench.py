@@ -195,7 +195,9 @@ class Workbench:
             return arrays
         task = self._task(self.store.manifest(key)["recipe"]["inputs"]["task"])
         clean = task.test.images[torch.from_numpy(arrays["indices"])].numpy()
-        return {**arrays, "adversarial": decoded(arrays, clean)}
+        whole = decoded(arrays, clean)
+        del arrays[CHANGE]  # as large again, and of no more use
+        return {**arrays, "adversarial": whole}
 
     def _load_task(self, key: str) -> Task:
         """A task from the store; images that are kept in rows stay on disk until they are asked for."""

@@ -17,6 +17,7 @@ from mergerisk.report.pareto import pareto_front
 from mergerisk.report.price_picture import arrows
 from mergerisk.report.risk import compared
 from mergerisk.report.standing import bars, places, ticks
+from mergerisk.study.fields.targets import ENSEMBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +69,7 @@ def draw_cause(plot: Plot, view: View, measure: str) -> None:
 def _style_of(view: View, target: str) -> dict[str, Any]:
     """Colour, mark and dash of a target: no line rests on colour alone."""
     if target not in view.axes.methods:
-        dashes = {"pretrained": ":", "experts_ensemble": "-."}
+        dashes = {"pretrained": ":", ENSEMBLE: "-."}
         return {"color": REFERENCE, "marker": ".", "linestyle": dashes.get(target, "--")}
     return _style_at(view.axes.methods.index(target))
 
