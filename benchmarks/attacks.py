@@ -46,6 +46,7 @@ SHORT: dict[str, dict[str, int]] = {
     "mef": {"steps": 2, "neighbours": 2},
     "sia": {"steps": 1, "patchworks": 3},
     "decowa": {"steps": 1, "warps": 2},
+    "l2t": {"steps": 1, "chains": 3},
     "awt": {"steps": 1, "neighbours": 2},
     "si_fgsm": {"steps": 1, "scales": 3},
     "si_ni_fgsm": {"steps": 1, "scales": 3},

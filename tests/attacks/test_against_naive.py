@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mergerisk import attacks
+from mergerisk.errors import UserError
 from mergerisk.randomness import ImageRandom
 from tests.naive import attacks as naive
 from tests.naive.models import ConstantClassifier, Recorder, StaircaseClassifier, smooth_problem
@@ -36,6 +37,7 @@ OWN: dict[str, dict[str, Any]] = {
     "mef": {"neighbours": 3},
     "sia": {"patchworks": 3},
     "decowa": {"warps": 1},
+    "l2t": {"chains": 2, "learning_rate": 1e4},
     "awt": {"neighbours": 2, "learning_rate": 0.1, "sharpness": 0.3},
 }
 """Attacks that their own name describes, with a cost that tests can bear. DI comes further down."""
@@ -140,6 +142,7 @@ def test_targeted_matches_naive(name: str, loss: str, norm: str) -> None:
             },
         ),
         ("decowa", {"warps": 2, "mesh": 4, "strength": 0.4, "constraint": 0.7}),
+        ("l2t", {"chains": 4, "length": 3, "learning_rate": 3e5, "noise": 4.0, "leave_out": ["crop", "scale"]}),
         ("sia", {"patchworks": 2, "blocks": 1, "leave_out": ["scale", "turn"]}),
         (
             "sia",
@@ -159,7 +162,8 @@ def test_own_parameters_match_naive(name: str, parameters: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["admix", "ssa", "bsr", "vmi_fgsm", "vni_fgsm", "pgn", "gra", "si_ni_fgsm", "emi_fgsm", "mef", "sia"]
+    "name",
+    ["admix", "ssa", "bsr", "vmi_fgsm", "vni_fgsm", "pgn", "gra", "si_ni_fgsm", "emi_fgsm", "mef", "sia", "l2t"],
 )
 def test_defaults_match_naive(name: str) -> None:
     """As ``create(name)`` gives them, against those of the transcription."""
@@ -209,6 +213,51 @@ def test_admix_draws_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     attacks.create("admix", mixes=1, scales=1, steps=1)(recorder, images, torch.tensor([0, 1, 2]), epsilon=0.06)
     expected = images + 0.2 * images[[2, 2, 1]]
     torch.testing.assert_close(recorder.seen[1], expected)
+
+
+# --- L2T's operations and its learning -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", naive.FAMILIES)
+def test_l2t_matches_naive_in_every_operation(family: str) -> None:
+    check("l2t", (2, 2, 9, 12), chains=6, length=1, steps=2, leave_out=sorted(naive.FAMILIES.keys() - {family}))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_l2t_of_untouched_images_is_mi_fgsm(norm: str) -> None:
+    classifier, images, labels = smooth_problem(2, 3, 6, 5)
+    only = sorted(naive.FAMILIES.keys() - {"identity"})
+    attack = attacks.create("l2t", chains=2, steps=5, leave_out=only)
+    expected = naive.mi_fgsm(classifier, images, labels, epsilon=0.05, norm=norm, steps=5)
+    torch.testing.assert_close(
+        attack(classifier, images, labels, epsilon=0.05, norm=norm), expected, rtol=0, atol=1e-11
+    )
+
+
+class BrightClassifier(nn.Module):
+    """The brighter, the surer of class 0."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        bright = 10 * pixels.flatten(1).mean(dim=1)
+        return torch.stack([bright, -bright], dim=1)
+
+
+@pytest.mark.parametrize(("rate", "learns"), [(0.0, False), (30.0, True)])
+def test_l2t_learns_which_operations_raise_the_loss(rate: float, learns: bool) -> None:
+    """Of the scales of an image, an image of class 0 learns to draw the dark ones, one of class 1 the bright ones."""
+    only = sorted(naive.FAMILIES.keys() - {"identity", "scale"})
+    images, steps, chains = torch.full((2, 1, 2, 2), 0.5, dtype=torch.float64), 20, 10
+    recorder = Recorder(BrightClassifier())
+    attack = attacks.create("l2t", chains=chains, length=1, steps=steps, learning_rate=rate, leave_out=only)
+    attack(recorder, images, torch.tensor([0, 1]), epsilon=1e-3)
+    dark, bright = torch.stack(recorder.seen[-steps * chains // 4 :]).mean(dim=(0, 2, 3, 4)).tolist()
+    at_first = 0.5 * (1 + sum((2 - 2 ** (1 - n)) / n for n in range(1, 11))) / 11
+    assert (dark < 0.7 * at_first, bright > 1.3 * at_first) == (learns, learns)
+
+
+def test_l2t_needs_an_operation() -> None:
+    with pytest.raises(UserError, match="leave_out"):
+        attacks.create("l2t", leave_out=sorted(naive.FAMILIES))
 
 
 # --- input diversity and compositions --------------------------------------------------------------------
@@ -303,6 +352,7 @@ def test_di_si_ti_mi_fgsm_matches_naive(norm: str) -> None:
         ("gra", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("awt", {"inputs": [{"input": "ssa", "spectra": 2}]}, {"inputs": [naive.spectral(spectra=2)]}),
         ("decowa", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
+        ("l2t", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("mef", {"inputs": [{"input": "sia", "patchworks": 2}]}, {"inputs": [naive.patched(2)]}),
         ("emi_fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),

@@ -16,6 +16,8 @@ INSIDE = {"pna_patchout", "tgr", "sgm", "fia", "naa", "feature", "ilpd", "att", 
 """Attacks that need more of a classifier than logits."""
 FROM_A_FILE = {"universal"}
 BY_QUERIES = {"square"}
+MIXING = {"admix", "l2t"}
+"""Attacks that put something of the other images into each."""
 NAMES = [name for name in ATTACKS.names() if name not in INSIDE | FROM_A_FILE]
 IMAGES, SIDE, CLASSES = 5, 8, 3
 IDENTITIES = [7, 3, 11, 0, 5]
@@ -50,7 +52,7 @@ def quick(name: str) -> attacks.Attack:
     """The attack with few steps, views and neighbours, as far as it has any."""
     few = {
         "steps": 3, "scales": 2, "mixes": 2, "spectra": 2, "shuffles": 2, "neighbours": 2, "queries": 20,
-        "samples": 2, "patchworks": 2, "warps": 1,
+        "samples": 2, "patchworks": 2, "warps": 1, "chains": 2,
     }  # fmt: skip
     fields = {field.name for field in dataclasses.fields(ATTACKS.load(name))}
     return attacks.create(name, **{key: value for key, value in few.items() if key in fields})
@@ -93,7 +95,9 @@ def test_an_image_costs_as_many_gradients_as_the_attack_says(name: str) -> None:
     assert images_shown(attack) == attack.gradients_per_image
 
 
-@pytest.mark.parametrize("name", ["i_fgsm", "si_ni_fgsm", "vmi_fgsm", "pgn", "gra", "emi_fgsm", "mef", "decowa"])
+@pytest.mark.parametrize(
+    "name", ["i_fgsm", "si_ni_fgsm", "vmi_fgsm", "pgn", "gra", "emi_fgsm", "mef", "decowa", "l2t"]
+)
 def test_every_gradient_is_taken_over_all_views(name: str) -> None:
     attack = attacks.create(name, steps=2, inputs=["di", {"input": "si", "scales": 3}])
     assert images_shown(attack) == attack.gradients_per_image
@@ -115,7 +119,7 @@ def test_results_do_not_depend_on_the_order(name: str, norm: attacks.Norm) -> No
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "admix"])  # which mixes in the others
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in MIXING])
 def test_results_do_not_depend_on_the_other_images(name: str, norm: attacks.Norm) -> None:
     rows = [4, 1]
     assert_same(craft(name, norm, rows), whole(name, norm)[rows])

@@ -37,6 +37,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "mef": {"neighbours": 2},
     "sia": {"patchworks": 2},
     "decowa": {"warps": 1},
+    "l2t": {"chains": 2, "learning_rate": 1e4},
     "awt": {"neighbours": 1},
     "feature": {"layer": "maps"},
     "ilpd": {"layer": "maps"},
@@ -62,6 +63,7 @@ RANDOM = {
     "mef",
     "sia",
     "decowa",
+    "l2t",
     "awt",
     "feature",
     "ilpd",
@@ -77,6 +79,8 @@ TAKES_NO: dict[str, set[str]] = {
     "square": {"steps", "step_size", "inputs"},
 }
 """Parameters of a loop that an attack goes without."""
+MIXING = {"admix", "l2t"}
+"""Attacks that put something of the call's other images into each."""
 LABEL_FREE = {"feature"}
 """Attacks that no label can steer."""
 CHOOSING = {"apgd_ce", "apgd_dlr", "square"}
@@ -208,7 +212,7 @@ def test_images_do_not_depend_on_their_batch(name: str, norm: str) -> None:
     order = [3, 0, 4, 1, 2]
     shuffled = attack(classifier, images[order], labels[order], indices=torch.tensor(indices)[order], **common)
     torch.testing.assert_close(shuffled, together[order], rtol=0, atol=1e-11)
-    if name != "admix":  # which mixes the call's images
+    if name not in MIXING:
         alone = attack(classifier, images[2:3], labels[2:3], indices=[8], **common)
         torch.testing.assert_close(alone, together[2:3], rtol=0, atol=1e-11)
 

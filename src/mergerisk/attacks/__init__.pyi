@@ -46,6 +46,7 @@ from .inputs import BlockShuffle as BlockShuffle
 from .inputs import DiverseInputs as DiverseInputs
 from .inputs import ScaledInputs as ScaledInputs
 from .inputs import SpectrumInputs as SpectrumInputs
+from .learned_transforms import L2T as L2T
 from .neighbours import EMIFGSM as EMIFGSM
 from .neighbours import GRA as GRA
 from .neighbours import MEF as MEF

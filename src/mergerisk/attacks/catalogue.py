@@ -47,6 +47,12 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Entry(
             "sia", "mergerisk.attacks.patchwork:SIA", "MI-FGSM on blocks changed each its way", "arXiv 2309.14700"
         ),
+        Entry(
+            "l2t",
+            "mergerisk.attacks.learned_transforms:L2T",
+            "MI-FGSM on drawn chains of operations",
+            "arXiv 2405.14077",
+        ),
         Entry("awt", "mergerisk.attacks.weight_tuning:AWT", "PGN on a surrogate tuned to resist", "AAAI 2025"),
         Entry("decowa", "mergerisk.attacks.warping:DeCowA", "MI-FGSM on warped images", "arXiv 2402.03951"),
         Entry(

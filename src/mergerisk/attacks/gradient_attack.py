@@ -208,18 +208,28 @@ class GradientAttack(Attack):
             return None
         return partial(ensemble.algorithm.gradient, RunMembers(self, run, ensemble))
 
-    def loss_gradient(self, problem: Problem, classifier: Callable[[torch.Tensor], torch.Tensor]) -> Oracle:
+    def loss_gradient(
+        self,
+        problem: Problem,
+        classifier: Callable[[torch.Tensor], torch.Tensor],
+        gained: Callable[[torch.Tensor], object] | None = None,
+    ) -> Oracle:
         """Images → the gradient of the loss of what ``classifier`` says of them, less the alarm where one is
-        watched; of an ensemble that combines losses, of its members' mean loss."""
+        watched; of an ensemble that combines losses, of its members' mean loss. ``gained`` is told every image's,
+        N, whenever it is taken."""
         members = losses_averaged(classifier)
 
         def gain(images: torch.Tensor) -> torch.Tensor:
             said = [self.heard(member, images) for member in members]
             losses = [closeness(self.loss, logits, problem.classes) for logits, _ in said]
-            # Summed, so that an image's gradient does not depend on its batch.
-            total = problem.sign * torch.stack(losses).mean(dim=0).sum()
+            each = problem.sign * torch.stack(losses).mean(dim=0)
             alarms = [alarm for _, alarm in said if alarm is not None]
-            return total - torch.stack(alarms).sum() / len(members) if alarms else total
+            if alarms:
+                each = each - torch.stack(alarms).sum(dim=0) / len(members)
+            if gained is not None:
+                gained(each.detach())
+            # Summed, so that an image's gradient does not depend on its batch.
+            return each.sum()
 
         return self.gradient_of(gain)
 

@@ -5,6 +5,7 @@ Every function takes a model from pixels in [0, 1] to logits (float64 parameters
 share is defined in ``loop.py``. Random numbers are not made here: ``draws`` hands in one stream per image.
 """
 
+from tests.naive.attacks.chains import FAMILIES, l2t
 from tests.naive.attacks.inputs import (
     Choice,
     admix,
@@ -26,6 +27,7 @@ from tests.naive.attacks.patchwork import patched, sia
 from tests.naive.attacks.sign import fgsm, i_fgsm, mi_fgsm, ni_fgsm, pgd, smoothed, ti_fgsm
 
 __all__ = [
+    "FAMILIES",
     "Choice",
     "Draws",
     "Trace",
@@ -41,6 +43,7 @@ __all__ = [
     "fgsm",
     "gra",
     "i_fgsm",
+    "l2t",
     "mef",
     "mi_fgsm",
     "ni_fgsm",
