@@ -138,6 +138,22 @@ def fusion_bench(method: str) -> dict[str, float]:
     return measure(work[method]) if method in work else {}
 
 
+def reading_and_writing() -> dict[str, float]:
+    """The least that a merge in memory could do: read every input once, and write one result."""
+    import torch
+
+    torch.set_num_threads(1)
+    base, *experts = random_states()
+
+    def work() -> list[torch.Tensor]:
+        for state in experts:
+            for tensor in state.values():
+                tensor.sum()
+        return [tensor.clone() for tensor in base.values()]
+
+    return measure(work)
+
+
 def saved_states(folder: Path, experts: int) -> list[Path]:
     """A base and experts as transformers would save them."""
     from safetensors.torch import save_file
@@ -247,9 +263,10 @@ def main() -> None:
         if kind == "save":
             saved_states(Path(method), options.experts)
             return
-        cases = {
+        cases: dict[str, Callable[[], dict[str, float]]] = {
             "ours": lambda: ours(method),
             "fusion_bench": lambda: fusion_bench(method),
+            "limit": reading_and_writing,
             "disk": lambda: on_disk(method, Path(folder)),
             "copy": lambda: copying(Path(folder)),
         }
@@ -258,6 +275,7 @@ def main() -> None:
     if options.disk:
         compare_on_disk(options.methods)
         return
+    show("", "mere reading", case(sys.executable, "limit", ""))
     for method in options.methods:
         show(method, "mergerisk", case(sys.executable, "ours", method))
         if options.peer:

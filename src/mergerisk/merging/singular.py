@@ -7,7 +7,6 @@ Directions whose singular value is rounding noise count as null, where an SVD wo
 
 from __future__ import annotations
 
-import scipy.linalg
 import torch
 
 _NULL = {torch.float32: 1e-5, torch.float64: 1e-7}
@@ -101,6 +100,8 @@ def _largest_eigenpairs(symmetric: torch.Tensor, count: int) -> tuple[torch.Tens
     if symmetric.device.type != "cpu" or count == size:
         values, vectors = torch.linalg.eigh(symmetric)
     else:
+        import scipy.linalg  # loading it takes longer than many a merge that needs none
+
         found = scipy.linalg.eigh(
             symmetric.numpy(), subset_by_index=(size - count, size - 1), driver="evr", check_finite=False
         )

@@ -4,33 +4,6 @@
 out.
 """
 
-from __future__ import annotations
+import lazy_loader as lazy
 
-from mergerisk.report.export import summary_schema, summary_to_json
-from mergerisk.report.page import render_html
-from mergerisk.report.summary import (
-    ACCURACY_COLUMNS,
-    EPSILON50_COLUMNS,
-    FLAG_COLUMNS,
-    RESULT_COLUMNS,
-    SCHEMA_VERSION,
-    Example,
-    RunRecord,
-    StageTime,
-    Summary,
-)
-
-__all__ = [
-    "ACCURACY_COLUMNS",
-    "EPSILON50_COLUMNS",
-    "FLAG_COLUMNS",
-    "RESULT_COLUMNS",
-    "SCHEMA_VERSION",
-    "Example",
-    "RunRecord",
-    "StageTime",
-    "Summary",
-    "render_html",
-    "summary_schema",
-    "summary_to_json",
-]
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from .export import summary_schema as summary_schema
+from .export import summary_to_json as summary_to_json
+from .page import render_html as render_html
+from .summary import ACCURACY_COLUMNS as ACCURACY_COLUMNS
+from .summary import EPSILON50_COLUMNS as EPSILON50_COLUMNS
+from .summary import FLAG_COLUMNS as FLAG_COLUMNS
+from .summary import RESULT_COLUMNS as RESULT_COLUMNS
+from .summary import SCHEMA_VERSION as SCHEMA_VERSION
+from .summary import Example as Example
+from .summary import RunRecord as RunRecord
+from .summary import StageTime as StageTime
+from .summary import Summary as Summary
