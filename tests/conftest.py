@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -34,3 +34,18 @@ def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_study(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
     """A study file over two tiny tasks, which runs in seconds."""
     return write_tiny_study(tmp_path_factory.mktemp("study"), tiny_vit)
+
+
+@pytest.fixture(scope="session")
+def tracked_runs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One for all tests: to make it takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture
+def mlflow(tracked_runs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """MLflow, with an experiment for the test; artifacts lie in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracked_runs)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
+    return pytest.importorskip("mlflow")

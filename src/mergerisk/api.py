@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from mergerisk.listeners.told import Told
     from mergerisk.report.comparison import Comparison
     from mergerisk.report.exports.writing import Format
     from mergerisk.report.kept_explanations import Found
@@ -158,10 +159,23 @@ def run(
         force=force,
     )
     with listening(heard) as told:
-        with told.showing(progress):
-            finished = run_study(adjusted, folder, options, prepared=prepared, listener=told)
-        result = _write(finished, folder, progress=progress)
-        told(RunFinished(folder, result.summary))
+        return run_told(adjusted, folder, options, told, prepared=prepared, progress=progress)
+
+
+def run_told(
+    study: Study,
+    folder: Path,
+    options: Options,
+    told: Told,
+    *,
+    prepared: Callable[[Plan, Store], None] = lambda *_: None,
+    progress: bool = True,
+) -> StudyResult:
+    """Run a resolved study as a part of what some are told already; see :func:`run`."""
+    with told.showing(progress):
+        finished = run_study(study, folder, options, prepared=prepared, listener=told)
+    result = _write(finished, folder, progress=progress)
+    told(RunFinished(folder, result.summary))
     return result
 
 

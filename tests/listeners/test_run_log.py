@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 import mergerisk as mr
-from mergerisk.listeners import RunFailed, RunFinished, RunStarted, Warned
+from mergerisk.listeners import RunFailed, RunFinished, RunStarted, SearchStarted, Warned
+from mergerisk.listeners.told import listening
+from mergerisk.store import Store
 from mergerisk.study import load_study, make_plan
 from mergerisk.study.kinds.merge import Merge
 from mergerisk.transfer.redaction import secrets_of_environment
@@ -181,3 +184,17 @@ def test_a_command_says_nothing_or_every_stage(
     assert logging.getLogger("mergerisk").level == logging.NOTSET
     code, words, err = call(capsys, "report", finished, "--quiet")
     assert (code, words, err) == (0, f"{finished / 'report.html'}\n", "")
+
+
+def test_what_ends_a_run_within_a_search_is_in_both_logs(study: Path, tmp_path: Path) -> None:
+    asked = load_study(study)
+    inner = tmp_path / "run"
+    inner.mkdir()
+    with suppress(KeyboardInterrupt), listening() as told:
+        told(SearchStarted(asked, tmp_path, 0, None, 8))
+        told(RunStarted(asked, inner, make_plan(asked), Store(tmp_path / "store"), "cpu", 1))
+        raise KeyboardInterrupt
+    for folder in (tmp_path, inner):
+        assert re.fullmatch(r"ended, after .*: KeyboardInterrupt", said(folder)[-1])
+    assert "device cpu, 1 worker" in said(inner)
+    assert "device cpu, 1 worker" not in said(tmp_path)

@@ -29,21 +29,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-@pytest.fixture(scope="module")
-def data_base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One for all tests: to make it takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-
-
-@pytest.fixture
-def mlflow(data_base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """MLflow, with an experiment for the test; artifacts lie in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", data_base)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
-    return pytest.importorskip("mlflow")
-
-
 def tracked(mlflow: Any) -> Any:
     """The one run that the test's experiment has."""
     client = mlflow.MlflowClient()
@@ -165,8 +150,9 @@ class Noting(Tracker):
         if study == "refused":
             raise OSError("too many parameters")
 
-    def progress(self, stages: int) -> None:
-        self.noted.append(stages)
+    def progress(self, step: int, figures: Mapping[str, float]) -> None:
+        assert figures == {"stages_done": step}
+        self.noted.append(step)
 
     def measure(self, metrics: Mapping[str, float]) -> None:
         raise NotImplementedError
@@ -175,6 +161,9 @@ class Noting(Tracker):
         raise NotImplementedError
 
     def keep(self, files: list[Path]) -> None:
+        raise NotImplementedError
+
+    def conclude(self, headline: str) -> None:
         raise NotImplementedError
 
     def end(self, how: str) -> None:

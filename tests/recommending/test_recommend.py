@@ -15,6 +15,7 @@ import yaml
 
 import mergerisk as mr
 from mergerisk.errors import UserError
+from mergerisk.listeners import RunFinished, RunStarted, SearchEnded, SearchFinished, SearchRound, SearchStarted
 from mergerisk.recipe import load_recipe, merge_checkpoints
 from mergerisk.recommending.clock import Clock
 from mergerisk.recommending.composing import compose, to_measure, to_search
@@ -34,6 +35,7 @@ from mergerisk.study.kinds.craft import Craft
 from mergerisk.study.kinds.held_out import HeldOut
 from mergerisk.study.workbench import Compute, Workbench
 from tests.cli.test_cli import call
+from tests.listeners.test_trackers import tracked
 from tests.tiny import MINIMAL, save_tiny_models, write_tiny_study
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from mergerisk.listeners import Event
     from mergerisk.recommending import Recommendation
     from mergerisk.study import Study
 
@@ -165,6 +168,55 @@ def test_the_same_command_goes_on_and_prints_it(
     for part in ("tried", "recipes", "references", "beside", "recommended"):
         assert again[part] == before[part]
     assert not any("earlier search" in note for note in again["notes"])
+
+
+# What MLflow asks of SQLAlchemy, and of pydantic, is theirs to mend.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_tracker_has_the_candidates_the_front_and_what_was_measured(
+    made: Recommendation, study: Path, mlflow: Any
+) -> None:
+    heard: list[Event] = []
+    again = mr.recommend(
+        study, made.folder, time=None, trials=TRIALS, seed=1, progress=False, listeners=["mlflow", heard.append]
+    )
+    content = json.loads((made.folder / "recommendation.json").read_text())
+    run = tracked(mlflow)
+    assert (run.info.status, run.data.tags["mergerisk.recommended"]) == ("FINISHED", content["headline"])
+    assert {name: run.data.params[f"searching.{name}"] for name in ("seed", "trials")} == {
+        "seed": "1",
+        "trials": str(TRIALS),
+    }
+    figures, client = run.data.metrics, mlflow.MlflowClient()
+    accuracies = client.get_metric_history(run.info.run_id, "candidate/clean_accuracy")
+    assert {one.step: one.value for one in accuracies} == {
+        one["trial"]: one["accuracy"] for one in content["tried"]
+    }
+    assert figures["recipes_tried"] == len(content["tried"])
+
+    def table(name: str) -> pd.DataFrame:
+        return pd.DataFrame(**json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/{name}.json")))
+
+    # MLflow writes ten decimals
+    places = {(round(one["accuracy"], 9), round(one["safety"], 9)) for one in content["tried"]}
+    best = {one for one in places if not any(a >= one[0] and b >= one[1] for a, b in places - {one})}
+    candidates = table("candidates")
+    marked = candidates[candidates["best"]]
+    assert set(marked[["clean_accuracy", "epsilon50"]].round(9).itertuples(index=False, name=None)) == best
+    assert figures["best_trades"] == len(marked)
+    verdict = table("recipes").set_index("name")
+    assert verdict.index[verdict["recommended"] == 1].tolist() == [content["recommended"]]
+    for one in (*again.recipes, *again.references):
+        assert figures[f"clean_accuracy/{one.name.replace('+', '_')}"] == one.accuracy.value
+        assert verdict.loc[one.name, "epsilon50"] == pytest.approx(one.epsilon50.value)
+    assert figures["recommended/clean_accuracy/low"] == again.best.accuracy.low
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"recommendation.html", "recommendation.json", "recommendation.csv", "report.html"} <= files
+    assert [type(event) for event in heard] == [
+        SearchStarted, SearchRound, SearchEnded, RunStarted, RunFinished, SearchFinished,
+    ]  # fmt: skip
+    last = [(made.folder / name).read_text().splitlines()[-1] for name in ("run.log", "run/run.log")]
+    assert content["headline"] in last[0]
+    assert re.search(r" INFO finished, after .*; the report is .*report\.html$", last[1])
 
 
 def test_too_little_time_is_said_and_what_was_made_is_kept(study: Path, tmp_path: Path) -> None:

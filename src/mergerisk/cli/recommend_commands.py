@@ -13,6 +13,7 @@ from mergerisk.cli.common_options import (
     DEVICES,
     EXECUTOR,
     JSON,
+    LISTENER,
     OFFLINE,
     QUIET,
     SET,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @EXECUTOR
 @ADDRESS
 @click.option("--force", is_flag=True, help="Replace the search of another study in DIR.")
+@LISTENER
 @QUIET
 @VERBOSE
 @JSON
@@ -64,6 +66,7 @@ def recommend(
     executor: Executor,
     address: str | None,
     force: bool,
+    listeners: tuple[str, ...],
     quiet: bool,
     verbose: bool,
     json_file: Path | None,
@@ -104,5 +107,6 @@ def recommend(
         offline=offline,
         force=force,
         progress=progress,
+        listeners=listeners,
     )
     tell(describe_recommendation(made), json_file, lambda: to_json(made))

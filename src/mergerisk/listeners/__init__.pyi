@@ -1,9 +1,14 @@
 from .catalogue import LISTENERS as LISTENERS
+from .events import Candidate as Candidate
 from .events import Event as Event
 from .events import Outcome as Outcome
 from .events import RunFailed as RunFailed
 from .events import RunFinished as RunFinished
 from .events import RunStarted as RunStarted
+from .events import SearchEnded as SearchEnded
+from .events import SearchFinished as SearchFinished
+from .events import SearchRound as SearchRound
+from .events import SearchStarted as SearchStarted
 from .events import StageEnded as StageEnded
 from .events import StageStarted as StageStarted
 from .events import Warned as Warned

@@ -1,4 +1,5 @@
-"""What happens in a run, as whoever listens is told it: what a study's stages tell, and how it ends."""
+"""What happens in a run, as whoever listens is told it: what a study's stages tell, how it ends, and what a
+search for recipes tells, of which a run is the last part."""
 
 from __future__ import annotations
 
@@ -11,10 +12,13 @@ from mergerisk.study.executors.events import Event, Listener, RunStarted, StageE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
+
     from mergerisk.report.summary import Summary
     from mergerisk.study.schema import Study
 
 __all__ = [
+    "Candidate",
     "Event",
     "Listener",
     "Outcome",
@@ -22,6 +26,8 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "SearchEnded",
+    "SearchFinished",
+    "SearchRound",
     "SearchStarted",
     "StageEnded",
     "StageStarted",
@@ -55,20 +61,57 @@ class RunFailed(Event):
 
 @dataclass(frozen=True)
 class SearchStarted(Event):
-    """A search for recipes begins, in rounds of stages.
+    """A search for recipes begins, in rounds of stages; or goes on.
 
     Attributes:
         study: what is searched for, resolved.
         folder: of the search.
+        seed: of the search.
+        seconds: that it may take; None without a limit.
+        trials: recipes that it may try; None without a limit.
     """
 
     study: Study
     folder: Path
+    seed: int
+    seconds: float | None
+    trials: int | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe that was tried, and where it stands on the images that recipes are chosen by.
+
+    Attributes:
+        number: of the trial, from 0.
+        recipe: in words.
+        clean_accuracy: mean over tasks, in [0, 1].
+        epsilon50: under the worst attacker who holds no merge, in pixel units, continued beyond the measured
+            budgets.
+        best: whether no other beats it on both axes.
+    """
+
+    number: int
+    recipe: str
+    clean_accuracy: float
+    epsilon50: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class SearchRound(Event):
+    """A round of a search is done, or what an earlier search in the folder tried is known.
+
+    Attributes:
+        candidates: everything that was tried so far, in order.
+    """
+
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True)
 class SearchEnded(Event):
-    """Recipes were tried, and the best are about to be measured.
+    """Recipes were tried, and the best are about to be measured, in a run of which all is told.
 
     Attributes:
         tried: how many.
@@ -79,3 +122,22 @@ class SearchEnded(Event):
     tried: int
     best: int
     folder: Path
+
+
+@dataclass(frozen=True)
+class SearchFinished(Event):
+    """The best recipes were measured, and what was found is written.
+
+    Attributes:
+        folder: of the search.
+        recommended: the name of the recipe, as results call it.
+        headline: what it is, and which of the study's merges it is better than, in sentences.
+        measured: a row per recipe and merge that was measured, as in ``recommendation.csv``.
+        files: that hold all of it.
+    """
+
+    folder: Path
+    recommended: str
+    headline: str
+    measured: pd.DataFrame
+    files: tuple[Path, ...]

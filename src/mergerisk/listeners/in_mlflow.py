@@ -20,7 +20,8 @@ _AT_ONCE = 100
 
 
 class MlflowTracker(Tracker):
-    """A run of MLflow for every run of a study; within ``with mlflow.start_run():`` that one.
+    """A run of MLflow for every run of a study, or search for recipes; within ``with mlflow.start_run():`` that
+    one.
 
     Args:
         experiment: its name; ``MLFLOW_EXPERIMENT_NAME``, or ``mergerisk``, by default.
@@ -58,13 +59,16 @@ class MlflowTracker(Tracker):
         made = self._client.create_run(place, run_name=study)
         return str(made.info.run_id)
 
-    def progress(self, stages: int) -> None:
-        self._client.log_metric(self._run, "stages_done", stages, step=stages)
+    def progress(self, step: int, figures: Mapping[str, float]) -> None:
+        self._log(figures, step)
 
     def measure(self, metrics: Mapping[str, float]) -> None:
+        self._log(metrics, 0)
+
+    def _log(self, metrics: Mapping[str, float], step: int) -> None:
         now = round(1000 * time.time())
         for some in _portions(metrics):
-            found = [self._mlflow.entities.Metric(name, value, now, 0) for name, value in some]
+            found = [self._mlflow.entities.Metric(name, value, now, step) for name, value in some]
             self._client.log_batch(self._run, metrics=found)
 
     def table(self, name: str, table: pd.DataFrame) -> None:
@@ -73,6 +77,9 @@ class MlflowTracker(Tracker):
     def keep(self, files: list[Path]) -> None:
         for file in files:
             self._client.log_artifact(self._run, str(file))
+
+    def conclude(self, headline: str) -> None:
+        self._client.set_tag(self._run, "mergerisk.recommended", headline)
 
     def end(self, how: str) -> None:
         if self._own:

@@ -19,7 +19,8 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 class WandbTracker(Tracker):
-    """A run of Weights & Biases for every run of a study; where one is under way in the process, that one.
+    """A run of Weights & Biases for every run of a study, or search for recipes; where one is under way in the
+    process, that one.
 
     What a terminal shows is not recorded.
 
@@ -51,8 +52,9 @@ class WandbTracker(Tracker):
             self._run = self._wandb.run
         self._run.config.update({**parameters, "versions": dict(facts)})
 
-    def progress(self, stages: int) -> None:
-        self._run.log({"stages_done": stages})
+    def progress(self, step: int, figures: Mapping[str, float]) -> None:
+        del step  # which has to rise over all that is told
+        self._run.log(dict(figures))
 
     def measure(self, metrics: Mapping[str, float]) -> None:
         self._run.summary.update(dict(metrics))
@@ -65,6 +67,9 @@ class WandbTracker(Tracker):
         for file in files:
             artifact.add_file(str(file))
         self._run.log_artifact(artifact)
+
+    def conclude(self, headline: str) -> None:
+        self._run.summary["recommended"] = headline
 
     def end(self, how: str) -> None:
         if self._own:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.disk import mebibytes
 from mergerisk.errors import UserError, described
-from mergerisk.listeners.events import RunFailed, RunFinished, SearchEnded, SearchStarted
+from mergerisk.listeners.events import RunFailed, RunFinished, SearchEnded, SearchFinished, SearchStarted
 from mergerisk.progress.study_progress import CHECKING, to_do
 from mergerisk.provenance import git_revision, versions
 from mergerisk.report.formatting import duration, plural
@@ -35,12 +35,13 @@ _LOGGER = logging.getLogger("mergerisk.run")
 
 
 class RunLog:
-    """Writes what happens; appends where there is a log already. A context manager, which closes the file."""
+    """Writes what happens; appends where there is a log already. A run that is a part of a search has a log of its
+    own, and how either ends is in both. A context manager, which closes the files."""
 
     name = FILE
 
     def __init__(self) -> None:
-        self._file: _File | None = None
+        self._files: list[_File] = []
         self._begun = time.monotonic()
 
     def __enter__(self) -> RunLog:
@@ -50,23 +51,29 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        while self._files:
+            self._files.pop().close()
 
     def open(self, folder: Path, study: Study) -> None:
         """Have what is said from now on in a folder's log, but for what is confidential in a study."""
-        self._file = _File(folder / FILE, secrets_of_environment(_variables(study)))
+        self._files.append(_File(folder / FILE, secrets_of_environment(_variables(study))))
         self.say(", ".join(f"{name} {version}" for name, version in versions().items()))
         if (revision := git_revision()) is not None:
             self.say(f"mergerisk's revision {revision}")
 
-    def say(self, text: str, level: int = logging.INFO, error: BaseException | None = None) -> None:
-        """A line, with the trace of an error below it."""
+    def say(
+        self,
+        text: str,
+        level: int = logging.INFO,
+        error: BaseException | None = None,
+        everywhere: bool = False,
+    ) -> None:
+        """A line, with the trace of an error below it, in the log of the run that is under way."""
         trace = None if error is None else (type(error), error, error.__traceback__)
         record = _LOGGER.makeRecord(_LOGGER.name, level, __file__, 0, text, (), trace)
         # To the file whatever level somebody chose for the logger, which is theirs and not to be changed.
-        if self._file is not None:
-            self._file.handle(record)
+        for file in self._files if everywhere else self._files[-1:]:
+            file.handle(record)
         if _LOGGER.isEnabledFor(level):
             _LOGGER.handle(record)
 
@@ -81,8 +88,8 @@ class RunLog:
                 self.open(event.folder, event.study)
                 for line in _beginning(event):
                     self.say(line)
-            case SearchStarted(study, folder):
-                self.open(folder, study)
+            case SearchStarted():
+                self.open(event.folder, event.study)
             case SearchEnded(tried, best, folder):
                 self.say(f"{plural(tried, 'recipe')} tried, {best} of them are measured in {folder}")
             case StageStarted(stage):
@@ -93,10 +100,15 @@ class RunLog:
                 self.say(text, logging.WARNING)
             case RunFinished():
                 self.say(f"finished, after {self._elapsed}; the report is {event.folder / 'report.html'}")
+                if len(self._files) > 1:
+                    self._files.pop().close()
+            case SearchFinished():
+                self.say(f"finished, after {self._elapsed}: {event.headline}")
             case RunFailed(error):
                 ours = isinstance(error, Exception) and not isinstance(error, UserError)
                 what = described(error) if isinstance(error, Exception) else type(error).__name__
-                self.say(f"ended, after {self._elapsed}: {what}", logging.ERROR, error if ours else None)
+                trace = error if ours else None
+                self.say(f"ended, after {self._elapsed}: {what}", logging.ERROR, trace, everywhere=True)
 
     @property
     def _elapsed(self) -> str:

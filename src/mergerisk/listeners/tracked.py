@@ -1,4 +1,6 @@
-"""What a tracker of experiments is told of a run: bounded parameters, figures with intervals, tables, files."""
+"""What a tracker of experiments is told of a run: bounded parameters, figures with intervals, tables, files. A
+search for recipes is one run of the tracker, with its candidates and all of the run in which the best are
+measured."""
 
 from __future__ import annotations
 
@@ -10,18 +12,26 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import pandas as pd
 import yaml
 
 from mergerisk.errors import UserError, first_line
-from mergerisk.listeners.events import RunFailed, RunFinished, RunStarted, StageEnded
+from mergerisk.listeners.events import (
+    Candidate,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    SearchFinished,
+    SearchRound,
+    SearchStarted,
+    StageEnded,
+)
 from mergerisk.provenance import git_revision, versions
 from mergerisk.report.view import view_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    import pandas as pd
 
     from mergerisk.listeners.events import Event
     from mergerisk.report.summary import Summary
@@ -49,6 +59,8 @@ class Tracker(ABC):
         self._open = False
         self._done = 0
         self._said = 0.0
+        self._searching = False
+        self._candidates: tuple[Candidate, ...] = ()
 
     def __call__(self, event: Event) -> None:
         """Record what happened. Where that fails, what was recorded is ended as failed, if that can be said."""
@@ -62,28 +74,57 @@ class Tracker(ABC):
             raise
 
     def _record(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            revision = git_revision()
-            facts = versions() | ({} if revision is None else {"git_revision": revision})
-            self._open, self._done, self._said = True, 0, time.monotonic()
-            self.begin(event.study.name, parameters_of(event.study), facts)
+        if isinstance(event, SearchStarted):
+            self._begin(event.study, search_parameters(event), searching=True)
+        elif isinstance(event, RunStarted):
+            if not (self._open and self._searching):
+                self._begin(event.study, {}, searching=False)
         elif not self._open:
             return
         elif isinstance(event, StageEnded) and event.outcome.status == "done":
             self._done += 1
             if time.monotonic() - self._said >= EVERY:
                 self._said = time.monotonic()
-                self.progress(self._done)
+                self.progress(self._done, {"stages_done": self._done})
+        elif isinstance(event, SearchRound):
+            self._tried(event.candidates)
         elif isinstance(event, RunFinished):
             self.measure(metrics_of(event.summary))
             for name, table in tables_of(event.summary).items():
                 self.table(name, table)
             self.keep([event.folder / name for name in FILES])
-            self._open = False
-            self.end("finished")
+            if not self._searching:
+                self._end("finished")
+        elif isinstance(event, SearchFinished):
+            self.measure(recommended_metrics(event))
+            self.table("candidates", pd.DataFrame(self._candidates))
+            self.table("recipes", event.measured)
+            self.conclude(event.headline)
+            self.keep([*event.files])
+            self._end("finished")
         elif isinstance(event, RunFailed):
-            self._open = False
-            self.end("failed" if isinstance(event.error, Exception) else "stopped")
+            self._end("failed" if isinstance(event.error, Exception) else "stopped")
+
+    def _begin(self, study: Study, further: Mapping[str, str], *, searching: bool) -> None:
+        revision = git_revision()
+        facts = versions() | ({} if revision is None else {"git_revision": revision})
+        self._open, self._done, self._said = True, 0, time.monotonic()
+        self._searching, self._candidates = searching, ()
+        self.begin(study.name, {**further, **parameters_of(study)}, facts)
+
+    def _tried(self, candidates: tuple[Candidate, ...]) -> None:
+        """Tell of the candidates that are new."""
+        known = {one.number for one in self._candidates}
+        self._candidates = candidates
+        for one in candidates:
+            if one.number not in known:
+                self.progress(one.number, candidate_metrics(one))
+        best = sum(one.best for one in candidates)
+        self.progress(len(candidates), {"recipes_tried": len(candidates), "best_trades": best})
+
+    def _end(self, how: str) -> None:
+        self._open = False
+        self.end(how)
 
     @abstractmethod
     def begin(self, study: str, parameters: Mapping[str, str], facts: Mapping[str, str]) -> None:
@@ -96,8 +137,13 @@ class Tracker(ABC):
         """
 
     @abstractmethod
-    def progress(self, stages: int) -> None:
-        """So many stages were made."""
+    def progress(self, step: int, figures: Mapping[str, float]) -> None:
+        """How far it is, and what each recipe that is tried comes to.
+
+        Args:
+            step: which stage or recipe this is, from 0; each name has steps of its own.
+            figures: finite.
+        """
 
     @abstractmethod
     def measure(self, metrics: Mapping[str, float]) -> None:
@@ -110,6 +156,10 @@ class Tracker(ABC):
     @abstractmethod
     def keep(self, files: list[Path]) -> None:
         """Files of the run's folder."""
+
+    @abstractmethod
+    def conclude(self, headline: str) -> None:
+        """What a search recommends, in sentences."""
 
     @abstractmethod
     def end(self, how: str) -> None:
@@ -125,6 +175,30 @@ def parameters_of(study: Study) -> dict[str, str]:
             break
         found[_free(name, found)] = value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…"
     return found
+
+
+def search_parameters(started: SearchStarted) -> dict[str, str]:
+    """What a search may do, beside the parameters of its study."""
+    limits = {"seed": started.seed, "seconds": started.seconds, "trials": started.trials}
+    return {f"searching.{name}": f"{value:g}" for name, value in limits.items() if value is not None}
+
+
+def candidate_metrics(one: Candidate) -> dict[str, float]:
+    """Where a recipe stands in a search; what is not finite is left out."""
+    found = {"candidate/clean_accuracy": one.clean_accuracy, "candidate/epsilon50": one.epsilon50}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def recommended_metrics(finished: SearchFinished) -> dict[str, float]:
+    """Figures of the recommended recipe under one name, to compare searches by; see :func:`metrics_of`."""
+    (row,) = finished.measured[finished.measured["name"] == finished.recommended].to_dict("records")
+    columns = {"clean_accuracy": "accuracy", "epsilon50": "epsilon50"}
+    found = {
+        f"recommended/{name}{end and '/' + end}": float(row[f"{column}{end and '_' + end}"])
+        for name, column in columns.items()
+        for end in ("", "low", "high")
+    }
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from mergerisk import api
 from mergerisk.errors import UserError
-from mergerisk.listeners.events import SearchEnded, SearchStarted
+from mergerisk.listeners.catalogue import listeners_of
+from mergerisk.listeners.events import SearchEnded, SearchFinished, SearchStarted
 from mergerisk.listeners.told import listening
 from mergerisk.progress.study_progress import CHECKING
 from mergerisk.recommending.clock import Clock, parse_time
@@ -22,7 +23,8 @@ from mergerisk.recommending.shown import SearchProgress
 from mergerisk.recommending.spaces import reading, space_of, starts
 from mergerisk.recommending.trials import JOURNAL, check_installed, open_trials
 from mergerisk.recommending.trying import Trying
-from mergerisk.recommending.writing import write_all
+from mergerisk.recommending.words import headline
+from mergerisk.recommending.writing import table_of, told_of, write_all
 from mergerisk.report.formatting import duration
 from mergerisk.store import bucket_named, open_store
 from mergerisk.study.executors.hiring import workforce
@@ -33,7 +35,7 @@ from mergerisk.study.planning import make_plan
 from mergerisk.study.preflight import check_material, check_output
 from mergerisk.study.reading import load_study
 from mergerisk.study.resolving import resolve
-from mergerisk.study.running import store_folder
+from mergerisk.study.running import Options, store_folder
 from mergerisk.study.schema import Study
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from mergerisk.recommending.space import Space
     from mergerisk.recommending.trials import Trials
     from mergerisk.store import Store
-    from mergerisk.study.executors.events import Event
+    from mergerisk.study.executors.events import Event, Listener
     from mergerisk.study.executors.hiring import Executor, Workforce
     from mergerisk.tasks.outline import Outline
     from mergerisk.tasks.source import TaskSource
@@ -78,6 +80,7 @@ def recommend(
     offline: bool = False,
     force: bool = False,
     progress: bool = True,
+    listeners: Sequence[str | Listener] = (),
 ) -> Recommendation:
     """Look for the best trades of clean accuracy against ε50 under the worst attacker who knows of every defense,
     over merging methods, their hyper-parameters and defenses.
@@ -103,77 +106,71 @@ def recommend(
         offline: take what comes from a hub from the cache of downloads only.
         force: replace the search of another study, if the folder holds one.
         progress: show on standard error how far it is.
+        listeners: who is told what is tried and what is found, as of :func:`mergerisk.run`.
 
     Raises:
         UserError: Optuna is not installed, or the study, a file or an option is at fault; raised before anything
             is trained where it can be known. Or the time did not suffice for one recipe.
     """
     check_installed()
+    heard = listeners_of(listeners)
     limit = checked_limit(time, trials, seed, workers)
     asked = resolve(study) if isinstance(study, Study) else load_study(study, data=data)
     folder = Path(out) if out is not None else Path("recommended") / asked.name
-    with listening() as told, SearchProgress(limit, trials) if progress else nullcontext() as shown:
-        told.shown = shown
-        if shown is not None:
-            shown.say(CHECKING)
-        said = asked.search or Search()
-        space = space_of(to_search(asked), said)
-        begins = starts(asked, space)
-        check_output(folder)
-        told(SearchStarted(asked, folder))
-        located = locate(compose(to_measure(asked), [_plain(space)])[0], offline=offline)
-        outlines = check_material(located.study.model_copy(update={"attacked": "calibration"}))
-        here = _placed(asked, located.study)
-        base = to_search(here)
-        of = _decides(base, outlines, space, seed)
-        named = Path(store) if store is not None else None
-        kept = open_store(store_folder(folder, named), bucket_named(named))
-        with (
-            workforce(executor=executor, address=address, device=device, devices=devices, workers=workers) as crew,
-            open_trials(folder, space, begins, seed, of, force=force) as log,
-        ):
-            clock = Clock(limit, log.seconds, crew.workers)
-            found = _searched(base, outlines, kept, crew, log, clock, trials, here, shown, told)
-            best = _best(here, outlines, found, kept, clock, log)
-            told(SearchEnded(len(found), len(best), folder / RUN))
-            again = len(log.measured) > 1
-            searching = log.seconds
-    measuring, labels = compose(to_measure(asked), [one.recipe for one in best])
-    begun = clock.here
-    result = api.run(
-        measuring,
-        folder / RUN,
-        device=device,
-        devices=devices,
-        workers=workers,
-        executor=executor,
-        address=address,
-        store=kept.root,
-        offline=offline,
-        force=True,
-        progress=progress,
-    )
-    files = write_recipes(folder, asked, best, labels)
-    given = to_measure(asked).ranked
-    recipes, references, beside = measured(
-        read_run(folder / RUN), result.summary.prices, best, labels, given, files
-    )
-    made = Recommendation(
-        folder,
-        asked.name,
-        labels[recommended(front(found)).recipe],
-        recipes,
-        references,
-        beside,
-        tuple(found),
-        base.attacks[0].label,
-        base.images_per_task,
-        base.budgets.epsilon,
-        (searching, clock.here - begun),
-        limit,
-        (*_notes(space, again), *result.summary.run.notes),
-    )
-    write_all(made)
+    with listening(heard) as told:
+        with SearchProgress(limit, trials) if progress else nullcontext() as shown:
+            told.shown = shown
+            if shown is not None:
+                shown.say(CHECKING)
+            said = asked.search or Search()
+            space = space_of(to_search(asked), said)
+            begins = starts(asked, space)
+            check_output(folder)
+            told(SearchStarted(asked, folder, seed, limit, trials))
+            located = locate(compose(to_measure(asked), [_plain(space)])[0], offline=offline)
+            outlines = check_material(located.study.model_copy(update={"attacked": "calibration"}))
+            here = _placed(asked, located.study)
+            base = to_search(here)
+            of = _decides(base, outlines, space, seed)
+            named = Path(store) if store is not None else None
+            kept = open_store(store_folder(folder, named), bucket_named(named))
+            with (
+                workforce(
+                    executor=executor, address=address, device=device, devices=devices, workers=workers
+                ) as crew,
+                open_trials(folder, space, begins, seed, of, force=force) as log,
+            ):
+                clock = Clock(limit, log.seconds, crew.workers)
+                found = _searched(base, outlines, kept, crew, log, clock, trials, here, shown, told)
+                best = _best(here, outlines, found, kept, clock, log)
+                told(SearchEnded(len(found), len(best), folder / RUN))
+                again = len(log.measured) > 1
+                searching = log.seconds
+        measuring, labels = compose(to_measure(asked), [one.recipe for one in best])
+        begun = clock.here
+        options = Options(kept.root, device, devices, workers, executor, address, offline=offline, force=True)
+        result = api.run_told(resolve(measuring), folder / RUN, options, told, progress=progress)
+        files = write_recipes(folder, asked, best, labels)
+        given = to_measure(asked).ranked
+        recipes, references, beside = measured(
+            read_run(folder / RUN), result.summary.prices, best, labels, given, files
+        )
+        made = Recommendation(
+            folder,
+            asked.name,
+            labels[recommended(front(found)).recipe],
+            recipes,
+            references,
+            beside,
+            tuple(found),
+            base.attacks[0].label,
+            base.images_per_task,
+            base.budgets.epsilon,
+            (searching, clock.here - begun),
+            limit,
+            (*_notes(space, again), *result.summary.run.notes),
+        )
+        told(SearchFinished(folder, made.recommended, headline(made), table_of(made), write_all(made)))
     return made
 
 
@@ -278,6 +275,7 @@ def _searched(
             shown.settle(found, clock)
         if not found:
             return False
+        told(told_of(found))
         _, clock.reserve = affordable(here, outlines, found, store, clock)
         return clock.left is not None and clock.left <= 0
 

@@ -1,4 +1,4 @@
-"""A recommendation as JSON and CSV for programs, and as a page."""
+"""A recommendation as JSON and CSV for programs, as a page, and as listeners are told it."""
 
 from __future__ import annotations
 
@@ -8,27 +8,36 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from mergerisk.listeners.events import Candidate, SearchRound
 from mergerisk.provenance import versions
 from mergerisk.recommending.page import to_html
+from mergerisk.recommending.scoring import front
 from mergerisk.recommending.words import headline, search_line
 from mergerisk.report.export import plain
 from mergerisk.study.files import write_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from mergerisk.recommending.result import Measured, Recommendation
+    from mergerisk.recommending.scoring import Tried
 
 JSON, TABLE, PAGE = "recommendation.json", "recommendation.csv", "recommendation.html"
 
 
-def write_all(made: Recommendation) -> None:
-    """Write all of them into the folder.
+def write_all(made: Recommendation) -> tuple[Path, ...]:
+    """Write all of them into the folder; returns the files.
 
     Raises:
         UserError: the disk is full or the folder cannot be written to.
     """
-    write_bytes(made.folder / JSON, to_json(made).encode())
-    write_bytes(made.folder / TABLE, to_csv(made).encode())
-    write_bytes(made.folder / PAGE, to_html(made).encode())
+    texts = {JSON: to_json(made), TABLE: to_csv(made), PAGE: to_html(made)}
+    for name, text in texts.items():
+        write_bytes(made.folder / name, text.encode())
+    return tuple(made.folder / name for name in texts)
 
 
 def to_json(made: Recommendation) -> str:
@@ -73,15 +82,38 @@ def _measured(one: Measured) -> dict[str, Any]:
     return fields
 
 
+_ENDS = tuple(f"{axis}{end}" for axis in ("accuracy", "epsilon50") for end in ("", "_low", "_high"))
+_COLUMNS = ("name", "recipe", "recommended", "best", *_ENDS, "attacker", "attack", "file")
+
+
 def to_csv(made: Recommendation) -> str:
     """One row per recipe and merge that was measured."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    ends = [f"{axis}{end}" for axis in ("accuracy", "epsilon50") for end in ("", "_low", "_high")]
-    writer.writerow(["name", "recipe", "recommended", "best", *ends, "attacker", "attack", "file"])
+    csv.writer(out, lineterminator="\n").writerows([_COLUMNS, *_rows(made)])
+    return out.getvalue()
+
+
+def table_of(made: Recommendation) -> pd.DataFrame:
+    """The same as a table."""
+    return pd.DataFrame(_rows(made), columns=[*_COLUMNS])
+
+
+def _rows(made: Recommendation) -> list[tuple[str | float, ...]]:
+    found: list[tuple[str | float, ...]] = []
     for one in dict.fromkeys((*made.recipes, *made.references)):
         figures = [value for axis in (one.accuracy, one.epsilon50) for value in (axis.value, axis.low, axis.high)]
         recipe = one.name if one.recipe is None else str(one.recipe)
         marks = [int(one.name == made.recommended), int(one.best)]
-        writer.writerow([one.name, recipe, *marks, *figures, one.attacker, one.attack, one.file])
-    return out.getvalue()
+        found.append((one.name, recipe, *marks, *figures, one.attacker, one.attack, one.file))
+    return found
+
+
+def told_of(found: Sequence[Tried]) -> SearchRound:
+    """What was tried, as listeners are told it."""
+    best = {one.number for one in front(found)}
+    return SearchRound(
+        tuple(
+            Candidate(one.number, str(one.recipe), one.score.accuracy, one.score.safety, one.number in best)
+            for one in found
+        )
+    )
