@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from mergerisk.cli.common_options import DEVICE, OFFLINE, QUIET
+from mergerisk.cli.common_options import DEVICE, OFFLINE
 
 
 @click.command()
@@ -59,7 +59,6 @@ from mergerisk.cli.common_options import DEVICE, OFFLINE, QUIET
 @click.option("--limit", type=int, metavar="N", help="Attack at most N images, evenly over the classes.")
 @OFFLINE
 @click.option("--force", is_flag=True, help="Replace what an earlier attack left in DIR.")
-@QUIET
 def attack(
     model: str,
     images: Path,
@@ -80,7 +79,6 @@ def attack(
     limit: int | None,
     offline: bool,
     force: bool,
-    quiet: bool,
 ) -> None:
     """Craft adversarial images for MODEL from the folder IMAGES, and measure what they do once saved.
 
@@ -110,7 +108,7 @@ def attack(
         target_label=target_label,
         seed=seed,
     )
-    with Bar("crafting", TaskProgressColumn(), shown=speaking(quiet)) as progress:
+    with Bar("crafting", TaskProgressColumn(), shown=speaking()) as progress:
         crafted = craft_folder(
             model,
             images,

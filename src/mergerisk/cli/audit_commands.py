@@ -18,11 +18,9 @@ from mergerisk.cli.common_options import (
     LIMIT,
     LISTENER,
     OFFLINE,
-    QUIET,
     SET,
     SHARDS,
     STORE,
-    VERBOSE,
     WORKERS,
 )
 from mergerisk.errors import UserError
@@ -49,8 +47,6 @@ if TYPE_CHECKING:
 @SHARDS
 @click.option("--force", is_flag=True, help="Replace what another audit left in DIR.")
 @LISTENER
-@QUIET
-@VERBOSE
 @click.option(
     "--fail-if",
     "gates",
@@ -80,8 +76,6 @@ def audit(
     shards: int,
     force: bool,
     listeners: tuple[str, ...],
-    quiet: bool,
-    verbose: bool,
     gates: tuple[str, ...],
     verify: Path | None,
 ) -> None:
@@ -104,7 +98,7 @@ def audit(
     from mergerisk.cli.speaking import speaking
     from mergerisk.cli.telling import tell
 
-    progress = speaking(quiet, verbose)
+    progress = speaking(stages=True)
     result = run_audit(
         load_audit(file, fail_if=gates, settings=settings),
         out,
@@ -149,8 +143,6 @@ def _verify(folder: Path, file: Path | None, json_file: Path | None) -> None:
         "shards",
         "force",
         "listeners",
-        "quiet",
-        "verbose",
         "gates",
         "settings",
     ):

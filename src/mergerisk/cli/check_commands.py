@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mergerisk.cli.common_options import EXIT_GATE, JSON, OFFLINE, QUIET, SET, VERBOSE
+from mergerisk.cli.common_options import EXIT_GATE, JSON, OFFLINE, SET
 from mergerisk.errors import UserError
 
 
@@ -36,8 +36,6 @@ from mergerisk.errors import UserError
 @SET
 @JSON
 @OFFLINE
-@QUIET
-@VERBOSE
 def check(
     model: str,
     images: Path | None,
@@ -50,8 +48,6 @@ def check(
     settings: tuple[str, ...],
     json_file: Path | None,
     offline: bool,
-    quiet: bool,
-    verbose: bool,
 ) -> None:
     """Compare what MODEL says of the folder IMAGES in its own library's way with what it says here, and say why.
 
@@ -67,7 +63,7 @@ def check(
     from mergerisk.cli.speaking import speaking
     from mergerisk.cli.telling import tell
 
-    progress = speaking(quiet, verbose)
+    progress = speaking(stages=True)
     if images is None:
         _needs_images(model)
         checked = check_file(model, device="cpu", offline=offline, settings=settings, progress=progress)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mergerisk.cli.common_options import OFFLINE, QUIET, SET
+from mergerisk.cli.common_options import OFFLINE, SET
 
 
 @click.command()
@@ -16,10 +16,7 @@ from mergerisk.cli.common_options import OFFLINE, QUIET, SET
 @SET
 @OFFLINE
 @click.option("--checksums", is_flag=True, help="Name the SHA-256 of every local ingredient in the model card.")
-@QUIET
-def merge(
-    recipe: Path, out: Path, force: bool, settings: tuple[str, ...], offline: bool, checksums: bool, quiet: bool
-) -> None:
+def merge(recipe: Path, out: Path, force: bool, settings: tuple[str, ...], offline: bool, checksums: bool) -> None:
     """Merge checkpoints on disk or on the hub, as the YAML file RECIPE says, into a model in DIR.
 
     Tensors are streamed: in memory is one of them at a time, for some methods of every expert. mergekit's
@@ -31,7 +28,7 @@ def merge(
     from mergerisk.progress.bar import Bar
     from mergerisk.recipe import load_merges, merge_checkpoints
 
-    shown = speaking(quiet)
+    shown = speaking()
 
     def remark(line: str) -> None:
         if shown:

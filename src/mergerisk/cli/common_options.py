@@ -31,12 +31,6 @@ LISTENER = click.option(
     metavar="NAME",
     help="Have it told what happens, as mlflow or wandb; repeatable. See: mergerisk list listeners.",
 )
-QUIET = click.option("--quiet", is_flag=True, help="Say nothing but results and errors.")
-VERBOSE = click.option(
-    "--verbose",
-    is_flag=True,
-    help="Show every stage as it starts and ends, with its seconds, device and memory.",
-)
 
 
 def _studies(_context: click.Context, _argument: click.Parameter, begun: str) -> list[CompletionItem]:

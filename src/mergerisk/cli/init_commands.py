@@ -46,6 +46,7 @@ def init(
     Models and labelled images are found by their names and headers; what cannot be told is asked, or said by the
     options.  [default: the current folder]
     """
+    from mergerisk.cli.speaking import speaking
     from mergerisk.disk import replacing
     from mergerisk.errors import UserError
     from mergerisk.init import assign, audit_text, find, study_text
@@ -56,7 +57,7 @@ def init(
     file = out or folder / f"{kind}.yaml"
     if file.exists() and not force:
         raise UserError(f"{file}: is there already; give another --out, or --force to replace it")
-    for pickle in found.pickles:
+    for pickle in found.pickles if speaking() else ():
         click.echo(
             f"note: {pickle} is pickled: mergerisk convert {pickle} --out DIR, then run init again", err=True
         )

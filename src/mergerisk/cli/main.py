@@ -26,6 +26,7 @@ from mergerisk.cli.list_commands import list_
 from mergerisk.cli.recommend_commands import recommend
 from mergerisk.cli.result_commands import causes, claims, compare, prices, report
 from mergerisk.cli.schema_commands import schema
+from mergerisk.cli.speaking import add_options
 from mergerisk.cli.store_commands import store_
 from mergerisk.cli.study_commands import plan, run, validate
 from mergerisk.errors import UserError
@@ -69,6 +70,7 @@ for _command in (
     schema,
 ):
     cli.add_command(_command)
+add_options(cli)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,10 +15,8 @@ from mergerisk.cli.common_options import (
     JSON,
     LISTENER,
     OFFLINE,
-    QUIET,
     SET,
     STORE,
-    VERBOSE,
     WORKERS,
 )
 
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
 @ADDRESS
 @click.option("--force", is_flag=True, help="Replace the search of another study in DIR.")
 @LISTENER
-@QUIET
-@VERBOSE
 @JSON
 def recommend(
     file: str,
@@ -67,8 +63,6 @@ def recommend(
     address: str | None,
     force: bool,
     listeners: tuple[str, ...],
-    quiet: bool,
-    verbose: bool,
     json_file: Path | None,
 ) -> None:
     """Find the best trades of accuracy against risk for the study in FILE ("starter", or a YAML file).
@@ -88,7 +82,7 @@ def recommend(
     from mergerisk.recommending.writing import to_json
     from mergerisk.study import load_study
 
-    progress = speaking(quiet, verbose)
+    progress = speaking(stages=True)
     if limit is None and trials is None:
         limit = "30m"
     checked_limit(limit, trials, seed, workers)  # before anything is read

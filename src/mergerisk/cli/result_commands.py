@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from mergerisk.cli.common_options import JSON, QUIET, SET
+from mergerisk.cli.common_options import JSON, SET
 from mergerisk.errors import UserError
 
 
@@ -24,8 +24,7 @@ from mergerisk.errors import UserError
 @click.option(
     "--formats", metavar="LIST", help="Of the export: json,csv,parquet,md,tex,svg,png.  [default: all of them]"
 )
-@QUIET
-def report(folder: Path, show: bool, out: Path | None, formats: str | None, quiet: bool) -> None:
+def report(folder: Path, show: bool, out: Path | None, formats: str | None) -> None:
     """Write the results and the report of the finished run in FOLDER anew, without computing anything."""
     from mergerisk import api
     from mergerisk.cli.speaking import speaking
@@ -34,7 +33,7 @@ def report(folder: Path, show: bool, out: Path | None, formats: str | None, quie
     wanted = parse_formats(formats)
     if formats is not None and out is None:
         raise UserError("--formats says what --export writes; add --export DIR")
-    result = api.write_report(folder, progress=speaking(quiet))
+    result = api.write_report(folder, progress=speaking())
     page = result.folder / "report.html"
     click.echo(page)
     for file in write_exports(result.summary, out, wanted) if out is not None else ():
@@ -117,9 +116,8 @@ def claims(
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of whatever is drawn.")
-@QUIET
 @JSON
-def causes(folder: Path, seed: int, quiet: bool, json_file: Path | None) -> None:
+def causes(folder: Path, seed: int, json_file: Path | None) -> None:
     """Say what explains who is fooled in the finished run in FOLDER, whose study asked for causes.
 
     Every diagnostic is held against the outcomes: strongest first, with intervals, and with what cannot be said.
@@ -131,7 +129,7 @@ def causes(folder: Path, seed: int, quiet: bool, json_file: Path | None) -> None
     from mergerisk.cli.telling import tell
     from mergerisk.report.export import explanations_to_json
 
-    found = api.explained(folder, seed=seed, progress=speaking(quiet))
+    found = api.explained(folder, seed=seed, progress=speaking())
     explanations = found.explanations
     assert explanations is not None
     words = describe_causes(explanations, found.moves)

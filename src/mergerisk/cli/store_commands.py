@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mergerisk.cli.common_options import EXIT_GATE, JSON, QUIET
+from mergerisk.cli.common_options import EXIT_GATE, JSON
 from mergerisk.cli.telling import tell
 from mergerisk.errors import UserError
 
@@ -43,9 +43,8 @@ def du(folder: Path, json_file: Path | None) -> None:
 
 @store_.command()
 @FOLDER
-@QUIET
 @JSON
-def verify(folder: Path, quiet: bool, json_file: Path | None) -> None:
+def verify(folder: Path, json_file: Path | None) -> None:
     """Hold everything in FOLDER against its checksums, and exit with 3 if something is damaged.
 
     What is damaged is moved aside, and the next run that needs it makes it again.
@@ -59,7 +58,7 @@ def verify(folder: Path, quiet: bool, json_file: Path | None) -> None:
     from mergerisk.store.housekeeping import verify as verify_store
 
     store = _opened(folder)
-    with Bar("verifying", MofNCompleteColumn(), shown=speaking(quiet)) as progress:
+    with Bar("verifying", MofNCompleteColumn(), shown=speaking()) as progress:
         damaged = verify_store(store, progress.listen)
     sound = len(keys(store.root))
     lines = [f"damaged, and moved aside: {found.key[:12]} {found.label}".rstrip() for found in damaged]

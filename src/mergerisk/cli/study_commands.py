@@ -17,13 +17,11 @@ from mergerisk.cli.common_options import (
     LISTENER,
     OFFLINE,
     OUT,
-    QUIET,
     SEED,
     SET,
     SHARDS,
     STORE,
     STUDY,
-    VERBOSE,
     WORKERS,
 )
 
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
 @SHARDS
 @click.option("--force", is_flag=True, help="Replace the run of another study in DIR.")
 @LISTENER
-@QUIET
-@VERBOSE
 @JSON
 def run(
     study: str,
@@ -70,8 +66,6 @@ def run(
     shards: int,
     force: bool,
     listeners: tuple[str, ...],
-    quiet: bool,
-    verbose: bool,
     json_file: Path | None,
 ) -> None:
     """Run STUDY (a shipped one, such as "starter", or a YAML file), or what is left of it.
@@ -86,7 +80,7 @@ def run(
     from mergerisk.report.export import summary_to_json
     from mergerisk.study import load_study
 
-    progress = speaking(quiet, verbose)
+    progress = speaking(stages=True)
     result = api.run(
         load_study(study, data=data, settings=settings),
         out,
