@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ import mergerisk as mr
 from mergerisk.cli.main import main
 from mergerisk.errors import UserError
 from mergerisk.transfer import stealth
+from tests.cli.test_cli import call
 from tests.tiny import write_tiny_study
 
 if TYPE_CHECKING:
@@ -84,6 +86,46 @@ def test_lpips_sees_pixels_as_its_package_wants_them(monkeypatch: pytest.MonkeyP
     values, _ = stealth(images, images.flip(0), ["lpips"])["lpips"]
     line = np.linspace(-1, 1, 40)
     np.testing.assert_allclose(values, line[::-1] - 3 * line, atol=1e-6)
+
+
+def test_weights_are_fetched_before_anything_runs_or_refused(
+    tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a stand-in for torchvision, which puts them where PyTorch's cache is."""
+    packages, cache = tmp_path / "packages", tmp_path / "cache"
+    (packages / "torchvision").mkdir(parents=True)
+    (packages / "lpips.py").touch()
+    (packages / "torchvision" / "__init__.py").touch()
+    (packages / "torchvision" / "models.py").write_text(
+        "import os, socket, types\n"
+        "def get_state_dict(progress, check_hash):\n"
+        "    assert check_hash and socket.getdefaulttimeout()\n"
+        "    if 'AWAY' in os.environ:\n"
+        "        raise OSError('no route to host')\n"
+        f"    os.makedirs({str(cache / 'checkpoints')!r})\n"
+        f"    open({str(cache / 'checkpoints' / 'alex.pth')!r}, 'w').close()\n"
+        "one = types.SimpleNamespace(url='https://far/away/alex.pth', get_state_dict=get_state_dict)\n"
+        "AlexNet_Weights = types.SimpleNamespace(IMAGENET1K_V1=one)\n"
+    )
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(cache))
+    few = {"tasks": ["stripes.npz"], "merging": ["weight_averaging"], "attacks": ["fgsm"]}
+    study = write_tiny_study(tmp_path, tiny_vit, **few, tables=[{"table": "stealth", "measures": ["lpips"]}])
+    run = ("run", study, "--out", tmp_path / "run", "--quiet")
+    by_hand = f"put https://far/away/alex.pth into {cache / 'checkpoints'}"
+    for options, said in (
+        (["--offline"], "alex.pth is not there; fetch it once without --offline, or "),
+        ([], "alex.pth cannot be downloaded: no route to host; "),
+    ):
+        with monkeypatch.context() as during:
+            during.setenv("AWAY", "yes")
+            assert call(capsys, *run, *options) == (2, "", f"mergerisk: tables: lpips: {said}{by_hand}\n")
+    assert not [*tmp_path.glob("run/store/objects/*")]
+    assert call(capsys, "plan", study, "--offline")[0] == 2
+    assert call(capsys, "plan", study)[0] == 0
+    assert (cache / "checkpoints" / "alex.pth").is_file()
+    assert call(capsys, "plan", study, "--offline")[0] == 0
+    assert socket.getdefaulttimeout() is None
 
 
 def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

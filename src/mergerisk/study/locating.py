@@ -1,4 +1,5 @@
-"""What a study takes from a hub: asked for before anything is downloaded, its models then fetched, once."""
+"""What a study takes from a hub: asked for before anything is downloaded, its models then fetched, once;
+and what its tables need of the internet."""
 
 from __future__ import annotations
 
@@ -6,11 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
-from mergerisk.errors import Fault, Place, UserError
+from mergerisk.errors import Fault, Place, UserError, located, place
 from mergerisk.hub_downloads import UnavailableError
 from mergerisk.models.on_disk.copies import split_copy, with_copy
 from mergerisk.models.sources.hub import ask, commit_of, fetch, is_hub_id, remark, revision_of
 from mergerisk.study.named_sources import named_sources, renamed
+from mergerisk.study.tables.catalogue import further_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -50,8 +52,8 @@ def locate(study: Study, *, offline: bool = False) -> Located:
         offline: take them from the cache only.
 
     Raises:
-        UserError: a model or dataset cannot be had. The message says of the first in which field it is named and
-            what is wrong, and lists the others.
+        UserError: a model or dataset cannot be had: the message says of the first in which field it is named and
+            what is wrong, and lists the others. Or what a table needs cannot.
     """
     known = named_sources(study)
     sources = ((one.where, split_copy(one.model)[0]) for one in known if one.kind != "data")
@@ -79,6 +81,9 @@ def locate(study: Study, *, offline: bool = False) -> Located:
         faults |= {what: error for what, error in absent.items() if isinstance(error, UnavailableError)}
     if faults:
         raise UserError(_one_line(faults, "to be fetched"))
+    for further in further_tables(study):
+        with located(place("tables")):
+            further.table.fetch(offline=offline)
     return Located(
         _placed(study, {spec: str(folder) for spec, folder in folders.items()}, offline=offline),
         {revision_of(spec, folder): commit_of(folder) or "" for spec, folder in folders.items()},

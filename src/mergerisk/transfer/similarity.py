@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import socket
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from mergerisk.errors import UserError
+from mergerisk.errors import UserError, first_line
+from mergerisk.hub_downloads import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,6 +59,47 @@ def check_measures(measures: Iterable[StealthMeasure]) -> None:
         module, install = LIBRARIES.get(measure, ("numpy", ""))
         if find_spec(module) is None:
             raise UserError(f"{measure} is computed by {module}, which is not installed; {install}")
+
+
+def fetch_weights(measures: Iterable[StealthMeasure], *, offline: bool = False) -> None:
+    """Have the weights that measures need on this machine, downloaded if need be: of ``lpips``, AlexNet's.
+
+    Args:
+        measures: which.
+        offline: download nothing.
+
+    Raises:
+        UserError: they are not there and are not, or cannot be, downloaded; or what computes a measure is not
+            installed.
+    """
+    wanted = [*measures]
+    check_measures(wanted)
+    if "lpips" not in wanted:
+        return
+    import torch
+
+    try:
+        from torchvision.models import AlexNet_Weights
+    except ImportError as error:
+        raise UserError(
+            f"lpips: torchvision cannot be imported ({first_line(error)}); install the one that goes with torch "
+            f"{torch.__version__}"
+        ) from error
+    weights = AlexNet_Weights.IMAGENET1K_V1
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    if file.is_file():
+        return
+    by_hand = f"put {weights.url} into {file.parent}"
+    if offline:
+        raise UserError(f"lpips: {file.name} is not there; fetch it once without --offline, or {by_hand}")
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)  # of which PyTorch has none
+    try:
+        weights.get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # no connection, a broken one, no room, another file than it should be
+        raise UserError(f"lpips: {file.name} cannot be downloaded: {first_line(error)}; {by_hand}") from error
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def stealth(

@@ -11,7 +11,7 @@ from mergerisk.study.kinds.measure_stealth import MeasureStealth
 from mergerisk.study.plan import Piece
 from mergerisk.study.tables.declared import Column, Declared
 from mergerisk.study.tables.table import StageTable
-from mergerisk.transfer.similarity import StealthMeasure, check_measures
+from mergerisk.transfer.similarity import StealthMeasure, check_measures, fetch_weights
 from mergerisk.validation import hyperparameters
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ class StealthTable(StageTable):
             )
         ]
         return Declared("stealth", "adversarial image", (*_NAMES, *measured), shown_by="mean")
+
+    def fetch(self, *, offline: bool) -> None:
+        """AlexNet's weights, for ``lpips``."""
+        fetch_weights(self.measures, offline=offline)
 
     def plan(self, scene: Scene) -> Iterator[Piece]:
         """A stage per attack and surrogate.

@@ -87,6 +87,18 @@ class RunTable(ABC):
     def declared(self) -> Declared:
         """What it is; the same whatever the run."""
 
+    def fetch(self, *, offline: bool) -> None:
+        """Have what its stages need of the internet on this machine; called before anything else is done, so that
+        no stage waits for it or fails by it.
+
+        Args:
+            offline: download nothing.
+
+        Raises:
+            UserError: it is not there, and must not or cannot be downloaded.
+        """
+        del offline
+
     def plan(self, scene: Scene) -> Iterable[Piece]:
         """Have the stages run that its rows come from; called for every task under every seed.
 
