@@ -26,7 +26,7 @@ from mergerisk.study.keyed import Input
 from mergerisk.study.kinds.merge import Merge
 from tests.heard import of_stages
 from tests.models.material import save_classifier
-from tests.study.toy_stages import Toy
+from tests.study.toy_stages import Toy, model
 from tests.tiny import tiny_encoder
 
 if TYPE_CHECKING:
@@ -37,15 +37,6 @@ if TYPE_CHECKING:
     from mergerisk.study.stage import Stage
 
 GIB = 2**30
-
-
-def model(store: Store, size: int, number: int = 100) -> Input[Any]:
-    """What stands for a model of so many bytes, and takes no room."""
-    made = Toy(label="model", number=number)
-    store.folder(made.key).mkdir(parents=True)
-    with store.tensors(made.key).open("wb") as file:
-        file.truncate(size)
-    return Input(made.key)
 
 
 def plan(*stages: Toy) -> Any:

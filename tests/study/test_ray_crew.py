@@ -139,8 +139,8 @@ def test_a_stage_asks_for_what_it_needs_and_no_more_at_once_than_there_is(
     assert [(each["num_gpus"], each["memory"] / GIB) for each in ray.asked] == [
         *[(1, 2)] * 3,  # three GPUs
         (0, 6),  # 1.5 for a process, and two models of 2
+        (1, 12),  # of the same model, so next: weights, gradients, moments; only the larger node has it
         *[(1, 2)] * 5,
-        (1, 12),  # weights, gradients, moments: only the larger node has it
     ]
     assert all(each["num_cpus"] == 1 and each["max_retries"] == 0 for each in ray.asked)
 

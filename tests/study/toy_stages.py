@@ -13,6 +13,7 @@ from mergerisk.study.stage import Result, Stage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mergerisk.store import Store
     from mergerisk.study.workbench import Workbench
 
 
@@ -42,3 +43,12 @@ class OtherToy(Toy):
 
     kind: ClassVar[str] = "other toy"
     noun: ClassVar[str] = "play otherwise"
+
+
+def model(store: Store, size: int, number: int = 100) -> Input[Any]:
+    """What stands for a model of so many bytes, and takes no room."""
+    made = Toy(label="model", number=number)
+    store.folder(made.key).mkdir(parents=True)
+    with store.tensors(made.key).open("wb") as file:
+        file.truncate(size)
+    return Input(made.key)

@@ -28,6 +28,12 @@ class Crew(ABC):
     def lines(self) -> Collection[str]:
         """Those of which one more stage can be started now."""
 
+    def near(self) -> Collection[str]:
+        """Keys of large models that whoever is free now has read: of stages of one rank, those that are given one
+        of them come first, so that it is not read again for every stage; see
+        :func:`~mergerisk.study.executors.needs.large_model`."""
+        return ()
+
     @abstractmethod
     def start(self, stage: Stage, wait: bool) -> None:
         """Have a stage of such a line attempted; see :func:`~mergerisk.study.executors.attempt.attempt`."""

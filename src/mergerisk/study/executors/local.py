@@ -15,7 +15,7 @@ from mergerisk.errors import UserError
 from mergerisk.free_memory import stated_memory
 from mergerisk.study.executors.attempt import Outcome, attempt
 from mergerisk.study.executors.crew import Crew
-from mergerisk.study.executors.needs import held_bytes, in_steps
+from mergerisk.study.executors.needs import held_bytes, in_steps, large_model
 from mergerisk.study.executors.worker import ENVIRONMENT
 from mergerisk.threads import one_thread
 
@@ -62,12 +62,18 @@ class _ThisProcess(Crew):
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
         self._next: tuple[Stage, bool] | None = None
+        self._model = ""
+        """A large one that the last stage was given."""
 
     def lines(self) -> Collection[str]:
         return () if self._next else ("",)
 
+    def near(self) -> Collection[str]:
+        return {self._model} - {""}
+
     def start(self, stage: Stage, wait: bool) -> None:
         self._next = (stage, wait)
+        self._model = large_model(stage, self._bench.store) or self._model
 
     def ended(self) -> tuple[Stage, Outcome]:
         assert self._next is not None
@@ -92,6 +98,8 @@ class _Processes(Crew):
         self._room = room
         self._lines: dict[str, int] = {}
         """Line → bytes that each of its stages takes."""
+        self._models: dict[_WorkerProcess, str] = {}
+        """Which large one a worker was given last."""
 
     def line(self, stage: Stage) -> str:
         memory = in_steps(held_bytes(stage, self._store))
@@ -104,8 +112,15 @@ class _Processes(Crew):
         taken = sum(memory for _, memory in self._busy.values())
         return [line for line, memory in self._lines.items() if not memory or taken + memory <= self._room]
 
+    def near(self) -> Collection[str]:
+        return {self._models[process] for process in self._free if process in self._models}
+
     def start(self, stage: Stage, wait: bool) -> None:
-        process = self._free.pop(0)
+        model = large_model(stage, self._store)
+        process = next((one for one in self._free if model and self._models.get(one) == model), self._free[0])
+        self._free.remove(process)
+        if model:
+            self._models[process] = model
         self._busy[process] = (stage, self._lines[self.line(stage)])
         process.ask(stage, wait)
 

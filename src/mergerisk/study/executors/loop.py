@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mergerisk.errors import UserError
 from mergerisk.study.executors.attempt import is_away
 from mergerisk.study.executors.events import StageStarted, nobody, tell_end
+from mergerisk.study.executors.needs import large_model
 from mergerisk.study.executors.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -51,11 +52,12 @@ def run_stages(plan: Plan, store: Store, hire: Hire, *, listener: Listener = nob
         return
     store.share(plan.stages.keys() - missing)
     with hire(store, len(missing)) as crew:
-        scheduler = Scheduler(plan.stages, plan.stages.keys() - missing, crew.line)
+        done = plan.stages.keys() - missing
+        scheduler = Scheduler(plan.stages, done, crew.line, lambda stage: large_model(stage, store))
         lost: dict[str, int] = {}
         running, most = 0, math.inf
         while True:
-            while running < most and (taken := scheduler.take(crew.lines())) is not None:
+            while running < most and (taken := scheduler.take(crew.lines(), crew.near())) is not None:
                 stage, wait = taken
                 listener(StageStarted(stage))
                 crew.start(stage, wait)

@@ -65,10 +65,28 @@ def held_bytes(stage: Stage, store: Store) -> int:
         stage: whose inputs exist; what is not there is found by whoever makes the stage.
         store: where.
     """
+    models, images = _given(stage, store)
+    return int(stage.held * max(models.values(), default=0)) + sum(images.values())
+
+
+def large_model(stage: Stage, store: Store) -> str:
+    """The key of the largest of what a stage is given besides tasks: of a large model, which takes long to read;
+    empty where all are small.
+
+    Args:
+        stage: whose inputs exist.
+        store: where.
+    """
+    models, _ = _given(stage, store)
+    size, key = max(((size, key) for key, size in models.items()), default=(0, ""))
+    return key if size > _SMALL else ""
+
+
+def _given(stage: Stage, store: Store) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes by key of what a stage is given: models and all that is small, and images of tasks."""
     sizes = {key: store.tensor_bytes(key) for key in stage.inputs.values()}
     images = {key: size for key, size in sizes.items() if size > _SMALL and _kind(store, key) in _IMAGES}
-    largest = max((size for key, size in sizes.items() if key not in images), default=0)
-    return int(stage.held * largest) + sum(images.values())
+    return {key: size for key, size in sizes.items() if key not in images}, images
 
 
 def _kind(store: Store, key: str) -> str:

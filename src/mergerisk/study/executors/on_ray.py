@@ -23,7 +23,7 @@ from mergerisk.errors import UserError, first_line
 from mergerisk.study.executors.attempt import Outcome, attempt_elsewhere, is_away, is_made
 from mergerisk.study.executors.crew import Crew
 from mergerisk.study.executors.loop import PATIENCE
-from mergerisk.study.executors.needs import Needs, needs_of
+from mergerisk.study.executors.needs import Needs, large_model, needs_of
 from mergerisk.study.executors.worker import ENVIRONMENT
 from mergerisk.threads import cores
 
@@ -180,6 +180,9 @@ class RayCrew(Crew):
         self._task = ray.remote(attempt_on_node)
         self._running: dict[Any, tuple[Stage, str]] = {}
         self._lines: dict[str, Needs] = {}
+        self._model = ""
+        """A large one that a stage was given last: which process makes the next is Ray's choice, so that all are
+        kept at one model."""
         self._nodes = nodes_of(ray)
         self._looked = self._had_room = time.monotonic()
 
@@ -213,7 +216,11 @@ class RayCrew(Crew):
         most = max((node.memory for node in self._nodes if node.gpus >= needs.gpus), default=0)
         return replace(needs, memory=int(min(needs.memory, most)))
 
+    def near(self) -> Collection[str]:
+        return {self._model} - {""}
+
     def start(self, stage: Stage, wait: bool) -> None:
+        self._model = large_model(stage, self._store) or self._model
         line = self.line(stage)
         needs = self._possible(self._lines[line])
         task = self._task.options(

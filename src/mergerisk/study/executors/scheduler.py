@@ -19,13 +19,19 @@ class Scheduler:
         stages: all stages of the plan, inputs before what needs them.
         done: keys whose artefacts exist.
         line: stage → the line that it stands in; one may be served while another has to wait.
+        model: stage → the key of a large model that it is given; empty without one.
     """
 
     def __init__(
-        self, stages: Mapping[str, Stage], done: Iterable[str], line: Callable[[Stage], str] = lambda _: ""
+        self,
+        stages: Mapping[str, Stage],
+        done: Iterable[str],
+        line: Callable[[Stage], str] = lambda _: "",
+        model: Callable[[Stage], str] = lambda _: "",
     ) -> None:
         self._stages = stages
         self._line = line
+        self._model = model
         self._done = set(done)
         self._running: set[str] = set()
         self._elsewhere: dict[str, None] = {}
@@ -33,8 +39,9 @@ class Scheduler:
         self._front = 0
         self._places = {key: place for place, key in enumerate(stages)}
         """Where a stage stands in its line; what has to be made again stands before all others."""
-        self._ready: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
-        """Heaps, by line; of a stage that was moved forward an older entry may be left, which counts no more."""
+        self._ready: defaultdict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+        """Heaps, by line and model; of a stage that was moved forward an older entry may be left, which counts no
+        more."""
         self._lacking: dict[str, set[str]] = {}
         """Waiting stage → inputs that do not exist yet."""
         self._needed_by: defaultdict[str, set[str]] = defaultdict(set)
@@ -52,15 +59,18 @@ class Scheduler:
             self._line_up(key)
 
     def _line_up(self, key: str) -> None:
-        heapq.heappush(self._ready[self._line(self._stages[key])], (self._places[key], key))
+        stage = self._stages[key]
+        heapq.heappush(self._ready[self._line(stage), self._model(stage)], (self._places[key], key))
 
-    def take(self, lines: Collection[str] = ("",)) -> tuple[Stage, bool] | None:
+    def take(self, lines: Collection[str] = ("",), near: Collection[str] = ()) -> tuple[Stage, bool] | None:
         """The next stage of these lines, and whether to wait for another run that is making it; None where there
-        is none now."""
-        found = [(heap[0], line) for line in lines if (heap := self._current(line))]
+        is none now. Of those of the first rank, the ones that are given a model of ``near`` come first."""
+        found = [(heap[0], where) for where in self._ready if where[0] in lines and (heap := self._current(where))]
         if found:
-            (_, key), line = min(found)
-            heapq.heappop(self._ready[line])
+            first = min(found)
+            alike = [one for one in found if one[1][1] in near and self._rank(one) == self._rank(first)]
+            (_, key), where = min(alike, default=first)
+            heapq.heappop(self._ready[where])
             del self._lacking[key]
             return self._start(key), False
         # Only when there is nothing else to do is a stage that another run is making worth waiting for.
@@ -72,9 +82,13 @@ class Scheduler:
                     return self._start(key), True
         return None
 
-    def _current(self, line: str) -> list[tuple[int, str]]:
-        """A line, without those at its head that do not wait there any more."""
-        heap = self._ready[line]
+    def _rank(self, found: tuple[tuple[int, str], tuple[str, str]]) -> int:
+        (_, key), _ = found
+        return self._stages[key].rank
+
+    def _current(self, where: tuple[str, str]) -> list[tuple[int, str]]:
+        """Those of a line and a model, without those at their head that do not wait there any more."""
+        heap = self._ready[where]
         while heap and (self._lacking.get(heap[0][1]) != set() or self._places[heap[0][1]] != heap[0][0]):
             heapq.heappop(heap)
         return heap
