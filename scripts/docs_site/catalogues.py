@@ -260,10 +260,14 @@ def _yaml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).strip('"') if value is not None else "null"
 
 
+_BROUGHT = {"file": "perturbation.npy", "style": "restyling:network@style.safetensors"}
+"""What stands in examples for hyper-parameters that have no default."""
+
+
 def _examples(catalogue: Catalogue, name: str, parameters: dict[str, dict[str, Any]]) -> str:
     """In a study file and in Python, with a hyper-parameter where there is one to show."""
     given = {key: schema["default"] for key, schema in parameters.items() if _is_plain(schema.get("default"))}
-    given |= {key: "perturbation.npy" for key, schema in parameters.items() if "default" not in schema}
+    given |= {key: _BROUGHT[key] for key, schema in parameters.items() if "default" not in schema}
     first = dict([*given.items()][-1:] if "default" not in (parameters.get("file") or {"default": 0}) else given)
     nested = "" if catalogue.registry is not CORRECTIONS else name
     inside = ", ".join(f"{key}: {_yaml(value)}" for key, value in first.items())

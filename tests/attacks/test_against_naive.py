@@ -38,6 +38,7 @@ OWN: dict[str, dict[str, Any]] = {
     "sia": {"patchworks": 3},
     "decowa": {"warps": 1},
     "l2t": {"chains": 2, "learning_rate": 1e4},
+    "stm": {"styles": 2, "style": "tests.naive.attacks.styles:tint"},
     "awt": {"neighbours": 2, "learning_rate": 0.1, "sharpness": 0.3},
 }
 """Attacks that their own name describes, with a cost that tests can bear. DI comes further down."""
@@ -143,6 +144,8 @@ def test_targeted_matches_naive(name: str, loss: str, norm: str) -> None:
         ),
         ("decowa", {"warps": 2, "mesh": 4, "strength": 0.4, "constraint": 0.7}),
         ("l2t", {"chains": 4, "length": 3, "learning_rate": 3e5, "noise": 4.0, "leave_out": ["crop", "scale"]}),
+        ("stm", {"styles": 3, "share": 0.0, "noise": 0.5}),
+        ("stm", {"styles": 1, "share": 0.9, "noise": 0.0, "norm": "l2", "epsilon": 0.7}),
         ("sia", {"patchworks": 2, "blocks": 1, "leave_out": ["scale", "turn"]}),
         (
             "sia",
@@ -353,6 +356,7 @@ def test_di_si_ti_mi_fgsm_matches_naive(norm: str) -> None:
         ("awt", {"inputs": [{"input": "ssa", "spectra": 2}]}, {"inputs": [naive.spectral(spectra=2)]}),
         ("decowa", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("l2t", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
+        ("stm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("mef", {"inputs": [{"input": "sia", "patchworks": 2}]}, {"inputs": [naive.patched(2)]}),
         ("emi_fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),
         ("fgsm", {"inputs": ["si"], "gradient": ["ti"]}, {"inputs": [naive.scaled()], "gradient": [naive.smoothed()]}),

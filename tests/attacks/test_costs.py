@@ -14,7 +14,7 @@ from mergerisk.attacks import ATTACKS
 
 INSIDE = {"pna_patchout", "tgr", "sgm", "fia", "naa", "feature", "ilpd", "att", "fpr"}
 """Attacks that need more of a classifier than logits."""
-FROM_A_FILE = {"universal"}
+FROM_A_FILE = {"universal", "stm"}
 BY_QUERIES = {"square"}
 MIXING = {"admix", "l2t"}
 """Attacks that put something of the other images into each."""

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 import mergerisk as mr
 from mergerisk.report.assembling import summarize
 from mergerisk.study import load_study, make_plan, parse_study
 from mergerisk.study.finished import load_run
 from mergerisk.study.kinds.craft import Craft
+from mergerisk.study.preflight import check_material
 from mergerisk.study.schema import Budgets
 from tests.tiny import write_tiny_study
 from tests.transfer.black_box_stand_in import Reply, service
@@ -34,6 +37,7 @@ ATTACKS = [
     },
     {"attack": "mi_fgsm", "targeted": True, "loss": "logit", "label": "aimed"},
     {"attack": "universal", "file": "universal.npy"},
+    {"attack": "stm", "styles": 1, "steps": 1, "style": "tests.naive.attacks.styles:tint@style.safetensors"},
 ]
 CHANGES = {
     "merging": ["weight_averaging"],
@@ -53,6 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
     made = tmp_path_factory.mktemp("options")
     write_tiny_study(made, tiny_vit, **CHANGES)
     np.save(made / "universal.npy", np.random.default_rng(0).uniform(-0.1, 0.1, (3, 8, 8)))
+    save_file({"gains": torch.tensor([0.1, 0.2, 0.3])}, made / "style.safetensors")
     (made / "a_black_box.py").write_text("def say(images):\n    return [1] * len(images)\n")
     return made
 
@@ -67,7 +72,7 @@ def result(folder: Path) -> Iterator[mr.StudyResult]:
 
 def test_every_attack_and_surrogate_has_its_rows(result: mr.StudyResult) -> None:
     rates = result.rates
-    assert set(rates["attack"]) == {"fgsm", "di-si-ti-mi", "aimed", "universal"}
+    assert set(rates["attack"]) == {"fgsm", "di-si-ti-mi", "aimed", "universal", "stm"}
     assert set(rates["surrogate"]) == {"expert", "both", "ensemble-svre"}
     assert set(rates["target"]) == {"expert", "pretrained", "weight_averaging", "box"}, "an ensemble is no target"
     assert rates[rates["target"] == "box"]["task"].unique().tolist() == ["stripes"]
@@ -76,6 +81,7 @@ def test_every_attack_and_surrogate_has_its_rows(result: mr.StudyResult) -> None
         "di-si-ti-mi": [4],
         "aimed": [4],
         "universal": [1],
+        "stm": [1],
     }
 
 
@@ -154,12 +160,27 @@ def test_the_study_that_was_run_can_be_read_again(result: mr.StudyResult) -> Non
     assert mr.write_report(result.folder).rates.equals(result.rates)
 
 
-def test_a_universal_perturbation_is_known_by_its_content(folder: Path) -> None:
-    study = load_study(folder / "study.yaml")
-    before = set(make_plan(study).stages)
-    np.save(folder / "universal.npy", np.zeros((3, 8, 8)))
-    changed = {make_plan(study).stages[key].kind for key in set(make_plan(study).stages) - before}
-    assert changed == {"craft", "evaluate"}
+@pytest.mark.parametrize(("attack", "file"), [("universal", "universal.npy"), ("stm", "style.safetensors")])
+def test_what_an_attack_is_given_is_known_by_its_content(folder: Path, attack: str, file: str) -> None:
+    study, before = load_study(folder / "study.yaml"), (folder / file).read_bytes()
+    known = set(make_plan(study).stages)
+    if file.endswith(".npy"):
+        np.save(folder / file, np.zeros((3, 8, 8)))
+    else:
+        save_file({"gains": torch.zeros(3)}, folder / file)
+    changed = [stage for key, stage in make_plan(study).stages.items() if key not in known]
+    (folder / file).write_bytes(before)
+    assert {stage.kind for stage in changed} == {"craft", "evaluate"}
+    assert {stage.attack for stage in changed if isinstance(stage, Craft)} == {attack}
+    assert set(make_plan(study).stages) == known
+
+
+def test_a_style_network_is_tried_before_anything_is_trained(tmp_path: Path, tiny_vit: Path) -> None:
+    attack = {"attack": "stm", "style": "tests.naive.attacks.styles:tint@style.safetensors"}
+    study = write_tiny_study(tmp_path, tiny_vit, merging=["weight_averaging"], attacks=[attack])
+    save_file({"gains": torch.tensor([0.1, 0.2, float("nan")])}, tmp_path / "style.safetensors")
+    with pytest.raises(mr.UserError, match="'gains' holds NaN"):
+        check_material(load_study(study))
 
 
 def test_l2_budgets_bound_the_length_of_the_change(tmp_path: Path, tiny_vit: Path) -> None:

@@ -62,6 +62,7 @@ from .patchwork import SIA as SIA
 from .patchwork import Patchwork as Patchwork
 from .rejected import REJECTED as REJECTED
 from .square import Square as Square
+from .style_transfer import STM as STM
 from .token_tuning import ATT as ATT
 from .universal import Universal as Universal
 from .vision_transformers import TGR as TGR

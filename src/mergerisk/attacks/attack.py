@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,7 @@ from mergerisk.models.core.checks import precision_named
 from mergerisk.models.inside.hooks import frozen
 from mergerisk.randomness import ImageRandom, drawing, generator
 from mergerisk.seeds import derive_seed
+from mergerisk.tasks.digests import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -136,6 +138,16 @@ class Attack(ABC):
     def iterations(self) -> int:
         """Steps it takes."""
         return 1
+
+    def brought(self) -> Mapping[str, object]:
+        """The hyper-parameters that name what lies elsewhere, and what the content of each is known by, as plain
+        data: results depend on that, not on the name. By default ``file``, where there is one, by its SHA-256.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        file = getattr(self, "file", None)
+        return {} if file is None else {"file": file_digest(Path(file))}
 
     def check_files(self) -> None:  # noqa: B027  # most attacks name no file
         """Read what the attack names besides the classifier, before anything is trained for it.

@@ -48,6 +48,9 @@ ATTACKS: Registry[type[Attack]] = Registry(
             "sia", "mergerisk.attacks.patchwork:SIA", "MI-FGSM on blocks changed each its way", "arXiv 2309.14700"
         ),
         Entry(
+            "stm", "mergerisk.attacks.style_transfer:STM", "MI-FGSM on images in drawn styles", "arXiv 2308.10601"
+        ),
+        Entry(
             "l2t",
             "mergerisk.attacks.learned_transforms:L2T",
             "MI-FGSM on drawn chains of operations",
@@ -83,6 +86,9 @@ ATTACKS: Registry[type[Attack]] = Registry(
     ],
 )
 """Built in, installed and registered attacks."""
+
+BROUGHT = ("file", "style")
+"""Hyper-parameters of attacks that name what lies elsewhere, a path in it perhaps."""
 
 ENSEMBLE_ALGORITHMS: Registry[type[EnsembleAlgorithm]] = Registry(
     "ensemble algorithm",

@@ -81,7 +81,8 @@ class Run:
                 # Back through the classifier, then through the transformation, whose graph views may share.
                 seen = oracle(view)
                 (gradient,) = torch.autograd.grad(view, leaf, seen, retain_graph=True)
-                total = gradient if total is None else total.add_(gradient)
+                # Not in place: a gradient that is the same everywhere may be one number in memory.
+                total = gradient if total is None else total + gradient
                 count += 1
         assert total is not None, "an input transformation gave no view"
         return total if count == 1 else total / count

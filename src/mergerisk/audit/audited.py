@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mergerisk.attacks.catalogue import BROUGHT
 from mergerisk.study.kinds.given_model import GivenModel
 from mergerisk.study.kinds.load_task import LoadTask
 from mergerisk.study.named_sources import named_sources
@@ -192,5 +193,5 @@ def describe_work(study: Study, computed: Mapping[str, Any], items: tuple[Audite
 def _steps(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     from mergerisk.attacks import create
 
-    rest = {key: value for key, value in parameters.items() if key not in {"steps", "file"}}
+    rest = {key: value for key, value in parameters.items() if key not in {"steps", *BROUGHT}}
     return {"steps": create(name, **parameters).iterations, "parameters": rest}

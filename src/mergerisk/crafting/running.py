@@ -109,6 +109,7 @@ def craft_folder(
         if value is not None and value < least:
             raise UserError(f"--{name} must be {least} or more, got {value}")
     attack = crafting.create_attack()
+    attack.check_files()
     check_output(out, force=force, images=images, models=[Path(name) for name in (model, *targets)])
     names = image_names(images, table)
     said, skipped = read_said(images, names, table)

@@ -25,6 +25,7 @@ from tests.naive.attacks.loop import Draws, Trace
 from tests.naive.attacks.neighbours import awt, emi_fgsm, gra, mef, pgn, vmi_fgsm, vni_fgsm
 from tests.naive.attacks.patchwork import patched, sia
 from tests.naive.attacks.sign import fgsm, i_fgsm, mi_fgsm, ni_fgsm, pgd, smoothed, ti_fgsm
+from tests.naive.attacks.styles import stm
 
 __all__ = [
     "FAMILIES",
@@ -57,6 +58,7 @@ __all__ = [
     "smoothed",
     "spectral",
     "ssa",
+    "stm",
     "ti_fgsm",
     "vmi_fgsm",
     "vni_fgsm",

@@ -48,6 +48,25 @@ def build(name: str) -> tuple[nn.Module, Callable[..., Any]]:
     return made, factory
 
 
+def module(name: str) -> nn.Module:
+    """What a factory makes, in float32, frozen, in evaluation mode.
+
+    Args:
+        name: ``package.module:factory``; ``@weights.safetensors`` behind it is a file with all of the module's
+            tensors, by the module's own names.
+
+    Raises:
+        UserError: see :func:`build`; weights that are not the module's, or with NaN.
+    """
+    callable_name, _, weights = name.partition("@")
+    made = build(callable_name)[0].float()
+    if weights:
+        _load_weights(made, Path(weights).expanduser())
+    freeze(made)
+    check_finite(made.state_dict(), name)
+    return made
+
+
 def load(name: str, *, image_size: int | None = None, preprocessing: StatedPreprocessing | None = None) -> Encoder:
     """The encoder around what a factory makes.
 
@@ -62,17 +81,14 @@ def load(name: str, *, image_size: int | None = None, preprocessing: StatedPrepr
     Raises:
         UserError: see :func:`build`; weights that are not the module's; no S; or an output that is no features.
     """
-    callable_name, _, weights = name.partition("@")
-    module = build(callable_name)[0].float()
-    if weights:
-        _load_weights(module, Path(weights).expanduser())
-    size = image_size or getattr(module, "image_size", None)
+    made = module(name)
+    size = image_size or getattr(made, "image_size", None)
     if not isinstance(size, int) or size < 1:
         raise UserError(
             f"{name}: image_size is {size!r}; set it, or give the module an attribute image_size, the side of its "
             "images in pixels"
         )
-    return around(name, module, size, UNTOUCHED, preprocessing)
+    return around(name, made, size, UNTOUCHED, preprocessing)
 
 
 def around(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from mergerisk.attacks.catalogue import ATTACKS, ENSEMBLE_ALGORITHMS
+from mergerisk.attacks.catalogue import ATTACKS, BROUGHT, ENSEMBLE_ALGORITHMS
 from mergerisk.causes.catalogue import CAUSES
 from mergerisk.merging.catalogue import split_name
 from mergerisk.study.fields.basics import RESERVED_TARGETS, Model, looks
@@ -144,10 +144,12 @@ class AttackSpec(Named):
 
     @field_validator("parameters")
     @classmethod
-    def _place_file(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        placing, file = Placing.of(info), parameters.get("file")
-        placed = {} if placing is None or not isinstance(file, str) else {"file": placing.place(file)}
-        return parameters | placed
+    def _place_brought(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        placing = Placing.of(info)
+        named = {name: parameters.get(name) for name in BROUGHT}
+        if placing is None:
+            return parameters
+        return parameters | {name: placing.place(given) for name, given in named.items() if isinstance(given, str)}
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> AttackSpec:

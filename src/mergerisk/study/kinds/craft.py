@@ -37,13 +37,14 @@ class Craft(Divisible):
         task: whose test images are attacked.
         surrogate: what they are crafted on.
         attack: the attack.
-        parameters: its hyper-parameters, defaults filled in; a file by its digest.
+        parameters: its hyper-parameters, defaults filled in; those that name what lies elsewhere by its
+            content.
         epsilon: the budget, of pixels in [0, 1].
         norm: of the budget.
         after: numbers of steps after which iterates are kept besides the last.
         images: how many are attacked, if the test split has as many.
         seed: of what is drawn.
-        file: where the file of ``parameters`` lies, if there is one.
+        brought: those, as the study names them.
         crafted: images that are attacked.
         gradients: of every image, that the attack takes.
     """
@@ -62,7 +63,7 @@ class Craft(Divisible):
     after: tuple[int, ...]
     images: int
     seed: int
-    file: str | None = unkeyed(default=None)
+    brought: Mapping[str, Any] = unkeyed(default_factory=dict)
     crafted: int = unkeyed()
     gradients: int = unkeyed()
 
@@ -88,7 +89,7 @@ class Craft(Divisible):
         if first >= last > 0:
             return {}
         images, labels = task.test.images[indices], task.test.labels[indices]
-        parameters = dict(self.parameters) | ({} if self.file is None else {"file": self.file})
+        parameters = {**self.parameters, **self.brought}
         crafted = attacks.create(self.attack, **parameters).craft(
             self.surrogate.classifier(bench),
             images.to(device),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergerisk.attacks.catalogue import ATTACKS
 from mergerisk.attacks.parts import FILTERS, INPUTS
 from mergerisk.registry import plugins
-from mergerisk.tasks.digests import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +23,8 @@ class PlannedAttack:
     Attributes:
         label: what results call it.
         name: of the attack.
-        parameters: its hyper-parameters, a file by its digest.
-        file: where that file lies, if there is one.
+        parameters: its hyper-parameters; those that name what lies elsewhere by its content.
+        brought: those, as the study names them.
         gradients: input gradients per image.
         steps: after how many outcomes are kept, its own number last.
         plugins: installed packages that add it, or parts of it.
@@ -35,7 +33,7 @@ class PlannedAttack:
     label: str
     name: str
     parameters: Mapping[str, Any]
-    file: str | None
+    brought: Mapping[str, Any]
     gradients: int
     steps: tuple[int, ...]
     plugins: tuple[str, ...]
@@ -49,15 +47,13 @@ def plan_attack(spec: AttackSpec, after: tuple[int, ...]) -> PlannedAttack:
         after: numbers of steps after which outcomes are kept as well, if the attack takes more.
 
     Raises:
-        UserError: a file of its parameters cannot be read.
+        UserError: what its parameters name cannot be read.
     """
     from mergerisk.attacks import create
 
     attack = create(spec.name, **spec.parameters)
-    parameters, file = dict(spec.parameters), None
-    if "file" in parameters:
-        file = str(parameters["file"])
-        parameters["file"] = file_digest(Path(file))
+    contents = attack.brought()
+    parameters = {**spec.parameters, **contents}
     taken = attack.iterations
     entries = [
         ATTACKS.check(spec.name),
@@ -68,7 +64,7 @@ def plan_attack(spec: AttackSpec, after: tuple[int, ...]) -> PlannedAttack:
         spec.label,
         spec.name,
         parameters,
-        file,
+        {name: spec.parameters[name] for name in contents},
         attack.gradients_per_image,
         (*(steps for steps in after if steps < taken), taken),
         plugins(*entries),

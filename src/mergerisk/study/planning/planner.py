@@ -138,7 +138,7 @@ class _Planner:
                 after=attack.steps[:-1],
                 images=self._study.images_per_task,
                 seed=seed,
-                file=attack.file,
+                brought=attack.brought,
                 crafted=self._attacked(surrogate.task),
                 gradients=attack.gradients,
             )
