@@ -154,7 +154,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    names = options.names or [name for name in mr.attacks.ATTACKS.names() if name not in {"universal", "square"}]
+    names = options.names or [
+        name for name in mr.attacks.ATTACKS.names() if name not in {"universal", "stm", "square"}
+    ]
     images = torch.rand(options.batch, 3, 224, 224, device=options.device)
     labels = torch.arange(options.batch, device=options.device) % CLASSES
     clock = Clock(options.device)

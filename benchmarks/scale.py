@@ -71,7 +71,9 @@ def plans() -> dict[str, Plan]:
     study = starter.model_copy(update={name: getattr(paper, name) for name in same})
     methods = [MethodSpec.model_validate(name) for name in METHODS.names() if name != "slerp"]
     attacks = [
-        AttackSpec.model_validate(name) for name in ATTACKS.names() if name not in {"universal", "fia", "naa"}
+        AttackSpec.model_validate(name)
+        for name in ATTACKS.names()
+        if name not in {"universal", "stm", "fia", "naa"}
     ]
     budgets = study.budgets.model_copy(update={"epsilon": BUDGETS})
     changed = {"merging": tuple(methods), "attacks": tuple(attacks), "budgets": budgets}
