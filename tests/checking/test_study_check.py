@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,9 @@ def test_an_expert_without_use_is_named(
     assert code == 0, err
     assert "stripes: the expert is no better than the pretrained encoder" in " ".join(out.split())
     assert (tmp_path / "runs" / "tiny" / "store").is_dir()
+    log = (tmp_path / "runs" / "tiny" / "run.log").read_text()
+    assert " WARNING stripes: the expert is no better than the pretrained encoder" in log
+    assert re.search(r" INFO finished, after .*: models checked, nothing merged or attacked\n\Z", log)
     assert yaml.safe_load((tmp_path / "check.json").read_text())["warnings"]
 
 

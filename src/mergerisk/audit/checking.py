@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mergerisk.audit.schema import in_words_of_audits, load_audit
 from mergerisk.checking import check_study
+from mergerisk.listeners.events import CheckFinished
 from mergerisk.listeners.told import listening
 from mergerisk.study import load_study
 from mergerisk.yaml_files import read_mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mergerisk.checking import StudyCheck
+    from mergerisk.listeners.told import Told
 
 
 def check_file(
@@ -37,11 +39,18 @@ def check_file(
     Raises:
         UserError: the file, or one that it names, is at fault.
     """
-    with listening() as told, told.showing(progress):
-        if not Path(file).is_file() or "base" not in read_mapping(Path(file), "a study or an audit"):
-            study = load_study(file, settings=settings) if settings else file
-            return check_study(study, device=device, offline=offline, listener=told)
-        audit = load_audit(file, settings=settings)
-        out = Path("audits") / audit.name
-        with in_words_of_audits():
-            return check_study(audit.to_study(), out, device=device, offline=offline, listener=told)
+    with listening() as told:
+        with told.showing(progress):
+            found = _checked(file, device, offline, settings, told)
+        told(CheckFinished(found.warnings))
+    return found
+
+
+def _checked(file: str, device: str, offline: bool, settings: Sequence[str], told: Told) -> StudyCheck:
+    if not Path(file).is_file() or "base" not in read_mapping(Path(file), "a study or an audit"):
+        study = load_study(file, settings=settings) if settings else file
+        return check_study(study, device=device, offline=offline, listener=told)
+    audit = load_audit(file, settings=settings)
+    out = Path("audits") / audit.name
+    with in_words_of_audits():
+        return check_study(audit.to_study(), out, device=device, offline=offline, listener=told)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Candidate",
+    "CheckFinished",
     "Event",
     "Listener",
     "Outcome",
@@ -57,6 +58,17 @@ class RunFailed(Event):
     """
 
     error: BaseException
+
+
+@dataclass(frozen=True)
+class CheckFinished(Event):
+    """The models of a study were checked before it merges: what had started as a run ends without results.
+
+    Attributes:
+        warnings: what looks wrong, in sentences.
+    """
+
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)

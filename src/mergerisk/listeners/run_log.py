@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from mergerisk.disk import mebibytes
 from mergerisk.errors import UserError, described
-from mergerisk.listeners.events import RunFailed, RunFinished, SearchEnded, SearchFinished, SearchStarted
+from mergerisk.listeners.events import (
+    CheckFinished,
+    RunFailed,
+    RunFinished,
+    SearchEnded,
+    SearchFinished,
+    SearchStarted,
+)
 from mergerisk.progress.study_progress import CHECKING, to_do
 from mergerisk.provenance import git_revision, versions
 from mergerisk.report.formatting import duration, plural
@@ -102,6 +109,10 @@ class RunLog:
                 self.say(f"finished, after {self._elapsed}; the report is {event.folder / 'report.html'}")
                 if len(self._files) > 1:
                     self._files.pop().close()
+            case CheckFinished(warnings):
+                for warning in warnings:
+                    self.say(warning, logging.WARNING)
+                self.say(f"finished, after {self._elapsed}: models checked, nothing merged or attacked")
             case SearchFinished():
                 self.say(f"finished, after {self._elapsed}: {event.headline}")
             case RunFailed(error):
