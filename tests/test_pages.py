@@ -30,7 +30,7 @@ import yaml
 from safetensors.torch import save_file
 
 import mergerisk as mr
-from mergerisk.attacks import ATTACKS, FILTERS, INPUTS
+from mergerisk.attacks import ATTACKS, ENSEMBLE_ALGORITHMS, FILTERS, INPUTS
 from mergerisk.causes import CAUSES
 from mergerisk.cli.main import cli
 from mergerisk.defenses import DEFENSES
@@ -41,7 +41,7 @@ from mergerisk.statistics import load_claims
 from mergerisk.study import parse_study
 from mergerisk.study.further import TABLES
 from mergerisk.tasks import TASK_KINDS
-from mergerisk.transfer import HttpTarget, Queries
+from mergerisk.transfer import SEARCHES, HttpTarget, Queries
 from tests.attacks.test_adapter import stand_in_for_torchattacks
 from tests.cli.test_cli import call
 from tests.models.material import CLASSES, save_classifier, save_clip
@@ -67,7 +67,8 @@ PARTS = {"docs/models_and_tasks.md": "tests/study/test_documented.py"}
 """Page → the test that completes the parts of study files on it and checks them as studies."""
 
 REGISTRIES: tuple[Registry[Any], ...] = (
-    ATTACKS, INPUTS, FILTERS, CAUSES, METHODS, CORRECTIONS, DEFENSES, LISTENERS, TABLES, TASK_KINDS,
+    ATTACKS, ENSEMBLE_ALGORITHMS, INPUTS, FILTERS, CAUSES, METHODS, CORRECTIONS, DEFENSES, LISTENERS, SEARCHES, TABLES,
+    TASK_KINDS,
 )  # fmt: skip
 """What pages add to, and installed packages."""
 

@@ -44,6 +44,8 @@ def test_list_prints_a_table(capsys: pytest.CaptureFixture[str], what: str) -> N
         "inputs": "bsr",
         "filters": "ti",
         "ensembles": "svre",
+        "searches": "simba_ods",
+        "tables": "stealth",
         "listeners": "mlflow",
         "studies": "starter",
     }
@@ -57,7 +59,7 @@ def test_list_alone_says_what_can_be_listed(capsys: pytest.CaptureFixture[str]) 
     assert all(len(text.split()) > 1 for _, _, text in told)
     for command, _, _ in told:
         assert call(capsys, *command.split()[1:])[0] == 0
-    assert len(told) == len(LISTS) == 12
+    assert len(told) == len(LISTS) == 14
 
 
 def test_a_shipped_study_is_listed_with_what_it_is_and_its_file(capsys: pytest.CaptureFixture[str]) -> None:

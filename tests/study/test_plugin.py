@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -94,27 +95,37 @@ def test_a_table_with_its_own_stages_and_defenses_need_no_line_of_ours(
     installed: dict[str, str], tiny_vit: Path, tmp_path: Path
 ) -> None:
     """Planned, run by workers, resumed, collected, exported and shown, with a hyper-parameter each."""
+    together = {"ensemble": ["expert", "pretrained"], "algorithm": "evenly", "label": "both"}
     study = write_tiny_study(
         tmp_path,
         tiny_vit,
         merging=["weight_averaging"],
-        surrogates=["expert", "merged/weight_averaging+both_sides"],
+        surrogates=["expert", "merged/weight_averaging+both_sides", together],
         attacks=["fgsm"],
         defenses=[
             {"defense": "both_sides", "of": "weight_averaging", "share": 0.25},
             {"defense": "stay_close", "of": "weight_averaging", "weight": 2.0, "label": "close"},
         ],
-        tables=[{"table": "confidence", "images": 4}],
+        tables=[
+            {"table": "confidence", "images": 4},
+            {"table": "queries", "searches": ["coin_tosses"], "queries": 3, "at": [3]},
+        ],
+        causes=["lead"],
     )
     run = tmp_path / "run"
     plan = mergerisk(installed, "plan", str(study))
-    assert re.search(r"^confidence +4 +0 ", plan, re.MULTILINE), plan
+    assert re.search(r"^confidence +6 +0 ", plan, re.MULTILINE), plan
     mergerisk(installed, "run", str(study), "--out", str(run), "--workers", "2")
     table = pd.read_parquet(run / "confidence.parquet")
     assert [*table] == ["task", "surrogate", "seed", "image", "confidence"]
-    assert len(table) == 2 * 2 * 4  # tasks × surrogates × images
+    assert len(table) == 2 * 3 * 4  # tasks × surrogates × images
     assert table["confidence"].between(1 / 3, 1).all()
     outcomes = pd.read_parquet(run / "outcomes.parquet")
+    assert "both" in set(outcomes["surrogate"])
+    queries = pd.read_parquet(run / "queries.parquet")
+    assert set(queries["search"]) == {"coin_tosses"}
+    assert queries["queries"].dropna().between(1, 3).all()
+    assert (pd.read_parquet(run / "causes.parquet")["lead"].dropna() >= 0).all()
     defended = "weight_averaging+both_sides"
     assert {"weight_averaging", defended, "close"} < set(outcomes["target"])
     assert re.search(r"^train +1 +0 ", plan, re.MULTILINE), plan
@@ -122,22 +133,22 @@ def test_a_table_with_its_own_stages_and_defenses_need_no_line_of_ours(
     assert (own["surrogate_adversarial"] == own["target_adversarial"]).all()
     # Resumed: nothing is done again, and what is written is the same.
     again = mergerisk(installed, "plan", str(study), "--out", str(run))
-    assert re.search(r"^confidence +4 +4 ", again, re.MULTILINE), again
+    assert re.search(r"^confidence +6 +6 ", again, re.MULTILINE), again
     before = (run / "confidence.parquet").read_bytes()
     mergerisk(installed, "run", str(study), "--out", str(run))
     assert (run / "confidence.parquet").read_bytes() == before
     # Shown and exported, and that without the plugin too.
     record = json.loads((run / "run.json").read_text())
-    assert record["kinds"]["confidence"]["cached"] == 4
+    assert record["kinds"]["confidence"]["cached"] == 6
     main(["report", str(run), "--export", str(tmp_path / "export")])
     page = (run / "report.html").read_text()
-    assert "One row per image and surrogate; all 16 are in <code>confidence.parquet</code>" in page
+    assert "One row per image and surrogate; all 24 are in <code>confidence.parquet</code>" in page
     assert "largest probability of a class, in [0, 1]" in page
     exported = pd.read_csv(tmp_path / "export" / "data" / "confidence.csv")
     assert exported["confidence"].to_numpy() == pytest.approx(table["confidence"].to_numpy())
     document = json.loads((run / "summary.json").read_text())
     assert list(Draft202012Validator(summary_schema()).iter_errors(document)) == []
-    assert document["further"]["confidence"]["rows"] == 16
+    assert document["further"]["confidence"]["rows"] == 24
 
 
 def write_csv(folder: Path, kind: str) -> None:
@@ -182,8 +193,14 @@ def test_another_version_of_a_plugin_is_another_artefact(folder: Path, tiny_vit:
         tmp_path,
         tiny_vit,
         merging=MERGING,
-        surrogates=["expert", "outsider"],
+        surrogates=[
+            "expert",
+            "outsider",
+            {"ensemble": ["expert", "pretrained"], "algorithm": "evenly", "label": "both"},
+        ],
         attacks=ATTACKS,
+        causes=["lead"],
+        tables=[{"table": "queries", "searches": ["coin_tosses", "square"], "targets": ["weight_averaging"]}],
         outsider={"task": {"task": "blobs.csv", "name": "mine", "label": "class"}},
     )
     write_csv(tmp_path, "blobs")
@@ -194,11 +211,17 @@ def test_another_version_of_a_plugin_is_another_artefact(folder: Path, tiny_vit:
     before, after = (planned(finding(place), study) for place in (folder, newer))
     assert before.keys() == after.keys()
     changed = {label for label in before if before[label] != after[label]}
+    kept = before.keys() - changed
     assert {"median, seed 0", "weight_averaging+shift, seed 0", "median+surgery, seed 0"} < changed
     for attack in ("coin_toss", "mi_both_ways", "mi_loudest"):
         assert f"{attack} on stripes from expert, ε = 2/255, seed 0" in changed
+    assert "mi_fgsm on stripes from both, ε = 2/255, seed 0" in changed
+    assert any(
+        label.startswith("weight_averaging by coin_tosses, mi_fgsm on stripes from expert") for label in changed
+    )
+    assert any(label.startswith("weight_averaging by square, mi_fgsm on stripes from expert") for label in kept)
+    assert any(label.startswith("lead") for label in changed)
     assert {"task mine", "mi_fgsm on stripes from outsider, ε = 2/255, seed 0"} < changed
-    kept = before.keys() - changed
     assert {"weight_averaging, seed 0", "stripes, seed 0", "task stripes"} < kept
     assert "mi_fgsm on stripes from expert, ε = 2/255, seed 0" in kept
     # Only what the plugin computes itself names it.
@@ -218,14 +241,32 @@ def planned(environment: dict[str, str], study: Path) -> dict[str, list[object]]
     return stages
 
 
-def test_what_is_installed_is_listed(installed: dict[str, str]) -> None:
-    listed = {what: mergerisk(installed, "list", what).splitlines() for what in ("attacks", "inputs", "tasks")}
-    attacks, inputs = listed["attacks"], listed["inputs"]
-    assert listed["tasks"][-1].split() == ["csv", "plugin", "from", "mergerisk-example-plugin"]
-    (attack,) = [line.split() for line in attacks if line.startswith("coin_toss")]
+def test_every_kind_is_shown_and_what_is_installed_is_listed(installed: dict[str, str]) -> None:
+    """The page and the example have the groups that the source has, and lists what the page says they do."""
+    root = SOURCE.parents[1]
+    code = "".join(file.read_text() for file in (root / "src").rglob("*.py"))
+    groups = set(re.findall(r"= Registry\(\s*\"[a-z -]+\",\s*\"(mergerisk\.\w+)\"", code))
+    assert "mergerisk.query_searches" in groups
+    rows = re.findall(r"^\| .* \| `(mergerisk\.\w+)` \| .* \| `(?:mergerisk )?list (\w+)` \|$",
+                      (root / "docs" / "plugins.md").read_text(), re.MULTILINE)  # fmt: skip
+    assert {group for group, _ in rows} == groups
+    points = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert points.keys() == groups
+    program = (
+        "import sys\nfrom mergerisk.cli.list_words import describe_names\n"
+        "for what in sys.argv[1:]: print('==', what); print(describe_names(what))"
+    )
+    lists = sorted({what for _, what in rows})
+    done = subprocess.run(
+        [sys.executable, "-c", program, *lists], env=installed, capture_output=True, text=True, check=True
+    )
+    told = dict(zip(lists, re.split(r"^== .*\n", done.stdout, flags=re.MULTILINE)[1:], strict=True))
+    for group, what in rows:
+        for name in points[group]:
+            found = [line for line in told[what].splitlines() if line.removeprefix("…+").startswith(f"{name} ")]
+            assert ["plugin from mergerisk-example-plugin" in line for line in found] == [True], (what, name)
+    (attack,) = [line.split() for line in told["attacks"].splitlines() if line.startswith("coin_toss")]
     assert attack == ["coin_toss", "plugin", "from", "mergerisk-example-plugin", "share=1.0"]
-    (both_ways,) = [line.split() for line in inputs if line.startswith("both_ways")]
-    assert both_ways[:4] == ["both_ways", "plugin", "from", "mergerisk-example-plugin"]
 
 
 @pytest.mark.parametrize(

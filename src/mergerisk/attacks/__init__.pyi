@@ -23,6 +23,7 @@ from .ensemble_gradients import SMER as SMER
 from .ensemble_gradients import SVRE as SVRE
 from .ensemble_gradients import AdaEA as AdaEA
 from .ensemble_gradients import EnsembleAlgorithm as EnsembleAlgorithm
+from .ensemble_gradients import Members as Members
 from .filters import TranslationInvariance as TranslationInvariance
 from .forward_refinement import FPR as FPR
 from .gradient_attack import GradientAttack as GradientAttack

@@ -25,6 +25,8 @@ LISTS = {
     "inputs": "input transformations that attacks can name",
     "filters": "gradient filters that attacks can name",
     "ensembles": "how attacks can follow several surrogates",
+    "searches": "how a target can be asked on from a transferred image",
+    "tables": "further tables that a study can ask for",
     "listeners": "what can be told how a run goes",
     "studies": "studies that ship with the package",
 }

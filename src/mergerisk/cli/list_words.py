@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -19,12 +20,23 @@ if TYPE_CHECKING:
     from mergerisk.tasks.hub_datasets import HubDataset
 
 
+_REGISTRIES = {
+    "causes": ("causes.catalogue", "CAUSES"),
+    "defenses": ("defenses.catalogue", "DEFENSES"),
+    "inputs": ("attacks.parts", "INPUTS"),
+    "filters": ("attacks.parts", "FILTERS"),
+    "ensembles": ("attacks.catalogue", "ENSEMBLE_ALGORITHMS"),
+    "searches": ("transfer.catalogue", "SEARCHES"),
+    "tables": ("study.further", "TABLES"),
+}
+"""What is listed as it stands in a registry: its module and its name."""
+
+
 def describe_names(what: str, width: int | None = None) -> str:
     """A table of names, what they stand for and, of methods and attacks, the hyper-parameters with defaults.
 
     Args:
-        what: tasks, backbones, surrogates, merging, attacks, causes, defenses, inputs, filters,
-            ensembles, listeners or studies.
+        what: one of the names of :data:`mergerisk.cli.list_commands.LISTS`.
         width: columns of the terminal that long cells are wrapped to fit. None for one line per name, however
             long, so that ``grep`` finds a name with everything that belongs to it.
     """
@@ -67,22 +79,9 @@ def _names(what: str) -> list[dict[str, str]]:
 
         forms = {"never": "", "may be": "[/NAME]", "always": "/NAME"}
         return _two_columns({f"{kind}{forms[named]}": summary for kind, (named, summary) in SURROGATES.items()})
-    if what in {"inputs", "filters"}:
-        from mergerisk.attacks.parts import FILTERS, INPUTS
-
-        return _rows(INPUTS if what == "inputs" else FILTERS)
-    if what == "ensembles":
-        from mergerisk.attacks.catalogue import ENSEMBLE_ALGORITHMS
-
-        return _rows(ENSEMBLE_ALGORITHMS)
-    if what == "causes":
-        from mergerisk.causes.catalogue import CAUSES
-
-        return _rows(CAUSES)
-    if what == "defenses":
-        from mergerisk.defenses.catalogue import DEFENSES
-
-        return _rows(DEFENSES)
+    if what in _REGISTRIES:
+        module, name = _REGISTRIES[what]
+        return _rows(getattr(importlib.import_module(f"mergerisk.{module}"), name))
     if what == "merging":
         return _merging()
     if what == "listeners":

@@ -2,12 +2,13 @@ from .black_box import BlackBox as BlackBox
 from .black_box import CallableTarget as CallableTarget
 from .black_box import HttpTarget as HttpTarget
 from .black_box import Said as Said
+from .catalogue import SEARCHES as SEARCHES
 from .evaluate import predict as predict
 from .evaluate import predict_variants as predict_variants
 from .queries import Queries as Queries
 from .queries import QueryBudget as QueryBudget
-from .query_search import SEARCHES as SEARCHES
 from .query_search import QuerySearch as QuerySearch
+from .query_search import Searching as Searching
 from .query_search import Sought as Sought
 from .query_search import asking as asking
 from .query_search import search as search

@@ -22,7 +22,6 @@ from mergerisk.errors import UserError
 from mergerisk.memory import halved, in_portions
 from mergerisk.models.inside.hooks import evaluating, frozen
 from mergerisk.randomness import ImageRandom, drawing
-from mergerisk.registry import Entry, Registry
 from mergerisk.transfer.black_box import Said
 from mergerisk.validation import hyperparameters
 
@@ -159,22 +158,6 @@ class _DirectionsSearching(Searching):
 
     def learn(self, rows: torch.Tensor, better: torch.Tensor) -> None:
         self.back[rows] = ~self.back[rows] & ~better
-
-
-SEARCHES: Registry[type[QuerySearch]] = Registry(
-    "query search",
-    "mergerisk.query_searches",
-    [
-        Entry("square", "mergerisk.transfer.query_search:SquareSearch", "random squares", "arXiv 1912.00049"),
-        Entry(
-            "simba_ods",
-            "mergerisk.transfer.query_search:SimBAODS",
-            "the surrogate's directions",
-            "arXiv 2003.06878",
-        ),
-    ],
-)
-"""Ways to search, by name."""
 
 
 @torch.no_grad()
