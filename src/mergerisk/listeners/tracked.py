@@ -61,6 +61,7 @@ class Tracker(ABC):
         self._said = 0.0
         self._searching = False
         self._candidates: tuple[Candidate, ...] = ()
+        self._files: list[Path] = []
 
     def __call__(self, event: Event) -> None:
         """Record what happened. Where that fails, what was recorded is ended as failed, if that can be said."""
@@ -92,15 +93,16 @@ class Tracker(ABC):
             self.measure(metrics_of(event.summary))
             for name, table in tables_of(event.summary).items():
                 self.table(name, table)
-            self.keep([event.folder / name for name in FILES])
+            self._files = [event.folder / name for name in FILES]
             if not self._searching:
+                self.keep(self._files)
                 self._end("finished")
         elif isinstance(event, SearchFinished):
             self.measure(recommended_metrics(event))
             self.table("candidates", pd.DataFrame(self._candidates))
             self.table("recipes", event.measured)
             self.conclude(event.headline)
-            self.keep([*event.files])
+            self.keep([*self._files, *event.files])
             self._end("finished")
         elif isinstance(event, RunFailed):
             self._end("failed" if isinstance(event.error, Exception) else "stopped")
@@ -109,7 +111,7 @@ class Tracker(ABC):
         revision = git_revision()
         facts = versions() | ({} if revision is None else {"git_revision": revision})
         self._open, self._done, self._said = True, 0, time.monotonic()
-        self._searching, self._candidates = searching, ()
+        self._searching, self._candidates, self._files = searching, (), []
         self.begin(study.name, {**further, **parameters_of(study)}, facts)
 
     def _tried(self, candidates: tuple[Candidate, ...]) -> None:
