@@ -24,7 +24,7 @@ from mergerisk.attacks.vision_transformers import (
 from mergerisk.errors import UserError
 from mergerisk.models.inside.attention import AttentionMaps
 from mergerisk.models.inside.blocks import block_norms
-from mergerisk.models.inside.hooks import changed_gradient, hooked, layer_output
+from mergerisk.models.inside.hooks import changed_gradient, copied_output, hooked
 from mergerisk.validation import Share, hyperparameters
 
 if TYPE_CHECKING:
@@ -154,10 +154,10 @@ class ATT(TGR):
         """N × patches, from 0 to 1."""
         blocks = list(block_norms(member))
         layer = blocks[max(0, len(blocks) - 2)]
-        slopes = self.gradient_of(lambda seen: self.logits(member, seen).sum(), layer)(images)
-        with self.computing(images):
-            features = layer_output(member, layer, images)
-        worth = (features * slopes).sum(dim=-1).to(images)
+        features: list[torch.Tensor] = []
+        with hooked([(layer, copied_output(features))]):
+            slopes = self.gradient_of(lambda seen: self.logits(member, seen).sum(), layer)(images)
+        worth = (features[0] * slopes).sum(dim=-1).to(images)
         rows, columns = _grid(member, worth.shape[1])
         # Tokens that stand for no patch come first.
         grid = worth[:, worth.shape[1] - rows * columns :].unflatten(1, (1, rows, columns))

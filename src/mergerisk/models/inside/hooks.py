@@ -99,6 +99,17 @@ def changed_output(change: Callable[[torch.Tensor], torch.Tensor]) -> Hook:
     return replace
 
 
+def copied_output(copies: list[torch.Tensor]) -> Hook:
+    """A hook that appends a copy of the tensor that a module puts out, which later layers may change in place."""
+
+    def copy(module: nn.Module, arguments: tuple[object, ...], output: object) -> None:  # noqa: ARG001
+        tensor = first_tensor(output)
+        if tensor is not None:
+            copies.append(tensor.detach().clone())
+
+    return copy
+
+
 class _Reached(BaseException):  # no error; of no Exception, so that no model catches it
     """The layer was run."""
 
