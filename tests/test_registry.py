@@ -8,7 +8,11 @@ import pytest
 
 from mergerisk import attacks, merging
 from mergerisk.errors import UserError, did_you_mean
-from mergerisk.registry import Entry, Registry
+from mergerisk.registry import Entry, Registry, plugins
+from mergerisk.study.fields.named import AttackSpec
+from mergerisk.study.planning.attacks import plan_attack
+
+MIXED = {"attack": "mi_fgsm", "inputs": [{"input": "ssa"}]}
 
 
 def test_near_names_are_suggested() -> None:
@@ -80,3 +84,16 @@ def test_a_decorator_adds_an_entry_that_can_be_made() -> None:
         registry.register("a")(dict)
     registry.unregister("b")
     assert registry.names() == ["a"]
+
+
+def test_what_computes_something_else_under_the_same_name_is_told_apart() -> None:
+    first, second = Entry("a", "builtins:dict", "a toy"), Entry("b", "builtins:dict", "a toy", revision=2)
+    installed = Entry("c", "builtins:dict", "a toy", distribution="toys 1.0")
+    assert plugins(first) == ()  # so that keys from before there were revisions stay
+    assert plugins(installed, second, first, second) == ("b, revision 2", "toys 1.0")
+
+
+def test_an_attack_is_planned_with_the_revisions_of_its_parts() -> None:
+    revised = [plan_attack(AttackSpec.model_validate(attack), ()).plugins for attack in ("ssa", MIXED)]
+    assert revised == [("ssa, revision 2",)] * 2
+    assert plan_attack(AttackSpec.model_validate("mi_fgsm"), ()).plugins == ()

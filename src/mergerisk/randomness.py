@@ -13,7 +13,7 @@ import torch
 from mergerisk.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def generator(seed: int, *names: str | int) -> torch.Generator:
@@ -66,9 +66,15 @@ class ImageRandom:
 
     def noise(self, *, like: torch.Tensor) -> torch.Tensor:
         """The next numbers in [0, 1), one for every pixel of ``like`` (N × …), in its dtype, on its device."""
-        # In float32: half the time, and a pixel needs no more.
-        return torch.stack([torch.rand(like.shape[1:], generator=g) for g in self._generators]).to(like)
+        return self._filled(torch.Tensor.uniform_, like)
 
     def normal(self, *, like: torch.Tensor) -> torch.Tensor:
         """The next standard normal numbers, one for every pixel of ``like``; see :meth:`noise`."""
-        return torch.stack([torch.randn(like.shape[1:], generator=g) for g in self._generators]).to(like)
+        return self._filled(torch.Tensor.normal_, like)
+
+    def _filled(self, fill: Callable[..., object], like: torch.Tensor) -> torch.Tensor:
+        # In float32: half the time, and a pixel needs no more.
+        drawn = torch.empty(len(self._generators), *like.shape[1:])
+        for of_one, own in zip(drawn, self._generators, strict=True):
+            fill(of_one, generator=own)
+        return drawn.to(like)

@@ -34,6 +34,9 @@ class Entry:
     paper: str = ""
     distribution: str = ""
     """Name and version of the installed package that adds it; empty for what is built in or registered."""
+    revision: int = 1
+    """Of what is built in: raised when it computes something else, were it in the last digits, so that older
+    artefacts are no longer taken for its own. A stage's version says the same of all that the stage can run."""
 
 
 class Registry(Generic[T]):
@@ -167,8 +170,10 @@ class Registry(Generic[T]):
 
 
 def plugins(*entries: Entry) -> tuple[str, ...]:
-    """Name and version of the installed packages that add entries: another version may compute something else."""
-    return tuple(sorted({entry.distribution for entry in entries} - {""}))
+    """What tells entries from those that computed something else under the same name: name and version of the
+    installed packages that add them, and the revision of what is built in, after the first."""
+    revised = {f"{entry.name}, revision {entry.revision}" for entry in entries if entry.revision > 1}
+    return tuple(sorted(revised | {entry.distribution for entry in entries} - {""}))
 
 
 def _place(implementation: object) -> str:

@@ -5,8 +5,9 @@ A separable filter of an H × W image is ``A X Bᵀ``, with A (H × H) acting on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import scipy.fft
 import torch
 import torch.nn.functional as F
 
@@ -52,6 +53,39 @@ def dct_matrix(size: int) -> torch.Tensor:
     matrix: torch.Tensor = angles.cos() * (2 / size) ** 0.5
     matrix[0] /= 2**0.5
     return matrix
+
+
+def cosine_transform(images: torch.Tensor) -> torch.Tensor:
+    """The orthonormal cosine transform, type II, of each channel of images (N × C × H × W); differentiable."""
+    spectrum: torch.Tensor = _CosineTransform.apply(images, False)  # type: ignore[no-untyped-call]
+    return spectrum
+
+
+def inverse_cosine_transform(spectrum: torch.Tensor) -> torch.Tensor:
+    """The images that have a spectrum (N × C × H × W); differentiable."""
+    images: torch.Tensor = _CosineTransform.apply(spectrum, True)  # type: ignore[no-untyped-call]
+    return images
+
+
+class _CosineTransform(torch.autograd.Function):
+    """D X Dᵀ with D orthonormal, or Dᵀ X D: each is the way back of the other."""
+
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor, inverse: bool) -> torch.Tensor:
+        context.inverse = inverse
+        if values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
+            transform = scipy.fft.idctn if inverse else scipy.fft.dctn
+            found = transform(
+                values.detach().numpy(), norm="ortho", axes=(-2, -1), workers=torch.get_num_threads()
+            )
+            return torch.from_numpy(found)
+        # Elsewhere as products of matrices, which accelerators are made for.
+        rows, columns = (dct_matrix(side).to(values) for side in values.shape[-2:])
+        return rows.T @ values @ columns if inverse else rows @ values @ columns.T
+
+    @staticmethod
+    def backward(context: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return (cosine_transform if context.inverse else inverse_cosine_transform)(gradients[0]), None
 
 
 def resize_and_pad(

@@ -36,7 +36,9 @@ ATTACKS: Registry[type[Attack]] = Registry(
         Entry("vmi_fgsm", f"{_NEIGHBOURS}:VMIFGSM", "MI-FGSM with tuned gradient variance", "arXiv 2103.15571"),
         Entry("vni_fgsm", f"{_NEIGHBOURS}:VNIFGSM", "NI-FGSM with tuned gradient variance", "arXiv 2103.15571"),
         Entry("admix", f"{_SIGN}:AdmixFGSM", "MI-FGSM on images mixed with others", "arXiv 2102.00436"),
-        Entry("ssa", f"{_SIGN}:SSA", "MI-FGSM under noise in the frequency domain", "arXiv 2207.05382"),
+        Entry(
+            "ssa", f"{_SIGN}:SSA", "MI-FGSM under noise in the frequency domain", "arXiv 2207.05382", revision=2
+        ),
         Entry("pgn", f"{_NEIGHBOURS}:PGN", "towards flat regions, by penalised gradient norm", "arXiv 2306.05225"),
         Entry("gra", f"{_NEIGHBOURS}:GRA", "neighbours' gradients by their relevance", "ICCV 2023"),
         Entry("bsr", f"{_SIGN}:BSR", "MI-FGSM on shuffled and rotated blocks", "arXiv 2308.10299"),
@@ -55,6 +57,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
             "mergerisk.attacks.learned_transforms:L2T",
             "MI-FGSM on drawn chains of operations",
             "arXiv 2405.14077",
+            revision=2,
         ),
         Entry("awt", "mergerisk.attacks.weight_tuning:AWT", "PGN on a surrogate tuned to resist", "AAAI 2025"),
         Entry("decowa", "mergerisk.attacks.warping:DeCowA", "MI-FGSM on warped images", "arXiv 2402.03951"),
@@ -74,7 +77,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         ),
         Entry("sgm", f"{_FEATURES}:SGM", "less gradient through residual branches", "arXiv 2002.05990"),
         Entry("fia", f"{_FEATURES}:FIA", "against important features of a layer", "arXiv 2107.14185"),
-        Entry("naa", f"{_FEATURES}:NAA", "against a layer's attributions", "arXiv 2204.00008"),
+        Entry("naa", f"{_FEATURES}:NAA", "against a layer's attributions", "arXiv 2204.00008", revision=2),
         Entry("ilpd", f"{_FEATURES}:ILPD", "a layer lets little of the perturbation pass", "arXiv 2304.13410"),
         Entry("feature", f"{_EMBEDDING}:Feature", "away from an image's own features, no label", "own"),
         Entry("apgd_ce", f"{_ADAPTIVE}:APGD", "PGD whose steps follow what they gain", "arXiv 2003.01690"),

@@ -199,7 +199,8 @@ class NAA(_LayerAttack):
         path = (images * (point / count) for point in range(1, count + 1))
         total = self.summed_gradients(problem, layer, lambda logits: _probability(logits, problem.classes), path)
         with self.computing(images):
-            black = layer_output(problem.classifier, layer, torch.zeros_like(images)).to(images)
+            # One for all: what a layer makes of a black image is the same beside every other.
+            black = layer_output(problem.classifier, layer, torch.zeros_like(images[:1])).to(images)
         # With a slope of γ below 0: positive attributions, less γ times the size of the negative ones.
         return lambda features: F.leaky_relu((features - black) * total / count, self.negative).sum()
 

@@ -77,26 +77,36 @@ class Run:
         count = 0
         with torch.enable_grad():
             leaf = points.detach().requires_grad_()
-            for view in self.views(leaf):
+            shared = self.inputs[0].shared(leaf)
+            start = leaf if shared is leaf else shared.detach().requires_grad_()
+            for view in self._views(start):
                 # Back through the classifier, then through the transformation, whose graph views may share.
                 seen = oracle(view)
-                (gradient,) = torch.autograd.grad(view, leaf, seen, retain_graph=True)
+                (gradient,) = torch.autograd.grad(view, start, seen, retain_graph=True)
                 # Not in place: a gradient that is the same everywhere may be one number in memory.
                 total = gradient if total is None else total + gradient
                 count += 1
-        assert total is not None, "an input transformation gave no view"
+            assert total is not None, "an input transformation gave no view"
+            if start is not leaf:
+                (total,) = torch.autograd.grad(shared, leaf, total)
         return total if count == 1 else total / count
 
     def views(self, points: torch.Tensor) -> Iterator[torch.Tensor]:
         """What the classifier is shown of points, through all input transformations."""
-        return self._views(points, self.inputs)
+        return self._views(self.inputs[0].shared(points)) if self.inputs else iter([points])
 
-    def _views(self, images: torch.Tensor, inputs: tuple[InputTransform, ...]) -> Iterator[torch.Tensor]:
+    def _views(self, shared: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The same, of what the views of the first input transformation are made of."""
+        first, *later = self.inputs
+        for view in first.views_of(shared, self.problem):
+            yield from self._further(view, later)
+
+    def _further(self, images: torch.Tensor, inputs: list[InputTransform]) -> Iterator[torch.Tensor]:
         if not inputs:
             yield images
             return
         for view in inputs[0].views(images, self.problem):
-            yield from self._views(view, inputs[1:])
+            yield from self._further(view, inputs[1:])
 
 
 @hyperparameters

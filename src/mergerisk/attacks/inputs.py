@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from mergerisk.attacks._transforms import dct_matrix, partition, resize_and_pad, shuffle_blocks
+from mergerisk.attacks._transforms import (
+    cosine_transform,
+    inverse_cosine_transform,
+    partition,
+    resize_and_pad,
+    shuffle_blocks,
+)
 from mergerisk.attacks.parts import InputTransform
 from mergerisk.validation import hyperparameters
 
@@ -122,15 +128,22 @@ class SpectrumInputs(InputTransform):
     def copies(self) -> int:
         return self.spectra
 
+    def shared(self, images: torch.Tensor) -> torch.Tensor:
+        return cosine_transform(images) if self.gradient_at == "image" else images
+
     def views(self, images: torch.Tensor, problem: Problem) -> Iterator[torch.Tensor]:
+        return self.views_of(self.shared(images), problem)
+
+    def views_of(self, shared: torch.Tensor, problem: Problem) -> Iterator[torch.Tensor]:
+        at_image = self.gradient_at == "image"
+        spectrum = shared if at_image else cosine_transform(shared.detach())
         deviation = self.noise * problem.ball.per_pixel(problem.epsilon)
-        rows, columns = (dct_matrix(side).to(images) for side in images.shape[-2:])
         for _ in range(self.spectra):
-            noisy = images + deviation * problem.random.normal(like=images)
-            factors = 1 + self.spread * (2 * problem.random.noise(like=images) - 1)
-            view = rows.T @ ((rows @ noisy @ columns.T) * factors) @ columns
+            noise = cosine_transform(problem.random.normal(like=shared).mul_(deviation))
+            factors = problem.random.noise(like=shared).mul_(2 * self.spread).add_(1 - self.spread)
+            view = inverse_cosine_transform(noise.add_(spectrum).mul_(factors))
             # The second has the view's value and the image's place in the graph.
-            yield view if self.gradient_at == "image" else images + (view - images).detach()
+            yield view if at_image else shared + (view - shared.detach())
 
 
 @hyperparameters

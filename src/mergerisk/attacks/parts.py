@@ -35,6 +35,16 @@ class InputTransform(ABC):
         What is random is drawn from ``problem.random``, so that it belongs to the image.
         """
 
+    def shared(self, images: torch.Tensor) -> torch.Tensor:
+        """What all views of images are made of, computed once and differentiable: the images themselves, where
+        there is nothing to compute. Gradients of the views of an attack's first transformation are added up there,
+        and go back to the images together."""
+        return images
+
+    def views_of(self, shared: torch.Tensor, problem: Problem) -> Iterator[torch.Tensor]:
+        """The :meth:`views`, of what they share; overridden together with them or not at all."""
+        return self.views(shared, problem)
+
 
 class GradientFilter(ABC):
     """A filter of the gradient, before it is accumulated."""
@@ -53,7 +63,7 @@ INPUTS: Registry[type[InputTransform]] = Registry(
         Entry("di", f"{_INPUTS}:DiverseInputs", "random size and place", "arXiv 1803.06978"),
         Entry("si", f"{_INPUTS}:ScaledInputs", "several scales of the pixel values", "arXiv 1908.06281"),
         Entry("admix", f"{_INPUTS}:Admix", "a little of other classes' images", "arXiv 2102.00436"),
-        Entry("ssa", f"{_INPUTS}:SpectrumInputs", "noise in the frequency domain", "arXiv 2207.05382"),
+        Entry("ssa", f"{_INPUTS}:SpectrumInputs", "noise in the frequency domain", "arXiv 2207.05382", revision=2),
         Entry("bsr", f"{_INPUTS}:BlockShuffle", "blocks shuffled and rotated", "arXiv 2308.10299"),
         Entry("sia", "mergerisk.attacks.patchwork:Patchwork", "blocks changed each its way", "arXiv 2309.14700"),
     ],

@@ -47,7 +47,8 @@ class Stage(Keyed, ABC):
 
     Attributes:
         label: what it is about, for people.
-        plugins: name and version of the installed packages whose code makes it.
+        plugins: name and version of the installed packages whose code makes it, and revisions of what is built in,
+            see :func:`mergerisk.registry.plugins`.
     """
 
     noun: ClassVar[str]

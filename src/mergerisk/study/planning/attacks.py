@@ -27,7 +27,7 @@ class PlannedAttack:
         brought: those, as the study names them.
         gradients: input gradients per image.
         steps: after how many outcomes are kept, its own number last.
-        plugins: installed packages that add it, or parts of it.
+        plugins: installed packages that add it, or parts of it, and revisions of these.
     """
 
     label: str
