@@ -4,11 +4,12 @@
     python benchmarks/attacks.py mi_fgsm --precision bfloat16       # and how far its images agree with float32's
     python benchmarks/attacks.py --device cuda --compile            # on a GPU: share of its measured matrix peak
 
-*Over* is an attack's time above that of the gradients in it, each a forward and a backward pass to the input and
-nothing else, timed inside the same run: so that a shared machine's ups and downs fall on both. The limit, the same
-gradient in plain PyTorch without mergerisk, stands beside it. Processor time on a CPU (other programs share it),
-wall-clock time on a GPU. Attacks of many gradients run with fewer of them: the overhead is per gradient. Weights
-are random; they change no time.
+*Over* is an attack's time above that of the gradients in it, each a forward and a backward pass and nothing else,
+timed inside the same run: so that a shared machine's ups and downs fall on both. *Passes* is what of it are
+forward passes without a gradient: of one image before the work begins, and those that an attack's definition asks
+for. The limit, the same gradient in plain PyTorch without mergerisk, stands beside it. Processor time on a CPU
+(other programs share it), wall-clock time on a GPU. Attacks of many gradients run with fewer of them: what a call
+costs by itself weighs the more in these figures. Weights are random; they change no time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +26,7 @@ from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
 import mergerisk as mr
 from mergerisk.attacks import GradientAttack
+from mergerisk.attacks.weight_tuning import AWT
 from mergerisk.models import Classifier, Encoder, Head
 from mergerisk.models.sources.vit import class_token
 
@@ -38,20 +41,20 @@ SHORT: dict[str, dict[str, int]] = {
     "vmi_fgsm": {"steps": 2, "neighbours": 2},
     "vni_fgsm": {"steps": 2, "neighbours": 2},
     "admix": {"steps": 1, "mixes": 1, "scales": 3},
-    "ssa": {"steps": 1, "spectra": 3},
+    "ssa": {"steps": 1, "spectra": 8},
     "pgn": {"steps": 1, "neighbours": 2},
     "gra": {"steps": 1, "neighbours": 3},
-    "bsr": {"steps": 1, "shuffles": 3},
+    "bsr": {"steps": 1, "shuffles": 8},
     "emi_fgsm": {"steps": 2, "samples": 2},
     "mef": {"steps": 2, "neighbours": 2},
-    "sia": {"steps": 1, "patchworks": 3},
-    "decowa": {"steps": 1, "warps": 2},
-    "l2t": {"steps": 1, "chains": 3},
+    "sia": {"steps": 1, "patchworks": 8},
+    "decowa": {"steps": 1, "warps": 4},
+    "l2t": {"steps": 1, "chains": 8},
     "awt": {"steps": 1, "neighbours": 2},
     "si_fgsm": {"steps": 1, "scales": 3},
     "si_ni_fgsm": {"steps": 1, "scales": 3},
-    "fia": {"steps": 2, "ensemble": 2},
-    "naa": {"steps": 2, "integration": 2},
+    "fia": {"steps": 2, "ensemble": 6},
+    "naa": {"steps": 2, "integration": 6},
 }
 """Hyper-parameters of fewer gradients; the others take five steps."""
 
@@ -89,11 +92,11 @@ class Clock:
         self.device = device
 
     def time(self, work: Callable[[], object]) -> float:
-        start = self._now()
+        start = self.now()
         work()
-        return self._now() - start
+        return self.now() - start
 
-    def _now(self) -> float:
+    def now(self) -> float:
         if self.device == "cpu":
             return time.process_time()
         torch.cuda.synchronize()
@@ -107,27 +110,61 @@ def gradient(classifier: nn.Module, images: torch.Tensor, labels: torch.Tensor) 
     return torch.autograd.grad(loss, leaf)[0]
 
 
+@dataclass
+class Spent:
+    """What goes into passes through the classifier.
+
+    Attributes:
+        gradients: seconds.
+        taken: how many, of one image.
+        passes: seconds of forward passes without a gradient.
+    """
+
+    gradients: float = 0.0
+    taken: int = 0
+    passes: float = 0.0
+
+
 @contextmanager
-def timed_gradients(clock: Clock) -> Iterator[list[float]]:
-    """Within it, the seconds of every gradient that an attack of mergerisk takes are added to the list."""
-    taken: list[float] = []
-    plain = GradientAttack.gradient_of
+def timed_passes(clock: Clock) -> Iterator[Spent]:
+    """Within it, what attacks of mergerisk spend in passes through classifiers is added up."""
+    spent = Spent()
+    inside = False
+    gradient_of, slope, call = GradientAttack.gradient_of, AWT._slope, Classifier.__call__
 
-    def gradient_of(self: GradientAttack, *arguments: Any) -> Any:
-        inside = plain(self, *arguments)
+    def timed(work: Callable[[], Any], images: int) -> Any:
+        nonlocal inside
+        found: list[Any] = []
+        inside = True
+        spent.gradients += clock.time(lambda: found.append(work()))
+        inside = False
+        spent.taken += images
+        return found[0]
 
-        def timed(images: torch.Tensor) -> torch.Tensor:
-            found: list[torch.Tensor] = []
-            taken.append(clock.time(lambda: found.append(inside(images))))
-            return found[0]
+    def timed_gradient_of(self: GradientAttack, *arguments: Any) -> Any:
+        oracle = gradient_of(self, *arguments)
+        return lambda images: timed(lambda: oracle(images), len(images))
 
-        return timed
+    def timed_slope(self: AWT, run: Any, tuned: Any) -> Any:
+        return timed(lambda: slope(self, run, tuned), 2 * len(run.adversarial))
 
-    GradientAttack.gradient_of = gradient_of  # type: ignore[method-assign,assignment]
+    def timed_call(self: Classifier, *arguments: Any) -> Any:
+        if inside:
+            return call(self, *arguments)
+        start = clock.now()
+        try:
+            return call(self, *arguments)
+        finally:  # a layer that was reached ends the pass as an exception
+            spent.passes += clock.now() - start
+
+    GradientAttack.gradient_of = timed_gradient_of  # type: ignore[method-assign,assignment]
+    AWT._slope = timed_slope  # type: ignore[method-assign]
+    Classifier.__call__ = timed_call  # type: ignore[method-assign]
     try:
-        yield taken
+        yield spent
     finally:
-        GradientAttack.gradient_of = plain  # type: ignore[method-assign]
+        GradientAttack.gradient_of, AWT._slope = gradient_of, slope  # type: ignore[method-assign]
+        del Classifier.__call__
 
 
 def matrix_peak(device: str, precision: str) -> float:
@@ -165,7 +202,7 @@ def main() -> None:
         f"torch {torch.__version__}, {options.device}, batch {options.batch}, "
         f"matrix product {peak / 1e9:.0f} GFLOP/s"
     )
-    print(f"{'attack':14} {'gradients':>9} {'s/gradient':>10} {'limit':>8} {'over':>7}")
+    print(f"{'attack':14} {'gradients':>9} {'s/gradient':>10} {'limit':>8} {'over':>7} {'passes':>7}")
     for name in names:
         classifier: Any = (resnet() if name == "sgm" else vit()).to(options.device)
         if options.compile:
@@ -187,12 +224,13 @@ def main() -> None:
         limit()
         rounds = []
         for _ in range(options.repeats):
-            with timed_gradients(clock) as inside:
+            with timed_passes(clock) as spent:
                 whole = clock.time(craft)
-            assert len(inside) == count
-            rounds.append((whole / sum(inside) - 1, whole / count, clock.time(limit)))
-        over, ours, least = (min(column) for column in zip(*rounds, strict=True))
-        line = f"{name:14} {count:9} {ours:10.3f} {least:8.3f} {over:7.1%}"
+            assert spent.taken == count * len(images)
+            own = spent.gradients
+            rounds.append((whole / own - 1, spent.passes / own, whole / count, clock.time(limit)))
+        over, passes, ours, least = (min(column) for column in zip(*rounds, strict=True))
+        line = f"{name:14} {count:9} {ours:10.3f} {least:8.3f} {over:7.1%} {passes:7.1%}"
         if options.precision == "bfloat16":
             pair = craft(), craft(plain)
             pixels = (pair[0] == pair[1]).float().mean()
