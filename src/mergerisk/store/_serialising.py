@@ -42,15 +42,13 @@ def _content(array: NDArray[Any]) -> memoryview:
 
 
 def to_parquet(array: NDArray[Any]) -> bytes:
-    """An array of few distinct values as the bytes of a Parquet file (zstd; floats by a dictionary), without its
+    """An array of few distinct values as the bytes of a Parquet file (a dictionary, then zstd), without its
     shape."""
     sink = pa.BufferOutputStream()
     table = pa.table({"value": np.ascontiguousarray(array).reshape(-1)})
-    # Integers are their own dictionary, and packed into bits they are compressed less.
-    if array.dtype.kind == "f":
-        pq.write_table(table, sink, compression="zstd", use_dictionary=True)
-    else:
-        pq.write_table(table, sink, compression="zstd", compression_level=9, use_dictionary=False)
+    # Numbers of changes too: packed into bits they are smaller after zstd's third level than bytes after its
+    # ninth, at a fifth of the time.
+    pq.write_table(table, sink, compression="zstd", use_dictionary=True)
     return bytes(sink.getvalue())
 
 
