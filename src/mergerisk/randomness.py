@@ -37,6 +37,16 @@ def drawing(seed: int, *names: str | int, device: torch.device) -> Iterator[None
         yield
 
 
+def generator_states(device: torch.device) -> list[torch.Tensor]:
+    """Where PyTorch's global generators of the CPU and of ``device`` stand, to see whether something drew."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
+
+
 class ImageRandom:
     """One random stream per image. Numbers are drawn on the CPU, so that every device sees the same.
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mergerisk.attacks.budget import Ball
     from mergerisk.attacks.given import Labels
+    from mergerisk.attacks.known import KnownGradients
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Problem:
         pool: all the images of the call.
         seed: of this batch, for code that draws from a generator of its own.
         after: numbers of steps whose iterates are asked for, of an attack that takes more.
+        known: gradients of the classifier that were taken before, by other calls.
     """
 
     classifier: nn.Module
@@ -70,6 +72,7 @@ class Problem:
     pool: Pool
     seed: int = 0
     after: frozenset[int] = frozenset()
+    known: KnownGradients | None = None
 
     @property
     def epsilon(self) -> float:
@@ -229,6 +232,7 @@ class Attack(ABC):
         batch_size: int | None = None,
         after: Sequence[int] = (),
         only: tuple[int, int] | None = None,
+        known: KnownGradients | None = None,
     ) -> Crafted:
         """Perturb ``images`` so that ``classifier`` mistakes them.
 
@@ -252,6 +256,8 @@ class Attack(ABC):
             only: from the first of these positions to before the second; the other images are there to be mixed
                 in, and nothing else. Where it starts at a multiple of the batch size, what comes is a part of what
                 comes without it, to the byte.
+            known: gradients of just this classifier that earlier calls took, whatever their attack and ε; what
+                this one takes is added. What comes is the same without.
 
         Returns:
             Images that differ from ``images`` by at most ``epsilon``, exactly, and lie in [0, 1].
@@ -299,6 +305,7 @@ class Attack(ABC):
                     pool,
                     derive_seed(seed, "batch", identities[start]),
                     frozenset(after),
+                    known,
                 )
                 with drawing(seed, "batch", identities[start], device=images.device):
                     return _settled(self.perturb(problem), problem)

@@ -109,6 +109,10 @@ class Run:
             yield from self._further(view, inputs[1:])
 
 
+_ORACLE = ("surrogate", "loss_gradient", "heard", "logits", "gradient_of", "computing")
+"""What the gradient of the loss is made with: an attack that overrides any of it has gradients of its own."""
+
+
 @hyperparameters
 class GradientAttack(Attack):
     """An attack that follows input gradients.
@@ -197,7 +201,8 @@ class GradientAttack(Attack):
         with torch.no_grad(), self.surrogate(problem) as oracle:
             start = self.start(problem)
             still = torch.zeros_like(start)
-            run = Run(problem, self._inputs(), oracle, step_size, start, still, memory=memory)
+            known = self._looked_up(oracle, problem)
+            run = Run(problem, self._inputs(), known, step_size, start, still, memory=memory)
             run.gathered = self._gathering(run)
             for step in range(1, steps + 1):
                 run.last = step == steps
@@ -211,6 +216,15 @@ class GradientAttack(Attack):
                 if step in problem.after:
                     kept[step] = run.adversarial
         return Crafted(run.adversarial, zero_gradients, after=kept)
+
+    def _looked_up(self, oracle: Oracle, problem: Problem) -> Oracle:
+        """The oracle, from what is known of the classifier where it gives nothing but the loss's gradient."""
+        kind = type(self)
+        plain = all(getattr(kind, name) is getattr(GradientAttack, name) for name in _ORACLE)
+        if problem.known is None or not plain:
+            return oracle
+        what = (self.loss, self.float64_logits, self.precision, problem.sign)
+        return problem.known.of(oracle, what, problem.classes)
 
     def _gathering(self, run: Run) -> Oracle | None:
         """What an ensemble's algorithm makes of the members' gradients; None without one."""

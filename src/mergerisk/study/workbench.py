@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from mergerisk.attacks.known import KnownGradients
 from mergerisk.free_memory import resident_memory
 from mergerisk.memory import return_freed
 from mergerisk.merging import Calibration, LazyExperts, Merged, create
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
     from mergerisk.store.artefacts import Arrays
     from mergerisk.study.backbone import Backbone
     from mergerisk.study.calibrating import CalibrationData
-    from mergerisk.study.keyed import Input
+    from mergerisk.study.keyed import Input, Keyed
     from mergerisk.tasks import Task
 
 _CACHE_BYTES = 256 * 2**20
 """Artefacts kept in memory between stages; and as much of crafted images, whole."""
 _MODEL_CACHE_BYTES = 256 * 2**20
 """Models kept in memory between stages: many small ones, or the last one alone."""
+_GRADIENT_BYTES = 128 * 2**20
+"""Gradients kept in memory between stages that craft on one model."""
 _LARGE = 32 * 2**20
 """Models of more bytes do not pass through the cache of artefacts, and are read tensor by tensor."""
 _FREED = 2**30
@@ -73,6 +76,7 @@ class Workbench:
         self._base = lru_cache(maxsize=2)(self._load_base)
         self._merged: Recent[Merged] = Recent(_MODEL_CACHE_BYTES)
         self._task = lru_cache(maxsize=8)(self._load_task)
+        self._gradients: tuple[Keyed | None, KnownGradients] = (None, KnownGradients(0))
         self.begun = self._settled = resident_memory() or 0
         """Bytes that the process held before."""
 
@@ -87,6 +91,7 @@ class Workbench:
         self._base.cache_clear()
         self._task.cache_clear()
         self._merged = Recent(_MODEL_CACHE_BYTES)
+        self._gradients = (None, KnownGradients(0))
 
     def tidy(self) -> None:
         """Between stages: give memory that was freed back to the system, once it is much.
@@ -107,6 +112,13 @@ class Workbench:
         """What a ``craft`` stage keeps, with its images whole: ``adversarial``, iterates × N × 3 × H × W."""
         arrays = self._crafted.get(key, _nbytes, lambda: self._load_crafted(key))
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def gradients(self, model: Keyed) -> KnownGradients:
+        """What is known of the model that is crafted on, which says the same each time: stages that craft on one
+        come one after another, and begin with the same gradients."""
+        if self._gradients[0] != model:
+            self._gradients = (model, KnownGradients(_GRADIENT_BYTES))
+        return self._gradients[1]
 
     def base(self, backbone: Backbone) -> Encoder:
         """The pretrained encoder."""

@@ -9,6 +9,7 @@ from mergerisk.study.attacked import attacked
 from mergerisk.study.keyed import Input, unkeyed
 from mergerisk.study.kinds.shards import Divisible
 from mergerisk.study.stage import Result
+from mergerisk.study.variants.encoders import EncoderVariant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ class Craft(Divisible):
         seed: of what is drawn.
         brought: those, as the study names them.
         crafted: images that are attacked.
-        gradients: of every image, that the attack takes.
+        gradients: of every image, that the attack asks for; the first it may share with others.
     """
 
     kind: ClassVar[str] = "craft"
@@ -89,6 +90,8 @@ class Craft(Divisible):
         if first >= last > 0:
             return {}
         images, labels = task.test.images[indices], task.test.labels[indices]
+        # Others may draw, or change as they are asked, in ways of their own.
+        known = bench.gradients(self.surrogate) if isinstance(self.surrogate, EncoderVariant) else None
         parameters = {**self.parameters, **self.brought}
         crafted = attacks.create(self.attack, **parameters).craft(
             self.surrogate.classifier(bench),
@@ -101,6 +104,7 @@ class Craft(Divisible):
             batch_size=bench.compute.batch_size,
             after=self.after,
             only=(first, last),
+            known=known,
         )
         images, labels, indices = images[first:last], labels[first:last], indices[first:last]
         iterates = torch.stack([*crafted.after.values(), crafted.adversarial]).cpu()
