@@ -41,7 +41,7 @@ SHORT: dict[str, dict[str, int]] = {
     "vmi_fgsm": {"steps": 2, "neighbours": 2},
     "vni_fgsm": {"steps": 2, "neighbours": 2},
     "admix": {"steps": 1, "mixes": 1, "scales": 3},
-    "ssa": {"steps": 1, "spectra": 8},
+    "ssa": {"steps": 1},
     "pgn": {"steps": 1, "neighbours": 2},
     "gra": {"steps": 1, "neighbours": 3},
     "bsr": {"steps": 1, "shuffles": 8},
