@@ -54,6 +54,13 @@ def fixed():
     made.image_size = 16
     return made
 
+def hungry():
+    def answer(images):
+        if len(images) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+        return 1 - images
+    return Network(answer)
+
 def nothing():
     return None
 """
@@ -115,6 +122,18 @@ def test_the_network_is_asked_for_every_view_with_numbers_of_every_image() -> No
     _, *asked = sys.modules["styles_of_mine"].asked  # the first is that it answers at all
     assert [numbers.shape for numbers in asked] == [(3, 2)] * 4 * 2
     assert len(torch.stack(asked).unique()) == 3 * 2 * 4 * 2
+
+
+@pytest.mark.usefixtures("networks")
+def test_where_memory_runs_out_in_the_network_fewer_images_are_taken_at_once() -> None:
+    classifier, images, labels = smooth_problem(5, 3, 6, 6)
+    few, whole = (
+        attacks.create("stm", style=f"styles_of_mine:{name}", styles=2, steps=2)(
+            classifier, images, labels, epsilon=0.1
+        )
+        for name in ("hungry", "plain")
+    )
+    torch.testing.assert_close(few, whole, rtol=0, atol=1e-11)
 
 
 def test_the_weights_are_the_files(tmp_path: Path) -> None:

@@ -186,15 +186,21 @@ def test_a_command_says_nothing_or_every_stage(
     assert (code, words, err) == (0, f"{finished / 'report.html'}\n", "")
 
 
-def test_what_ends_a_run_within_a_search_is_in_both_logs(study: Path, tmp_path: Path) -> None:
+def test_what_ends_a_run_within_a_search_is_in_both_logs_each_with_its_own_time(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = load_study(study)
     inner = tmp_path / "run"
     inner.mkdir()
+    now = 0.0
+    monkeypatch.setattr("mergerisk.listeners.run_log.time.monotonic", lambda: now)
     with suppress(KeyboardInterrupt), listening() as told:
         told(SearchStarted(asked, tmp_path, 0, None, 8))
+        now = 50.0
         told(RunStarted(asked, inner, make_plan(asked), Store(tmp_path / "store"), "cpu", 1))
+        now = 57.0
         raise KeyboardInterrupt
-    for folder in (tmp_path, inner):
-        assert re.fullmatch(r"ended, after .*: KeyboardInterrupt", said(folder)[-1])
+    for folder, seconds in ((tmp_path, 57), (inner, 7)):
+        assert said(folder)[-1] == f"ended, after {seconds} s: KeyboardInterrupt"
     assert "device cpu, 1 worker" in said(inner)
     assert "device cpu, 1 worker" not in said(tmp_path)

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 import mergerisk as mr
-from mergerisk.listeners import Outcome, RunFailed, RunStarted, StageEnded, Tracker
-from mergerisk.listeners.tracked import LONGEST, MOST_PARAMETERS, metrics_of, parameters_of
+from mergerisk.listeners import Outcome, RunFailed, RunStarted, SearchStarted, StageEnded, Tracker
+from mergerisk.listeners.tracked import LONGEST, MOST_PARAMETERS, metrics_of, parameters_of, search_parameters
 from mergerisk.study import load_study
 from tests.cli.test_cli import call
 from tests.report.synthetic import summary
@@ -294,3 +294,10 @@ def test_weights_and_biases_has_parameters_figures_tables_and_files(
     tables = {path.name.partition("_")[0]: path for path in stored.parent.glob("files/media/table/*.json")}
     table = json.loads(tables["rates"].read_text())
     same_rates(pd.DataFrame(table["data"], columns=table["columns"]), result)
+
+
+def test_what_a_search_may_do_is_told_to_the_last_digit() -> None:
+    started = SearchStarted(load_study("starter"), Path("search"), 2**32 - 1, 900.0, 12_345_678)
+    assert search_parameters(started) == {
+        "searching.seed": "4294967295", "searching.seconds": "900", "searching.trials": "12345678",
+    }  # fmt: skip

@@ -76,6 +76,19 @@ def test_of_two_that_make_the_same_the_first_counts_on_both(bucket: str, tmp_pat
     assert second.get(KEY).arrays["b"].tolist() == [2, 2, 3]
 
 
+def test_how_large_tensors_are_is_asked_once_and_fetches_none(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker, other = (MirroredStore(tmp_path / name, bucket) for name in ("maker", "other"))
+    assert other.tensor_bytes(KEY) == 0  # not there yet
+    put(maker)
+    ask, asked = other._bytes, []
+    monkeypatch.setattr(other, "_bytes", lambda key: (asked.append(key), ask(key))[1])
+    assert {other.tensor_bytes(KEY) for _ in range(3)} == {Store(maker.root).tensor_bytes(KEY)}
+    assert asked == [KEY]
+    assert not other.folder(KEY).exists()
+
+
 @pytest.mark.parametrize("how", ["changed", "gone", "manifest"])
 def test_damage_in_the_bucket_is_found_moved_aside_and_made_again(bucket: str, tmp_path: Path, how: str) -> None:
     maker = MirroredStore(tmp_path / "maker", bucket)

@@ -86,6 +86,14 @@ def test_what_was_lost_comes_first_again() -> None:
     assert [scheduler.take(), scheduler.take(), scheduler.take()] == [(a, False), (b, False), None]
 
 
+def test_what_was_lost_comes_before_those_of_a_model_that_is_at_hand() -> None:
+    lost, near = (Toy(label=label, number=number) for number, label in enumerate(["lost", "near"]))
+    scheduler = Scheduler({one.key: one for one in (lost, near)}, done=(), model=lambda stage: stage.label)
+    assert scheduler.take() == (lost, False)
+    scheduler.repeat(lost)
+    assert [scheduler.take(near=["near"]), scheduler.take(near=["near"])] == [(lost, False), (near, False)]
+
+
 def test_stages_that_wait_for_what_is_made_again_are_not_handed_out_before() -> None:
     """d needed a as c does, and stood in line when c found a damaged."""
     stages = chain()

@@ -13,6 +13,7 @@ from pydantic_core import ArgsKwargs
 from mergerisk.attacks.gradient_sign import MIFGSM
 from mergerisk.attacks.parts import InputTransform
 from mergerisk.errors import UserError, described
+from mergerisk.memory import ran_out_of_memory
 from mergerisk.models.sources.factories import identity, module
 from mergerisk.validation import Share, hyperparameters
 
@@ -128,6 +129,8 @@ class _Style:
             with torch.no_grad():
                 restyled = self.network.to(images)(images, numbers)
         except Exception as error:  # the user's own code
+            if isinstance(error, RuntimeError) and ran_out_of_memory(error):
+                raise  # fewer images at a time are tried then
             side = " × ".join(map(str, images.shape[-2:]))
             raise UserError(f"{self.name}: fails on images of {side}: {described(error)}") from error
         if not isinstance(restyled, torch.Tensor) or restyled.shape != images.shape:

@@ -63,23 +63,17 @@ class RunLog:
 
     def open(self, folder: Path, study: Study) -> None:
         """Have what is said from now on in a folder's log, but for what is confidential in a study."""
-        self._files.append(_File(folder / FILE, secrets_of_environment(_variables(study))))
+        begun = time.monotonic() if self._files else self._begun
+        self._files.append(_File(folder / FILE, secrets_of_environment(_variables(study)), begun))
         self.say(", ".join(f"{name} {version}" for name, version in versions().items()))
         if (revision := git_revision()) is not None:
             self.say(f"mergerisk's revision {revision}")
 
-    def say(
-        self,
-        text: str,
-        level: int = logging.INFO,
-        error: BaseException | None = None,
-        everywhere: bool = False,
-    ) -> None:
+    def say(self, text: str, level: int = logging.INFO, error: BaseException | None = None) -> None:
         """A line, with the trace of an error below it, in the log of the run that is under way."""
-        trace = None if error is None else (type(error), error, error.__traceback__)
-        record = _LOGGER.makeRecord(_LOGGER.name, level, __file__, 0, text, (), trace)
+        record = _record(text, level, error)
         # To the file whatever level somebody chose for the logger, which is theirs and not to be changed.
-        for file in self._files if everywhere else self._files[-1:]:
+        for file in self._files[-1:]:
             file.handle(record)
         if _LOGGER.isEnabledFor(level):
             _LOGGER.handle(record)
@@ -119,11 +113,22 @@ class RunLog:
                 ours = isinstance(error, Exception) and not isinstance(error, UserError)
                 what = described(error) if isinstance(error, Exception) else type(error).__name__
                 trace = error if ours else None
-                self.say(f"ended, after {self._elapsed}: {what}", logging.ERROR, trace, everywhere=True)
+                for file in self._files[:-1]:  # of the search that the run is a part of
+                    file.handle(_record(f"ended, after {_since(file.begun)}: {what}", logging.ERROR, trace))
+                self.say(f"ended, after {self._elapsed}: {what}", logging.ERROR, trace)
 
     @property
     def _elapsed(self) -> str:
-        return duration(round(time.monotonic() - self._begun))
+        return _since(self._files[-1].begun if self._files else self._begun)
+
+
+def _record(text: str, level: int, error: BaseException | None) -> logging.LogRecord:
+    trace = None if error is None else (type(error), error, error.__traceback__)
+    return _LOGGER.makeRecord(_LOGGER.name, level, __file__, 0, text, (), trace)
+
+
+def _since(begun: float) -> str:
+    return duration(round(time.monotonic() - begun))
 
 
 def _beginning(event: RunStarted) -> Iterator[str]:
@@ -153,10 +158,12 @@ def _variables(study: Study) -> Iterator[str]:
 
 
 class _File(logging.FileHandler):
-    """A file that is appended to, in UTC, and in which no secret stands."""
+    """A file that is appended to, in UTC, and in which no secret stands; of what began at ``begun``, on the
+    monotonic clock."""
 
-    def __init__(self, path: Path, secrets: Secrets) -> None:
+    def __init__(self, path: Path, secrets: Secrets, begun: float) -> None:
         super().__init__(path, encoding="utf-8")
+        self.begun = begun
         self._secrets = secrets
         formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
         formatter.converter = time.gmtime

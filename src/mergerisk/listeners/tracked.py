@@ -182,7 +182,7 @@ def parameters_of(study: Study) -> dict[str, str]:
 def search_parameters(started: SearchStarted) -> dict[str, str]:
     """What a search may do, beside the parameters of its study."""
     limits = {"seed": started.seed, "seconds": started.seconds, "trials": started.trials}
-    return {f"searching.{name}": f"{value:g}" for name, value in limits.items() if value is not None}
+    return {f"searching.{name}": f"{value:.12g}" for name, value in limits.items() if value is not None}
 
 
 def candidate_metrics(one: Candidate) -> dict[str, float]:

@@ -61,6 +61,8 @@ class MirroredStore(Store):
         self._files, self._top = _opened(self.url)
         self._listed: set[str] = set()
         self._listed_at = -_FRESH
+        self._sizes: dict[str, int] = {}
+        """Of tensors, as :meth:`tensor_bytes` found them."""
         with self._asking():  # now, not after hours of work, is it seen that it can be reached
             self._files.find(f"{self._top}/{BUCKET}")
 
@@ -98,10 +100,12 @@ class MirroredStore(Store):
         return super().tensors(key)
 
     def tensor_bytes(self, key: str) -> int:
-        """Fetches none of them."""
-        with suppress(LostArtefactError):
-            return int(self.manifest(key)["files"].get(ARRAYS, {}).get("bytes", 0))
-        return 0
+        """Fetches none of them, and asks the bucket once: whoever hands out stages wants to know of every input of
+        each."""
+        if key not in self._sizes:
+            with suppress(LostArtefactError):
+                self._sizes[key] = int(self.manifest(key)["files"].get(ARRAYS, {}).get("bytes", 0))
+        return self._sizes.get(key, 0)
 
     def manifest(self, key: str) -> dict[str, Any]:
         return super().manifest(key) if super().has(key) else self._manifest_there(key)

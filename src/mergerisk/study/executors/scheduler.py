@@ -64,12 +64,14 @@ class Scheduler:
 
     def take(self, lines: Collection[str] = ("",), near: Collection[str] = ()) -> tuple[Stage, bool] | None:
         """The next stage of these lines, and whether to wait for another run that is making it; None where there
-        is none now. Of those of the first rank, the ones that are given a model of ``near`` come first."""
+        is none now. Of those of the first rank, the ones that are given a model of ``near`` come first; what has
+        to be made again comes before all others."""
         found = [(heap[0], where) for where in self._ready if where[0] in lines and (heap := self._current(where))]
         if found:
             first = min(found)
+            (place, _), _ = first
             alike = [one for one in found if one[1][1] in near and self._rank(one) == self._rank(first)]
-            (_, key), where = min(alike, default=first)
+            (_, key), where = min(alike, default=first) if place >= 0 else first
             heapq.heappop(self._ready[where])
             del self._lacking[key]
             return self._start(key), False
