@@ -108,6 +108,27 @@ def test_attacks_that_change_gradients_on_the_way_keep_theirs() -> None:
     assert same(found[:1], found[1:])
 
 
+@pytest.mark.parametrize("where", ["estimate", "perturb"])
+def test_attacks_that_change_the_classifier_meanwhile_neither_take_nor_leave_any(where: str) -> None:
+    plain = type(attacks.create("i_fgsm"))
+    model, (images, labels) = Counted(), problem()
+
+    def changed(self: Any, *given: Any) -> Any:
+        """The loss falls, by a hook."""
+        hook = model.register_forward_hook(lambda _, __, logits: -logits)
+        try:
+            return getattr(plain, where)(self, *given)
+        finally:
+            hook.remove()
+
+    own = type("Changing", (plain,), {where: changed})(steps=3)
+    known = KnownGradients(ROOM)
+    for _ in range(2):  # nothing is known yet; then all that the plain attack takes is
+        found = [own.craft(model, images, labels, epsilon=BUDGETS[0], known=given) for given in (None, known)]
+        assert same(found[:1], found[1:])
+        assert same(crafted(model, "i_fgsm", known), crafted(model, "i_fgsm", None))
+
+
 def test_no_more_is_kept_than_there_is_room_for() -> None:
     images, _ = problem()
     pair = 2 * images.nbytes

@@ -109,8 +109,9 @@ class Run:
             yield from self._further(view, inputs[1:])
 
 
-_ORACLE = ("surrogate", "loss_gradient", "heard", "logits", "gradient_of", "computing")
-"""What the gradient of the loss is made with: an attack that overrides any of it has gradients of its own."""
+_ORACLE = ("surrogate", "loss_gradient", "heard", "logits", "gradient_of", "computing", "estimate", "perturb")
+"""What the gradient of the loss is made with, or within: an attack that overrides any of it may have gradients of
+its own, by hooks in the classifier say."""
 
 
 @hyperparameters

@@ -79,7 +79,7 @@ class KnownGradients:
             found = oracle(points)
             # A classifier that draws says something else the next time, and what it draws later depends on it.
             if all(map(torch.equal, before, generator_states(points.device))):
-                self._keep(_Taken(what, points.detach().clone(), classes, found.clone()))
+                self._keep(_Taken(what, points.detach().clone(), classes.clone(), found.clone()))
             return found
 
         return gradient
