@@ -84,6 +84,10 @@ def test_a_folder_without_labels(
         (["--norm", "l1"], "'l1' is not one of"),
         (["--labels", "nowhere.csv"], "nowhere.csv: cannot be read"),
         (["--target", "nowhere/at/all"], "no such file or folder"),
+        (
+            ["--attack", "universal", "--set", "file=nowhere.npy", "--target", "nowhere/at/all"],
+            "nowhere.npy: cannot be",
+        ),
     ],
 )
 def test_mistakes(
