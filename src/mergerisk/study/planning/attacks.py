@@ -64,7 +64,7 @@ def plan_attack(spec: AttackSpec, after: tuple[int, ...]) -> PlannedAttack:
         spec.label,
         spec.name,
         parameters,
-        {name: spec.parameters[name] for name in contents},
+        {name: getattr(attack, name) for name in contents},
         attack.gradients_per_image,
         (*(steps for steps in after if steps < taken), taken),
         plugins(*entries),
