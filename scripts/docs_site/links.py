@@ -17,7 +17,7 @@ PROJECT = {"CHANGELOG.md": "project/changelog.md", "CONTRIBUTING.md": "project/c
            "SECURITY.md": "project/security.md", "README.md": "index.md"}  # fmt: skip
 """Pages outside of ``docs/`` that the site shows, and where."""
 
-_LINK = re.compile(r"(\]\()(?!\w+:|#|/)([^)\s#]+)(#[^)\s]*)?(\))")
+_LINK = re.compile(r"(\]\()(?!\w+:|/|\))([^)\s#]*)(#[^)\s]*)?(\))")
 _PICTURE = re.compile(r"(!\[[^\]]*\])\((?!\w+:|/)([^)\s#]+\.png)\)(\{[^}\n]*\})?")
 _FENCE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
@@ -45,13 +45,15 @@ def replaced(text: str, source: str, page: str, elsewhere: Elsewhere) -> str:
 
     Args:
         text: Markdown; fenced blocks stay as they are.
-        source: the page's file, from the repository's root.
-        page: the page, from the site's.
+        source: the file that it stands in, from the repository's root.
+        page: the page that shows it, from the site's; not always ``source``'s own.
         elsewhere: takes note of what is linked outside of ``docs/``.
     """
 
     def one(match: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[2]))
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[2])) if match[2] else source
+        if not match[2] and elsewhere.place(source) == page:
+            return match[0]
         placed = posixpath.relpath(elsewhere.place(target), posixpath.dirname(page) or ".")
         return f"{match[1]}{placed}{match[3] or ''}{match[4]}"
 

@@ -89,6 +89,9 @@ def test_links_lead_where_the_site_has_files(scripts: None) -> None:  # noqa: AR
     assert found.pages == {"tests/plugin_package": "project/files/tests-plugin_package.md"}
     text = "[a](docs/results/causes.md#both)"
     assert links.replaced(text, "SECURITY.md", "project/security.md", found) == "[a](../results/causes.md#both)"
+    # A part of a page that is shown on another leads back to where its heading stands.
+    assert links.replaced("[a](#both)", "docs/attacks.md", "attacks.md", found) == "[a](#both)"
+    assert links.replaced("[a](#both)", "docs/attacks.md", "attacks/stm.md", found) == "[a](../attacks.md#both)"
     assert "## mergerisk_plugin" in links.shown("tests/plugin_package") or "## " in links.shown(
         "tests/plugin_package"
     )
