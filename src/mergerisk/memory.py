@@ -20,6 +20,9 @@ from mergerisk.free_memory import forget_peak, free_memory, peak_memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    Measure = Callable[[Callable[[], object]], int]
+    """Does some work and tells the bytes that it takes, as :func:`live_bytes` does."""
+
 T = TypeVar("T")
 
 _OWN_PAGES = 2**20

@@ -21,6 +21,9 @@ Norm = Literal["linf", "l2"]
 """``linf``: the largest change of a pixel; ``l2``: the Euclidean length of an image's change, over all its pixels
 and channels. Both in pixel units, [0, 1]."""
 
+_CACHED = 2**14
+"""Numbers of which a processor's cache holds a few tensors in float64."""
+
 
 class Ball(ABC):
     """The images within ``epsilon`` of ``images``, in [0, 1].
@@ -61,11 +64,13 @@ class LinfBall(Ball):
     def __init__(self, images: torch.Tensor, epsilon: float) -> None:
         super().__init__(images, epsilon)
         self.lower, self.upper = torch.empty_like(self.images), torch.empty_like(self.images)
-        # Image by image, since what fits into a processor's cache takes a fifth of the time.
-        for image, lower, upper in zip(self.images, self.lower, self.upper, strict=True):
-            exact = image.double()
+        # A few images at a time: what fits into a processor's cache takes a fourth of the time.
+        some = max(1, _CACHED // max(1, self.images[:1].numel()))
+        tensors = (self.images, self.lower, self.upper)
+        for few, lower, upper in zip(*(tensor.split(some) for tensor in tensors), strict=True):
+            exact = few.double()
             for corner, side in ((lower, -1), (upper, 1)):
-                corner.copy_(_round_towards(image, exact + side * epsilon, epsilon).clamp_(0.0, 1.0))
+                corner.copy_(_round_towards(few, exact + side * epsilon, epsilon).clamp_(0.0, 1.0))
 
     def project(self, points: torch.Tensor) -> torch.Tensor:
         return points.clamp(self.lower, self.upper)

@@ -10,7 +10,7 @@ import torch
 
 from mergerisk.attacks.known import KnownGradients
 from mergerisk.free_memory import resident_memory
-from mergerisk.memory import return_freed
+from mergerisk.memory import live_bytes, return_freed
 from mergerisk.merging import Calibration, LazyExperts, Merged, create
 from mergerisk.merging.catalogue import CORRECTIONS
 from mergerisk.models import Head, load_encoder
@@ -22,8 +22,9 @@ from mergerisk.study.recent import Recent
 from mergerisk.tasks import Skipped, TaskArrays, to_task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
+    from mergerisk.memory import Measure
     from mergerisk.merging import Correction
     from mergerisk.merging.material import Tensors
     from mergerisk.models import Encoder, State
@@ -77,6 +78,7 @@ class Workbench:
         self._merged: Recent[Merged] = Recent(_MODEL_CACHE_BYTES)
         self._task = lru_cache(maxsize=8)(self._load_task)
         self._gradients: tuple[Keyed | None, KnownGradients] = (None, KnownGradients(0))
+        self._image_bytes: dict[Hashable, int] = {}
         self.begun = self._settled = resident_memory() or 0
         """Bytes that the process held before."""
 
@@ -119,6 +121,20 @@ class Workbench:
         if self._gradients[0] != model:
             self._gradients = (model, KnownGradients(_GRADIENT_BYTES))
         return self._gradients[1]
+
+    def image_bytes(self, model: Hashable) -> Measure:
+        """Measures what one image takes of a model, and of the same model only once.
+
+        Args:
+            model: tells it, and the size of its images, from others.
+        """
+
+        def measured(work: Callable[[], object]) -> int:
+            if model not in self._image_bytes:
+                self._image_bytes[model] = live_bytes(work)
+            return self._image_bytes[model]
+
+        return measured
 
     def base(self, backbone: Backbone) -> Encoder:
         """The pretrained encoder."""

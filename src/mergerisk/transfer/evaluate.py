@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from mergerisk.memory import Measure
     from mergerisk.models.core.classifier import Head
     from mergerisk.models.core.encoder import Encoder
     from mergerisk.tasks.images import Images
@@ -50,7 +51,7 @@ def predict(
         logits, alarm = heard(classifier, batch)
         return [logits], alarm
 
-    return _predict(answers, modules, 1, images, tensors[0].device, batch_size, seed, first)[0]
+    return _predict(answers, modules, 1, images, tensors[0].device, batch_size, seed, first, live_bytes)[0]
 
 
 def predict_variants(
@@ -62,6 +63,7 @@ def predict_variants(
     batch_size: int = 256,
     seed: int = 0,
     first: int = 0,
+    image_bytes: Measure = live_bytes,
 ) -> torch.Tensor:
     """Predicted labels of several classifiers that share an encoder, which then runs once.
 
@@ -73,6 +75,7 @@ def predict_variants(
         batch_size: images at a time, fewer where memory is scarce.
         seed: of an encoder that draws from PyTorch's global generator, which is left as it was.
         first: of images that are a part of more, how many stand before them; see :func:`predict`.
+        image_bytes: measures what the forward pass of one image takes; who asks often remembers it.
 
     Returns:
         int64, classifiers × N, on the CPU.
@@ -87,7 +90,8 @@ def predict_variants(
         return [head(features if adapter is None else adapter(features)) for adapter in adapters.values()], None
 
     modules = [encoder, *(adapter for adapter in adapters.values() if adapter is not None)]
-    return _predict(answers, modules, len(adapters), images, encoder.mean.device, batch_size, seed, first)
+    device = encoder.mean.device
+    return _predict(answers, modules, len(adapters), images, device, batch_size, seed, first, image_bytes)
 
 
 def _predict(
@@ -99,6 +103,7 @@ def _predict(
     batch_size: int,
     seed: int,
     first: int,
+    image_bytes: Measure,
 ) -> torch.Tensor:
     """Classifiers × N from what several classifiers, made of the modules, say of a batch, and the alarm that it
     raises, if one is watched."""
@@ -121,5 +126,5 @@ def _predict(
         nothing = torch.empty(classifiers, 0, dtype=torch.int64)
         most = batch_size
         if min(len(images), batch_size) > 1:
-            most = min(batch_size, fitting(live_bytes(lambda: portion(0, 1)), device))
+            most = min(batch_size, fitting(image_bytes(lambda: portion(0, 1)), device))
         return torch.cat([nothing, *in_portions(portion, len(images), most)], dim=1)

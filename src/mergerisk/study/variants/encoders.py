@@ -46,9 +46,16 @@ class EncoderVariant(SurrogateVariant):
         from mergerisk.transfer import predict_variants
 
         adapters = {str(column): adapter for column, adapter in enumerate(self._adapters(bench))}
-        size = bench.compute.batch_size
-        head = bench.head(self.head)
-        return predict_variants(self._encoder(bench), head, adapters, images, batch_size=size, first=first)
+        backbone = (self.backbone.name, self.backbone.image_size)
+        return predict_variants(
+            self._encoder(bench),
+            bench.head(self.head),
+            adapters,
+            images,
+            batch_size=bench.compute.batch_size,
+            first=first,
+            image_bytes=bench.image_bytes((backbone, self.encoder, self.inside, self.adapters, images.shape[1:])),
+        )
 
     def classifier(self, bench: Workbench) -> nn.Module:
         """Encoder, head and the one adapter, from pixels in [0, 1] to logits."""
