@@ -67,19 +67,20 @@ def test_without_a_gpu_a_device_of_it_is_a_line(monkeypatch: pytest.MonkeyPatch)
 def test_every_device_has_a_worker_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 
-    class Process:
+    class Group:
         def __init__(self, *arguments: Any) -> None:
             started.append(arguments)
+            self.workers: list[Any] = []
 
         def close(self) -> None:
             started.append("closed")
 
-    monkeypatch.setattr(local, "_WorkerProcess", Process)
+    monkeypatch.setattr(local, "_WorkerGroup", Group)
     store: Any = tmp_path
     with workforce(devices="1,0,1", batch_size=4) as crew:
         assert (crew.device, crew.workers) == ("cuda:1, cuda:0", 3)
         with crew.hire(store, 2):  # no more than there is to do
-            assert started == [(store, "cuda:1", 4), (store, "cuda:0", 4)]
+            assert started == [(store, ["cuda:1"], 4), (store, ["cuda:0"], 4)]
     assert started[2:] == ["closed", "closed"]
     for options in ({"device": "cuda:0"}, {"workers": 2}):
         with pytest.raises(UserError, match="leave out --device and --workers"), workforce(devices="0", **options):

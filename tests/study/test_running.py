@@ -247,7 +247,7 @@ def test_workers_end_with_the_process_that_feeds_them(tiny_study: Path, tmp_path
     for _ in range(2):
         process.stderr.readline()
     deadline = time.monotonic() + 60
-    while len(workers := children(process.pid)) < 2:
+    while len(workers := [pid for child in children(process.pid) for pid in (child, *children(child))]) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.kill()

@@ -16,7 +16,7 @@ from mergerisk.free_memory import stated_memory
 from mergerisk.study.executors.attempt import Outcome, attempt
 from mergerisk.study.executors.crew import Crew
 from mergerisk.study.executors.needs import held_bytes, in_steps, large_model
-from mergerisk.study.executors.worker import ENVIRONMENT
+from mergerisk.study.executors.worker import ENVIRONMENT, Place
 from mergerisk.threads import one_thread
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ def hire_local(devices: Sequence[str], batch_size: int) -> Hire:
             with one_thread():
                 yield _ThisProcess(Workbench(store, Compute(devices[0], batch_size)))
             return
-        processes: list[_WorkerProcess] = []
+        groups: list[_WorkerGroup] = []
         try:
             room = stated_memory()
-            processes += (_WorkerProcess(store, device, batch_size) for device in devices[:left])
-            yield _Processes(processes, store, room)
+            groups += (_WorkerGroup(store, together, batch_size) for together in _groups(devices[:left]))
+            yield _Processes([worker for group in groups for worker in group.workers], store, room)
         finally:
-            for process in processes:
-                process.close()
+            for group in groups:
+                group.close()
 
     return hire
 
@@ -136,29 +136,29 @@ class _Processes(Crew):
 
 
 class _WorkerProcess:
-    """A worker and the pipe to it."""
+    """A worker and the pipes to it.
 
-    def __init__(self, store: Store, device: str, batch_size: int) -> None:
-        worker = "mergerisk.study.executors.worker"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", worker, str(store.root), device, str(batch_size)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | ENVIRONMENT,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._in, self._out = self._process.stdin, self._process.stdout
+    Args:
+        number: its own in the group.
+        group: who was started with it.
+        asks: pipe to it.
+        answers: pipe from it.
+    """
+
+    def __init__(self, number: int, group: _WorkerGroup, asks: int, answers: int) -> None:
+        self._number = number
+        self._group = group
+        self._asks, self._answers = os.fdopen(asks, "wb"), os.fdopen(answers, "rb")
 
     def fileno(self) -> int:
         """What can be read once there is an answer, or the worker is gone."""
-        return self._out.fileno()
+        return self._answers.fileno()
 
     def ask(self, stage: Stage, wait: bool) -> None:
         """Have the worker attempt a stage."""
         with suppress(BrokenPipeError):  # it is gone, as its answer says
-            pickle.dump((stage, wait), self._in)
-            self._in.flush()
+            pickle.dump((stage, wait), self._asks)
+            self._asks.flush()
 
     def answer(self, stage: Stage) -> Outcome:
         """How the attempt ended; waits for it.
@@ -166,19 +166,83 @@ class _WorkerProcess:
         Raises:
             UserError: the worker is gone.
         """
-        answer = self._out.readline()
+        answer = self._answers.readline()
         if not answer:
-            code = self._process.wait()
             raise UserError(
-                f"a worker ended unexpectedly (exit status {code}) in stage {stage.kind} ({stage.label}); if it "
-                "ran out of memory, use fewer --workers; everything finished is kept: run again to resume"
+                f"a worker ended unexpectedly (exit status {self._group.status(self._number)}) in stage "
+                f"{stage.kind} ({stage.label}); if it ran out of memory, use fewer --workers; everything finished "
+                "is kept: run again to resume"
             )
         return Outcome(**json.loads(answer))
 
+    def hang_up(self) -> None:
+        """Ask for nothing more."""
+        with suppress(BrokenPipeError):
+            self._asks.close()
+
+    def gone(self) -> None:
+        """Wait until the worker is gone, which was told to end."""
+        while self._answers.read(2**16):
+            pass
+        self._answers.close()
+
+
+class _WorkerGroup:
+    """Workers that are started as one process; it becomes the worker, or has several of them forked from it.
+
+    Args:
+        store: where inputs are.
+        devices: torch devices, one per worker.
+        batch_size: images at a time.
+    """
+
+    def __init__(self, store: Store, devices: Sequence[str], batch_size: int) -> None:
+        asks, answers = [os.pipe() for _ in devices], [os.pipe() for _ in devices]
+        places = [
+            Place(asked, answered, device)
+            for (asked, _), (_, answered), device in zip(asks, answers, devices, strict=True)
+        ]
+        module = "mergerisk.study.executors.worker"
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(store.root), str(batch_size), *map(str, places)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                env=os.environ | ENVIRONMENT,
+                pass_fds=[end for place in places for end in (place.asked, place.answers)],
+            )
+        finally:
+            for place in places:
+                place.close()
+        self.workers = [
+            _WorkerProcess(number, self, asking, answering)
+            for number, ((_, asking), (answering, _)) in enumerate(zip(asks, answers, strict=True))
+        ]
+        self._statuses: dict[int, int] = {}
+
+    def status(self, number: int) -> int:
+        """Exit status of a worker that is gone, or of the process that it was forked from, if that is."""
+        assert self._process.stdout is not None
+        while number not in self._statuses and (line := self._process.stdout.readline()):
+            ended, status = map(int, line.split())
+            self._statuses[ended] = status
+        return self._statuses[number] if number in self._statuses else self._process.wait()
+
     def close(self) -> None:
-        """End the worker: at once, since what it may be making is not published."""
+        """End the workers: at once, since what they may be making is not published."""
+        for worker in self.workers:
+            worker.hang_up()
         self._process.terminate()
         self._process.wait()
-        for pipe in (self._in, self._out):
-            with suppress(BrokenPipeError):
-                pipe.close()
+        for worker in self.workers:
+            worker.gone()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def _groups(devices: Sequence[str]) -> list[Sequence[str]]:
+    """Devices whose workers are forked from one process: all of the processor's, where one that has imported
+    PyTorch may be forked. Apple's libraries are against it; so is CUDA, once anything has looked for a device."""
+    if sys.platform == "linux" and {*devices} == {"cpu"}:
+        return [devices]
+    return [[device] for device in devices]
