@@ -155,7 +155,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         budgets={"epsilon": ["2/255", "4/255"], "steps": 2},
     )
     result = mr.run(study, folder / "runs" / "study", progress=False)
-    for name in ("starter", "a", "b", "first", "second", "real-small"):
+    for name in ("starter", "a", "b", "first", "second", "real-small-two-cores"):
         shutil.copytree(result.folder, folder / "runs" / name, ignore=shutil.ignore_patterns("store"))
     shutil.copy(result.folder / "results.csv", folder / "rates.csv")
     study.unlink()
