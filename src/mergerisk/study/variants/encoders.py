@@ -46,7 +46,7 @@ class EncoderVariant(SurrogateVariant):
         from mergerisk.transfer import predict_variants
 
         adapters = {str(column): adapter for column, adapter in enumerate(self._adapters(bench))}
-        backbone = (self.backbone.name, self.backbone.image_size)
+        backbone = (self.backbone.name, self.backbone.image_size, self.backbone.preprocessing)
         return predict_variants(
             self._encoder(bench),
             bench.head(self.head),
